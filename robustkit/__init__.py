@@ -1,0 +1,31 @@
+"""robustkit: how robust is this ensemble of image classifiers, and can that number be believed?
+
+The public API is loaded on first use, so that ``import robustkit`` costs milliseconds and no ``import torch``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "evaluate", "load_ensemble", "load_runs", "train"]
+
+_LAZY = {"evaluate": "robustkit.api", "train": "robustkit.api", "load_runs": "robustkit.api", "load_ensemble": "robustkit.checkpoint"}
+_SUBPACKAGES = {"attacks", "data", "defenses", "models", "metrics", "reports"}
+
+if TYPE_CHECKING:
+    from robustkit.api import evaluate, load_runs, train
+    from robustkit.checkpoint import load_ensemble
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"robustkit.{name}")
+    raise AttributeError(f"module 'robustkit' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_SUBPACKAGES})

@@ -1,0 +1,22 @@
+"""The two ways in which a command ends badly, and the sentences that go with them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Bad usage or bad input: one sentence that names the value and what would be accepted (exit code 2)."""
+
+
+class RunError(RuntimeError):
+    """Something failed while running: the store keeps what finished, the same command resumes (exit code 1)."""
+
+
+def unknown(kind: str, value: str, accepted: Iterable[str]) -> UserError:
+    """Make the error for a name that is not one of ``accepted``, with the nearest one as a suggestion."""
+    names = sorted(accepted)
+    near = difflib.get_close_matches(value.lower(), names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return UserError(f"unknown {kind} '{value}': {hint}Known: {', '.join(names)}.")

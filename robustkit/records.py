@@ -1,0 +1,211 @@
+"""What is stored: the question (Spec, Cell), the per-sample facts (Samples) and both together (Run).
+
+Records are frozen, hold no judgement, and are written as JSON + npz. A cell's key is a hash of its canonical JSON, so
+that equal questions share one stored answer. Never imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+SCHEMA_VERSION = 1
+OK, ERROR, OVER_BUDGET, NOT_ATTACKED = 0, 1, 2, 3  # per-sample status codes of Samples.status
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+def canonical(value: Any) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces; TypeError on anything that is not plain JSON."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 (hex) of a value's canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A method by name with its whole configuration, for instance ``Spec("attack", "pgd", {"steps": 10})``."""
+
+    kind: str
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as plain JSON."""
+        return {"kind": self.kind, "name": self.name, "params": dict(self.params)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Spec:
+        """Read what :meth:`to_json` wrote."""
+        return cls(value["kind"], value["name"], dict(value["params"]))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One independent piece of an evaluation: who is attacked, on what data, how, from where.
+
+    Attributes
+    ----------
+    kind : {"clean", "attack", "transfer"}
+        ``attack`` is white-box on the fused output and stops at the first success; ``transfer`` runs all steps.
+    ensemble : str
+        Hash of the ensemble's weights, architecture and fusion rule.
+    data : str
+        Hash of the images and labels.
+    attack : Spec or None
+        The attack with its whole configuration, eps and norm included; None for ``clean``.
+    targeted : bool
+        Whether y is replaced by a seeded random target label.
+    source : str
+        What the attack sees: ``ensemble`` (the fused output) or ``member-0``, ``member-1``, ...
+    seed : int
+        Seed of the per-sample randomness.
+    backend : str
+        Whose implementation runs.
+    version : str
+        The robustkit version that made the record: another version never reuses it.
+    """
+
+    kind: str
+    ensemble: str
+    data: str
+    attack: Spec | None = None
+    targeted: bool = False
+    source: str = "ensemble"
+    seed: int = 0
+    backend: str = "native"
+    version: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the cell as plain JSON."""
+        value = {f.name: getattr(self, f.name) for f in fields(self)}
+        value["attack"] = self.attack.to_json() if self.attack else None
+        return {"schema_version": SCHEMA_VERSION, **value}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Cell:
+        """Read what :meth:`to_json` wrote."""
+        known = {k: v for k, v in value.items() if k != "schema_version"}
+        known["attack"] = Spec.from_json(value["attack"]) if value["attack"] else None
+        return cls(**known)
+
+    @property
+    def key(self) -> str:
+        """The content address: SHA-256 of the canonical JSON."""
+        return digest(self.to_json())
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Per-sample facts of one cell, N samples, M members, L classes.
+
+    ``member_logits`` (M, N, L) and ``fused`` (N, L) log-probabilities are those of the untouched fp32 model on the
+    perturbed images (on the clean ones for a ``clean`` cell). ``target`` is -1 where the attack was untargeted.
+    ``l0`` (share of changed elements), ``l1``, ``l2``, ``linf`` are sizes of the perturbation; ``forwards`` and
+    ``backwards`` count the passes of the attacked model that the sample took part in; ``seconds`` is its share of the
+    crafting time; ``status`` is one of OK, ERROR, OVER_BUDGET, NOT_ATTACKED. ``history`` (N', T) holds the attack loss
+    over the steps of the first N' samples, NaN where a sample had left. ``examples`` (N, C, H, W) are the images.
+    """
+
+    ids: Ints
+    y: Ints
+    target: Ints
+    member_logits: Floats
+    fused: Floats
+    l0: Floats
+    l1: Floats
+    l2: Floats
+    linf: Floats
+    forwards: Ints
+    backwards: Ints
+    seconds: Floats
+    status: Ints
+    history: Floats
+    examples: Floats
+
+    @property
+    def prediction(self) -> Ints:
+        """Fused prediction of each sample, (N,)."""
+        return self.fused.argmax(1)
+
+    @property
+    def member_prediction(self) -> Ints:
+        """Prediction of each member, (M, N)."""
+        return self.member_logits.argmax(2)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays by name, as they are written."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A cell with its samples, the wall-clock seconds it took, its warnings, and the machine it ran on."""
+
+    cell: Cell
+    samples: Samples
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    def meta(self) -> dict[str, Any]:
+        """Return everything but the samples as plain JSON."""
+        return {
+            "cell": self.cell.to_json(),
+            "seconds": self.seconds,
+            "warnings": list(self.warnings),
+            "environment": dict(self.environment),
+        }
+
+
+@dataclass(frozen=True)
+class EnsembleRecord:
+    """What a report says of an ensemble: ``key`` is what cells name it by, ``id`` is what people call it."""
+
+    id: str
+    key: str
+    defense: str
+    params: Mapping[str, Any]
+    arch: tuple[str, ...]
+    members: int
+    fusion: str
+    weights_sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON."""
+        return {**asdict(self), "arch": list(self.arch), "params": dict(self.params)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> EnsembleRecord:
+        """Read what :meth:`to_json` wrote."""
+        return cls(**{**value, "arch": tuple(value["arch"])})
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """What a report says of the data that was evaluated on."""
+
+    name: str
+    split: str
+    n: int
+    classes: tuple[str, ...]
+    sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON."""
+        return {**asdict(self), "classes": list(self.classes)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> DatasetRecord:
+        """Read what :meth:`to_json` wrote."""
+        return cls(**{**value, "classes": tuple(value["classes"])})

@@ -1,0 +1,120 @@
+"""The types of ``results.json``, schema version 1: what users and reports may rely on. Never imports torch.
+
+Every number is a plain float in [0, 1] unless its field says otherwise. Fields of later suites are empty lists until
+those suites run.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+Verdict = Literal["trusted", "suspect", "invalid"]
+
+
+class Check(TypedDict):
+    """One trust check of one number; ``value`` and ``threshold`` are in the check's own unit."""
+
+    name: str
+    passed: bool
+    value: float
+    threshold: float
+    advice: str
+
+
+class DatasetResult(TypedDict):
+    """What was evaluated on; ``sha256`` covers images and labels of exactly these n samples."""
+
+    name: str
+    split: str
+    n: int
+    classes: list[str]
+    sha256: str
+
+
+class EnsembleResult(TypedDict):
+    """One evaluated ensemble; accuracies are on the clean samples. ``arch`` is one name, or "a+b" where members differ."""
+
+    id: str
+    defense: str
+    params: dict[str, Any]
+    arch: str
+    members: int
+    weights_sha256: str
+    accuracy: float
+    member_accuracy: list[float]
+
+
+class Evaluation(TypedDict):
+    """One attack at one budget, white-box on the fused output.
+
+    ``mean_l0`` is a share of elements; ``mean_l1``, ``mean_l2``, ``mean_linf`` are in pixel units [0, 1]; all four are
+    means over the successful adversarial examples, null where there is none. ``forwards`` and ``backwards`` are means
+    per attacked sample; ``seconds`` is the crafting time in seconds. A sample whose attack crashed counts as broken.
+    """
+
+    ensemble: str
+    attack: str
+    backend: str
+    params: dict[str, Any]
+    eps: float
+    norm: str
+    targeted: bool
+    clean_accuracy: float
+    robust_accuracy: float
+    ci95: list[float]
+    mean_l0: float | None
+    mean_l1: float | None
+    mean_l2: float | None
+    mean_linf: float | None
+    forwards: float
+    backwards: float
+    seconds: float
+    verdict: Verdict
+    checks: list[Check]
+
+
+class WorstCase(TypedDict):
+    """Mean over samples of the per-sample minimum over every untargeted and targeted run at this eps and norm."""
+
+    ensemble: str
+    eps: float
+    norm: str
+    robust_accuracy: float
+    ci95: list[float]
+
+
+class Transfer(TypedDict):
+    """Row = what the attack saw, column = what was scored; the last row and column are the fused ensemble.
+
+    ``metric`` is ``accuracy`` (untargeted, lower = more transfer) or ``success-rate`` (targeted, higher = more
+    transfer), over all samples, or ``...-common-correct``: over the samples that every member classifies correctly.
+    ``params`` holds eps and norm too.
+    """
+
+    ensemble: str
+    attack: str
+    params: dict[str, Any]
+    targeted: bool
+    metric: str
+    sources: list[str]
+    targets: list[str]
+    matrix: list[list[float]]
+
+
+class Results(TypedDict):
+    """The whole of ``results.json``."""
+
+    schema_version: int
+    robustkit_version: str
+    environment: dict[str, Any]
+    seed: int
+    dataset: DatasetResult
+    ensembles: list[EnsembleResult]
+    evaluations: list[Evaluation]
+    worst_case: list[WorstCase]
+    transfer: list[Transfer]
+    detection: list[dict[str, Any]]
+    ood: list[dict[str, Any]]
+    calibration: list[dict[str, Any]]
+    corruptions: list[dict[str, Any]]
+    diversity: list[dict[str, Any]]
