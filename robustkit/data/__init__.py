@@ -1,8 +1,110 @@
-"""Datasets: one file each, found by the registry."""
+"""Datasets: one file each, found by the registry. Names and threat models are known without importing torch.
+
+A dataset is one function in one module. Its keyword-only parameters say what it takes: ``path`` (what follows the
+colon in ``npz:PATH``), ``data_dir``, ``download``, ``image_size``; it returns a :class:`Source`.
+"""
 
 from __future__ import annotations
 
-from robustkit.registry import Registry
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robustkit import paths
+from robustkit.data._facts import SPLITS, Dataset, Facts, Source, Threat
+from robustkit.errors import UserError, unknown
+from robustkit.registry import Entry, Registry
+
+if TYPE_CHECKING:
+    from robustkit.data._split import Split as Split
+
+__all__ = ["SPLITS", "Dataset", "Facts", "Source", "Split", "Threat", "dataset", "describe", "get", "load", "threat"]
 
 dataset = Registry("dataset", "robustkit.data")
 get = dataset.get
+FACTS = ("title", "norm", "eps", "transfer_eps", "flip")
+
+
+def load(
+    name: str, *, data_dir: str | Path | None = None, download: bool = False, image_size: int | None = None
+) -> Dataset:
+    """Return a dataset by name; its pixels are read when a split is first asked for.
+
+    Parameters
+    ----------
+    name : str
+        A registered name, ``imagefolder:PATH`` or ``npz:PATH``.
+    data_dir : path, optional
+        Where downloadable datasets lie, in torchvision's layout (``DIR/MNIST/raw/...``); by default ``data`` in the
+        cache folder. The others do not use it.
+    download : bool
+        Whether a downloadable dataset may be fetched into ``data_dir``.
+    image_size : int, optional
+        Pixels: the shorter side of every image is resized to it, then the centre cut out. For ``imagefolder`` only.
+
+    Raises
+    ------
+    UserError
+        If the name is unknown, a path is missing or not asked for, or what lies there cannot be used.
+    """
+    facts = describe(name)
+    entry, path = _parse(name)
+    takes = {param.name for param in entry.params}
+    if image_size is not None and "image_size" not in takes:
+        raise UserError(f"image size {image_size} cannot be set for dataset '{entry.name}'; leave --image-size out.")
+    if image_size is not None and image_size < 1:
+        raise UserError(f"image size {image_size} is out of range; it must be at least 1.")
+    offered: dict[str, Any] = {
+        "path": path,
+        "data_dir": Path(data_dir).expanduser() if data_dir is not None else paths.data_dir(),
+        "download": download,
+        "image_size": image_size,
+    }
+    loader: Callable[..., Source] = dataset.get(entry.name)
+    source = loader(**{key: value for key, value in offered.items() if key in takes})
+    return Dataset(facts.name, facts.title, facts.threat, facts.flip, source)
+
+
+def describe(name: str) -> Facts:
+    """Return title, threat model and flip of a dataset, without torch and without reading its files.
+
+    Raises
+    ------
+    UserError
+        If the name is unknown, or lacks its path, or has one that the dataset does not take.
+    """
+    entry, _ = _parse(name)
+    facts = entry.facts
+    if missing := [fact for fact in FACTS if fact not in facts]:
+        raise ValueError(f"dataset '{entry.name}' is registered without {', '.join(missing)}")
+    budgets = Threat(facts["norm"], tuple(facts["eps"]), facts["transfer_eps"])
+    return Facts(name, facts["title"], entry.summary, budgets, facts["flip"])
+
+
+def threat(name: str) -> Threat:
+    """Return the default threat model of a dataset, without torch; raises as :func:`describe` does."""
+    return describe(name).threat
+
+
+def _parse(name: str) -> tuple[Entry, str]:
+    kind, colon, path = name.partition(":")
+    if kind not in dataset:
+        raise unknown("dataset", kind, [f"{e.name}:PATH" if _takes_path(e) else e.name for e in dataset])
+    entry = dataset.entry(kind)
+    if _takes_path(entry) and not path:
+        raise UserError(f"dataset '{name}' has no path; write {kind}:PATH.")
+    if colon and not _takes_path(entry):
+        raise UserError(f"dataset '{name}' takes no path; write {kind}, and --data-dir for where its files lie.")
+    return entry, path
+
+
+def _takes_path(entry: Entry) -> bool:
+    return any(param.name == "path" for param in entry.params)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Split":  # the one public name that needs torch
+        from robustkit.data._split import Split
+
+        return Split
+    raise AttributeError(f"module 'robustkit.data' has no attribute '{name}'")

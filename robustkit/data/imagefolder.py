@@ -1,0 +1,114 @@
+"""Images of the user's own, one folder per class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+
+from robustkit.data import _split, dataset
+from robustkit.data._facts import EVERYTHING, Source
+from robustkit.data._images import Images, probe
+from robustkit.errors import UserError
+
+# Folder names that make a division, by what they are used as; val/ is the test split where there is no test/.
+DIVISION = {"train", "test", "val"}
+
+
+@dataset(
+    "imagefolder",
+    title="Image folder",
+    norm="linf",
+    eps=(0.00392156862745098, 0.00784313725490196, 0.01568627450980392, 0.03137254901960784),
+    transfer_eps=0.03137254901960784,
+    flip=True,
+)
+def imagefolder(*, path: str, image_size: int | None = None) -> Source:
+    """Images of your own: PATH/CLASS/*.png, or PATH/train/CLASS/* and PATH/test/CLASS/*.
+
+    Indexed as ``torchvision.datasets.ImageFolder`` does (hidden folders aside): ids are its indices. Where there is
+    ``test/``, ``val/`` is the validation split, else ``val/`` is the test split. Images are grey if the first of every
+    class is, else RGB. They are decoded when asked for, and kept if all of them take less than 1 GiB.
+
+    Parameters
+    ----------
+    path : str
+        The folder.
+    image_size : int, optional
+        Pixels: shorter side of every image, then cut to a square; by default all must have one size already.
+
+    Raises
+    ------
+    UserError
+        If there is no such folder, it has fewer than two class folders, one without images, other classes in test
+        than in train; if an image cannot be read, or has another size than the first.
+    """
+    root = Path(path).expanduser()
+    folders = _folders(root)
+    classes = _classes(folders[0][1])
+    for part, folder in folders[1:]:
+        if (found := _classes(folder)) != classes:
+            odd = sorted(set(found) ^ set(classes))
+            raise UserError(
+                f"the class folders of '{folder}' are not those of '{folders[0][1]}': '{odd[0]}' is in one only; "
+                f"{part} needs the same {len(classes)}."
+            )
+    samples = {part: _samples(folder, classes) for part, folder in folders}
+    first = [files[labels.index(c)] for files, labels in samples.values() for c in range(len(classes))]
+    # the other images are checked when they are decoded: a folder may hold a million
+    channels, size = probe(first, one_size=image_size is None)
+    if image_size is not None:
+        size = (image_size, image_size)
+    parts = {
+        part: partial(_part, Images(files, channels=channels, size=size, resize=image_size is not None), labels)
+        for part, (files, labels) in samples.items()
+    }
+    return _split.source(parts, classes=classes, shape=(channels, *size))
+
+
+def _part(images: Images, labels: Sequence[int]) -> tuple[Images, Tensor]:
+    return images, torch.tensor(labels, dtype=torch.int64)
+
+
+def _subfolders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _folders(root: Path) -> list[tuple[str, Path]]:
+    """Find which folders hold which part: ``everything`` alone, or ``train`` first and the others."""
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise UserError(f"image folder '{root}' {what}; give a folder with one folder of images per class.")
+    names = set(_subfolders(root))
+    if "train" in names and names & {"test", "val"}:
+        test = "test" if "test" in names else "val"
+        found = [("train", root / "train"), ("test", root / test)]
+        return found + [("validation", root / "val")] if names >= DIVISION else found
+    if names and names <= DIVISION:
+        only = min(names)
+        missing = "train/" if "train" not in names else "test/ or val/"
+        raise UserError(f"'{root}' has {only}/ but no {missing}; add it, or take all of imagefolder:{root / only}.")
+    return [(EVERYTHING, root)]
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    names = tuple(_subfolders(folder))
+    if len(names) < 2:
+        found = f"only '{names[0]}'" if names else "none"
+        raise UserError(f"'{folder}' needs at least two class folders with images in them; it has {found}.")
+    return names
+
+
+def _samples(folder: Path, classes: tuple[str, ...]) -> tuple[list[str], list[int]]:
+    index = {name: label for label, name in enumerate(classes)}
+    samples = make_dataset(folder, index, extensions=IMG_EXTENSIONS, allow_empty=True)
+    files, labels = [str(file) for file, _ in samples], [int(label) for _, label in samples]
+    if empty := [name for label, name in enumerate(classes) if label not in set(labels)]:
+        raise UserError(
+            f"class folder '{folder / empty[0]}' has no images; add some ({', '.join(IMG_EXTENSIONS)}) or remove it."
+        )
+    return files, labels
