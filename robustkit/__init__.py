@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 __all__ = ["__version__", "evaluate", "load_ensemble", "load_runs", "train"]
 
-_LAZY = {"evaluate": "robustkit.api", "train": "robustkit.api", "load_runs": "robustkit.api", "load_ensemble": "robustkit.checkpoint"}
+_LAZY = {
+    "evaluate": "robustkit.api",
+    "train": "robustkit.api",
+    "load_runs": "robustkit.api",
+    "load_ensemble": "robustkit.checkpoint",
+}
 _SUBPACKAGES = {"attacks", "data", "defenses", "models", "metrics", "reports"}
 
 if TYPE_CHECKING:

@@ -113,7 +113,9 @@ def resolve(entry: Entry, given: Mapping[str, Any]) -> dict[str, Any]:
         values[name] = coerce(entry, name, value)
     missing = [p.name for p in entry.params if p.default is REQUIRED and p.name not in values and p.name != "eps"]
     if missing:
-        raise UserError(f"{entry.kind} '{entry.name}' needs a value for '{missing[0]}': --set {entry.name}.{missing[0]}=...")
+        raise UserError(
+            f"{entry.kind} '{entry.name}' needs a value for '{missing[0]}': --set {entry.name}.{missing[0]}=..."
+        )
     return values
 
 

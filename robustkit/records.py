@@ -136,12 +136,12 @@ class Samples:
     @property
     def prediction(self) -> Ints:
         """Fused prediction of each sample, (N,)."""
-        return self.fused.argmax(1)
+        return np.asarray(self.fused.argmax(1), np.int64)
 
     @property
     def member_prediction(self) -> Ints:
         """Prediction of each member, (M, N)."""
-        return self.member_logits.argmax(2)
+        return np.asarray(self.member_logits.argmax(2), np.int64)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays by name, as they are written."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from robustkit.errors import UserError, unknown
+from robustkit.names import ALIASES
 
 REQUIRED = "<required>"
 RUNTIME = frozenset({"generator", "trace"})  # handed over by the caller of a method, not part of its configuration
@@ -145,7 +146,8 @@ def _from_source(kind: str, module: str, source: str) -> Iterator[Entry]:
 def _params(node: ast.FunctionDef) -> Iterator[Param]:
     for arg, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
         if arg.arg not in RUNTIME:
-            annotation = ast.unparse(arg.annotation).replace("'", '"') if arg.annotation else "Any"
+            annotation = ast.unparse(arg.annotation) if arg.annotation else "Any"
+            annotation = " | ".join(ALIASES.get(part, part) for part in annotation.split(" | "))
             yield Param(arg.arg, annotation, REQUIRED if default is None else ast.literal_eval(default))
 
 

@@ -32,7 +32,7 @@ class DatasetResult(TypedDict):
 
 
 class EnsembleResult(TypedDict):
-    """One evaluated ensemble; accuracies are on the clean samples. ``arch`` is one name, or "a+b" where members differ."""
+    """One evaluated ensemble; accuracies are on clean samples. ``arch`` is one name, or "a+b" where members differ."""
 
     id: str
     defense: str

@@ -11,18 +11,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustkit import paths
-from robustkit.data._facts import SPLITS, Dataset, Facts, Source, Threat
+from robustkit.data._facts import SPLITS, Dataset, Facts, Recipe, Source, Threat
 from robustkit.errors import UserError, unknown
 from robustkit.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from robustkit.data._split import Split as Split
 
-__all__ = ["SPLITS", "Dataset", "Facts", "Source", "Split", "Threat", "dataset", "describe", "get", "load", "threat"]
+__all__ = [
+    "SPLITS",
+    "Dataset",
+    "Facts",
+    "Recipe",
+    "Source",
+    "Split",
+    "Threat",
+    "dataset",
+    "describe",
+    "get",
+    "load",
+    "threat",
+]
 
 dataset = Registry("dataset", "robustkit.data")
 get = dataset.get
-FACTS = ("title", "norm", "eps", "transfer_eps", "flip")
+FACTS = ("title", "norm", "eps", "transfer_eps", "flip", "arch", "epochs")
 
 
 def load(
@@ -62,7 +75,7 @@ def load(
     }
     loader: Callable[..., Source] = dataset.get(entry.name)
     source = loader(**{key: value for key, value in offered.items() if key in takes})
-    return Dataset(facts.name, facts.title, facts.threat, facts.flip, source)
+    return Dataset(facts.name, facts.title, facts.threat, facts.flip, facts.recipe, source)
 
 
 def describe(name: str) -> Facts:
@@ -78,7 +91,7 @@ def describe(name: str) -> Facts:
     if missing := [fact for fact in FACTS if fact not in facts]:
         raise ValueError(f"dataset '{entry.name}' is registered without {', '.join(missing)}")
     budgets = Threat(facts["norm"], tuple(facts["eps"]), facts["transfer_eps"])
-    return Facts(name, facts["title"], entry.summary, budgets, facts["flip"])
+    return Facts(name, facts["title"], entry.summary, budgets, facts["flip"], Recipe(facts["arch"], facts["epochs"]))
 
 
 def threat(name: str) -> Threat:

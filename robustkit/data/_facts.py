@@ -35,6 +35,14 @@ class Threat:
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """How an ensemble is trained on a dataset unless the user says otherwise: architecture and epochs."""
+
+    arch: str
+    epochs: int
+
+
+@dataclass(frozen=True)
 class Facts:
     """What the registry knows of a dataset before anything is read or imported.
 
@@ -46,6 +54,7 @@ class Facts:
     summary: str
     threat: Threat
     flip: bool
+    recipe: Recipe
 
 
 @dataclass(frozen=True)
@@ -84,12 +93,15 @@ class Dataset:
         The budgets at which it is attacked by default.
     flip : bool
         Whether a horizontal flip is a valid augmentation.
+    recipe : Recipe
+        Architecture and epochs of a training by default.
     """
 
     name: str
     title: str
     threat: Threat
     flip: bool
+    recipe: Recipe
     source: Source = field(repr=False)
     _splits: dict[str, Split] = field(default_factory=dict, repr=False, compare=False)
 

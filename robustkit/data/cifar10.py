@@ -10,7 +10,16 @@ from robustkit.data._facts import Source
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-@dataset("cifar10", title="CIFAR-10", norm="linf", eps=(0.01, 0.02, 0.03137254901960784), transfer_eps=0.05, flip=True)
+@dataset(
+    "cifar10",
+    title="CIFAR-10",
+    norm="linf",
+    eps=(0.01, 0.02, 0.03137254901960784),
+    transfer_eps=0.05,
+    flip=True,
+    arch="resnet20",
+    epochs=180,
+)
 def cifar10(*, data_dir: Path, download: bool = False) -> Source:
     """Small photos of ten kinds of things, 32x32 colour, 50,000 + 10,000.
 

@@ -10,7 +10,16 @@ from robustkit.data._facts import Source
 from robustkit.data._split import Split, holdout
 
 
-@dataset("digits", title="Digits", norm="linf", eps=(0.05, 0.1, 0.15, 0.2), transfer_eps=0.1, flip=False)
+@dataset(
+    "digits",
+    title="Digits",
+    norm="linf",
+    eps=(0.05, 0.1, 0.15, 0.2),
+    transfer_eps=0.1,
+    flip=False,
+    arch="small-resnet",
+    epochs=100,
+)
 def digits() -> Source:
     """Handwritten digits, 8x8 grey, 1,797 real samples, embedded: nothing to download.
 

@@ -10,7 +10,16 @@ from robustkit.data._facts import Source
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
-@dataset("fashionmnist", title="Fashion-MNIST", norm="linf", eps=(0.02, 0.05, 0.1), transfer_eps=0.05, flip=True)
+@dataset(
+    "fashionmnist",
+    title="Fashion-MNIST",
+    norm="linf",
+    eps=(0.02, 0.05, 0.1),
+    transfer_eps=0.05,
+    flip=True,
+    arch="resnet20",
+    epochs=40,
+)
 def fashionmnist(*, data_dir: Path, download: bool = False) -> Source:
     """Photos of clothes, 28x28 grey, 60,000 + 10,000.
 

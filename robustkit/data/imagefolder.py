@@ -26,6 +26,8 @@ DIVISION = {"train", "test", "val"}
     eps=(0.00392156862745098, 0.00784313725490196, 0.01568627450980392, 0.03137254901960784),
     transfer_eps=0.03137254901960784,
     flip=True,
+    arch="resnet20",
+    epochs=100,
 )
 def imagefolder(*, path: str, image_size: int | None = None) -> Source:
     """Images of your own: PATH/CLASS/*.png, or PATH/train/CLASS/* and PATH/test/CLASS/*.

@@ -10,7 +10,16 @@ from robustkit.data._facts import Source
 CLASSES = tuple("0123456789")
 
 
-@dataset("mnist", title="MNIST", norm="linf", eps=(0.05, 0.1, 0.15, 0.2, 0.3), transfer_eps=0.15, flip=False)
+@dataset(
+    "mnist",
+    title="MNIST",
+    norm="linf",
+    eps=(0.05, 0.1, 0.15, 0.2, 0.3),
+    transfer_eps=0.15,
+    flip=False,
+    arch="resnet20",
+    epochs=40,
+)
 def mnist(*, data_dir: Path, download: bool = False) -> Source:
     """Handwritten digits, 28x28 grey, 60,000 + 10,000.
 

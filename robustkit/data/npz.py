@@ -29,6 +29,8 @@ WANTED = "save x and y, or x_train, y_train, x_test and y_test, with numpy.savez
     eps=(0.00392156862745098, 0.00784313725490196, 0.01568627450980392, 0.03137254901960784),
     transfer_eps=0.03137254901960784,
     flip=False,
+    arch="resnet20",
+    epochs=100,
 )
 def npz(*, path: str) -> Source:
     """Arrays of your own: x and y, or x_train, y_train, x_test, y_test, in one .npz file.

@@ -10,7 +10,16 @@ from robustkit.data._facts import Source
 CLASSES = tuple("0123456789")
 
 
-@dataset("svhn", title="SVHN", norm="linf", eps=(0.01, 0.02, 0.03137254901960784), transfer_eps=0.05, flip=False)
+@dataset(
+    "svhn",
+    title="SVHN",
+    norm="linf",
+    eps=(0.01, 0.02, 0.03137254901960784),
+    transfer_eps=0.05,
+    flip=False,
+    arch="resnet20",
+    epochs=180,
+)
 def svhn(*, data_dir: Path, download: bool = False) -> Source:
     """House numbers in street views, 32x32 colour, 73,257 + 26,032.
 

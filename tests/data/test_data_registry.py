@@ -66,7 +66,9 @@ def test_image_size_only_where_it_means_something():
 
 
 def test_code_outside_the_package_can_add_a_dataset():
-    @data.dataset("two-digits", title="Two", norm="l2", eps=(1.0,), transfer_eps=1.0, flip=False)
+    facts = {"norm": "l2", "eps": (1.0,), "transfer_eps": 1.0, "flip": False, "arch": "lenet", "epochs": 3}
+
+    @data.dataset("two-digits", title="Two", **facts)
     def two() -> data.Source:
         """Zeros and ones."""
         digits = data.load("digits")
@@ -83,7 +85,7 @@ def test_code_outside_the_package_can_add_a_dataset():
 def test_a_dataset_without_a_threat_model_is_a_programming_error():
     data.dataset("bare", title="Bare")(lambda: None)
     try:
-        with pytest.raises(ValueError, match="'bare' is registered without norm, eps, transfer_eps, flip"):
+        with pytest.raises(ValueError, match="without norm, eps, transfer_eps, flip, arch, epochs"):
             data.describe("bare")
     finally:
         data.dataset.remove("bare")

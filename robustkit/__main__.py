@@ -1,0 +1,31 @@
+"""``python -m robustkit`` and the ``robustkit`` command.
+
+Exit codes: 0 done, 2 bad usage or bad input, 1 something failed while running.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from robustkit.errors import RunError, UserError
+
+
+def main() -> None:
+    """Run the command line and turn errors into one sentence and an exit code."""
+    from robustkit.cli import app
+
+    try:
+        app()
+    except UserError as error:
+        print(f"robustkit: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RunError as error:
+        print(f"robustkit: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("robustkit: interrupted; the same command resumes from the last finished cell.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""The public functions: train, evaluate, report, load_runs. The command line calls these and adds nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustkit import __version__, data, models, paths, reports, request, subjects
+from robustkit.checkpoint import read_meta
+from robustkit.data import Dataset, Split
+from robustkit.ensemble import Ensemble
+from robustkit.errors import UserError
+from robustkit.evaluator import Setting
+from robustkit.execute import execute
+from robustkit.files import writable, write_json
+from robustkit.progress import Reporter
+from robustkit.records import DatasetRecord, EnsembleRecord, Spec
+from robustkit.request import Names, Settings
+from robustkit.results import build
+from robustkit.schema import Results
+from robustkit.store import STUDY, Store, open_runs
+from robustkit.study import Study
+from robustkit.training import accuracies
+
+FORMATS = ("html", "md", "tex", "csv", "figures")
+Subject = tuple[EnsembleRecord, Ensemble]
+
+
+def evaluate(
+    *,
+    defense: Names = "adp",
+    checkpoint: Sequence[str | Path] | str | Path | None = None,
+    dataset: str = "digits",
+    data_dir: str | Path | None = None,
+    download: bool = False,
+    image_size: int | None = None,
+    attacks: Names = "pgd,mim",
+    eps: Any = None,
+    norm: str | None = None,
+    targeted: bool = False,
+    suites: Names | None = None,
+    n: int | None = None,
+    arch: str | None = None,
+    members: int = 3,
+    epochs: int | None = None,
+    fusion: str | None = None,
+    settings: Settings = None,
+    baseline: bool = True,
+    reference: bool = True,
+    device: str = "auto",
+    batch_size: int = 256,
+    seed: int = 0,
+    out: str | Path = "robustkit-out",
+    keep_examples: bool = True,
+    formats: Iterable[str] = FORMATS,
+    reporter: Reporter | None = None,
+) -> Results:
+    """Attack ensembles white-box and member to member, and write results, tables, figures and a report.
+
+    Parameters
+    ----------
+    defense : str or list of str
+        Defences to train, or to take from the cache; not used with ``checkpoint``.
+    checkpoint : path or list of paths
+        Folders that ``robustkit train`` wrote, evaluated instead of a defence.
+    dataset, data_dir, download, image_size
+        As for :func:`robustkit.data.load`.
+    eps : str, float or list
+        Budgets in [0, 1]; text like ``2/255,8/255``. By default the dataset's threat model.
+    n : int
+        Only the first n test samples.
+    settings : list of str or mapping
+        Parameters of methods, like ``["pgd.steps=50", "adp.alpha=1"]``.
+    baseline : bool
+        Evaluate the plain ensemble beside the defence.
+    reference : bool
+        Run a PGD of 100 steps beside the attacks.
+
+    Returns
+    -------
+    Results
+        What ``results.json`` holds.
+
+    Raises
+    ------
+    UserError
+        On bad input, before any work is done.
+    RunError
+        If something fails while running; the store keeps what finished.
+    """
+    reporter = reporter or Reporter()
+    checkpoints = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint or ())
+    asked = request.check(
+        defenses=() if checkpoints else defense, attacks=attacks, dataset=dataset, eps=eps, norm=norm, suites=suites,
+        fusion=fusion, settings=settings,
+    )  # fmt: skip
+    for label, value in (("n", n), ("batch size", batch_size), ("members", members), ("epochs", epochs)):
+        if value is not None and value < 1:
+            raise UserError(f"{label} {value} is out of range; it must be at least 1.")
+    if arch is not None:
+        models.check(arch)
+    on = find_device(device)
+    metas = [read_meta(path) for path in checkpoints]
+    loaded = data.load(dataset, data_dir=data_dir, download=download, image_size=image_size)
+    split, split_name = _evaluated(loaded, metas, n)
+    with writable(Path(out), "--out") as folder:
+        if checkpoints:
+            pairs = [
+                subjects.from_checkpoint(p, m, arch, asked.fusion, loaded)
+                for p, m in zip(checkpoints, metas, strict=True)
+            ]
+        else:
+            defenses = asked.defenses
+            if baseline and "baseline" not in [d.name for d in defenses]:
+                defenses = (Spec("defense", "baseline", {}), *defenses)
+            specs = [
+                subjects.train_spec(d, loaded, arch, members, epochs, asked.fusion, seed, asked.training)
+                for d in defenses
+            ]
+            pairs = [subjects.trained(spec, loaded, on, reporter) for spec in specs]
+        records = subjects.distinct_ids([record for record, _ in pairs])
+        study = Study(
+            ensembles=tuple(records),
+            dataset=DatasetRecord(dataset, split_name, len(split), tuple(loaded.classes), split.sha256()),
+            attacks=asked.attacks,
+            eps=asked.eps,
+            norm=asked.norm,
+            transfer_eps=loaded.threat.transfer_eps if eps is None else max(asked.eps),
+            suites=asked.suites,
+            targeted=targeted,
+            reference=reference,
+            seed=seed,
+            version=__version__,
+        )
+        store = Store(folder / "runs")
+        write_json(store.folder / STUDY, study.to_json())
+        ensembles = {record.key: ensemble.to(on) for record, (_, ensemble) in zip(records, pairs, strict=True)}
+        setting = Setting(on, batch_size, keep_examples)
+        for warning in execute(study, ensembles, split, store, setting, reporter):
+            reporter.say(f"[yellow]warning:[/yellow] {warning}")
+        return report(folder, formats=formats)
+
+
+def train(
+    *,
+    defense: str = "adp",
+    dataset: str = "digits",
+    data_dir: str | Path | None = None,
+    download: bool = False,
+    image_size: int | None = None,
+    arch: str | None = None,
+    members: int = 3,
+    epochs: int | None = None,
+    fusion: str | None = None,
+    settings: Settings = None,
+    device: str = "auto",
+    seed: int = 0,
+    out: str | Path = "robustkit-ensemble",
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Train an ensemble and write it to a folder that :func:`load_ensemble` and ``--checkpoint`` read.
+
+    Parameters are those of :func:`evaluate`. Returns the metrics: validation and test accuracy, fused and per member,
+    best epoch, seconds. An equal training in the cache is reused.
+    """
+    reporter = reporter or Reporter()
+    # The attacks are not run; any registered one makes the request whole.
+    asked = request.check(defenses=defense, attacks="pgd", dataset=dataset, fusion=fusion, settings=settings)
+    if len(asked.defenses) != 1:
+        raise UserError(f"train takes one defence, not {len(asked.defenses)}; run it once for each.")
+    for label, value in (("members", members), ("epochs", epochs)):
+        if value is not None and value < 1:
+            raise UserError(f"{label} {value} is out of range; it must be at least 1.")
+    if arch is not None:
+        models.check(arch)
+    on = find_device(device)
+    loaded = data.load(dataset, data_dir=data_dir, download=download, image_size=image_size)
+    with writable(Path(out), "--out") as folder:
+        spec = subjects.train_spec(asked.defenses[0], loaded, arch, members, epochs, asked.fusion, seed, asked.training)
+        _, ensemble = subjects.trained(spec, loaded, on, reporter)
+        meta = read_meta(paths.cache_dir() / "ensembles" / spec.key)
+        test, own = accuracies(ensemble.to(on), loaded.split("test"))
+        metrics = {**meta["metrics"], "test_accuracy": test, "test_member_accuracy": own}
+        subjects.save(ensemble, folder, spec, loaded, metrics, meta["history"])
+    return metrics
+
+
+def report(path: str | Path, *, formats: Iterable[str] = FORMATS, out: str | Path | None = None) -> Results:
+    """Render results.json and the named formats again from the store of an evaluation; no attack is run.
+
+    Parameters
+    ----------
+    path : path
+        The ``--out`` folder of an evaluation, or its ``runs/``.
+    out : path or None
+        Where to write; by default beside the runs.
+    """
+    chosen = list(dict.fromkeys([*formats, "json"]))
+    for name in chosen:
+        reports.report.entry(name)
+    store = open_runs(path)
+    try:
+        study = Study.from_json(json.loads((store.folder / STUDY).read_text("utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"'{store.folder / STUDY}' cannot be read ({error}); run `robustkit evaluate` again.") from None
+    results = build(study, store)
+    with writable(Path(out) if out else store.folder.parent, "--out") as folder:
+        reports.write(results, folder, chosen)
+    return results
+
+
+def load_runs(path: str | Path) -> Store:
+    """Return the stored runs of an evaluation: iterate over it, or ``load(cell, examples=True)`` for the images."""
+    return open_runs(path)
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device of that name; ``auto`` is CUDA where there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device '{name}' is unknown; write cpu, cuda, cuda:0 or auto.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise UserError(f"device '{name}' is asked for, but torch sees {found} CUDA devices; use --device cpu.")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device '{name}' is not supported; write cpu, cuda, cuda:0 or auto.")
+    return device
+
+
+def _evaluated(loaded: Dataset, metas: list[dict[str, Any]], n: int | None) -> tuple[Split, str]:
+    """Return the samples to evaluate on: never any that a checkpoint was trained on, as far as its record tells."""
+    name = "test"
+    if loaded.whole and metas:
+        seen = {(meta.get("data") or {}).get("sha256") for meta in metas}
+        name = "test" if loaded.split("train").sha256() in seen else "everything"
+    split = loaded.everything() if name == "everything" else loaded.split("test")
+    return (split if n is None else split.take(n)), name

@@ -1,0 +1,204 @@
+"""The command line: options to the functions of ``robustkit.api``; nothing else. Torch is imported by what runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from robustkit import __version__
+
+app = typer.Typer(
+    name="robustkit",
+    help="How robust is this ensemble of image classifiers, and can that number be believed?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Dataset = Annotated[
+    str, typer.Option(help="digits, mnist, cifar10, ..., imagefolder:PATH or npz:PATH (see `robustkit list datasets`).")
+]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where torchvision datasets lie (the root that holds MNIST/raw/...).")
+]
+Download = Annotated[bool, typer.Option("--download", help="Fetch a torchvision dataset that is not there.")]
+ImageSize = Annotated[
+    int | None, typer.Option(help="Resize and crop the images of an image folder to this many pixels.")
+]
+Arch = Annotated[
+    str | None,
+    typer.Option(help="small-resnet, resnet20, ..., a torchvision name, or module:factory (runs that code)."),
+]
+Members = Annotated[int, typer.Option(help="Members of a trained ensemble.")]
+Epochs = Annotated[int | None, typer.Option(help="Training epochs; by default the dataset's recipe.")]
+Fusion = Annotated[str | None, typer.Option(help="mean-prob, mean-logit, median, geometric-mean or majority.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="A parameter, like pgd.steps=50, adp.alpha=1, train.lr=1e-3.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"robustkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def evaluate(
+    defense: Annotated[
+        str, typer.Option(help="Defences to train (or take from the cache), like adp or adp,baseline.")
+    ] = "adp",
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="A trained folder instead of a defence; repeatable.")
+    ] = None,
+    dataset: Dataset = "digits",
+    data_dir: DataDir = None,
+    download: Download = False,
+    image_size: ImageSize = None,
+    attacks: Annotated[
+        str, typer.Option(help="Attacks, like fgsm,pgd,mim (see `robustkit list attacks`).")
+    ] = "pgd,mim",
+    eps: Annotated[
+        str | None, typer.Option(help="Budgets in [0, 1], like 2/255,4/255,8/255; default: the dataset's.")
+    ] = None,
+    norm: Annotated[str | None, typer.Option(help="linf or l2; default: the dataset's.")] = None,
+    targeted: Annotated[bool, typer.Option("--targeted", help="White-box attacks aim at random labels.")] = False,
+    suites: Annotated[str | None, typer.Option(help="What to run: attacks, transfer; default: both.")] = None,
+    n: Annotated[int | None, typer.Option(help="Only the first N test samples.")] = None,
+    arch: Arch = None,
+    members: Members = 3,
+    epochs: Epochs = None,
+    fusion: Fusion = None,
+    settings: Set = None,
+    baseline: Annotated[bool, typer.Option(help="Evaluate the plain ensemble beside the defence.")] = True,
+    reference: Annotated[bool, typer.Option(help="Run a 100-step PGD beside the attacks.")] = True,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(help="Samples per attack batch; changes the speed, never a number.")] = 256,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder of results.json, report.html, tables, figures and runs.")] = Path(
+        "robustkit-out"
+    ),
+    keep_examples: Annotated[bool, typer.Option(help="Keep every adversarial image in the store.")] = True,
+) -> None:
+    """Attack an ensemble, white-box and member to member, and say whether the numbers can be believed.
+
+    Example: robustkit evaluate --defense adp --attacks pgd,mim
+    """
+    from rich.console import Console
+
+    from robustkit import request
+    from robustkit.progress import Reporter
+
+    names: Any = defense if not checkpoint else ()
+    request.check(  # before torch is imported: a typing error is answered at once
+        defenses=names,
+        attacks=attacks,
+        dataset=dataset,
+        eps=eps,
+        norm=norm,
+        suites=suites,
+        fusion=fusion,
+        settings=settings,
+    )
+    console = Console()
+    with console.status("loading torch ..."):
+        from robustkit import api
+        from robustkit.reports import terminal
+    results = api.evaluate(
+        defense=defense, checkpoint=checkpoint, dataset=dataset, data_dir=data_dir, download=download,
+        image_size=image_size, attacks=attacks, eps=eps, norm=norm, targeted=targeted, suites=suites, n=n, arch=arch,
+        members=members, epochs=epochs, fusion=fusion, settings=settings, baseline=baseline, reference=reference,
+        device=device, batch_size=batch_size, seed=seed, out=out, keep_examples=keep_examples,
+        reporter=Reporter(console),
+    )  # fmt: skip
+    terminal.show(results, console)
+    typer.echo(f"report: {out / 'report.html'}")
+
+
+@app.command()
+def train(
+    defense: Annotated[str, typer.Option(help="The defence to train with (see `robustkit list defenses`).")] = "adp",
+    dataset: Dataset = "digits",
+    data_dir: DataDir = None,
+    download: Download = False,
+    image_size: ImageSize = None,
+    arch: Arch = None,
+    members: Members = 3,
+    epochs: Epochs = None,
+    fusion: Fusion = None,
+    settings: Set = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")] = Path("robustkit-ensemble"),
+) -> None:
+    """Train an ensemble and write a checkpoint that `evaluate --checkpoint` and `load_ensemble` read."""
+    from rich.console import Console
+
+    from robustkit import request
+    from robustkit.progress import Reporter
+
+    request.check(defenses=defense, attacks="pgd", dataset=dataset, fusion=fusion, settings=settings)
+    console = Console()
+    with console.status("loading torch ..."):
+        from robustkit import api
+    metrics = api.train(
+        defense=defense, dataset=dataset, data_dir=data_dir, download=download, image_size=image_size, arch=arch,
+        members=members, epochs=epochs, fusion=fusion, settings=settings, device=device, seed=seed, out=out,
+        reporter=Reporter(console),
+    )  # fmt: skip
+    console.print(
+        f"test accuracy {metrics['test_accuracy']:.4f}, members "
+        f"{', '.join(f'{a:.4f}' for a in metrics['test_member_accuracy'])}; best epoch {metrics['best_epoch']:.0f}",
+        highlight=False,
+    )
+    typer.echo(f"checkpoint: {out}")
+
+
+@app.command()
+def report(
+    runs: Annotated[Path, typer.Argument(help="The --out folder of an evaluation.")],
+    formats: Annotated[str, typer.Option("--format", help="html, tex, md, csv, figures.")] = "html,tex,md,csv,figures",
+    out: Annotated[Path | None, typer.Option(help="Where to write; default: beside the runs.")] = None,
+) -> None:
+    """Render tables, figures and the report again from stored runs; no attack is run."""
+    from rich.console import Console
+
+    from robustkit import options
+    from robustkit.reports import report as registry
+    from robustkit.store import open_runs
+
+    chosen = options.names(formats, registry)
+    folder = open_runs(runs).folder.parent
+    from robustkit import api
+    from robustkit.reports import terminal
+
+    terminal.show(api.report(runs, formats=chosen, out=out), Console())
+    name = {"html": "report.html", "figures": "figures"}.get(chosen[0], "tables")
+    typer.echo(f"report: {(out or folder) / ('report.html' if 'html' in chosen else name)}")
+
+
+@app.command("list")
+def list_methods(
+    kind: Annotated[
+        str | None, typer.Argument(help="attacks, defenses, models, datasets or reports; default: all.")
+    ] = None,
+) -> None:
+    """List what there is: names, what they do, parameters with defaults, sources."""
+    from robustkit.listing import show
+
+    show(kind)

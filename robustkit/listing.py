@@ -1,0 +1,63 @@
+"""``robustkit list``: tables made from the registries. Never imports torch."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from robustkit import options
+from robustkit.attacks import attack
+from robustkit.data import dataset
+from robustkit.defenses import defense
+from robustkit.models import model
+from robustkit.registry import REQUIRED, Entry, Registry
+from robustkit.reports import report
+from robustkit.request import OWN_OPTION
+
+REGISTRIES: dict[str, Registry] = {
+    "attacks": attack,
+    "defenses": defense,
+    "models": model,
+    "datasets": dataset,
+    "reports": report,
+}
+
+
+def show(kind: str | None = None, console: Console | None = None) -> None:
+    """Print one table for each kind, or for the one named; a :class:`UserError` if there is no such kind."""
+    console = console or Console()
+    kinds = list(REGISTRIES) if kind is None else [options.choice(kind, "kind", REGISTRIES)]
+    for name in kinds:
+        console.print(table(name, REGISTRIES[name]))
+
+
+def table(title: str, registry: Registry) -> Table:
+    """Return a table of a registry: name, what it does and where it comes from, parameters with types and defaults."""
+    rows = Table(title=title, title_justify="left", show_lines=True)
+    rows.add_column("name", no_wrap=True)
+    rows.add_column("what it does", overflow="fold", ratio=3)
+    rows.add_column("parameters (--set NAME.PARAMETER=VALUE)", overflow="fold", ratio=3)
+    for entry in registry:
+        what = "\n".join([entry.summary, *(f"[dim]{escape(line)}[/dim]" for line in facts(entry))])
+        rows.add_row(entry.name, what, escape("\n".join(parameters(entry))))
+    return rows
+
+
+def parameters(entry: Entry) -> list[str]:
+    """Return ``name: type = default`` for each parameter that ``--set`` takes."""
+    own = (
+        set(OWN_OPTION)
+        if entry.kind == "attack"
+        else {"path", "data_dir", "download", "image_size", "channels", "classes"}
+    )
+    return [
+        f"{p.name}: {p.annotation}" + ("" if p.default is REQUIRED else f" = {p.default}")
+        for p in entry.params
+        if p.name not in own
+    ]
+
+
+def facts(entry: Entry) -> list[str]:
+    """Return ``fact: value`` for each fact of the decorator."""
+    return [f"{k}: {', '.join(f'{i}' for i in v) if isinstance(v, tuple) else v}" for k, v in entry.facts.items()]

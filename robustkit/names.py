@@ -1,0 +1,14 @@
+"""Names that the command line checks before torch is imported. A test holds them equal to what they name."""
+
+from __future__ import annotations
+
+FUSIONS = ("mean-prob", "mean-logit", "median", "geometric-mean", "majority")
+SUITES = ("attacks", "transfer")
+NORMS = ("linf", "l2")
+LOSSES = ("ce", "margin", "dlr")
+
+# Type aliases that method signatures use, written out, so that the registry can read them without importing them.
+ALIASES = {
+    "Norm": "Literal['linf', 'l2']",
+    "Loss": "Literal['ce', 'margin', 'dlr']",
+}

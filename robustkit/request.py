@@ -1,0 +1,108 @@
+"""What the user asked for, checked as far as it can be before torch is imported: names, numbers, ``--set``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from robustkit import data, options
+from robustkit.attacks import attack
+from robustkit.data import Facts
+from robustkit.defenses import defense
+from robustkit.errors import UserError, unknown
+from robustkit.names import FUSIONS, NORMS, SUITES
+from robustkit.records import Spec
+from robustkit.registry import Registry
+
+Settings = Iterable[str] | Mapping[str, Any] | None
+Names = str | Iterable[str]
+
+# Set by options of their own, for every attack of a study alike.
+OWN_OPTION = {"eps": "--eps", "norm": "--norm", "targeted": "--targeted", "stop_early": "the suite"}
+TRAINING = {"lr": float, "weight_decay": float, "batch_size": int, "shift": float}  # --set train.lr=...
+
+
+@dataclass(frozen=True)
+class Request:
+    """A checked evaluation request: methods with their whole configuration, budgets, suites."""
+
+    defenses: tuple[Spec, ...]
+    attacks: tuple[Spec, ...]
+    dataset: Facts
+    eps: tuple[float, ...]
+    norm: str
+    suites: tuple[str, ...]
+    fusion: str | None
+    training: Mapping[str, Any]
+
+
+def check(
+    *,
+    defenses: Names,
+    attacks: Names,
+    dataset: str,
+    eps: Any = None,
+    norm: str | None = None,
+    suites: Names | None = None,
+    fusion: str | None = None,
+    settings: Settings = None,
+) -> Request:
+    """Check names, budgets and settings; a :class:`UserError` names the first that is wrong and what is accepted."""
+    facts = data.describe(dataset)
+    chosen_norm = options.choice(norm or facts.threat.norm, "norm", NORMS)
+    budgets = options.eps_list(eps)
+    if budgets is None and chosen_norm != facts.threat.norm:
+        raise UserError(f"{dataset} has no standard budgets for norm '{chosen_norm}'; name them with --eps.")
+    attack_names = options.names(attacks, attack)
+    defense_names = options.names(defenses, defense) if defenses else ()
+    table = options.assignments(settings)
+    for method in table:
+        if method not in (running := (*attack_names, *defense_names, "train")):
+            raise unknown("method in --set", method, running)
+    for name in attack_names:
+        supported = attack.entry(name).facts.get("norms", ())
+        if chosen_norm not in supported:
+            raise UserError(f"attack '{name}' has no norm '{chosen_norm}'; it supports {', '.join(supported)}.")
+    return Request(
+        defenses=tuple(configured(defense, name, table) for name in defense_names),
+        attacks=tuple(configured(attack, name, table) for name in attack_names),
+        dataset=facts,
+        eps=budgets or facts.threat.eps,
+        norm=chosen_norm,
+        suites=tuple(s for s in SUITES if s in _suites(suites)),
+        fusion=options.choice(fusion, "fusion rule", FUSIONS) if fusion else None,
+        training=training_settings(table.get("train", {})),
+    )
+
+
+def configured(registry: Registry, name: str, table: Mapping[str, Mapping[str, Any]]) -> Spec:
+    """Return the Spec of a registered method: its defaults and what ``--set`` says of it, checked."""
+    given = table.get(name, {})
+    for parameter in given:
+        if parameter in OWN_OPTION:
+            raise UserError(f"--set {name}.{parameter} is decided by {OWN_OPTION[parameter]}; leave it out of --set.")
+    params = options.resolve(registry.entry(name), given)
+    return Spec(registry.kind, name, {k: v for k, v in params.items() if k not in OWN_OPTION})
+
+
+def training_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the training parameters that ``--set train.NAME=VALUE`` gives, checked."""
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        if name not in TRAINING:
+            raise unknown("parameter in --set train", name, TRAINING)
+        value = options.in_range(name, options.number(text, f"train.{name}"))
+        if TRAINING[name] is int and value != int(value):
+            raise UserError(f"train.{name} '{text}' is not a whole number.")
+        values[name] = TRAINING[name](value)
+    return values
+
+
+def _suites(suites: Names | None) -> tuple[str, ...]:
+    if suites is None:
+        return SUITES
+    chosen = options.names(suites, kind="suite")
+    for suite in chosen:
+        options.choice(suite, "suite", SUITES)
+    return chosen

@@ -1,0 +1,162 @@
+"""Stored runs to ``results.json``: every number is computed here, from per-sample facts, and nowhere else."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from robustkit.errors import RunError
+from robustkit.records import NOT_ATTACKED, SCHEMA_VERSION, Cell, EnsembleRecord, Run
+from robustkit.schema import DatasetResult, EnsembleResult, Evaluation, Results, Transfer, WorstCase
+from robustkit.stats import wilson
+from robustkit.store import Store
+from robustkit.study import Study
+from robustkit.trust import Evidence, judge, stands
+
+Bools = npt.NDArray[np.bool_]
+
+
+def build(study: Study, store: Store) -> Results:
+    """Return the results of a study whose cells are all in the store; RunError names the first that is missing."""
+    evaluations: list[Evaluation] = []
+    worst: list[WorstCase] = []
+    transfer: list[Transfer] = []
+    ensembles: list[EnsembleResult] = []
+    environment: dict[str, object] = {}
+    for ensemble in study.ensembles:
+        clean = _load(store, study.clean(ensemble))
+        environment = environment or dict(clean.environment)
+        ensembles.append(_ensemble(ensemble, clean))
+        if "attacks" in study.suites:
+            runs = [_load(store, cell) for cell in study.white_box(ensemble)]
+            evaluations += [_evaluation(ensemble.id, run, clean, runs) for run in runs]
+            worst += _worst_case(ensemble.id, runs)
+        if "transfer" in study.suites:
+            for spec in study.attacks:
+                for targeted in (False, True):
+                    cells = study.transfer(ensemble, spec, targeted)
+                    transfer += _transfer(ensemble, [_load(store, cell) for cell in cells], clean)
+    data = study.dataset
+    return Results(
+        schema_version=SCHEMA_VERSION,
+        robustkit_version=study.version,
+        environment=environment,
+        seed=study.seed,
+        dataset=DatasetResult(
+            name=data.name, split=data.split, n=data.n, classes=list(data.classes), sha256=data.sha256
+        ),
+        ensembles=ensembles,
+        evaluations=evaluations,
+        worst_case=worst,
+        transfer=transfer,
+        detection=[], ood=[], calibration=[], corruptions=[], diversity=[],
+    )  # fmt: skip
+
+
+def _load(store: Store, cell: Cell) -> Run:
+    run = store.load(cell)
+    if run is None:
+        raise RunError(
+            f"the store '{store.folder}' lacks a cell ({cell.kind}); run the same `robustkit evaluate` again."
+        )
+    return run
+
+
+def _ensemble(record: EnsembleRecord, clean: Run) -> EnsembleResult:
+    own = clean.samples.member_prediction == clean.samples.y
+    return EnsembleResult(
+        id=record.id,
+        defense=record.defense,
+        params=dict(record.params),
+        arch="+".join(dict.fromkeys(record.arch)),
+        members=record.members,
+        weights_sha256=record.weights_sha256,
+        accuracy=float(stands(clean).mean()),
+        member_accuracy=[float(a) for a in own.mean(1)],
+    )
+
+
+def _evaluation(name: str, run: Run, clean: Run, runs: Sequence[Run]) -> Evaluation:
+    samples, attack = run.samples, run.cell.attack
+    if attack is None:
+        raise ValueError("a clean cell is no evaluation")
+    standing = stands(run)
+    attacked = samples.status != NOT_ATTACKED
+    won = attacked & (samples.prediction == samples.target if run.cell.targeted else ~standing)
+    verdict, checks = judge(Evidence(run, runs))
+    params = {k: v for k, v in attack.params.items() if k not in ("eps", "norm")}
+    return Evaluation(
+        ensemble=name,
+        attack=attack.name,
+        backend=run.cell.backend,
+        params=params,
+        eps=float(attack.params["eps"]),
+        norm=str(attack.params["norm"]),
+        targeted=run.cell.targeted,
+        clean_accuracy=float(stands(clean).mean()),
+        robust_accuracy=float(standing.mean()),
+        ci95=list(wilson(int(standing.sum()), len(standing))),
+        mean_l0=_mean(samples.l0, won),
+        mean_l1=_mean(samples.l1, won),
+        mean_l2=_mean(samples.l2, won),
+        mean_linf=_mean(samples.linf, won),
+        forwards=_mean(samples.forwards, attacked) or 0.0,
+        backwards=_mean(samples.backwards, attacked) or 0.0,
+        seconds=float(samples.seconds.sum()),
+        verdict=verdict,
+        checks=checks,
+    )
+
+
+def _worst_case(name: str, runs: Iterable[Run]) -> list[WorstCase]:
+    """Return the mean over samples of the minimum over every run, for each eps and norm."""
+    groups: dict[tuple[str, float], list[Bools]] = defaultdict(list)
+    for run in runs:
+        if run.cell.attack is not None:
+            groups[str(run.cell.attack.params["norm"]), float(run.cell.attack.params["eps"])].append(stands(run))
+    rows = []
+    for (norm, eps), standing in sorted(groups.items()):
+        least = np.logical_and.reduce(standing)
+        interval = list(wilson(int(least.sum()), len(least)))
+        rows.append(WorstCase(ensemble=name, eps=eps, norm=norm, robust_accuracy=float(least.mean()), ci95=interval))
+    return rows
+
+
+def _transfer(ensemble: EnsembleRecord, runs: Sequence[Run], clean: Run) -> list[Transfer]:
+    """Return the two matrices of one attack: over all samples, and over those that every member classifies right."""
+    attack, targeted = runs[0].cell.attack, runs[0].cell.targeted
+    if attack is None:
+        raise ValueError("a clean cell has no transfer matrix")
+    common = (clean.samples.member_prediction == clean.samples.y).all(0)
+    labels = [*(f"member-{i}" for i in range(ensemble.members)), "ensemble"]
+    hits = []  # (sources, targets, N): still right, or, targeted, classified as the target
+    for run in runs:
+        predictions = np.vstack([run.samples.member_prediction, run.samples.prediction])
+        hits.append(predictions == (run.samples.target if targeted else run.samples.y))
+    scored = np.stack(hits)
+    metric = "success-rate" if targeted else "accuracy"
+    rows = []
+    for suffix, chosen in (("", np.ones_like(common)), ("-common-correct", common)):
+        if not chosen.any():
+            continue
+        matrix = scored[:, :, chosen].mean(2)
+        rows.append(
+            Transfer(
+                ensemble=ensemble.id,
+                attack=attack.name,
+                params=dict(attack.params),
+                targeted=targeted,
+                metric=metric + suffix,
+                sources=labels,
+                targets=labels,
+                matrix=[[float(v) for v in row] for row in matrix],
+            )  # fmt: skip
+        )
+    return rows
+
+
+def _mean(values: npt.NDArray[np.generic], rows: Bools) -> float | None:
+    return float(values[rows].astype(np.float64).mean()) if rows.any() else None

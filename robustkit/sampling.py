@@ -1,0 +1,108 @@
+"""Randomness per sample (seed x sample id), so that no result depends on how samples are batched.
+
+A counter-based generator: every number is a hash of (seed, sample id, number of the draw, position). It runs in
+vectorised integer arithmetic on the tensor's own device and gives the same uniform bits on every device. The hash is
+the SplitMix64 finaliser (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)  # 64-bit constants as the signed integers that torch.int64 holds
+_MIX1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_MIX2 = 0x94D049BB133111EB - (1 << 64)
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ _shift(z, 30)) * _MIX1
+    z = (z ^ _shift(z, 27)) * _MIX2
+    return z ^ _shift(z, 31)
+
+
+def _shift(z: Tensor, bits: int) -> Tensor:
+    # torch shifts int64 arithmetically: mask the sign bits away for the logical shift that the hash needs.
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+class SampleGenerator:
+    """A stream of random numbers for each sample of a batch.
+
+    Parameters
+    ----------
+    seed : int
+        The seed of the whole run.
+    ids : Tensor of int64, shape (B,)
+        Identity of each sample: the same id draws the same numbers in any batch.
+    stream : str
+        Name of the use, so that two uses of one seed are independent.
+    """
+
+    def __init__(self, seed: int, ids: Tensor, stream: str = "") -> None:
+        name = int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:8], "big", signed=True)
+        self._keys = _mix(_mix(ids.to(torch.int64) * _GOLDEN + name))
+        self._draws = 0
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def select(self, rows: Tensor) -> SampleGenerator:
+        """Return the generator of some of the samples, at the same point of their streams."""
+        part = object.__new__(SampleGenerator)
+        part._keys, part._draws = self._keys.to(rows.device)[rows], self._draws
+        return part
+
+    def bits(self, shape: Sequence[int], device: torch.device | str | None = None) -> Tensor:
+        """Draw 64 random bits for each element of ``(B, *shape)``, as int64."""
+        keys = self._keys.to(device) if device is not None else self._keys
+        count = math.prod(shape)
+        self._draws += 1
+        row = _mix(keys + self._draws * _GOLDEN)
+        position = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
+        return _mix(row[:, None] + position[None, :]).view(len(keys), *shape)
+
+    def uniform(
+        self, shape: Sequence[int], low: float = 0.0, high: float = 1.0, device: torch.device | str | None = None
+    ) -> Tensor:
+        """Draw float32 numbers, uniform in [low, high), of shape ``(B, *shape)``."""
+        return low + (high - low) * (_shift(self.bits(shape, device), 40).to(torch.float32) * 2.0**-24)
+
+    def normal(self, shape: Sequence[int], device: torch.device | str | None = None) -> Tensor:
+        """Draw standard normal float32 numbers of shape ``(B, *shape)`` (Box-Muller)."""
+        radius = torch.sqrt(-2.0 * torch.log1p(-self.uniform(shape, device=device)))
+        return radius * torch.cos(2.0 * math.pi * self.uniform(shape, device=device))
+
+    def integers(
+        self, high: int | Tensor, shape: Sequence[int] = (), device: torch.device | str | None = None
+    ) -> Tensor:
+        """Draw int64 numbers, uniform in [0, high), of shape ``(B, *shape)``; ``high`` may differ per element."""
+        return _shift(self.bits(shape, device), 1) % high
+
+
+def as_generator(generator: SampleGenerator | torch.Generator | int | None, x: Tensor) -> SampleGenerator:
+    """Return the per-sample generator for a batch from whatever a caller gave.
+
+    A :class:`torch.Generator` gives its next number as the seed, an int is the seed, None means seed 0; the position
+    in the batch then serves as the sample's id.
+    """
+    if isinstance(generator, SampleGenerator):
+        if len(generator) != len(x):
+            raise ValueError(f"the generator is for {len(generator)} samples, the batch has {len(x)}")
+        return generator
+    seed = 0 if generator is None else generator
+    if isinstance(seed, torch.Generator):
+        seed = int(torch.randint(2**62, (), generator=seed, device=seed.device))
+    return SampleGenerator(seed, torch.arange(len(x), device=x.device))
+
+
+def random_targets(seed: int, ids: Tensor, y: Tensor, classes: int) -> Tensor:
+    """Draw for each sample a label other than its own, uniformly and by its id; int64 (B,)."""
+    if classes < 2:
+        raise ValueError("a target label needs at least two classes")
+    offset = SampleGenerator(seed, ids, "target").integers(classes - 1, device=y.device)
+    return (y + 1 + offset) % classes

@@ -1,0 +1,20 @@
+"""Intervals for shares of samples. Never imports torch."""
+
+from __future__ import annotations
+
+import math
+
+Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """Return the Wilson 95 % score interval of ``successes`` out of ``n`` (E. B. Wilson 1927); (0, 1) for n = 0."""
+    if n == 0:
+        return 0.0, 1.0
+    p, z2 = successes / n, Z95 * Z95
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    # At p = 0 and p = 1 the bound is 0 and 1 exactly; rounding must not put it beyond.
+    low = 0.0 if successes == 0 else centre - half
+    high = 1.0 if successes == n else centre + half
+    return low, high

@@ -1,0 +1,94 @@
+"""The store: one content-addressed record per cell (JSON + npz), written atomically, never pickled.
+
+Never imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustkit.errors import UserError
+from robustkit.files import write_atomic, write_json
+from robustkit.records import SCHEMA_VERSION, Cell, Run, Samples
+
+STUDY = "study.json"
+
+
+class Store:
+    """Runs in a folder: ``<key>.npz`` holds the samples, ``<key>.json`` the rest, written last.
+
+    A record counts only if its JSON is there and names the hash of the npz beside it, so that a kill between the two
+    writes, or a damaged file, leads to the cell being run again and never to a wrong number.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    def __contains__(self, cell: object) -> bool:
+        return isinstance(cell, Cell) and self.load(cell) is not None
+
+    def save(self, run: Run) -> None:
+        """Write a run, replacing an earlier one of the same cell."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **run.samples.arrays())  # type: ignore[arg-type]
+        content = buffer.getvalue()
+        write_atomic(self._path(run.cell, "npz"), lambda stream: stream.write(content))
+        meta = {**run.meta(), "schema_version": SCHEMA_VERSION, "npz_sha256": hashlib.sha256(content).hexdigest()}
+        write_json(self._path(run.cell, "json"), meta)
+
+    def load(self, cell: Cell, *, examples: bool = False) -> Run | None:
+        """Return the stored run of a cell, or None if there is none that is whole.
+
+        ``examples`` loads the perturbed images too; without it ``samples.examples`` is empty.
+        """
+        try:
+            meta = json.loads(self._path(cell, "json").read_text("utf-8"))
+            content = self._path(cell, "npz").read_bytes()
+            if meta["schema_version"] != SCHEMA_VERSION or Cell.from_json(meta["cell"]) != cell:
+                return None
+            if hashlib.sha256(content).hexdigest() != meta["npz_sha256"]:
+                return None
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                skipped = set() if examples else {"examples"}
+                values: dict[str, Any] = {
+                    f.name: np.zeros((0,), np.float32) if f.name in skipped else arrays[f.name] for f in fields(Samples)
+                }
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+            return None
+        return Run(cell, Samples(**values), meta["seconds"], tuple(meta["warnings"]), meta["environment"])
+
+    def cells(self) -> Iterator[Cell]:
+        """Yield every cell that has a record."""
+        for path in sorted(self.folder.glob("*.json")):
+            if path.name != STUDY:
+                try:
+                    yield Cell.from_json(json.loads(path.read_text("utf-8"))["cell"])
+                except (OSError, ValueError, KeyError, TypeError):
+                    continue
+
+    def __iter__(self) -> Iterator[Run]:
+        for cell in self.cells():
+            run = self.load(cell)
+            if run is not None:
+                yield run
+
+    def _path(self, cell: Cell, suffix: str) -> Path:
+        return self.folder / f"{cell.key}.{suffix}"
+
+
+def open_runs(path: Path | str) -> Store:
+    """Return the store of a results folder, given the folder or its ``runs/``; a :class:`UserError` if it has none."""
+    folder = Path(path)
+    for candidate in (folder / "runs", folder):
+        if (candidate / STUDY).is_file():
+            return Store(candidate)
+    raise UserError(f"'{path}' holds no runs; give the --out folder of a `robustkit evaluate` (it holds runs/{STUDY}).")

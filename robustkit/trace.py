@@ -1,0 +1,47 @@
+"""What an attack did, sample by sample: queries and the course of its loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Trace:
+    """Per-sample counts of model passes, and the loss at each step of the first samples.
+
+    Parameters
+    ----------
+    size : int
+        Samples in the batch.
+    keep : int
+        Of how many samples, from the first on, the loss history is kept.
+
+    Attributes
+    ----------
+    forwards, backwards : Tensor of int64, shape (B,)
+        Passes of the model that each sample took part in.
+    """
+
+    def __init__(self, size: int, keep: int = 0) -> None:
+        self.forwards = torch.zeros(size, dtype=torch.int64)
+        self.backwards = torch.zeros(size, dtype=torch.int64)
+        self.keep = min(keep, size)
+        self._losses: list[Tensor] = []
+
+    def count(self, rows: Tensor, forwards: int = 0, backwards: int = 0) -> None:
+        """Add passes to the samples at ``rows`` (indices into the batch)."""
+        rows = rows.cpu()
+        self.forwards[rows] += forwards
+        self.backwards[rows] += backwards
+
+    def loss(self, rows: Tensor, values: Tensor) -> None:
+        """Note one step's loss (b,) of the samples at ``rows``; the others read NaN at this step."""
+        if self.keep:
+            step = torch.full((len(self.forwards),), float("nan"))
+            step[rows.cpu()] = values.detach().float().cpu()
+            self._losses.append(step[: self.keep])
+
+    @property
+    def history(self) -> Tensor:
+        """The loss over the steps, float32 (keep, T)."""
+        return torch.stack(self._losses, 1) if self._losses else torch.zeros(self.keep, 0)
