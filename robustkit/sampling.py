@@ -19,6 +19,11 @@ _MIX1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX2 = 0x94D049BB133111EB - (1 << 64)
 
 
+def _wrap(value: int) -> int:
+    """Return a Python integer as the int64 that the same arithmetic on a tensor would have given."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
 def _mix(z: Tensor) -> Tensor:
     z = (z ^ _shift(z, 30)) * _MIX1
     z = (z ^ _shift(z, 27)) * _MIX2
@@ -62,7 +67,7 @@ class SampleGenerator:
         keys = self._keys.to(device) if device is not None else self._keys
         count = math.prod(shape)
         self._draws += 1
-        row = _mix(keys + self._draws * _GOLDEN)
+        row = _mix(keys + _wrap(self._draws * _GOLDEN))
         position = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
         return _mix(row[:, None] + position[None, :]).view(len(keys), *shape)
 
