@@ -1,0 +1,108 @@
+"""Verdicts: what failed, and the headline number of each ensemble with the verdict that it deserves."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from robustkit.reports._format import number
+from robustkit.reports._labels import budget, budget_text, labeller, ordered
+from robustkit.schema import EnsembleResult, Evaluation, Results, Verdict, WorstCase
+
+UNNAMED = "(none recorded)"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failing check of one number; ``value`` and ``threshold`` are None where no check was recorded."""
+
+    ensemble: str
+    budget: str
+    attack: str
+    verdict: Verdict
+    check: str
+    value: float | None
+    threshold: float | None
+    advice: str
+
+
+def failing(results: Results) -> list[Failure]:
+    """Return the failing checks of every evaluation that is not trusted, in the order of the file."""
+    label, found = labeller(results), []
+    for e in results["evaluations"]:
+        if e["verdict"] == "trusted":
+            continue
+        about = (e["ensemble"], budget_text(*budget(e)), label(e), e["verdict"])
+        failed = [c for c in e["checks"] if not c["passed"]]
+        found += [Failure(*about, c["name"], c["value"], c["threshold"], c["advice"]) for c in failed]
+        if not failed:  # a number without a reason is still one to mention
+            found.append(Failure(*about, UNNAMED, None, None, ""))
+    return found
+
+
+def by_check(results: Results) -> list[tuple[str, str, list[Failure]]]:
+    """Return (check, advice, failures), so that advice shared by many numbers is read once; the commonest first."""
+    groups = defaultdict[tuple[str, str], list[Failure]](list)
+    for failure in failing(results):
+        groups[failure.check, failure.advice].append(failure)
+    ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
+    return [(check, advice, failures) for (check, advice), failures in ranked]
+
+
+def hint(e: Evaluation) -> str:
+    """Return the verdict in words: every failing check with value, threshold and advice."""
+    failed = [
+        f"{c['name']} {number(c['value'])} (threshold {number(c['threshold'])}): {c['advice']}"
+        for c in e["checks"]
+        if not c["passed"]
+    ]
+    return "\n".join([e["verdict"] + (":" if failed else ""), *failed])
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The number to quote for one ensemble: its worst case at the headline budget.
+
+    ``verdict`` is that of the strongest run there (the one that leaves the fewest samples standing), but at best
+    suspect beside an invalid run; None where nothing was attacked. ``verdicts`` counts every number of the ensemble,
+    ``others`` are its worst cases at the other budgets.
+    """
+
+    ensemble: EnsembleResult
+    budget: str
+    worst: WorstCase | None
+    verdict: Verdict | None
+    strongest: str
+    verdicts: Counter[Verdict]
+    others: list[WorstCase]
+
+
+def headline_budget(results: Results) -> tuple[float, str] | None:
+    """Return the (eps, norm) to quote: the one that most runs used; None where nothing ran.
+
+    Of several, the one that the transfer matrices were made at (a dataset's middling eps), else the largest.
+    """
+    made = {budget(t) for t in results["transfer"]}
+    runs = [budget(e) for e in results["evaluations"]] or [budget(w) for w in results["worst_case"]]
+    count = Counter(runs)
+    return max(count, key=lambda b: (count[b], b[1] == "linf", b in made, b[0]), default=None)
+
+
+def headlines(results: Results) -> Iterator[Headline]:
+    """Yield the headline of every ensemble, the baseline first."""
+    label, at = labeller(results), headline_budget(results)
+    for ensemble in ordered(results):
+        own = [e for e in results["evaluations"] if e["ensemble"] == ensemble["id"]]
+        here = [e for e in own if budget(e) == at]
+        worst = [w for w in results["worst_case"] if w["ensemble"] == ensemble["id"]]
+        quoted = next((w for w in worst if budget(w) == at), None)
+        # Of equally strong runs the trusted one vouches for the number.
+        best = min(here, key=lambda e: (e["robust_accuracy"], e["verdict"] != "trusted"), default=None)
+        verdict = best["verdict"] if best else None
+        if verdict == "trusted" and any(e["verdict"] == "invalid" for e in here):
+            verdict = "suspect"
+        yield Headline(
+            ensemble, budget_text(*at) if at else "", quoted, verdict, label(best) if best else "",
+            Counter(e["verdict"] for e in own), [w for w in worst if w is not quoted],
+        )  # fmt: skip

@@ -1,0 +1,80 @@
+"""How a number, a budget, a verdict and a file name look; the only place that knows, for every report."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from robustkit.schema import Verdict
+
+MARKS: dict[Verdict, str] = {"trusted": "+", "suspect": "?", "invalid": "!"}
+LEGEND = "+ trusted, ? suspect, ! invalid"
+NONE = "-"  # what a missing value looks like
+
+
+def percent(share: float) -> str:
+    """Return a share in percent with one decimal: 0.448 -> ``44.8``."""
+    return f"{100 * share:.1f}"
+
+
+def interval(ci95: Sequence[float]) -> str:
+    """Return an interval of shares in percent: ``[40.5, 49.2]``."""
+    return f"[{percent(ci95[0])}, {percent(ci95[1])}]"
+
+
+def points(difference: float) -> str:
+    """Return a difference of shares in percentage points, with its sign: ``+12.3``, and ``0.0`` for none."""
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if float(text) == 0 else text
+
+
+def eps_text(eps: float) -> str:
+    """Return a budget as people write it: ``8/255`` where it is a whole number of grey levels, else ``0.05``.
+
+    0.2 is 51/255, but nobody means that: one or two decimals that say it exactly win over the fraction.
+    """
+    levels = round(eps * 255)
+    if levels and abs(eps * 255 - levels) < 1e-6 and abs(eps - round(eps, 2)) > 1e-9:
+        return f"{levels}/255"
+    return f"{eps:.6g}"
+
+
+def number(value: float | None) -> str:
+    """Return a number of any unit with three significant digits, no exponent where it stays short."""
+    if value is None:
+        return NONE
+    if float(value).is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def plain(value: Any) -> str:
+    """Return any JSON value as one line of text."""
+    if value is None:
+        return NONE
+    if isinstance(value, float):
+        return number(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def settings_text(params: dict[str, Any]) -> str:
+    """Return parameters as ``name=value`` pairs, or ``-`` where there is none."""
+    return ", ".join(f"{key}={plain(value)}" for key, value in params.items()) or NONE
+
+
+def slug(*parts: str) -> str:
+    """Return a file name for the parts: safe on every file system, never empty."""
+    joined = "-".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-.") for part in parts)
+    return joined.strip("-.").lower() or "unnamed"
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """Return ``name``, numbered if it is taken already, and take it."""
+    free, count = name, 1
+    while free in taken:
+        count += 1
+        free = f"{name}-{count}"
+    taken.add(free)
+    return free

@@ -1,0 +1,73 @@
+"""Raw values in long format, one flat dict per row: what the CSV files hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from robustkit.reports._labels import Run, budget, ordered
+from robustkit.schema import Results, Transfer
+
+Record = dict[str, Any]
+
+
+def ensembles(results: Results) -> list[Record]:
+    """Return one record per ensemble."""
+    return [
+        {**e, "params": _json(e["params"]), "member_accuracy": _json(e["member_accuracy"])} for e in ordered(results)
+    ]
+
+
+def evaluations(results: Results, label: Callable[[Run], str]) -> list[Record]:
+    """Return one record per evaluation, its interval as two columns and its failing checks by name."""
+    records = []
+    for e in results["evaluations"]:
+        low, high = e["ci95"]
+        failed = " ".join(c["name"] for c in e["checks"] if not c["passed"])
+        record: Record = {}
+        for key, value in e.items():
+            if key == "attack":
+                record |= {"attack": value, "label": label(e)}
+            elif key == "ci95":
+                record |= {"ci_low": low, "ci_high": high}
+            elif key == "checks":
+                record["failed_checks"] = failed
+            else:
+                record[key] = _json(value) if key == "params" else value
+        records.append(record)
+    return records
+
+
+def worst_case(results: Results) -> list[Record]:
+    """Return one record per ensemble and budget."""
+    return [
+        {**{k: v for k, v in w.items() if k != "ci95"}, "ci_low": w["ci95"][0], "ci_high": w["ci95"][1]}
+        for w in results["worst_case"]
+    ]
+
+
+def checks(results: Results, label: Callable[[Run], str]) -> list[Record]:
+    """Return one record per check of every evaluation, the passed ones included."""
+    return [
+        {"ensemble": e["ensemble"], "attack": e["attack"], "label": label(e), "backend": e["backend"],
+         "eps": e["eps"], "norm": e["norm"], "targeted": e["targeted"], "verdict": e["verdict"], **check}
+        for e in results["evaluations"]
+        for check in e["checks"]
+    ]  # fmt: skip
+
+
+def transfer(t: Transfer, label: Callable[[Run], str]) -> list[Record]:
+    """Return one record per cell of a transfer matrix."""
+    eps, norm = budget(t)
+    about = {"ensemble": t["ensemble"], "attack": t["attack"], "label": label(t), "eps": eps, "norm": norm}
+    about |= {"targeted": t["targeted"], "metric": t["metric"]}
+    return [
+        {**about, "source": source, "target": target, "value": value}
+        for source, row in zip(t["sources"], t["matrix"], strict=True)
+        for target, value in zip(t["targets"], row, strict=True)
+    ]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,219 @@
+"""Results to tables: formatted cells for people, raw records for programs. Renderers add only their own syntax."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from robustkit.reports import _format as f
+from robustkit.reports import _records
+from robustkit.reports._checks import failing, hint
+from robustkit.reports._labels import baseline_of, budget, budget_text, labeller, ordered, panel_text
+from robustkit.schema import Evaluation, Results, Verdict
+from robustkit.stats import wilson
+
+SUITES = ("detection", "ood", "calibration", "corruptions", "diversity")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One formatted cell; ``verdict`` puts a mark beside the number, ``hint`` says why."""
+
+    text: str
+    verdict: Verdict | None = None
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} {f.MARKS[self.verdict]}" if self.verdict else self.text
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that any renderer can write.
+
+    Attributes
+    ----------
+    name : str
+        Its file name, without ending.
+    align : str
+        One letter per column, ``l`` (text) or ``r`` (numbers).
+    lead : int
+        The first columns that say what a row is about.
+    grouped : bool
+        Whether rows with the same first cell belong together.
+    records : list of dict
+        The raw values in long format, one dict per row of the CSV file; empty where another table has them.
+    """
+
+    name: str
+    title: str
+    columns: list[str]
+    align: str
+    rows: list[list[Cell]]
+    note: str = ""
+    lead: int = 1
+    grouped: bool = False
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+    def starts(self, index: int) -> bool:
+        """Tell whether row ``index`` is the first of a group and not the first of the table."""
+        return self.grouped and index > 0 and self.rows[index][0] != self.rows[index - 1][0]
+
+
+def tables(results: Results) -> list[Table]:
+    """Return every table that has rows, in reading order."""
+    every = [
+        ensembles(results),
+        robustness(results),
+        worst_case(results),
+        checks(results),
+        perturbations(results),
+        *transfers(results),
+        *suites(results),
+    ]
+    numbers = (table for table in every if len(table.columns) > table.lead)
+    return [table for table in numbers if table.rows]
+
+
+def ensembles(results: Results) -> Table:
+    """Return what was evaluated, with clean accuracies."""
+    n, rows = results["dataset"]["n"], []
+    for e in ordered(results):
+        share = f"{f.percent(e['accuracy'])} {f.interval(wilson(round(e['accuracy'] * n), n))}"
+        own = " ".join(f.percent(a) for a in e["member_accuracy"])
+        rows.append(_cells(e["id"], e["defense"], e["arch"], str(e["members"]), share, own or f.NONE))
+    columns = ["ensemble", "defense", "arch", "members", "clean accuracy %", "member accuracies %"]
+    note = f"Clean accuracy on n = {n} samples with Wilson 95 % interval."
+    return Table("ensembles", "Ensembles", columns, "lllrrl", rows, note, records=_records.ensembles(results))
+
+
+def robustness(results: Results) -> Table:
+    """Return robust accuracy: a row per budget and attack, ensembles side by side, then differences to the baseline."""
+    label, ids, plain = labeller(results), [e["id"] for e in ordered(results)], baseline_of(results)
+    found: dict[tuple[tuple[str, float], str], dict[str, Evaluation]] = {}
+    for e in results["evaluations"]:
+        eps, norm = budget(e)
+        found.setdefault(((norm, eps), label(e)), {})[e["ensemble"]] = e
+    others = [i for i in ids if i != plain] if plain else []
+    order = {name: at for at, name in enumerate(_attack_order(results))}
+    rows = []
+    for ((norm, eps), attack), by in sorted(found.items(), key=lambda item: (item[0][0], order[item[0][1]])):
+        numbers = [_robust(by.get(i)) for i in ids]
+        differences = [_difference(by.get(i), by.get(plain or "")) for i in others]
+        rows.append([*_cells(budget_text(eps, norm), attack), *numbers, *differences])
+    columns = ["eps", "attack", *ids, *(f"{i} - {plain}" for i in others)]
+    note = f"In % with Wilson 95 % interval; differences in points. Verdicts: {f.LEGEND}."
+    records = _records.evaluations(results, label)
+    return Table(
+        "robustness", "Robust accuracy", columns, "ll" + "r" * (len(columns) - 2), rows, note, 2, True, records
+    )
+
+
+def worst_case(results: Results) -> Table:
+    """Return the per-sample worst case over all attacks, a row per budget."""
+    ids = [e["id"] for e in ordered(results)]
+    found = {(w["norm"], w["eps"], w["ensemble"]): w for w in results["worst_case"]}
+    rows = []
+    for norm, eps in sorted({key[:2] for key in found}):
+        line = [found.get((norm, eps, i)) for i in ids]
+        text = [f"{f.percent(w['robust_accuracy'])} {f.interval(w['ci95'])}" if w else f.NONE for w in line]
+        rows.append(_cells(budget_text(eps, norm), *text))
+    note = "A sample counts as robust only if no attack broke it. In % with Wilson 95 % interval."
+    align, records = "l" + "r" * len(ids), _records.worst_case(results)
+    return Table("worst-case", "Worst case over all attacks", ["eps", *ids], align, rows, note, records=records)
+
+
+def checks(results: Results) -> Table:
+    """Return the failing checks of every number that is not trusted; the records hold the passed ones too."""
+    rows = [
+        [
+            *_cells(x.ensemble, x.budget, x.attack), Cell(x.verdict, x.verdict), *_cells(x.check),
+            *_cells(f.number(x.value), f.number(x.threshold), x.advice),
+        ]
+        for x in failing(results)
+    ]  # fmt: skip
+    columns = ["ensemble", "eps", "attack", "verdict", "failing check", "value", "threshold", "advice"]
+    records = _records.checks(results, labeller(results))
+    note = "Value and threshold are in the check's own unit."
+    return Table("checks", "Numbers that are not trusted", columns, "lllllrrl", rows, note, 3, True, records)
+
+
+def perturbations(results: Results) -> Table:
+    """Return the sizes of successful perturbations and the cost of every run."""
+    label, place = labeller(results), {e["id"]: at for at, e in enumerate(ordered(results))}
+    order = {name: at for at, name in enumerate(_attack_order(results))}
+    rows = []
+    for e in sorted(
+        results["evaluations"],
+        key=lambda e: (place.get(e["ensemble"], 0), e["norm"], e["eps"], order[label(e)]),
+    ):
+        numbers = (
+            e["mean_l0"], e["mean_l1"], e["mean_l2"], e["mean_linf"], e["forwards"], e["backwards"], e["seconds"]
+        )  # fmt: skip
+        rows.append(_cells(e["ensemble"], budget_text(*budget(e)), label(e), *map(f.number, numbers)))
+    columns = ["ensemble", "eps", "attack", "L0", "L1", "L2", "Linf", "forwards", "backwards", "seconds"]
+    note = (
+        "L0 is a share of elements, the others are in pixel units [0, 1]; means over the successful adversarial "
+        "examples. Forward and backward passes are means per attacked sample."
+    )
+    return Table("perturbations", "Perturbation sizes and cost", columns, "lllrrrrrrr", rows, note, 3, True)
+
+
+def transfers(results: Results) -> list[Table]:
+    """Return one table per transfer matrix: row = crafted on, column = scored on."""
+    label, taken, found = labeller(results), set[str](), []
+    for t in results["transfer"]:
+        title = f"{t['ensemble']}: {panel_text(t, label)}"
+        name = f.slug("transfer", t["ensemble"], label(t), budget_text(*budget(t)), t["metric"])
+        rows = [_cells(source, *map(f.percent, row)) for source, row in zip(t["sources"], t["matrix"], strict=True)]
+        columns = ["crafted on \\ scored on", *t["targets"]]
+        note = "In %. The last row and column are the fused ensemble."
+        align, records = "l" + "r" * len(t["targets"]), _records.transfer(t, label)
+        found.append(Table(f.unique(name, taken), title, columns, align, rows, note, records=records))
+    return found
+
+
+def suites(results: Results) -> Iterator[Table]:
+    """Yield a table per further suite that ran, with the fields as they are."""
+    for name in SUITES:
+        records: list[dict[str, Any]] = results[name]  # type: ignore[literal-required]
+        columns = list(dict.fromkeys(key for record in records for key in record))
+        rows = [_cells(*(f.plain(record.get(key)) for key in columns)) for record in records]
+        lead = min(1, len(columns) - 1)
+        yield Table(name, name.capitalize(), columns, "l" * len(columns), rows, lead=lead, records=records)
+
+
+def _attack_order(results: Results) -> list[str]:
+    """Return the labels with the runs of one attack beside each other, short before long, untargeted first."""
+    label = labeller(results)
+    first = {name: at for at, name in reversed(list(enumerate(e["attack"] for e in results["evaluations"])))}
+    key = {
+        label(e): (e["targeted"], first[e["attack"]], e["params"].get("steps", 0), label(e))
+        for e in results["evaluations"]
+    }
+    return sorted(key, key=lambda name: key[name])
+
+
+def _robust(e: Evaluation | None) -> Cell:
+    if e is None:
+        return Cell(f.NONE)
+    return Cell(f"{f.percent(e['robust_accuracy'])} {f.interval(e['ci95'])}", e["verdict"], hint(e))
+
+
+def _difference(e: Evaluation | None, base: Evaluation | None) -> Cell:
+    """Return the difference, marked only where one of the two numbers is not trusted."""
+    if e is None or base is None:
+        return Cell(f.NONE)
+    verdicts: tuple[Verdict, ...] = ("invalid", "suspect")
+    worse = next((v for v in verdicts if v in (e["verdict"], base["verdict"])), None)
+    return Cell(f.points(e["robust_accuracy"] - base["robust_accuracy"]), worse)
+
+
+def _cells(*texts: str) -> list[Cell]:
+    return [Cell(text) for text in texts]
+
+
+def find(every: Sequence[Table], name: str) -> Table | None:
+    """Return the table of that name, or None where it has no rows."""
+    return next((table for table in every if table.name == name), None)

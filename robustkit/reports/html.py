@@ -1,0 +1,112 @@
+"""The report for people: one self-contained HTML file."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from robustkit.reports import _format as f
+from robustkit.reports import report
+from robustkit.reports._checks import Headline, by_check, headline_budget, headlines
+from robustkit.reports._files import write_text
+from robustkit.reports._labels import baseline_of, budget, budget_text, labeller
+from robustkit.reports._tables import SUITES, find, tables
+from robustkit.schema import Results, WorstCase
+
+MARKS = {"trusted": "\N{CHECK MARK}", "suspect": "?", "invalid": "!"}
+
+
+@report("html", title="HTML report")
+def html(results: Results, out: Path) -> list[Path]:
+    """Write ``report.html``: one file with everything inside, nothing loaded from elsewhere, no scripts."""
+    import jinja2
+
+    from robustkit.reports._figures import drawings
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("robustkit.reports"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"percent": f.percent, "interval": f.interval, "number": f.number}
+    environment.filters["budget"] = lambda run: budget_text(*budget(run))
+    every = tables(results)
+    pictures = [
+        {"kind": d.kind, "alt": d.alt, "source": "data:image/svg+xml;base64," + base64.b64encode(d.svg()).decode()}
+        for d in drawings(results)
+    ]
+    text = environment.get_template("report.html.j2").render(
+        results=results,
+        marks=MARKS,
+        scope=_scope(results),
+        headlines=list(headlines(results)),
+        takeaway=_takeaway(results, list(headlines(results))),
+        groups=by_check(results),
+        tables={table.name: table for table in every},
+        suites=[table for name in SUITES if (table := find(every, name))],
+        pictures=pictures,
+        settings=_settings(results),
+        facts=_facts(results),
+    )
+    return [write_text(out / "report.html", text)]
+
+
+def _scope(results: Results) -> list[str]:
+    """Return what was evaluated, in a few phrases."""
+    label, data = labeller(results), results["dataset"]
+    budgets = sorted({budget(e)[::-1] for e in results["evaluations"]})
+    attacks = dict.fromkeys(label(e) for e in results["evaluations"])
+    phrases = [f"{data['name']}, {data['split']} split, n = {data['n']}, {len(data['classes'])} classes"]
+    phrases += ["attacks: " + "; ".join(attacks)] if attacks else []
+    phrases += ["eps " + ", ".join(budget_text(eps, norm) for norm, eps in budgets)] if budgets else []
+    return phrases
+
+
+def _takeaway(results: Results, lines: list[Headline]) -> list[str]:
+    """Return the result in sentences: every defence beside the baseline at the headline budget."""
+    base, at = baseline_of(results), headline_budget(results)
+    worst = {h.ensemble["id"]: h.worst for h in lines if h.worst}
+    if at is None or base not in worst:
+        return []
+    plain = worst[base]
+    return [
+        f"Against the worst of all attacks, eps {budget_text(*at)}, {name} keeps {_share(w)}, {base} {_share(plain)}: "
+        f"{f.points(w['robust_accuracy'] - plain['robust_accuracy'])} points."
+        for name, w in worst.items()
+        if name != base
+    ]
+
+
+def _share(w: WorstCase) -> str:
+    return f"{f.percent(w['robust_accuracy'])} % {f.interval(w['ci95'])}"
+
+
+def _settings(results: Results) -> list[tuple[str, str]]:
+    """Return the settings of every ensemble and attack, each once."""
+    label = labeller(results)
+    found = [(f"ensemble {e['id']}", f.settings_text(e["params"])) for e in results["ensembles"]]
+    for e in results["evaluations"]:
+        found.append((f"{label(e)} at {budget_text(*budget(e))} ({e['backend']})", f.settings_text(e["params"])))
+    for t in results["transfer"]:
+        found.append((f"transfer: {label(t)} at {budget_text(*budget(t))}", f.settings_text(t["params"])))
+    return list(dict.fromkeys(found))
+
+
+def _facts(results: Results) -> list[tuple[str, str]]:
+    """Return what identifies this run: versions, seed, hashes, machine."""
+    found = [
+        ("robustkit", results["robustkit_version"]),
+        ("schema version", str(results["schema_version"])),
+        ("seed", str(results["seed"])),
+        ("data sha256", results["dataset"]["sha256"]),
+    ]
+    found += [(f"weights sha256 of {e['id']}", e["weights_sha256"]) for e in results["ensembles"]]
+    return found + _flat(results["environment"], "")
+
+
+def _flat(value: dict[str, Any], prefix: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for key, inner in value.items():
+        name = prefix + str(key)
+        found += _flat(inner, f"{name}.") if isinstance(inner, dict) else [(name, f.plain(inner))]
+    return found

@@ -1,0 +1,121 @@
+"""The HTML report holds everything, loads nothing, and believes no name."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from robustkit.reports import write
+from robustkit.schema import Results
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text; fails on tags that do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text = " ".join(f"{self.text} {data}".split())
+
+
+def render(results: Results, out: Path) -> tuple[str, Page]:
+    paths = write(results, out, ["html"])
+    assert paths == [out / "report.html"]
+    assert [p.name for p in out.iterdir()] == ["report.html"]
+    text = paths[0].read_text("utf-8")
+    return text, Page(text)
+
+
+def test_numbers_and_headline(results: Results, tmp_path: Path) -> None:
+    _, page = render(results, tmp_path)
+    assert "adp keeps 8.7 % [8.1, 9.3], baseline 3.9 % [3.6, 4.2]: +4.8 points." in page.text
+    assert "Worst-case robust accuracy at eps 8/255 8.7 % [8.1, 9.3]" in page.text
+    assert "Clean accuracy 99.2 %" in page.text
+    assert "44.8 [40.8, 48.8]" in page.text
+    assert "iterations-suffice Run again with --set pgd.steps=100" in page.text
+    assert "adp, mim at 0.05: 3.25 (threshold 1), suspect" in page.text
+    assert "Find the NaN first." in page.text
+    assert "device.threads 2" in page.text
+    assert "5 of 12 numbers are not trusted" in page.text
+    assert "digits, test split, n = 500, 10 classes" in page.text
+
+
+def test_marks_carry_the_reason(results: Results, tmp_path: Path) -> None:
+    _, page = render(results, tmp_path)
+    hints = [a.get("title") or "" for tag, a in page.tags if tag == "abbr" and a.get("class") == "mark suspect"]
+    assert any(hint.startswith("suspect:\niterations-suffice 3.25 (threshold 1): Run again") for hint in hints)
+
+
+def test_self_contained(results: Results, tmp_path: Path) -> None:
+    text, page = render(results, tmp_path)
+    assert "http" not in text.replace("http://www.w3.org/", "")
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    assert not re.search(r"@import|url\(", text)
+    images = [a["src"] or "" for tag, a in page.tags if tag == "img"]
+    assert len(images) == 4
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in images)
+    assert all(a.get("alt") for tag, a in page.tags if tag == "img")
+
+
+def test_names_are_escaped(results: Results, tmp_path: Path) -> None:
+    bad = '<script>alert("1")</script>'
+    for kind in ("ensembles", "evaluations", "worst_case", "transfer"):
+        for item in results[kind]:  # type: ignore[literal-required]
+            key = "id" if kind == "ensembles" else "ensemble"
+            item[key] = bad if item[key] == "adp" else item[key]
+    results["evaluations"][1]["checks"][1]["advice"] = '<img src=x onerror=alert(1)>" onmouseover="x'
+    results["environment"]["<b>"] = "<i>"
+    text, page = render(results, tmp_path)
+    assert "<script" not in text
+    assert "onerror" not in {name for _, attrs in page.tags for name in attrs}
+    assert "onmouseover" not in {name for _, attrs in page.tags for name in attrs}
+    assert bad in page.text
+
+
+def test_empty(empty: Results, tmp_path: Path) -> None:
+    _, page = render(empty, tmp_path)
+    assert "No ensemble was evaluated." in page.text
+    assert "No attack was run." in page.text
+    assert "There is no number to judge." in page.text
+
+
+@pytest.mark.parametrize("missing", ["ensembles", "evaluations", "worst_case", "transfer"])
+def test_each_part_may_be_missing(results: Results, tmp_path: Path, missing: str) -> None:
+    results[missing] = []  # type: ignore[literal-required]
+    if missing == "ensembles":  # numbers of an ensemble that is not listed
+        results["transfer"] = []
+    render(results, tmp_path)
+
+
+def test_all_trusted(results: Results, tmp_path: Path) -> None:
+    for e in results["evaluations"]:
+        e |= {"verdict": "trusted", "checks": []}
+    _, page = render(results, tmp_path)
+    assert "Every check of every number passed." in page.text
+    assert "All 12 numbers are trusted." in page.text
+
+
+def test_a_later_suite_appears(results: Results, tmp_path: Path) -> None:
+    results["calibration"] = [{"ensemble": "adp", "ece": 0.0123}]
+    _, page = render(results, tmp_path)
+    assert "Calibration ensemble ece adp 0.0123" in page.text

@@ -1,0 +1,241 @@
+"""The numbers in Markdown, CSV and LaTeX are those of the results, formatted as promised."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from robustkit.errors import UserError
+from robustkit.registry import Entry
+from robustkit.reports import _format as f
+from robustkit.reports import report, write
+from robustkit.reports._checks import headline_budget, headlines
+from robustkit.reports._labels import labeller
+from robustkit.reports._tables import Cell, find, tables
+from robustkit.reports.md import markdown
+from robustkit.reports.tex import latex
+from robustkit.schema import Results
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize(
+    ("eps", "text"),
+    [
+        (8 / 255, "8/255"), (0.03137254901960784, "8/255"), (1 / 255, "1/255"), (0.0313, "0.0313"),
+        (0.05, "0.05"), (0.2, "0.2"), (0.3, "0.3"), (1.0, "1"), (0.0, "0"), (0.5, "0.5"), (0.125, "0.125"),
+    ],
+)  # fmt: skip
+def test_eps(eps: float, text: str) -> None:
+    assert f.eps_text(eps) == text
+
+
+def test_shares() -> None:
+    assert f.percent(0.448) == "44.8"
+    assert f.percent(1.0) == "100.0"
+    assert f.interval([0.405, 0.4916]) == "[40.5, 49.2]"
+    assert f.points(0.123) == "+12.3"
+    assert f.points(-0.05) == "-5.0"
+    assert f.points(-0.0004) == "0.0"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0.0, "0"),
+        (1e-4, "0.0001"),
+        (3.25, "3.25"),
+        (1234.5, "1234"),
+        (2.5e9, "2500000000"),
+        (1e-9, "1e-09"),
+    ],
+)
+def test_numbers(value: float | None, text: str) -> None:
+    assert f.number(value) == text
+
+
+def test_slugs_are_safe_and_never_empty() -> None:
+    assert f.slug("transfer", "../../etc <script>", "8/255") == "transfer-etc-script-8-255"
+    assert f.slug("///") == "unnamed"
+    taken: set[str] = set()
+    assert [f.unique("a", taken) for _ in range(3)] == ["a", "a-2", "a-3"]
+
+
+def test_robustness_rows(results: Results) -> None:
+    table = find(tables(results), "robustness")
+    assert table is not None
+    assert table.columns == ["eps", "attack", "baseline", "adp", "adp - baseline"]
+    lines = {(str(row[0]), str(row[1])): [str(cell) for cell in row[2:]] for row in table.rows}
+    assert len(lines) == 12
+    assert lines["8/255", "pgd"] == ["32.6 [28.6, 36.6] ?", "44.8 [40.8, 48.8] ?", "+12.2 ?"]
+    assert lines["8/255", "pgd (100 steps)"] == ["5.2 [1.2, 9.2] +", "11.6 [7.6, 15.6] +", "+6.4"]
+    assert lines["0.05", "fgsm, targeted"] == ["71.4 [67.4, 75.4] !", "79.0 [75.0, 83.0] +", "+7.6 !"]
+    attacks = [str(row[1]) for row in table.rows[:4]]
+    assert attacks == ["pgd", "pgd (100 steps)", "mim", "fgsm, targeted"]  # short and long beside each other
+    assert [table.starts(at) for at in range(5)] == [False, False, False, False, True]
+    assert "Run again with --set pgd.steps=100" in table.rows[4][2].hint
+
+
+def test_no_baseline_no_differences(results: Results) -> None:
+    results["ensembles"] = [e for e in results["ensembles"] if e["id"] == "adp"]
+    table = find(tables(results), "robustness")
+    assert table is not None
+    assert table.columns == ["eps", "attack", "adp"]
+
+
+def test_a_missing_run_is_a_dash(results: Results) -> None:
+    del results["evaluations"][1]  # baseline, pgd, 8/255
+    table = find(tables(results), "robustness")
+    assert table is not None
+    row = next(r for r in table.rows if (r[0].text, r[1].text) == ("8/255", "pgd"))
+    assert [str(cell) for cell in row[2:]] == ["-", "44.8 [40.8, 48.8] ?", "-"]
+
+
+def test_runs_that_differ_in_another_setting_stay_apart(results: Results) -> None:
+    first = results["evaluations"][0]
+    results["evaluations"] += [
+        {**first, "params": {**first["params"], "restarts": 5}, "robust_accuracy": 0.611},
+        {**first, "backend": "torchattacks", "robust_accuracy": 0.699},
+    ]
+    label = labeller(results)
+    names = [label(e) for e in (first, *results["evaluations"][-2:])]
+    assert names == ["pgd", "pgd [restarts=5]", "pgd [backend=torchattacks]"]
+    text = markdown(find(tables(results), "robustness"))  # type: ignore[arg-type]
+    assert all(number in text for number in ("70.2", "61.1", "69.9"))
+
+
+def test_another_norm_is_named(results: Results) -> None:
+    results["evaluations"].append({**results["evaluations"][0], "norm": "l2", "eps": 0.5})
+    table = find(tables(results), "robustness")
+    assert table is not None
+    assert [str(cell) for cell in table.rows[0][:2]] == ["0.5 l2", "pgd"]
+
+
+def test_checks_table_lists_only_what_is_not_trusted(results: Results) -> None:
+    table = find(tables(results), "checks")
+    assert table is not None
+    assert len(table.rows) == 9  # pgd and mim at the two larger eps, twice, and the invalid one
+    first = [str(cell) for cell in table.rows[0]]
+    assert first[:4] == ["baseline", "8/255", "pgd", "suspect ?"]
+    assert first[4:7] == ["iterations-suffice", "3.25", "1"]
+    assert first[7].startswith("Run again")
+    results["evaluations"][0] |= {"verdict": "invalid", "checks": []}
+    table = find(tables(results), "checks")
+    assert table is not None
+    assert str(table.rows[0][4]) == "(none recorded)"
+
+
+def test_headline(results: Results) -> None:
+    assert headline_budget(results) == (8 / 255, "linf")  # where the transfer matrices were made
+    base, adp = headlines(results)
+    assert (base.ensemble["id"], base.budget, base.verdict) == ("baseline", "8/255", "trusted")
+    assert base.worst is not None
+    assert base.worst["robust_accuracy"] == 0.039
+    assert adp.strongest == "pgd (100 steps)"  # suspect weaker runs do not spoil the strongest
+    assert [w["eps"] for w in adp.others] == [4 / 255, 0.05]
+    results["evaluations"][10] |= {"verdict": "invalid"}  # a crash counts as broken: it may be in the worst case
+    assert next(headlines(results)).verdict == "suspect"
+    results["evaluations"][4] |= {"verdict": "suspect"}
+    assert next(headlines(results)).verdict == "suspect"
+
+
+def test_markdown_files(results: Results, tmp_path: Path) -> None:
+    paths = write(results, tmp_path, ["md"])
+    assert {p.name for p in paths} >= {
+        "ensembles.md",
+        "robustness.md",
+        "worst-case.md",
+        "checks.md",
+        "perturbations.md",
+    }
+    assert sum(p.name.startswith("transfer-") for p in paths) == 6
+    assert all(p.parent == tmp_path / "tables" and p.is_file() for p in paths)
+    text = (tmp_path / "tables" / "robustness.md").read_text()
+    assert "| 8/255 | pgd | 32.6 [28.6, 36.6] ? | 44.8 [40.8, 48.8] ? | +12.2 ? |" in text
+    assert "+ trusted, ? suspect, ! invalid" in text
+    worst = (tmp_path / "tables" / "worst-case.md").read_text()
+    assert "| 8/255 | 3.9 [3.6, 4.2] | 8.7 [8.1, 9.3] |" in worst
+    sizes = (tmp_path / "tables" / "perturbations.md").read_text()
+    assert "| adp | 8/255 | fgsm, targeted | - | 12.5 | 0.625 | 0.0314 | 11 | 10.5 | 1.25 |" in sizes
+    matrix = (tmp_path / "tables" / "transfer-adp-pgd-8-255-accuracy.md").read_text()
+    assert "| member 0 | 31.0 | 48.3 | 48.3 | 48.3 |" in matrix
+    assert "accuracy (low = transfers)" in matrix
+
+
+def test_markdown_escapes(results: Results) -> None:
+    results["ensembles"][0]["arch"] = "a|b <i>*x*"
+    text = markdown(find(tables(results), "ensembles"))  # type: ignore[arg-type]
+    assert r"a\|b \<i\>\*x\*" in text
+    assert "small_resnet" in text
+
+
+def test_csv_parses_back_to_the_same_numbers(results: Results, tmp_path: Path) -> None:
+    write(results, tmp_path, ["csv"])
+    rows = read_csv(tmp_path / "tables" / "robustness.csv")
+    assert len(rows) == len(results["evaluations"]) == 24
+    for row, e in zip(rows, results["evaluations"], strict=True):
+        assert (row["ensemble"], row["attack"], row["verdict"]) == (e["ensemble"], e["attack"], e["verdict"])
+        assert [float(row["ci_low"]), float(row["ci_high"])] == e["ci95"]
+        assert json.loads(row["params"]) == e["params"]
+        assert row["targeted"] == str(e["targeted"])
+        for key in ("eps", "clean_accuracy", "robust_accuracy", "mean_l2", "mean_linf", "forwards", "seconds"):
+            assert float(row[key]) == e[key]  # type: ignore[literal-required]
+        assert row["mean_l0"] == ("" if e["mean_l0"] is None else str(e["mean_l0"]))
+    assert rows[1]["failed_checks"] == "iterations-suffice"
+    cells = read_csv(tmp_path / "tables" / "transfer-baseline-pgd-8-255-accuracy.csv")
+    flat = [value for row in results["transfer"][3]["matrix"] for value in row]
+    assert [float(row["value"]) for row in cells] == flat
+    assert (cells[1]["source"], cells[1]["target"]) == ("member 0", "member 1")
+    judged = read_csv(tmp_path / "tables" / "checks.csv")
+    assert len(judged) == sum(len(e["checks"]) for e in results["evaluations"])  # the passed ones too
+
+
+def test_tex(results: Results, tmp_path: Path) -> None:
+    results["ensembles"][0]["arch"] = "a_b & 5 % {c}\\d"
+    write(results, tmp_path, ["tex"])
+    text = (tmp_path / "tables" / "ensembles.tex").read_text()
+    assert r"a\_b \& 5 \% \{c\}\textbackslash{}d" in text
+    assert r"99.2 [98.0, 99.7]" in text
+    robust = (tmp_path / "tables" / "robustness.tex").read_text()
+    assert r"8/255 & pgd & 32.6 [28.6, 36.6] ? & 44.8 [40.8, 48.8] ? & +12.2 ? \\" in robust
+    assert robust.count(r"\addlinespace") == 2
+    assert all(rule in robust for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{llrrr}"))
+    body = robust.split(r"\midrule")[1].split(r"\bottomrule")[0]
+    assert all(line.count(" & ") == 4 for line in body.splitlines() if "&" in line)
+
+
+def test_tex_row_that_starts_with_a_bracket(results: Results) -> None:
+    table = find(tables(results), "worst-case")
+    assert table is not None
+    table.rows[0][0] = Cell("[x]")
+    assert "\n{}[x] & " in latex(table)
+
+
+def test_a_later_suite_is_shown_as_it_is(results: Results) -> None:
+    results["ood"] = [{"set": "notmnist", "auroc": 0.9134}, {"set": "svhn", "auroc": None, "extra": [1, 2]}]
+    table = find(tables(results), "ood")
+    assert table is not None
+    assert table.columns == ["set", "auroc", "extra"]
+    assert [[str(c) for c in row] for row in table.rows] == [["notmnist", "0.913", "-"], ["svhn", "-", "[1, 2]"]]
+
+
+def test_empty_results_have_no_tables(empty: Results, tmp_path: Path) -> None:
+    assert write(empty, tmp_path, ["md", "csv", "tex", "figures"]) == []
+
+
+def test_unknown_format_writes_nothing(results: Results, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="did you mean 'html'"):
+        write(results, tmp_path / "new", ["md", "htlm"])
+    assert not (tmp_path / "new").exists()
+
+
+def test_registered_reports() -> None:
+    assert report.names() == ["csv", "figures", "html", "json", "md", "tex"]
+    assert all(isinstance(entry, Entry) and entry.facts["title"] and entry.summary for entry in report)
