@@ -89,6 +89,8 @@ def _curve(axes: Axes, points: Sequence[Point], colour: str, style: Style | None
     eps, share = [p.eps for p in points], [100 * p.share for p in points]
     low, high = [100 * p.ci95[0] for p in points], [100 * p.ci95[1] for p in points]
     axes.fill_between(eps, low, high, color=colour, alpha=0.18 if worst else 0.07, linewidth=0, zorder=1)
+    if len(points) == 1:  # a band needs two
+        axes.vlines(eps, low, high, color=colour, alpha=0.5, linewidth=1.3, zorder=2)
     axes.plot(
         eps, share, color=colour, linestyle=style or "-", linewidth=2.8 if worst else 1.3, zorder=4 if worst else 3
     )
@@ -156,4 +158,6 @@ def _height(part: Sequence[object]) -> float:
 
 
 def _short(name: str, longest: int = 34) -> str:
-    return name if len(name) <= longest else name[: longest - 3] + "..."
+    """Return a name without its middle: names of one study often differ at the end only."""
+    half = (longest - 3) // 2
+    return name if len(name) <= longest else f"{name[:half]}...{name[-half:]}"
