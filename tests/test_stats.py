@@ -1,0 +1,22 @@
+"""Wilson's interval against published values and its edges."""
+
+from __future__ import annotations
+
+import pytest
+
+from robustkit.stats import wilson
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    # Newcombe 1998, Statistics in Medicine 17, table I, method 3 (score without continuity correction).
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_published_intervals(successes: int, n: int, low: float, high: float):
+    assert wilson(successes, n) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_edges():
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson(10, 10)[1] == 1.0
+    assert wilson(10, 10)[0] == pytest.approx(1 - wilson(0, 10)[1])
