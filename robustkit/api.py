@@ -17,6 +17,7 @@ from robustkit.errors import UserError
 from robustkit.evaluator import Setting
 from robustkit.execute import execute
 from robustkit.files import writable, write_json
+from robustkit.parallel import default_workers, run_all
 from robustkit.progress import Reporter
 from robustkit.records import DatasetRecord, EnsembleRecord, Spec
 from robustkit.request import Names, Settings
@@ -53,6 +54,7 @@ def evaluate(
     reference: bool = True,
     device: str = "auto",
     batch_size: int = 256,
+    workers: int | None = None,
     seed: int = 0,
     out: str | Path = "robustkit-out",
     keep_examples: bool = True,
@@ -79,6 +81,8 @@ def evaluate(
         Evaluate the plain ensemble beside the defence.
     reference : bool
         Run a PGD of 100 steps beside the attacks.
+    workers : int or None
+        Trainings and cells that run side by side; None: one for each core of a CPU, one on a GPU.
 
     Returns
     -------
@@ -98,12 +102,19 @@ def evaluate(
         defenses=() if checkpoints else defense, attacks=attacks, dataset=dataset, eps=eps, norm=norm, suites=suites,
         fusion=fusion, settings=settings,
     )  # fmt: skip
-    for label, value in (("n", n), ("batch size", batch_size), ("members", members), ("epochs", epochs)):
+    for label, value in (
+        ("n", n),
+        ("batch size", batch_size),
+        ("members", members),
+        ("epochs", epochs),
+        ("workers", workers),
+    ):
         if value is not None and value < 1:
             raise UserError(f"{label} {value} is out of range; it must be at least 1.")
     if arch is not None:
         models.check(arch)
     on = find_device(device)
+    side_by_side = workers or default_workers(on)
     metas = [read_meta(path) for path in checkpoints]
     loaded = data.load(dataset, data_dir=data_dir, download=download, image_size=image_size)
     split, split_name = _evaluated(loaded, metas, n)
@@ -121,7 +132,7 @@ def evaluate(
                 subjects.train_spec(d, loaded, arch, members, epochs, asked.fusion, seed, asked.training)
                 for d in defenses
             ]
-            pairs = [subjects.trained(spec, loaded, on, reporter) for spec in specs]
+            pairs = run_all(lambda spec: subjects.trained(spec, loaded, on, reporter), specs, side_by_side)
         records = subjects.distinct_ids([record for record, _ in pairs])
         study = Study(
             ensembles=tuple(records),
@@ -140,7 +151,7 @@ def evaluate(
         write_json(store.folder / STUDY, study.to_json())
         ensembles = {record.key: ensemble.to(on) for record, (_, ensemble) in zip(records, pairs, strict=True)}
         setting = Setting(on, batch_size, keep_examples)
-        for warning in execute(study, ensembles, split, store, setting, reporter):
+        for warning in execute(study, ensembles, split, store, setting, reporter, side_by_side):
             reporter.say(f"[yellow]warning:[/yellow] {warning}")
         return report(folder, formats=formats)
 

@@ -89,6 +89,9 @@ def evaluate(
     reference: Annotated[bool, typer.Option(help="Run a 100-step PGD beside the attacks.")] = True,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(help="Samples per attack batch; changes the speed, never a number.")] = 256,
+    workers: Annotated[
+        int | None, typer.Option(help="Cells side by side; changes no number. Default: CPU cores.")
+    ] = None,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder of results.json, report.html, tables, figures and runs.")] = Path(
         "robustkit-out"
@@ -123,7 +126,7 @@ def evaluate(
         defense=defense, checkpoint=checkpoint, dataset=dataset, data_dir=data_dir, download=download,
         image_size=image_size, attacks=attacks, eps=eps, norm=norm, targeted=targeted, suites=suites, n=n, arch=arch,
         members=members, epochs=epochs, fusion=fusion, settings=settings, baseline=baseline, reference=reference,
-        device=device, batch_size=batch_size, seed=seed, out=out, keep_examples=keep_examples,
+        device=device, batch_size=batch_size, workers=workers, seed=seed, out=out, keep_examples=keep_examples,
         reporter=Reporter(console),
     )  # fmt: skip
     terminal.show(results, console)

@@ -14,9 +14,12 @@ class RunError(RuntimeError):
     """Something failed while running: the store keeps what finished, the same command resumes (exit code 1)."""
 
 
-def unknown(kind: str, value: str, accepted: Iterable[str]) -> UserError:
-    """Make the error for a name that is not one of ``accepted``, with the nearest one as a suggestion."""
+def unknown(kind: str, value: str, accepted: Iterable[str], unlisted: Iterable[str] = ()) -> UserError:
+    """Make the error for a name that is not one of ``accepted``, with the nearest one as a suggestion.
+
+    ``unlisted`` names are suggested too, but too many to be listed.
+    """
     names = sorted(accepted)
-    near = difflib.get_close_matches(value.lower(), names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(value.lower(), [*names, *unlisted], n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return UserError(f"unknown {kind} '{value}': {hint}Known: {', '.join(names)}.")

@@ -1,4 +1,4 @@
-"""Runs a plan cell by cell, on this machine, and skips what the store has."""
+"""Runs a plan on this machine, several cells side by side, and skips what the store has."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from robustkit.data import Split
 from robustkit.ensemble import Ensemble
 from robustkit.evaluator import Setting, run_cell
+from robustkit.parallel import run_all
 from robustkit.progress import Reporter
 from robustkit.records import Cell, Samples
 from robustkit.store import Store
@@ -14,7 +15,13 @@ from robustkit.study import Study
 
 
 def execute(
-    study: Study, ensembles: Mapping[str, Ensemble], split: Split, store: Store, setting: Setting, reporter: Reporter
+    study: Study,
+    ensembles: Mapping[str, Ensemble],
+    split: Split,
+    store: Store,
+    setting: Setting,
+    reporter: Reporter,
+    workers: int = 1,
 ) -> list[str]:
     """Run every cell of the study that the store has not; return the distinct warnings of all of them.
 
@@ -22,29 +29,37 @@ def execute(
     ----------
     ensembles : mapping of str to Ensemble
         By the key that the study's ensemble records carry.
+    workers : int
+        Cells that run side by side.
     """
     cells = list(study.cells())
     ids = {record.key: record.id for record in study.ensembles}
-    warnings: dict[str, None] = {}
-    reused = 0
     clean: dict[str, Samples] = {}
     with reporter.task("evaluating", len(cells)) as done:
-        for cell in cells:
+
+        def finish(cell: Cell) -> tuple[bool, list[str]]:
+            """Return whether the cell was stored already, and its warnings."""
             run = store.load(cell)
+            stored = run is not None
             if run is None:
                 label = f"{ids[cell.ensemble]}: {describe(cell)}"
                 with reporter.task(label, len(split)) as advance:
                     run = run_cell(cell, ensembles[cell.ensemble], split, clean.get(cell.ensemble), setting, advance)
                 store.save(run)
-            else:
-                reused += 1
             if cell.kind == "clean":
                 clean[cell.ensemble] = run.samples
-            warnings.update(dict.fromkeys(f"{ids[cell.ensemble]}: {w}" for w in run.warnings))
             done(1)
+            return stored, [f"{ids[cell.ensemble]}: {w}" for w in run.warnings]
+
+        outcomes = [
+            outcome
+            for first in (True, False)  # the attacks need the clean predictions
+            for outcome in run_all(finish, [c for c in cells if (c.kind == "clean") == first], workers)
+        ]
+    reused = sum(stored for stored, _ in outcomes)
     if reused:
         reporter.say(f"[dim]{reused} of {len(cells)} cells were in the store already.[/dim]")
-    return list(warnings)
+    return list(dict.fromkeys(warning for _, warnings in outcomes for warning in warnings))
 
 
 def describe(cell: Cell) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -28,39 +29,50 @@ class Reporter:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console
         self._progress: Progress | None = None
+        self._open_tasks = 0
+        self._lock = threading.Lock()
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Advance]:
-        """Show a bar of ``total`` steps while the block runs; tasks may be nested."""
+        """Show a bar of ``total`` steps while the block runs; tasks may be nested, or run in several threads."""
         if self.console is None or not self.console.is_terminal:
             yield lambda steps=1, note="": None
             return
-        outermost = self._progress is None
-        progress = self._progress or self._open()
+        progress = self._enter()
         task = progress.add_task(description, total=total, note="")
         try:
             yield lambda steps=1, note="": progress.update(task, advance=steps, **({"note": note} if note else {}))
         finally:
             progress.remove_task(task)
-            if outermost:
-                progress.stop()
-                self._progress = None
+            self._leave()
 
     def say(self, message: str) -> None:
         """Print one line, above the bars if there are any."""
         if self.console is not None:
             self.console.print(message, highlight=False, soft_wrap=True)
 
-    def _open(self) -> Progress:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
-            console=self.console,
-            transient=True,
-        )
-        self._progress.start()
-        return self._progress
+    def _enter(self) -> Progress:
+        """Return the live display, opened by the first task of all."""
+        with self._lock:
+            if self._progress is None:
+                self._progress = Progress(
+                    TextColumn("{task.description}"),
+                    BarColumn(bar_width=30),
+                    MofNCompleteColumn(),
+                    TimeElapsedColumn(),
+                    TimeRemainingColumn(),
+                    TextColumn("[dim]{task.fields[note]}"),
+                    console=self.console,
+                    transient=True,
+                )
+                self._progress.start()
+            self._open_tasks += 1
+            return self._progress
+
+    def _leave(self) -> None:
+        """Close the display with the last task."""
+        with self._lock:
+            self._open_tasks -= 1
+            if self._open_tasks == 0 and self._progress is not None:
+                self._progress.stop()
+                self._progress = None

@@ -18,3 +18,8 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     low = 0.0 if successes == 0 else centre - half
     high = 1.0 if successes == n else centre + half
     return low, high
+
+
+def standard_error(share: float, n: int) -> float:
+    """Return the standard error of a share of n samples."""
+    return math.sqrt(share * (1 - share) / n)

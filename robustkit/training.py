@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,9 @@ from robustkit.ensemble import Ensemble, Member
 from robustkit.errors import RunError
 from robustkit.progress import Reporter
 from robustkit.records import Spec, digest
+from robustkit.stats import standard_error
+
+_GLOBAL_RNG = threading.Lock()  # two trainings may run side by side in threads
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,10 @@ class Trained:
 def fit(
     spec: TrainSpec, data: Dataset, *, device: torch.device | None = None, reporter: Reporter | None = None
 ) -> Trained:
-    """Train an ensemble and return the epoch of best fused validation accuracy (among equals the latest).
+    """Train an ensemble and return its best epoch by fused validation accuracy.
+
+    Best is the latest epoch within one standard error of the highest accuracy seen: a difference that the validation
+    data cannot tell from chance must not undo epochs of a regulariser's work (Breiman et al. 1984, the 1 SE rule).
 
     Raises
     ------
@@ -86,7 +93,7 @@ def fit(
     generator = torch.Generator().manual_seed(spec.seed)
     x, y = train.tensor().to(device), train.y.to(device)
     history: list[dict[str, float]] = []
-    best_accuracy, best_state, started = -1.0, ensemble.state_dict(), time.perf_counter()
+    best_accuracy, best_state, kept, started = 0.0, ensemble.state_dict(), {}, time.perf_counter()
     with reporter.task(f"training {spec.defense.name}", spec.epochs) as advance:
         for epoch in range(spec.epochs):
             ensemble.train()
@@ -107,20 +114,21 @@ def fit(
             if not totals or not all(abs(v) < float("inf") for v in totals.values()):
                 raise RunError(
                     f"training {spec.defense.name} broke in epoch {epoch + 1}: the loss is not finite ({totals}); "
-                    f"try a lower --lr than {spec.lr:g} or a weaker regulariser."
+                    f"try --set train.lr={spec.lr / 10:g} or a weaker regulariser."
                 )
             schedule.step()
             accuracy = accuracies(ensemble, validation)[0]
             history.append({"epoch": epoch + 1.0, **totals, "validation_accuracy": accuracy})
-            if accuracy >= best_accuracy:
-                best_accuracy, best_state = accuracy, copy.deepcopy(ensemble.state_dict())
+            best_accuracy = max(best_accuracy, accuracy)
+            if accuracy >= best_accuracy - standard_error(best_accuracy, len(validation)):
+                kept, best_state = history[-1], copy.deepcopy(ensemble.state_dict())
             advance(1, f"loss {totals['loss']:.3f}  validation {accuracy:.3f}")
     ensemble.load_state_dict(best_state)
     ensemble.eval()
     ensemble.to(memory_format=torch.contiguous_format)
     metrics = {
-        "validation_accuracy": best_accuracy,
-        "best_epoch": max(row["epoch"] for row in history if row["validation_accuracy"] == best_accuracy),
+        "validation_accuracy": kept["validation_accuracy"],
+        "best_epoch": kept["epoch"],
         "seconds": time.perf_counter() - started,
     }
     return Trained(ensemble, metrics, history)
@@ -132,7 +140,7 @@ def initialise(spec: TrainSpec, data: Dataset) -> Ensemble:
     members = []
     for index in range(spec.members):
         # Initialisers read torch's global generator: fork it, so that a caller's stream stays as it was.
-        with torch.random.fork_rng(devices=[]):
+        with _GLOBAL_RNG, torch.random.fork_rng(devices=[]):
             torch.manual_seed(spec.seed * 1_000_003 + index)
             network = models.build(spec.arch, channels, len(data.classes), spec.arch_params)
         members.append(Member(network, [0.0] * channels, [1.0] * channels))

@@ -11,9 +11,7 @@ from robustkit.sampling import SampleGenerator
 DELTA = torch.tensor([[[[3.0, -4.0], [0.0, 0.0]]], [[[0.5, 0.5], [-0.5, 0.5]]]])
 
 
-@pytest.mark.parametrize(
-    ("norm", "expected"), [("l0", [2, 4]), ("l1", [7, 2]), ("l2", [5, 1]), ("linf", [4, 0.5])]
-)
+@pytest.mark.parametrize(("norm", "expected"), [("l0", [2, 4]), ("l1", [7, 2]), ("l2", [5, 1]), ("linf", [4, 0.5])])
 def test_sizes_by_hand(norm: str, expected: list[float]):
     assert size(DELTA, norm).tolist() == expected
 

@@ -47,7 +47,11 @@ def test_names():
 def test_assignments():
     assert options.assignments(["pgd.steps=50", "adp.alpha=1"]) == {"pgd": {"steps": "50"}, "adp": {"alpha": "1"}}
     assert options.assignments({"pgd.steps": 50}) == {"pgd": {"steps": 50}}
-    for bad, message in (("pgd.steps", "has no value"), ("steps=5", "names no method"), (".steps=5", "names no method")):
+    for bad, message in (
+        ("pgd.steps", "has no value"),
+        ("steps=5", "names no method"),
+        (".steps=5", "names no method"),
+    ):
         with pytest.raises(UserError, match=message):
             options.assignments([bad])
 
@@ -64,7 +68,11 @@ def test_values_are_read_to_the_declared_types():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("step", "5", "attack 'pgd' has no parameter 'step'; it takes .*steps: int = 10, step_size: float | None = None"),
+        (
+            "step",
+            "5",
+            "attack 'pgd' has no parameter 'step'; it takes .*steps: int = 10, step_size: float",
+        ),
         ("steps", "2.5", "pgd.steps '2.5' is not a whole number"),
         ("steps", "0", "steps 0 is out of range; it must be in"),
         ("steps", "many", "pgd.steps 'many' is not a number"),

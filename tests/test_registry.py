@@ -61,7 +61,10 @@ def write_package(folder: Path, **modules: str) -> None:
 
 
 def test_one_new_file_is_found_and_imported_only_when_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    source = "@thing('good', size=3)\ndef good(x, *, n: int = 2, generator=None):\n    '''Do good.\n\n    More.'''\n    return x * n"
+    source = (
+        "@thing('good', size=3)\ndef good(x, *, n: int = 2, generator=None):\n"
+        "    '''Do good.\n\n    More.'''\n    return x * n"
+    )
     write_package(tmp_path / "things", good=source, _private="@thing('hidden')\ndef hidden(): ...", broken="1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     registry = __import__("things").thing

@@ -23,7 +23,7 @@ def check(arch: str) -> None:
         from robustkit.models._torchvision import names
 
         if arch not in names():
-            raise unknown("architecture", arch, [*model.names(), *names(), "module:factory"])
+            raise unknown("architecture", arch, [*model.names(), "a torchvision name", "module:factory"], names())
 
 
 def is_code(arch: str) -> bool:

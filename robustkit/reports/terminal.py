@@ -107,12 +107,15 @@ def _believe(results: Results, console: Console) -> None:
 
 def _transfers(results: Results, console: Console) -> None:
     label, place = labeller(results), {e["id"]: at for at, e in enumerate(ordered(results))}
-    shown = sorted(results["transfer"], key=lambda t: (panel_text(t, label), place.get(t["ensemble"], 0)))
+    # Over all samples only: the matrices over common-correct samples are in the report, and the screen is short.
+    everyone = [t for t in results["transfer"] if not t["metric"].endswith("-common-correct")]
+    shown = sorted(everyone, key=lambda t: (panel_text(t, label), place.get(t["ensemble"], 0)))
     if shown:
         console.print(Text("Transfer between members", style="bold"))
         console.print(
             Text(
-                "Columns: scored on. The last row and column are the fused ensemble. Dark: the attack transfers.",
+                "Columns: scored on. The last row and column are the fused ensemble. Dark: the attack transfers. "
+                "Over all samples; the report has those that every member classifies correctly, too.",
                 style="dim",
             )
         )

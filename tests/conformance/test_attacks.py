@@ -75,7 +75,9 @@ def settings(entry: Entry, norm: str) -> dict[str, Any]:
     return given
 
 
-def run(entry: Entry, norm: str, model: nn.Module, x: Tensor, y: Tensor, ids: Tensor | None = None, **more: Any) -> Tensor:
+def run(
+    entry: Entry, norm: str, model: nn.Module, x: Tensor, y: Tensor, ids: Tensor | None = None, **more: Any
+) -> Tensor:
     ids = torch.arange(len(x)) if ids is None else ids
     return attacks.get(entry.name)(
         model, x, y, **{**settings(entry, norm), **more}, generator=SampleGenerator(3, ids, entry.name)
@@ -148,7 +150,9 @@ def test_batches_do_not_matter(entry: Entry, norm: str):
 def test_zero_gradient_is_survived(entry: Entry, norm: str):
     class Constant(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return torch.tensor([2.0, 1.0, 0.0], dtype=x.dtype).expand(len(x), 3) + 0 * x.flatten(1).sum(1, keepdim=True)
+            return torch.tensor([2.0, 1.0, 0.0], dtype=x.dtype).expand(len(x), 3) + 0 * x.flatten(1).sum(
+                1, keepdim=True
+            )
 
     _, x, _ = make()
     y = torch.zeros(len(x), dtype=torch.int64)

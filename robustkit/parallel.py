@@ -1,0 +1,41 @@
+"""Independent pieces of work side by side on a CPU, in threads of this process.
+
+Small convolutions gain nothing from two cores each, while two of them side by side gain almost all of it; and threads
+that wait for each other inside one operation stall when the machine is busy. So each worker gets its share of torch's
+intra-operation threads. No number depends on how many workers there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
+MOST = 8  # beyond this, Python's own lock costs more than a further worker gives
+
+
+def default_workers(device: torch.device) -> int:
+    """Return how many workers suit a device: one for a GPU, one for each core of a CPU, at most eight."""
+    return min(MOST, torch.get_num_threads()) if device.type == "cpu" else 1
+
+
+def run_all(function: Callable[[T], R], items: Sequence[T], workers: int) -> list[R]:
+    """Return ``[function(item) for item in items]``, computed by that many workers.
+
+    The first exception is raised once the work in flight has ended; what has not begun by then is dropped.
+    """
+    workers = min(workers, len(items))
+    if workers <= 1:
+        return [function(item) for item in items]
+    before = torch.get_num_threads()
+    share = max(1, before // workers)
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,))
+    try:
+        return list(pool.map(function, items))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(before)
