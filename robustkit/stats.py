@@ -21,5 +21,6 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
 
 def standard_error(share: float, n: int) -> float:
-    """Return the standard error of a share of n samples."""
-    return math.sqrt(share * (1 - share) / n)
+    """Return the standard error of a share of n samples, never zero: of (k + 2) / (n + 4), Agresti and Coull 1998."""
+    smoothed = (share * n + 2) / (n + 4)
+    return math.sqrt(smoothed * (1 - smoothed) / n)

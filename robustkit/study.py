@@ -10,7 +10,7 @@ from robustkit.attacks import attack
 from robustkit.records import Cell, DatasetRecord, EnsembleRecord, Spec
 
 REFERENCE_STEPS = 100  # the longer PGD that stands beside every number ...
-REFERENCE_STEP = 1 / 20  # ... with this step, as a share of eps
+REFERENCE_DIVISOR = 20  # ... with steps of eps over this
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Study:
 
     def _longer(self, eps: float) -> Spec:
         params = attack.entry("pgd").defaults()
-        return Spec("attack", "pgd", {**params, "steps": REFERENCE_STEPS, "step_size": eps * REFERENCE_STEP})
+        return Spec("attack", "pgd", {**params, "steps": REFERENCE_STEPS, "step_size": eps / REFERENCE_DIVISOR})
 
     def _at(self, spec: Spec, eps: float) -> Spec:
         return Spec("attack", spec.name, {**spec.params, "eps": eps, "norm": self.norm})

@@ -38,7 +38,7 @@ def train_spec(
         fusion=fusion or "mean-prob",
         seed=seed,
         version=__version__,
-        **training,
+        **{"lr": recipe.lr, **training},
     )
 
 

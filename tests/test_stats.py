@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from robustkit.stats import wilson
+from robustkit.stats import standard_error, wilson
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,8 @@ def test_edges():
     assert wilson(0, 0) == (0.0, 1.0)
     assert wilson(10, 10)[1] == 1.0
     assert wilson(10, 10)[0] == pytest.approx(1 - wilson(0, 10)[1])
+
+
+def test_standard_error():
+    assert standard_error(0.5, 10_000) == pytest.approx(0.005, rel=1e-3)
+    assert 1 / 200 < standard_error(1.0, 200) < 2 / 200  # at 200 of 200 right, one error is within it, two are not

@@ -91,7 +91,14 @@ def describe(name: str) -> Facts:
     if missing := [fact for fact in FACTS if fact not in facts]:
         raise ValueError(f"dataset '{entry.name}' is registered without {', '.join(missing)}")
     budgets = Threat(facts["norm"], tuple(facts["eps"]), facts["transfer_eps"])
-    return Facts(name, facts["title"], entry.summary, budgets, facts["flip"], Recipe(facts["arch"], facts["epochs"]))
+    return Facts(
+        name,
+        facts["title"],
+        entry.summary,
+        budgets,
+        facts["flip"],
+        Recipe(facts["arch"], facts["epochs"], facts.get("lr", Recipe.lr)),
+    )
 
 
 def threat(name: str) -> Threat:

@@ -36,10 +36,11 @@ class Threat:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an ensemble is trained on a dataset unless the user says otherwise: architecture and epochs."""
+    """How an ensemble is trained on a dataset unless the user says otherwise: architecture, epochs, learning rate."""
 
     arch: str
     epochs: int
+    lr: float = 1e-3
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Dataset:
     flip : bool
         Whether a horizontal flip is a valid augmentation.
     recipe : Recipe
-        Architecture and epochs of a training by default.
+        Architecture, epochs and learning rate of a training by default.
     """
 
     name: str

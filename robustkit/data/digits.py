@@ -19,6 +19,7 @@ from robustkit.data._split import Split, holdout
     flip=False,
     arch="small-resnet",
     epochs=100,
+    lr=0.003,
 )
 def digits() -> Source:
     """Handwritten digits, 8x8 grey, 1,797 real samples, embedded: nothing to download.

@@ -1,0 +1,318 @@
+"""The command line as a person meets it: the main job, a kill in the middle, and every way to get it wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import robustkit
+from robustkit.__main__ import main
+
+UNKNOWN = f"unknown attack 'pgdd': did you mean 'pgd'? Known: {', '.join(robustkit.attacks.attack.names())}."
+QUICK = ["--epochs", "2", "--members", "2", "--n", "60", "--eps", "0.1,0.2"]
+
+
+def command(*arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "robustkit", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        **kwargs,
+    )
+
+
+def invoke(*arguments: str) -> tuple[int, str, str]:
+    """Run the command in this process, which has torch loaded already; return exit code, stdout and stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["robustkit", *arguments])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return code, out.getvalue(), err.getvalue()
+
+
+def without_time(path: Path) -> dict[str, Any]:
+    """results.json without what a clock decides."""
+    results = json.loads((path / "results.json").read_text())
+    for evaluation in results["evaluations"]:
+        assert evaluation.pop("seconds") >= 0
+    return results
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """One finished run of the main job, small, and what it printed."""
+    out = tmp_path_factory.mktemp("main") / "out"
+    result = command("evaluate", "--defense", "adp", "--attacks", "pgd,mim", *QUICK, "--out", str(out))
+    assert result.returncode == 0, result.stderr
+    return out, result.stdout
+
+
+def test_main_job_writes_what_it_promises(done: tuple[Path, str]):
+    out, printed = done
+    assert printed.strip().splitlines()[-1] == f"report: {out / 'report.html'}"
+    results = json.loads((out / "results.json").read_text())
+    assert [e["id"] for e in results["ensembles"]] == ["baseline", "adp"]
+    # Two ensembles x (pgd, mim, the 100-step reference) x two eps.
+    assert len(results["evaluations"]) == 12
+    assert {(e["attack"], e["params"]["steps"]) for e in results["evaluations"]} == {
+        ("pgd", 10),
+        ("mim", 10),
+        ("pgd", 100),
+    }
+    assert len(results["transfer"]) == 2 * 2 * 2 * 2
+    assert all(len(t["matrix"]) == len(t["matrix"][0]) == 3 for t in results["transfer"])
+    assert {w["eps"] for w in results["worst_case"]} == {0.1, 0.2}
+    for row in results["worst_case"]:
+        same = [e for e in results["evaluations"] if (e["ensemble"], e["eps"]) == (row["ensemble"], row["eps"])]
+        assert row["robust_accuracy"] <= min(e["robust_accuracy"] for e in same)
+    assert {p.name for p in out.iterdir()} == {"results.json", "report.html", "tables", "figures", "runs"}
+    assert list((out / "figures").glob("*.png"))
+    assert {p.suffix for p in (out / "tables").iterdir()} == {".md", ".csv", ".tex"}
+    accuracy = results["evaluations"][0]["robust_accuracy"]
+    assert f"{100 * accuracy:.1f}" in printed
+    assert f"{100 * accuracy:.1f}" in (out / "report.html").read_text()
+
+
+def test_same_command_again_runs_nothing_and_says_the_same(done: tuple[Path, str]):
+    out, _ = done
+    before = (out / "results.json").read_bytes()
+    stamps = {p: p.stat().st_mtime_ns for p in (out / "runs").glob("*.npz")}
+    result = command("evaluate", "--defense", "adp", "--attacks", "pgd,mim", *QUICK, "--out", str(out))
+    assert "38 of 38 cells were in the store already" in result.stdout
+    assert {p: p.stat().st_mtime_ns for p in (out / "runs").glob("*.npz")} == stamps
+    assert (out / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("change", [("--batch-size", "7"), ("--workers", "1")])
+def test_batch_size_and_workers_change_no_number(done: tuple[Path, str], tmp_path: Path, change: tuple[str, str]):
+    out, _ = done
+    result = command("evaluate", "--attacks", "pgd,mim", *QUICK, *change, "--out", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    first, second = without_time(out), without_time(tmp_path)
+    for results in (first, second):  # rounding differs with the shape of a batch, in the seventh digit
+        for evaluation in results["evaluations"]:
+            for name in ("mean_l1", "mean_l2", "mean_linf"):
+                evaluation[name] = pytest.approx(evaluation[name], rel=1e-5) if results is first else evaluation[name]
+            for check in evaluation["checks"]:
+                check["value"] = pytest.approx(check["value"], abs=1e-4) if results is first else check["value"]
+    first["environment"].pop("threads")
+    second["environment"].pop("threads")
+    assert first == second
+
+
+def test_killed_in_the_middle_the_same_command_finishes_the_rest(done: tuple[Path, str], tmp_path: Path):
+    out, _ = done
+    arguments = ["evaluate", "--attacks", "pgd,mim", *QUICK, "--out", str(tmp_path)]
+    process = subprocess.Popen([sys.executable, "-m", "robustkit", *arguments], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "runs").glob("*.json"))) < 8:  # study.json and seven cells
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "finished before it could be killed"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "results.json").exists()
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.json") if p.name != "study.json"}
+    assert 7 <= len(kept) < 38
+    result = command(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert f"{len(kept)} of 38 cells were in the store already" in result.stdout
+    assert all(p.stat().st_mtime_ns == stamp for p, stamp in kept.items())
+    assert without_time(tmp_path) == without_time(out)
+
+
+def test_report_renders_again_from_the_store(done: tuple[Path, str], tmp_path: Path):
+    out, _ = done
+    result = command("report", str(out), "--format", "csv,html", "--out", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip().splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
+    assert (tmp_path / "results.json").read_bytes() == (out / "results.json").read_bytes()
+    assert (tmp_path / "tables" / "robustness.csv").read_bytes() == (out / "tables" / "robustness.csv").read_bytes()
+    assert not (tmp_path / "figures").exists()
+
+
+def test_every_adversarial_example_comes_back(done: tuple[Path, str]):
+    store = robustkit.load_runs(done[0])
+    cells = [c for c in store.cells() if c.kind == "attack"]
+    run = store.load(cells[0], examples=True)
+    assert run.samples.examples.shape == (60, 1, 8, 8)
+    assert abs(run.samples.linf.max() - cells[0].attack.params["eps"]) < 1e-5
+
+
+def test_train_then_evaluate_the_checkpoint(tmp_path: Path):
+    folder = tmp_path / "ck"
+    result = command(
+        "train", "--defense", "adp", "--epochs", "2", "--members", "2", "--set", "adp.alpha=1", "--out", str(folder)
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip().splitlines()[-1] == f"checkpoint: {folder}"
+    meta = json.loads((folder / "ensemble.json").read_text())
+    assert meta["training"]["defense"] == {
+        "kind": "defense",
+        "name": "adp",
+        "params": {"alpha": 1.0, "beta": 0.5, "temperature": 1.0},
+    }
+    assert len(meta["history"]) == 2
+    assert 0 < meta["metrics"]["test_accuracy"] <= 1
+    results = robustkit.evaluate(
+        checkpoint=folder, attacks="fgsm", eps=0.1, suites="attacks", n=50, reference=False, out=tmp_path / "out"
+    )
+    assert [(e["id"], e["defense"], e["members"]) for e in results["ensembles"]] == [("ck", "adp", 2)]
+    ensemble = robustkit.load_ensemble(folder)
+    _, x, y = robustkit.data.load("digits").split("test").batch(torch.arange(50))
+    made = robustkit.attacks.get("fgsm")(ensemble, x, y, eps=0.1)
+    accuracy = (ensemble(made).argmax(1) == y).double().mean().item()
+    assert results["evaluations"][0]["robust_accuracy"] == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--defense", "apd"], "unknown defense 'apd': did you mean 'adp'?"),
+        (["--attacks", "pgdd"], "unknown attack 'pgdd': did you mean 'pgd'?"),
+        (["--attacks", ""], "the list of attacks is empty"),
+        (["--attacks", ","], "the list of attacks is empty"),
+        (["--dataset", "digit"], "unknown dataset 'digit': did you mean 'digits'?"),
+        (["--eps", "-0.1"], "eps -0.1 is out of range; it must be in [0, 1]"),
+        (["--eps", "2"], "eps 2 is out of range"),
+        (["--eps", "8/0"], "'8/0' divides by zero"),
+        (["--eps", "a lot"], "'a lot' is not a number"),
+        (["--n", "0"], "n 0 is out of range; it must be at least 1"),
+        (["--members", "0"], "members 0 is out of range"),
+        (["--batch-size", "-1"], "batch size -1 is out of range"),
+        (["--epochs", "0"], "epochs 0 is out of range"),
+        (["--suites", "attack"], "unknown suite 'attack': did you mean 'attacks'?"),
+        (["--norm", "l7"], "unknown norm 'l7'"),
+        (["--fusion", "mean"], "unknown fusion rule 'mean'"),
+        (["--set", "pgd.step=5"], "attack 'pgd' has no parameter 'step'"),
+        (["--set", "pgd.steps=many"], "pgd.steps 'many' is not a number"),
+        (["--set", "bim.steps=5"], "unknown method in --set 'bim'"),
+        (["--set", "pgd.eps=0.1"], "decided by --eps"),
+        (["--set", "train.momentum=1"], "unknown parameter in --set train 'momentum'"),
+        (["--arch", "resnet2000"], "unknown architecture 'resnet2000'"),
+        (["--arch", "nowhere:build"], "cannot import 'nowhere'"),
+        (["--device", "cuda"], "torch sees 0 CUDA devices; use --device cpu"),
+        (["--device", "abacus"], "device 'abacus' is unknown"),
+        (["--dataset", "mnist", "--data-dir", "EMPTY"], "--download"),
+        (["--dataset", "npz:EMPTY/none.npz"], "none.npz"),
+        (["--dataset", "imagefolder:EMPTY"], "EMPTY"),
+        (["--checkpoint", "EMPTY"], "is not a robustkit checkpoint"),
+        (["--out", "FILE"], "cannot write to --out"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+):
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "FILE").write_text("not a folder")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    code, _, error = invoke("evaluate", *QUICK, *arguments)
+    assert code == 2
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) in (["EMPTY", "FILE"], ["EMPTY", "FILE", "robustkit-out"])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.zeros((5, 8, 8)), "y": np.arange(4)}, "5 images in x but 4 labels in y"),
+        ({"x": np.zeros((4, 3)), "y": np.arange(4)}, "shape"),
+        ({"x": np.zeros((4, 8, 8)), "y": np.array([0, 1, 2, -1])}, "-1"),
+        ({"x": np.zeros((4, 8, 8))}, "y"),
+    ],
+)
+def test_bad_arrays(tmp_path: Path, arrays: dict[str, np.ndarray], message: str):
+    np.savez(tmp_path / "data.npz", **arrays)
+    code, _, error = invoke("evaluate", "--dataset", f"npz:{tmp_path / 'data.npz'}", "--out", str(tmp_path / "out"))
+    assert code == 2
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_out(tmp_path: Path):
+    tmp_path.chmod(0o500)
+    result = command("evaluate", *QUICK, "--out", str(tmp_path / "out"))
+    assert result.returncode == 2
+    assert "cannot write to --out" in result.stderr
+
+
+def test_labels_outside_the_checkpoints_classes_and_wrong_shapes(tmp_path: Path, trained, digits):
+    from robustkit.checkpoint import save_ensemble
+
+    save_ensemble(
+        trained, tmp_path / "ck", arch=["small-resnet"] * 3, classes=[str(i) for i in range(10)], shape=(1, 8, 8)
+    )
+    _, x, y = digits.split("test").batch(torch.arange(40))
+    np.savez(tmp_path / "wide.npz", x=np.repeat(x.numpy(), 2, 3), y=y.numpy())
+    np.savez(tmp_path / "many.npz", x=x.numpy(), y=y.numpy() + 5)
+    for name in ("wide", "many"):
+        with pytest.raises(robustkit.errors.UserError, match="takes images of shape .* but dataset"):
+            robustkit.evaluate(checkpoint=tmp_path / "ck", dataset=f"npz:{tmp_path / name}.npz", out=tmp_path / "out")
+
+
+def test_a_file_that_a_checkpoint_never_saw_is_evaluated_whole(tmp_path: Path, trained, digits):
+    from robustkit.checkpoint import save_ensemble
+
+    save_ensemble(
+        trained, tmp_path / "ck", arch=["small-resnet"] * 3, classes=[str(i) for i in range(10)], shape=(1, 8, 8)
+    )
+    _, x, y = digits.split("test").batch(torch.arange(40))
+    np.savez(tmp_path / "own.npz", x=x.numpy(), y=y.numpy())
+    results = robustkit.evaluate(
+        checkpoint=[tmp_path / "ck"], dataset=f"npz:{tmp_path / 'own.npz'}", attacks=["fgsm"], eps=[0.1], formats=[],
+        reference=False, out=tmp_path / "out",
+    )  # fmt: skip
+    assert (results["dataset"]["split"], results["dataset"]["n"]) == ("everything", 40)
+
+
+def test_version_and_help_and_list():
+    assert command("--version").stdout == f"robustkit {robustkit.__version__}\n"
+    shown = command("--help")
+    assert shown.returncode == 0
+    assert all(word in shown.stdout for word in ("evaluate", "train", "report", "list"))
+    listed = command("list", "attacks").stdout
+    assert "steps: int = 10" in listed
+    assert "arXiv:1706.06083" in listed
+    assert command("list", "atacks").returncode == 2
+    assert command("frobnicate").returncode == 2
+
+
+@pytest.mark.parametrize("arguments", [("nowhere",), (".", "--format", "pdf")])
+def test_report_of_nothing(arguments: tuple[str, ...]):
+    code, _, error = invoke("report", *arguments)
+    assert code == 2
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_a_norm_without_standard_budgets_needs_eps():
+    code, _, error = invoke("evaluate", "--norm", "l2")
+    assert code == 2
+    assert "no standard budgets for norm 'l2'; name them with --eps" in error
+
+
+def test_bad_input_from_a_real_shell():
+    result = command("evaluate", "--attacks", "pgdd")
+    assert result.returncode == 2
+    assert result.stderr == f"robustkit: {UNKNOWN}\n"
+    assert result.stdout == ""

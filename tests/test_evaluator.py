@@ -1,0 +1,163 @@
+"""The evaluator: what an attack returns is checked and re-scored, and a failure is never robustness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from robustkit.attacks import attack
+from robustkit.data import Dataset, Split
+from robustkit.ensemble import Ensemble
+from robustkit.evaluator import HISTORY, Setting, run_cell
+from robustkit.norms import size
+from robustkit.records import ERROR, NOT_ATTACKED, OK, OVER_BUDGET, Cell, Run, Spec
+from robustkit.sampling import random_targets
+
+SETTING = Setting(torch.device("cpu"), batch_size=64)
+
+
+@pytest.fixture
+def split(digits: Dataset) -> Split:
+    return digits.split("test").take(150)
+
+
+def cell(name: str = "pgd", kind: str = "attack", eps: float = 0.1, targeted: bool = False, **more) -> Cell:
+    params = {"eps": eps, "norm": "linf", "stop_early": kind == "attack", **more.pop("params", {})}
+    return Cell(kind, "e", "d", Spec("attack", name, params), targeted, **more)
+
+
+def run(ensemble: Ensemble, split: Split, asked: Cell, setting: Setting = SETTING) -> Run:
+    clean = run_cell(Cell("clean", "e", "d"), ensemble, split, None, setting)
+    return run_cell(asked, ensemble, split, clean.samples, setting)
+
+
+@pytest.fixture
+def fake() -> Iterator[Callable[[Callable[..., Tensor]], str]]:
+    """Register an attack for one test."""
+
+    def register(function: Callable[..., Tensor]) -> str:
+        attack("fake", norms=("linf",))(function)
+        return "fake"
+
+    yield register
+    attack.remove("fake")
+
+
+def test_facts_are_those_of_the_images_that_come_back(trained: Ensemble, split: Split):
+    result = run(trained, split, cell()).samples
+    _, x, y = split.batch(torch.arange(len(split)))
+    made = torch.from_numpy(result.examples)
+    with torch.no_grad():
+        np.testing.assert_allclose(result.member_logits, trained.member_logits(made).numpy(), atol=1e-5)
+        np.testing.assert_allclose(result.fused, trained(made).numpy(), atol=1e-5)
+    for norm, stored in (("l1", result.l1), ("l2", result.l2), ("linf", result.linf)):
+        np.testing.assert_allclose(stored, size(made - x, norm).numpy(), rtol=1e-5)
+    np.testing.assert_allclose(result.l0, size(made - x, "l0").numpy() / 64, rtol=1e-6)
+    assert result.linf.max() <= 0.1 + 1e-6
+    assert np.array_equal(result.ids, split.ids.numpy())
+    wrong = trained(x).argmax(1).numpy() != y.numpy()
+    assert wrong.any()
+    assert (result.status[wrong] == NOT_ATTACKED).all()
+    assert (result.status[~wrong] == OK).all()
+    assert (result.linf[wrong] == 0).all()
+    assert (result.forwards[wrong] == 0).all()
+    assert (result.forwards[~wrong] >= 1).all()
+    assert result.history.shape == (HISTORY, 11)
+    assert np.isfinite(result.history[:, 0]).sum() == (~wrong)[:HISTORY].sum()
+
+
+def test_batch_size_changes_no_fact(trained: Ensemble, split: Split):
+    results = [run(trained, split, cell(), Setting(torch.device("cpu"), b)).samples for b in (7, 64, 150)]
+    for other in results[1:]:
+        assert np.array_equal(results[0].prediction, other.prediction)
+        assert np.array_equal(results[0].forwards, other.forwards)
+        np.testing.assert_allclose(results[0].examples, other.examples, atol=1e-6)
+        np.testing.assert_allclose(results[0].history, other.history, atol=1e-5)
+
+
+def test_transfer_uses_every_step_on_every_sample(trained: Ensemble, split: Split):
+    result = run(trained, split, cell(kind="transfer", source="member-1")).samples
+    assert (result.status == OK).all()
+    assert (result.forwards == 11).all()
+    on_source = (result.member_prediction[1] == result.y).mean()
+    assert on_source < (result.member_prediction[0] == result.y).mean()
+
+
+def test_targeted_cells_aim_at_seeded_labels_other_than_the_true_one(trained: Ensemble, split: Split):
+    result = run(trained, split, cell(targeted=True, eps=0.3, seed=4)).samples
+    expected = random_targets(4, split.ids, split.y, 10).numpy()
+    assert np.array_equal(result.target, expected)
+    assert (result.target != result.y).all()
+    assert (result.prediction == result.target).mean() > 0.2
+    assert (run(trained, split, cell()).samples.target == -1).all()
+
+
+def test_an_attack_that_leaves_the_ball_is_caught_and_projected(trained: Ensemble, split: Split, fake):
+    name = fake(lambda model, x, y, *, eps, norm, stop_early, targeted, generator, trace: x + 3 * eps)
+    done = run(trained, split, cell(name))
+    attacked = done.samples.status != NOT_ATTACKED
+    assert (done.samples.status[attacked] == OVER_BUDGET).all()
+    assert done.samples.linf.max() <= 0.1 + 1e-6
+    assert done.samples.examples.max() <= 1
+    assert done.warnings == ("fake left the linf ball of eps 0.1 or the [0, 1] box; its images were projected",)
+
+
+def test_an_attack_that_crashes_is_an_error_on_its_batch_only(trained: Ensemble, split: Split, fake):
+    def crash(model, x, y, *, eps, norm, stop_early, targeted, generator, trace):
+        if (y == 3).any() and len(x) < 64:
+            raise ValueError("no threes,\nplease")
+        return x
+
+    done = run(trained, split, cell(fake(crash)))
+    errors = done.samples.status == ERROR
+    assert 0 < errors.sum() < 64  # the last, smaller batch
+    assert done.warnings == ("fake failed: ValueError: no threes, please",)
+    assert (done.samples.linf == 0).all()
+
+
+def test_a_gradient_that_is_not_finite_costs_its_sample_alone(trained: Ensemble, split: Split, fake):
+    bad = int(split.ids[10])
+    images = split.batch(torch.tensor([10]))[1]
+
+    def nan(model, x, y, *, eps, norm, stop_early, targeted, generator, trace):
+        if (x == images).flatten(1).all(1).any():
+            raise FloatingPointError("not finite")
+        return x
+
+    done = run(trained, split, cell(fake(nan)))
+    assert done.samples.ids[done.samples.status == ERROR].tolist() == [bad]
+
+
+@pytest.mark.parametrize(
+    ("returned", "warning"),
+    [
+        (lambda x: torch.full_like(x, float("nan")), "returned pixels that are not finite"),
+        (lambda x: x[:, :, :2], "returned no images of shape"),
+        (lambda x: None, "returned no images of shape"),
+    ],
+)
+def test_what_is_no_image_is_an_error(trained: Ensemble, split: Split, fake, returned, warning: str):
+    name = fake(lambda model, x, y, *, eps, norm, stop_early, targeted, generator, trace: returned(x))
+    done = run(trained, split, cell(name))
+    attacked = done.samples.status != NOT_ATTACKED
+    assert (done.samples.status[attacked] == ERROR).all()
+    assert np.isfinite(done.samples.fused).all()
+    assert warning in done.warnings[0]
+
+
+def test_the_attacks_own_word_does_not_count(trained: Ensemble, split: Split, fake):
+    """An attack that returns x breaks nothing, and one that claims nothing may break much."""
+    same = run(trained, split, cell(fake(lambda model, x, y, **_: x))).samples
+    clean = run_cell(Cell("clean", "e", "d"), trained, split, None, SETTING).samples
+    assert np.array_equal(same.prediction, clean.prediction)
+    assert np.array_equal(same.fused, clean.fused)
+
+
+def test_examples_can_be_left_out(trained: Ensemble, split: Split):
+    without = run(trained, split, cell(), Setting(torch.device("cpu"), 64, keep_examples=False)).samples
+    assert without.examples.size == 0
+    assert np.array_equal(without.prediction, run(trained, split, cell()).samples.prediction)
