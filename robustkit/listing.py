@@ -61,3 +61,32 @@ def parameters(entry: Entry) -> list[str]:
 def facts(entry: Entry) -> list[str]:
     """Return ``fact: value`` for each fact of the decorator."""
     return [f"{k}: {', '.join(f'{i}' for i in v) if isinstance(v, tuple) else v}" for k, v in entry.facts.items()]
+
+
+def markdown() -> str:
+    """Return ``docs/methods.md``: every registered method, made from the registries."""
+    lines = [
+        "# Methods",
+        "",
+        "Made from the registries by `python -m robustkit.listing > docs/methods.md`; a test holds it current.",
+    ]
+    for title, registry in REGISTRIES.items():
+        lines += [
+            "",
+            f"## {title.capitalize()}",
+            "",
+            "| name | what it does | parameters | facts |",
+            "|---|---|---|---|",
+        ]
+        for entry in registry:
+            cells = (entry.name, entry.summary, _lines(parameters(entry)), _lines(facts(entry)))
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _lines(items: list[str]) -> str:
+    return "<br>".join(f"`{item}`" if " = " in item else item for item in items)
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")
