@@ -43,6 +43,7 @@ def evaluate(
     eps: Any = None,
     norm: str | None = None,
     targeted: bool = False,
+    target: str | int | None = None,
     suites: Names | None = None,
     n: int | None = None,
     arch: str | None = None,
@@ -73,6 +74,9 @@ def evaluate(
         As for :func:`robustkit.data.load`.
     eps : str, float or list
         Budgets in [0, 1]; text like ``2/255,8/255``. By default the dataset's threat model.
+    targeted, target
+        White-box attacks aim at a label: ``random`` (seeded; what ``targeted`` alone means), ``least-likely``,
+        ``next-best``, or the number of a class.
     n : int
         Only the first n test samples.
     settings : list of str or mapping
@@ -117,6 +121,7 @@ def evaluate(
     side_by_side = workers or default_workers(on)
     metas = [read_meta(path) for path in checkpoints]
     loaded = data.load(dataset, data_dir=data_dir, download=download, image_size=image_size)
+    aim = request.target(target if target is not None else "random" if targeted else "", len(loaded.classes))
     split, split_name = _evaluated(loaded, metas, n)
     with writable(Path(out), "--out") as folder:
         if checkpoints:
@@ -136,13 +141,15 @@ def evaluate(
         records = subjects.distinct_ids([record for record, _ in pairs])
         study = Study(
             ensembles=tuple(records),
-            dataset=DatasetRecord(dataset, split_name, len(split), tuple(loaded.classes), split.sha256()),
+            dataset=DatasetRecord(
+                dataset, split_name, len(split), tuple(loaded.classes), split.sha256(), tuple(loaded.shape)
+            ),
             attacks=asked.attacks,
             eps=asked.eps,
             norm=asked.norm,
             transfer_eps=loaded.threat.transfer_eps if eps is None else max(asked.eps),
             suites=asked.suites,
-            targeted=targeted,
+            target=aim,
             reference=reference,
             seed=seed,
             version=__version__,

@@ -78,6 +78,10 @@ def evaluate(
     ] = None,
     norm: Annotated[str | None, typer.Option(help="linf or l2; default: the dataset's.")] = None,
     targeted: Annotated[bool, typer.Option("--targeted", help="White-box attacks aim at random labels.")] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Aim at random, least-likely or next-best labels, or at the class of this number."),
+    ] = None,
     suites: Annotated[str | None, typer.Option(help="What to run: attacks, transfer; default: both.")] = None,
     n: Annotated[int | None, typer.Option(help="Only the first N test samples.")] = None,
     arch: Arch = None,
@@ -124,10 +128,10 @@ def evaluate(
         from robustkit.reports import terminal
     results = api.evaluate(
         defense=defense, checkpoint=checkpoint, dataset=dataset, data_dir=data_dir, download=download,
-        image_size=image_size, attacks=attacks, eps=eps, norm=norm, targeted=targeted, suites=suites, n=n, arch=arch,
-        members=members, epochs=epochs, fusion=fusion, settings=settings, baseline=baseline, reference=reference,
-        device=device, batch_size=batch_size, workers=workers, seed=seed, out=out, keep_examples=keep_examples,
-        reporter=Reporter(console),
+        image_size=image_size, attacks=attacks, eps=eps, norm=norm, targeted=targeted, target=target, suites=suites,
+        n=n, arch=arch, members=members, epochs=epochs, fusion=fusion, settings=settings, baseline=baseline,
+        reference=reference, device=device, batch_size=batch_size, workers=workers, seed=seed, out=out,
+        keep_examples=keep_examples, reporter=Reporter(console),
     )  # fmt: skip
     terminal.show(results, console)
     typer.echo(f"report: {out / 'report.html'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from torch import Tensor, nn
 from robustkit import attacks
 from robustkit.data import Split
 from robustkit.ensemble import Ensemble
+from robustkit.errors import UserError
 from robustkit.norms import project, size
 from robustkit.progress import Advance
 from robustkit.records import ERROR, NOT_ATTACKED, OK, OVER_BUDGET, Cell, Run, Samples, Spec
-from robustkit.sampling import SampleGenerator, random_targets
+from robustkit.sampling import SampleGenerator
+from robustkit.targets import target_labels
 from robustkit.trace import Trace
 
 SCORE_BATCH = 256  # fixed: the reported scores must not depend on --batch-size
@@ -127,27 +130,36 @@ def _craft_all(
     crafted: _Crafted, advance: Advance,
 ) -> None:  # fmt: skip
     """Attack every sample that the cell is about, batch by batch, and check what comes back."""
-    classes = clean.fused.shape[1]
     if cell.targeted:
-        crafted.target = random_targets(cell.seed, split.ids, split.y, classes)
+        crafted.target = target_labels(cell.target, cell.seed, split.ids, split.y, torch.from_numpy(clean.fused))
     aims = crafted.target if cell.targeted else split.y
     rows = torch.arange(len(split))
     if cell.kind == "attack":  # what is won without a perturbation is left as it is
         prediction = torch.from_numpy(clean.prediction)
         rows = rows[(prediction != crafted.target) if cell.targeted else (prediction == split.y)]
+    rows = rows[aims[rows] >= 0]
     advance(len(split) - len(rows))
     model = ensemble.view(cell.source)
-    craft = attacks.get(spec.name)
+    craft = configured(cell, spec)
     histories = []
     for batch in torch.split(rows, setting.batch_size):
-        histories.append(_craft(cell, spec, craft, model, batch, aims, split, setting, crafted))
+        histories.append(_craft(cell, craft, model, batch, aims, split, setting, crafted))
         crafted.status[batch] = torch.where(crafted.status[batch] == NOT_ATTACKED, OK, crafted.status[batch])
         advance(len(batch))
     crafted.history = _join([h for h in histories if h is not None], len(crafted.history))
 
 
+def configured(cell: Cell, spec: Spec) -> Craft:
+    """Return the attack of a cell with its whole configuration, and with what an evaluation decides if it takes it."""
+    decided = {"eps": cell.eps, "norm": cell.norm, "targeted": cell.targeted, "stop_early": cell.kind == "attack"}
+    takes = {param.name for param in attacks.attack.entry(spec.name).params}
+    if cell.targeted and "targeted" not in takes:
+        raise UserError(f"attack '{spec.name}' has no targeted mode; leave it out or leave out --targeted.")
+    return functools.partial(attacks.get(spec.name), **spec.params, **{k: v for k, v in decided.items() if k in takes})
+
+
 def _craft(
-    cell: Cell, spec: Spec, craft: Craft, model: nn.Module, batch: Tensor, aims: Tensor, split: Split, setting: Setting,
+    cell: Cell, craft: Craft, model: nn.Module, batch: Tensor, aims: Tensor, split: Split, setting: Setting,
     crafted: _Crafted,
 ) -> tuple[Tensor, Tensor] | None:  # fmt: skip
     """Attack one batch; return the rows and their loss history, if any of them are among those kept."""
@@ -155,46 +167,48 @@ def _craft(
     on_device = x.to(setting.device)
     kept = int((batch < len(crafted.history)).sum())  # batches ascend, so the kept rows come first
     trace = Trace(len(batch), keep=kept)
-    generator = SampleGenerator(cell.seed, ids, f"{spec.name}/{cell.source}")
+    name = cell.attack.name if cell.attack else ""
+    generator = SampleGenerator(cell.seed, ids, f"{name}/{cell.source}")
     started = time.perf_counter()
     try:
-        made = craft(
-            model, on_device, aims[batch].to(setting.device), **spec.params,
-            targeted=cell.targeted, generator=generator, trace=trace,
-        )  # fmt: skip
+        made = craft(model, on_device, aims[batch].to(setting.device), generator=generator, trace=trace)
     except Exception as error:  # noqa: BLE001 - whatever an attack raises is recorded, as an error and never as robust
         if len(batch) > 1 and isinstance(error, FloatingPointError | torch.OutOfMemoryError):
             for half in torch.split(batch, (len(batch) + 1) // 2):
-                _craft(cell, spec, craft, model, half, aims, split, setting, crafted)
+                _craft(cell, craft, model, half, aims, split, setting, crafted)
             return None
         crafted.status[batch] = ERROR
-        crafted.warnings.append(f"{spec.name} failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        crafted.warnings.append(f"{name} failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
         return None
     crafted.seconds[batch] = (time.perf_counter() - started) / len(batch)
     crafted.forwards[batch], crafted.backwards[batch] = trace.forwards, trace.backwards
-    crafted.x[batch], crafted.status[batch] = _verify(made, x, spec, crafted.warnings)
+    crafted.x[batch], crafted.status[batch] = _verify(made, x, cell, crafted.warnings)
     return (batch[:kept], trace.history) if kept else None
 
 
-def _verify(made: Tensor, x: Tensor, spec: Spec, warnings: list[str]) -> tuple[Tensor, Tensor]:
+def _verify(made: Tensor, x: Tensor, cell: Cell, warnings: list[str]) -> tuple[Tensor, Tensor]:
     """Return images that lie in the ball and the box, and a status for each: an attack's own word does not count."""
+    name = cell.attack.name if cell.attack else ""
     status = torch.full((len(x),), OK)
     if not isinstance(made, Tensor) or made.shape != x.shape:
-        warnings.append(f"{spec.name} returned no images of shape {tuple(x.shape)}")
+        warnings.append(f"{name} returned no images of shape {tuple(x.shape)}")
         return x, torch.full((len(x),), ERROR)
     made = made.detach().cpu().float()
     finite = torch.isfinite(made).flatten(1).all(1)
     if not bool(finite.all()):
-        warnings.append(f"{spec.name} returned pixels that are not finite")
+        warnings.append(f"{name} returned pixels that are not finite")
         status[~finite] = ERROR
         made = torch.where(finite[:, None, None, None], made, x)
-    eps, norm = float(spec.params["eps"]), str(spec.params["norm"])
     outside = ((made < -TOLERANCE) | (made > 1 + TOLERANCE)).flatten(1).any(1)
-    outside |= size(made - x, norm) > eps + TOLERANCE * max(1.0, eps)
+    where = "the [0, 1] box"
+    if cell.eps is not None:
+        outside |= size(made - x, cell.norm) > cell.eps + TOLERANCE * max(1.0, cell.eps)
+        where = f"the {cell.norm} ball of eps {cell.eps:g} or {where}"
+        made = project(made, x, cell.eps, cell.norm)
     if bool(outside.any()):
-        warnings.append(f"{spec.name} left the {norm} ball of eps {eps:g} or the [0, 1] box; its images were projected")
+        warnings.append(f"{name} left {where}; its images were projected")
         status[outside & finite] = OVER_BUDGET
-    return project(made, x, eps, norm), status
+    return made.clamp(0.0, 1.0), status
 
 
 def _join(histories: list[tuple[Tensor, Tensor]], kept: int) -> Tensor:

@@ -66,7 +66,7 @@ def describe(cell: Cell) -> str:
     """Return a few words for a person who watches: ``pgd, eps 0.1``."""
     if cell.attack is None:
         return "clean images"
-    words = [cell.attack.name, f"eps {cell.attack.params['eps']:.4g}"]
+    words = [cell.attack.name, f"eps {cell.eps:.4g}" if cell.eps is not None else cell.norm]
     if "steps" in cell.attack.params:
         words.insert(1, f"{cell.attack.params['steps']} steps")
     return ", ".join(

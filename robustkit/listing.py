@@ -7,13 +7,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from robustkit import options
-from robustkit.attacks import attack
+from robustkit.attacks import OWN_OPTION, attack
 from robustkit.data import dataset
 from robustkit.defenses import defense
 from robustkit.models import model
 from robustkit.registry import REQUIRED, Entry, Registry
 from robustkit.reports import report
-from robustkit.request import OWN_OPTION
 
 REGISTRIES: dict[str, Registry] = {
     "attacks": attack,

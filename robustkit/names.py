@@ -5,6 +5,7 @@ from __future__ import annotations
 FUSIONS = ("mean-prob", "mean-logit", "median", "geometric-mean", "majority")
 SUITES = ("attacks", "transfer")
 NORMS = ("linf", "l2")
+TARGETS = ("random", "least-likely", "next-best")  # or the number of a label
 LOSSES = ("ce", "margin", "dlr")
 
 # Type aliases that method signatures use, written out, so that the registry can read them without importing them.

@@ -63,9 +63,14 @@ class Cell:
     data : str
         Hash of the images and labels.
     attack : Spec or None
-        The attack with its whole configuration, eps and norm included; None for ``clean``.
-    targeted : bool
-        Whether y is replaced by a seeded random target label.
+        The attack with its whole configuration but budget and aim; None for ``clean``.
+    eps : float or None
+        Budget in pixel units [0, 1] of a fixed-budget attack; None for one that looks for the smallest perturbation.
+    norm : str
+        The norm of the ball, or of what is made small.
+    target : str
+        Empty: untargeted. Else whose rule names the target labels: ``random``, ``least-likely``, ``next-best`` or a
+        label's number.
     source : str
         What the attack sees: ``ensemble`` (the fused output) or ``member-0``, ``member-1``, ...
     seed : int
@@ -80,7 +85,9 @@ class Cell:
     ensemble: str
     data: str
     attack: Spec | None = None
-    targeted: bool = False
+    eps: float | None = None
+    norm: str = ""
+    target: str = ""
     source: str = "ensemble"
     seed: int = 0
     backend: str = "native"
@@ -103,6 +110,11 @@ class Cell:
     def key(self) -> str:
         """The content address: SHA-256 of the canonical JSON."""
         return digest(self.to_json())
+
+    @property
+    def targeted(self) -> bool:
+        """Whether the attack aims at a label."""
+        return bool(self.target)
 
 
 @dataclass(frozen=True)
@@ -142,6 +154,10 @@ class Samples:
     def member_prediction(self) -> Ints:
         """Prediction of each member, (M, N)."""
         return np.asarray(self.member_logits.argmax(2), np.int64)
+
+    def size(self, norm: str) -> Floats:
+        """Size of each perturbation, (N,): l0 as a share of elements, l1, l2, linf in pixel units."""
+        return {"l0": self.l0, "l1": self.l1, "l2": self.l2, "linf": self.linf}[norm]
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays by name, as they are written."""
@@ -200,12 +216,13 @@ class DatasetRecord:
     n: int
     classes: tuple[str, ...]
     sha256: str
+    shape: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON."""
-        return {**asdict(self), "classes": list(self.classes)}
+        return {**asdict(self), "classes": list(self.classes), "shape": list(self.shape)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> DatasetRecord:
         """Read what :meth:`to_json` wrote."""
-        return cls(**{**value, "classes": tuple(value["classes"])})
+        return cls(**{**value, "classes": tuple(value["classes"]), "shape": tuple(value["shape"])})

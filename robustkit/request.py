@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustkit import data, options
-from robustkit.attacks import attack
+from robustkit.attacks import OWN_OPTION, attack, is_minimum
 from robustkit.data import Facts
 from robustkit.defenses import defense
 from robustkit.errors import UserError, unknown
-from robustkit.names import FUSIONS, NORMS, SUITES
+from robustkit.names import FUSIONS, NORMS, SUITES, TARGETS
 from robustkit.records import Spec
 from robustkit.registry import Registry
 
 Settings = Iterable[str] | Mapping[str, Any] | None
 Names = str | Iterable[str]
 
-# Set by options of their own, for every attack of a study alike.
-OWN_OPTION = {"eps": "--eps", "norm": "--norm", "targeted": "--targeted", "stop_early": "the suite"}
 TRAINING = {"lr": float, "weight_decay": float, "batch_size": int, "shift": float}  # --set train.lr=...
 
 
@@ -62,7 +60,7 @@ def check(
             raise unknown("method in --set", method, running)
     for name in attack_names:
         supported = attack.entry(name).facts.get("norms", ())
-        if chosen_norm not in supported:
+        if chosen_norm not in supported and not is_minimum(name):
             raise UserError(f"attack '{name}' has no norm '{chosen_norm}'; it supports {', '.join(supported)}.")
     return Request(
         defenses=tuple(configured(defense, name, table) for name in defense_names),
@@ -97,6 +95,18 @@ def training_settings(given: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"train.{name} '{text}' is not a whole number.")
         values[name] = TRAINING[name](value)
     return values
+
+
+def target(rule: str | int, classes: int) -> str:
+    """Check what targeted attacks aim at: a rule's name, or the number of one of the classes; empty stays empty."""
+    rule = str(rule)
+    if rule in ("", *TARGETS):
+        return rule
+    if not rule.lstrip("-").isdigit():
+        raise unknown("target", rule, [*TARGETS, "the number of a class"])
+    if not 0 <= int(rule) < classes:
+        raise UserError(f"target {rule} is outside the classes; the labels are 0 to {classes - 1}.")
+    return str(int(rule))
 
 
 def _suites(suites: Names | None) -> tuple[str, ...]:

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from robustkit.distortion import minimum_norm
 from robustkit.errors import RunError
-from robustkit.records import NOT_ATTACKED, SCHEMA_VERSION, Cell, EnsembleRecord, Run
-from robustkit.schema import DatasetResult, EnsembleResult, Evaluation, Results, Transfer, WorstCase
+from robustkit.records import ERROR, NOT_ATTACKED, SCHEMA_VERSION, Cell, EnsembleRecord, Run
+from robustkit.schema import DatasetResult, EnsembleResult, Evaluation, MinimumNorm, Results, Transfer, WorstCase
 from robustkit.stats import wilson
 from robustkit.store import Store
 from robustkit.study import Study
-from robustkit.trust import Evidence, judge, stands
+from robustkit.trust import Evidence, Scored, judge
 
 Bools = npt.NDArray[np.bool_]
 
@@ -24,6 +25,7 @@ def build(study: Study, store: Store) -> Results:
     evaluations: list[Evaluation] = []
     worst: list[WorstCase] = []
     transfer: list[Transfer] = []
+    smallest: list[MinimumNorm] = []
     ensembles: list[EnsembleResult] = []
     environment: dict[str, object] = {}
     for ensemble in study.ensembles:
@@ -32,10 +34,12 @@ def build(study: Study, store: Store) -> Results:
         ensembles.append(_ensemble(ensemble, clean))
         if "attacks" in study.suites:
             runs = [_load(store, cell) for cell in study.white_box(ensemble)]
-            evaluations += [_evaluation(ensemble.id, run, clean, runs) for run in runs]
-            worst += _worst_case(ensemble.id, runs)
+            scored = [Scored(run, eps) for run in runs for eps in study.budgets(run.cell)]
+            evaluations += [_evaluation(ensemble.id, run, clean, scored) for run in scored]
+            worst += _worst_case(ensemble.id, scored)
+            smallest += [minimum_norm(ensemble.id, run, clean) for run in runs if run.cell.eps is None]
         if "transfer" in study.suites:
-            for spec in study.attacks:
+            for spec in study.transferred():
                 for targeted in (False, True):
                     cells = study.transfer(ensemble, spec, targeted)
                     transfer += _transfer(ensemble, [_load(store, cell) for cell in cells], clean)
@@ -52,6 +56,7 @@ def build(study: Study, store: Store) -> Results:
         evaluations=evaluations,
         worst_case=worst,
         transfer=transfer,
+        minimum_norm=smallest,
         detection=[], ood=[], calibration=[], corruptions=[], diversity=[],
     )  # fmt: skip
 
@@ -74,29 +79,28 @@ def _ensemble(record: EnsembleRecord, clean: Run) -> EnsembleResult:
         arch="+".join(dict.fromkeys(record.arch)),
         members=record.members,
         weights_sha256=record.weights_sha256,
-        accuracy=float(stands(clean).mean()),
+        accuracy=float(_right(clean).mean()),
         member_accuracy=[float(a) for a in own.mean(1)],
     )
 
 
-def _evaluation(name: str, run: Run, clean: Run, runs: Sequence[Run]) -> Evaluation:
+def _evaluation(name: str, scored: Scored, clean: Run, runs: Sequence[Scored]) -> Evaluation:
+    run, standing = scored.run, scored.standing
     samples, attack = run.samples, run.cell.attack
     if attack is None:
         raise ValueError("a clean cell is no evaluation")
-    standing = stands(run)
     attacked = samples.status != NOT_ATTACKED
     won = attacked & (samples.prediction == samples.target if run.cell.targeted else ~standing)
-    verdict, checks = judge(Evidence(run, runs))
-    params = {k: v for k, v in attack.params.items() if k not in ("eps", "norm")}
+    verdict, checks = judge(Evidence(scored, runs))
     return Evaluation(
         ensemble=name,
         attack=attack.name,
         backend=run.cell.backend,
-        params=params,
-        eps=float(attack.params["eps"]),
-        norm=str(attack.params["norm"]),
+        params=dict(attack.params),
+        eps=scored.eps,
+        norm=run.cell.norm,
         targeted=run.cell.targeted,
-        clean_accuracy=float(stands(clean).mean()),
+        clean_accuracy=float(_right(clean).mean()),
         robust_accuracy=float(standing.mean()),
         ci95=list(wilson(int(standing.sum()), len(standing))),
         mean_l0=_mean(samples.l0, won),
@@ -111,12 +115,11 @@ def _evaluation(name: str, run: Run, clean: Run, runs: Sequence[Run]) -> Evaluat
     )
 
 
-def _worst_case(name: str, runs: Iterable[Run]) -> list[WorstCase]:
+def _worst_case(name: str, runs: Iterable[Scored]) -> list[WorstCase]:
     """Return the mean over samples of the minimum over every run, for each eps and norm."""
     groups: dict[tuple[str, float], list[Bools]] = defaultdict(list)
     for run in runs:
-        if run.cell.attack is not None:
-            groups[str(run.cell.attack.params["norm"]), float(run.cell.attack.params["eps"])].append(stands(run))
+        groups[run.run.cell.norm, run.eps].append(run.standing)
     rows = []
     for (norm, eps), standing in sorted(groups.items()):
         least = np.logical_and.reduce(standing)
@@ -147,7 +150,7 @@ def _transfer(ensemble: EnsembleRecord, runs: Sequence[Run], clean: Run) -> list
             Transfer(
                 ensemble=ensemble.id,
                 attack=attack.name,
-                params=dict(attack.params),
+                params={**attack.params, "eps": runs[0].cell.eps, "norm": runs[0].cell.norm},
                 targeted=targeted,
                 metric=metric + suffix,
                 sources=labels,
@@ -156,6 +159,11 @@ def _transfer(ensemble: EnsembleRecord, runs: Sequence[Run], clean: Run) -> list
             )  # fmt: skip
         )
     return rows
+
+
+def _right(clean: Run) -> Bools:
+    right: Bools = (clean.samples.prediction == clean.samples.y) & (clean.samples.status != ERROR)
+    return right
 
 
 def _mean(values: npt.NDArray[np.generic], rows: Bools) -> float | None:

@@ -101,6 +101,25 @@ class Transfer(TypedDict):
     matrix: list[list[float]]
 
 
+class MinimumNorm(TypedDict):
+    """One minimum-norm attack: ``accuracy[i]`` is the share of samples that need more than ``eps[i]`` to break.
+
+    ``eps`` and ``median`` are in the unit of the norm (l0: share of elements; l1, l2, linf: pixel units); the median is
+    over all samples, null where at most half of them were broken. ``found`` is the share that was broken at all.
+    """
+
+    ensemble: str
+    attack: str
+    params: dict[str, Any]
+    norm: str
+    targeted: bool
+    clean_accuracy: float
+    found: float
+    median: float | None
+    eps: list[float]
+    accuracy: list[float]
+
+
 class Results(TypedDict):
     """The whole of ``results.json``."""
 
@@ -113,6 +132,7 @@ class Results(TypedDict):
     evaluations: list[Evaluation]
     worst_case: list[WorstCase]
     transfer: list[Transfer]
+    minimum_norm: list[MinimumNorm]
     detection: list[dict[str, Any]]
     ood: list[dict[str, Any]]
     calibration: list[dict[str, Any]]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from robustkit.attacks import attack
+from robustkit.attacks import OWN_OPTION, attack, is_minimum, norm_for
 from robustkit.records import Cell, DatasetRecord, EnsembleRecord, Spec
 
 REFERENCE_STEPS = 100  # the longer PGD that stands beside every number ...
@@ -25,8 +26,8 @@ class Study:
         Budgets of the white-box attacks, ascending.
     transfer_eps : float
         Budget of the transfer matrices.
-    targeted : bool
-        Whether the white-box attacks aim at seeded random labels. Transfer runs both ways always.
+    target : str
+        Whose rule names the target labels of the white-box attacks; empty: untargeted. Transfer runs both ways always.
     reference : bool
         Whether a longer PGD (100 steps of eps / 20) runs beside the white-box attacks.
     """
@@ -38,7 +39,7 @@ class Study:
     norm: str
     transfer_eps: float
     suites: tuple[str, ...] = ("attacks", "transfer")
-    targeted: bool = False
+    target: str = ""
     reference: bool = True
     seed: int = 0
     version: str = ""
@@ -51,7 +52,7 @@ class Study:
             if "attacks" in self.suites:
                 yield from self.white_box(ensemble)
             if "transfer" in self.suites:
-                for spec in self.attacks:
+                for spec in self.transferred():
                     for targeted in (False, True):
                         yield from self.transfer(ensemble, spec, targeted)
 
@@ -60,34 +61,59 @@ class Study:
         return Cell("clean", ensemble.key, self.dataset.sha256, seed=self.seed, version=self.version)
 
     def white_box(self, ensemble: EnsembleRecord) -> Iterator[Cell]:
-        """Yield the attacks on the fused output, by attack, then by eps."""
+        """Yield the attacks on the fused output, by attack, then by eps; minimum-norm attacks run once."""
         for spec in self.attacks:
-            for eps in self.eps:
-                yield self._cell("attack", ensemble, self._at(spec, eps), self.targeted)
+            if is_minimum(spec.name):
+                yield self._cell("attack", ensemble, spec, None, self.target)
+            else:
+                for eps in self.eps:
+                    yield self._cell("attack", ensemble, spec, eps, self.target)
         if self.reference:
             for eps in self.eps:
-                cell = self._cell("attack", ensemble, self._at(self._longer(eps), eps), False)
-                yield cell
+                yield self._cell("attack", ensemble, self._longer(eps), eps, "")
+
+    def transferred(self) -> tuple[Spec, ...]:
+        """Return the attacks that have transfer matrices: a smallest perturbation barely crosses one boundary."""
+        return tuple(spec for spec in self.attacks if not is_minimum(spec.name))
 
     def transfer(self, ensemble: EnsembleRecord, spec: Spec, targeted: bool) -> Iterator[Cell]:
         """Yield the cells of one transfer matrix, a row each: every member, then the ensemble."""
+        target = (self.target or "random") if targeted else ""
         for source in [*(f"member-{i}" for i in range(ensemble.members)), "ensemble"]:
-            yield self._cell("transfer", ensemble, self._at(spec, self.transfer_eps), targeted, source)
+            yield self._cell("transfer", ensemble, spec, self.transfer_eps, target, source)
+
+    def budgets(self, cell: Cell) -> tuple[float, ...]:
+        """Return the eps at which a white-box cell is scored.
+
+        A minimum-norm attack in the study's norm is scored at every eps of the study, one in another norm at the
+        largest perturbation that there can be.
+        """
+        if cell.eps is not None:
+            return (cell.eps,)
+        if cell.norm == self.norm:
+            return self.eps
+        elements = math.prod(self.dataset.shape)
+        return ({"l0": 1.0, "l1": float(elements), "l2": math.sqrt(elements), "linf": 1.0}[cell.norm],)
 
     def _longer(self, eps: float) -> Spec:
-        params = attack.entry("pgd").defaults()
+        params = {k: v for k, v in attack.entry("pgd").defaults().items() if k not in OWN_OPTION}
         return Spec("attack", "pgd", {**params, "steps": REFERENCE_STEPS, "step_size": eps / REFERENCE_DIVISOR})
 
-    def _at(self, spec: Spec, eps: float) -> Spec:
-        return Spec("attack", spec.name, {**spec.params, "eps": eps, "norm": self.norm})
-
-    def _cell(self, kind: str, ensemble: EnsembleRecord, spec: Spec, targeted: bool, source: str = "ensemble") -> Cell:
-        # A transfer attack uses all its steps: the first success on the source is the weakest one on the others.
-        params = {k: v for k, v in spec.params.items() if k not in ("targeted", "stop_early")}
-        spec = Spec(spec.kind, spec.name, {**params, "stop_early": kind != "transfer"})
+    def _cell(
+        self, kind: str, ensemble: EnsembleRecord, spec: Spec, eps: float | None, target: str, source: str = "ensemble"
+    ) -> Cell:
         return Cell(
-            kind, ensemble.key, self.dataset.sha256, spec, targeted, source, self.seed, "native", self.version
-        )  # fmt: skip
+            kind=kind,
+            ensemble=ensemble.key,
+            data=self.dataset.sha256,
+            attack=spec,
+            eps=eps,
+            norm=norm_for(spec.name, self.norm),
+            target=target,
+            source=source,
+            seed=self.seed,
+            version=self.version,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the study as plain JSON."""
@@ -99,7 +125,7 @@ class Study:
             "norm": self.norm,
             "transfer_eps": self.transfer_eps,
             "suites": list(self.suites),
-            "targeted": self.targeted,
+            "target": self.target,
             "reference": self.reference,
             "seed": self.seed,
             "version": self.version,

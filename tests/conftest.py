@@ -20,6 +20,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     patch.undo()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Small tensors gain nothing from a second thread, and two test runs on one machine would stall each other."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def digits() -> data.Dataset:
     return data.load("digits")

@@ -154,7 +154,7 @@ def test_every_adversarial_example_comes_back(done: tuple[Path, str]):
     cells = [c for c in store.cells() if c.kind == "attack"]
     run = store.load(cells[0], examples=True)
     assert run.samples.examples.shape == (60, 1, 8, 8)
-    assert abs(run.samples.linf.max() - cells[0].attack.params["eps"]) < 1e-5
+    assert abs(run.samples.linf.max() - cells[0].eps) < 1e-5
 
 
 def test_train_then_evaluate_the_checkpoint(tmp_path: Path):
@@ -207,6 +207,9 @@ def test_train_then_evaluate_the_checkpoint(tmp_path: Path):
         (["--set", "bim.steps=5"], "unknown method in --set 'bim'"),
         (["--set", "pgd.eps=0.1"], "decided by --eps"),
         (["--set", "train.momentum=1"], "unknown parameter in --set train 'momentum'"),
+        (["--target", "12"], "target 12 is outside the classes; the labels are 0 to 9"),
+        (["--target", "-1"], "target -1 is outside the classes"),
+        (["--target", "wildly"], "unknown target 'wildly'"),
         (["--arch", "resnet2000"], "unknown architecture 'resnet2000'"),
         (["--arch", "nowhere:build"], "cannot import 'nowhere'"),
         (["--device", "cuda"], "torch sees 0 CUDA devices; use --device cpu"),

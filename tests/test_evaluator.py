@@ -25,9 +25,8 @@ def split(digits: Dataset) -> Split:
     return digits.split("test").take(150)
 
 
-def cell(name: str = "pgd", kind: str = "attack", eps: float = 0.1, targeted: bool = False, **more) -> Cell:
-    params = {"eps": eps, "norm": "linf", "stop_early": kind == "attack", **more.pop("params", {})}
-    return Cell(kind, "e", "d", Spec("attack", name, params), targeted, **more)
+def cell(name: str = "pgd", kind: str = "attack", eps: float | None = 0.1, norm: str = "linf", **more) -> Cell:
+    return Cell(kind, "e", "d", Spec("attack", name, more.pop("params", {})), eps, norm, **more)
 
 
 def run(ensemble: Ensemble, split: Split, asked: Cell, setting: Setting = SETTING) -> Run:
@@ -88,7 +87,7 @@ def test_transfer_uses_every_step_on_every_sample(trained: Ensemble, split: Spli
 
 
 def test_targeted_cells_aim_at_seeded_labels_other_than_the_true_one(trained: Ensemble, split: Split):
-    result = run(trained, split, cell(targeted=True, eps=0.3, seed=4)).samples
+    result = run(trained, split, cell(target="random", eps=0.3, seed=4)).samples
     expected = random_targets(4, split.ids, split.y, 10).numpy()
     assert np.array_equal(result.target, expected)
     assert (result.target != result.y).all()
@@ -97,7 +96,7 @@ def test_targeted_cells_aim_at_seeded_labels_other_than_the_true_one(trained: En
 
 
 def test_an_attack_that_leaves_the_ball_is_caught_and_projected(trained: Ensemble, split: Split, fake):
-    name = fake(lambda model, x, y, *, eps, norm, stop_early, targeted, generator, trace: x + 3 * eps)
+    name = fake(lambda model, x, y, *, eps, generator, trace: x + 3 * eps)
     done = run(trained, split, cell(name))
     attacked = done.samples.status != NOT_ATTACKED
     assert (done.samples.status[attacked] == OVER_BUDGET).all()
@@ -107,7 +106,7 @@ def test_an_attack_that_leaves_the_ball_is_caught_and_projected(trained: Ensembl
 
 
 def test_an_attack_that_crashes_is_an_error_on_its_batch_only(trained: Ensemble, split: Split, fake):
-    def crash(model, x, y, *, eps, norm, stop_early, targeted, generator, trace):
+    def crash(model, x, y, *, eps, generator, trace):
         if (y == 3).any() and len(x) < 64:
             raise ValueError("no threes,\nplease")
         return x
@@ -123,7 +122,7 @@ def test_a_gradient_that_is_not_finite_costs_its_sample_alone(trained: Ensemble,
     bad = int(split.ids[10])
     images = split.batch(torch.tensor([10]))[1]
 
-    def nan(model, x, y, *, eps, norm, stop_early, targeted, generator, trace):
+    def nan(model, x, y, *, eps, generator, trace):
         if (x == images).flatten(1).all(1).any():
             raise FloatingPointError("not finite")
         return x
@@ -141,7 +140,7 @@ def test_a_gradient_that_is_not_finite_costs_its_sample_alone(trained: Ensemble,
     ],
 )
 def test_what_is_no_image_is_an_error(trained: Ensemble, split: Split, fake, returned, warning: str):
-    name = fake(lambda model, x, y, *, eps, norm, stop_early, targeted, generator, trace: returned(x))
+    name = fake(lambda model, x, y, *, eps, generator, trace: returned(x))
     done = run(trained, split, cell(name))
     attacked = done.samples.status != NOT_ATTACKED
     assert (done.samples.status[attacked] == ERROR).all()
@@ -161,3 +160,11 @@ def test_examples_can_be_left_out(trained: Ensemble, split: Split):
     without = run(trained, split, cell(), Setting(torch.device("cpu"), 64, keep_examples=False)).samples
     assert without.examples.size == 0
     assert np.array_equal(without.prediction, run(trained, split, cell()).samples.prediction)
+
+
+def test_a_sample_of_the_target_class_has_no_target_and_is_left_alone(trained: Ensemble, split: Split):
+    result = run(trained, split, cell(target="3", eps=0.3)).samples
+    assert (result.target[result.y == 3] == -1).all()
+    assert (result.status[result.y == 3] == NOT_ATTACKED).all()
+    assert (result.target[result.y != 3] == 3).all()
+    assert (result.prediction[result.y != 3] == 3).mean() > 0.2

@@ -62,7 +62,7 @@ def fill(store: Store) -> None:
         target = None
         if cell.kind == "attack":
             status[1:] = OK
-            rows = breaks[cell.attack.name, cell.attack.params["eps"]]
+            rows = breaks[cell.attack.name, cell.eps]
             fused[rows] = wrong[rows]
         if cell.kind == "transfer":
             status[:] = OK
@@ -71,7 +71,7 @@ def fill(store: Store) -> None:
             reach = {"member-0": 2, "member-1": 4, "ensemble": 6}[cell.source]
             for labels in (fused, *members[: 1 if cell.source == "member-0" else 2]):
                 labels[:reach] = aim[:reach]
-        if cell.attack and cell.attack.name == "fgsm" and cell.kind == "attack" and cell.attack.params["eps"] == 0.2:
+        if cell.attack and cell.attack.name == "fgsm" and cell.kind == "attack" and cell.eps == 0.2:
             status[6] = ERROR
         store.save(Run(cell, samples(fused, members, status, target), 1.0, (), {"torch": "t"}))
 
@@ -107,7 +107,7 @@ def test_evaluations(results):
     assert one["mean_linf"] == pytest.approx(0.02)  # of the broken samples 1, 2, 3
     assert one["forwards"] == 4.0  # of the attacked samples 1 .. 7
     assert one["seconds"] == pytest.approx(0.28)
-    assert one["params"] == {"steps": 10, "stop_early": True}
+    assert one["params"] == {"steps": 10}
     assert rows["fgsm", 0.2]["verdict"] == "invalid"
     assert rows["fgsm", 0.1]["verdict"] == "suspect"  # pgd breaks more
 
@@ -153,10 +153,40 @@ def test_plan():
     assert len({c.key for c in cells}) == len(cells) == 1 + 2 * 2 + 2 * 2 * 3
     assert Study.from_json(STUDY.to_json()) == STUDY
     longer = Study(**{**STUDY.__dict__, "reference": True})
-    extra = [c.attack for c in longer.cells() if c not in cells]
-    assert [(a.name, a.params["steps"], a.params["eps"], a.params["step_size"]) for a in extra] == [
+    extra = [c for c in longer.cells() if c not in cells]
+    assert [(c.attack.name, c.attack.params["steps"], c.eps, c.attack.params["step_size"]) for c in extra] == [
         ("pgd", 100, 0.1, 0.1 / 20), ("pgd", 100, 0.2, 0.2 / 20),
     ]  # fmt: skip
-    assert all(c.attack.params["stop_early"] is (c.kind == "attack") for c in cells if c.attack)
     assert [c.kind for c in Study(**{**STUDY.__dict__, "suites": ()}).cells()] == ["clean"]
     assert isinstance(cells[0], Cell)
+
+
+def test_minimum_norm_attack_has_a_curve_a_median_and_a_row_per_eps(tmp_path: Path):
+    study = Study(**{**STUDY.__dict__, "attacks": (Spec("attack", "deepfool", {"steps": 50}),), "suites": ("attacks",)})
+    store = Store(tmp_path)
+    wrong = (Y + 1) % 3
+    for cell in study.cells():
+        fused, status = Y.copy(), np.full(N, OK if cell.attack else NOT_ATTACKED)
+        if cell.attack:
+            assert (cell.eps, cell.norm) == (None, "linf")
+            fused[:6] = wrong[:6]  # broken at linf 0, .01 ... .05; samples 6 and 7 stand
+            status[7] = ERROR
+        store.save(Run(cell, samples(fused, [Y, Y], status), 1.0, (), {}))
+    study = Study(**{**study.__dict__, "eps": (0.025, 0.2)})
+    results = build(study, store)
+    # More than .025 is needed by samples 3, 4, 5 and 6; a crashed sample is not robust.
+    assert [(e["eps"], e["robust_accuracy"]) for e in results["evaluations"]] == [(0.025, 4 / 8), (0.2, 1 / 8)]
+    assert [w["robust_accuracy"] for w in results["worst_case"]] == [4 / 8, 1 / 8]
+    (row,) = results["minimum_norm"]
+    assert (row["attack"], row["norm"], row["found"]) == ("deepfool", "linf", 7 / 8)
+    assert row["median"] == pytest.approx((0.02 + 0.03) / 2)
+    assert row["eps"] == pytest.approx([0, 0.01, 0.02, 0.03, 0.04, 0.05])
+    assert row["accuracy"] == [6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
+    assert not results["transfer"]
+
+
+def test_minimum_norm_attack_in_another_norm_is_scored_at_the_largest_perturbation():
+    study = Study(**{**STUDY.__dict__, "dataset": DatasetRecord("d", "test", N, ("a",), "dd", (1, 4, 4))})
+    assert study.budgets(Cell("attack", "e", "d", norm="l2")) == (4.0,)
+    assert study.budgets(Cell("attack", "e", "d", norm="linf")) == study.eps
+    assert study.budgets(Cell("attack", "e", "d", eps=0.3, norm="linf")) == (0.3,)

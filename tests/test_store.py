@@ -13,7 +13,7 @@ from robustkit.errors import UserError
 from robustkit.records import Cell, Run, Samples, Spec, canonical
 from robustkit.store import STUDY, Store, open_runs
 
-CELL = Cell("attack", "e", "d", Spec("attack", "pgd", {"eps": 0.1, "steps": 10, "step_size": None}), version="1")
+CELL = Cell("attack", "e", "d", Spec("attack", "pgd", {"steps": 10, "step_size": None}), 0.1, "linf", version="1")
 
 
 def make_samples(n: int = 6) -> Samples:
@@ -46,7 +46,16 @@ def test_round_trip(tmp_path: Path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"ensemble": "f"}, {"data": "c"}, {"targeted": True}, {"source": "member-0"}, {"version": "2"}],
+    [
+        {"seed": 1},
+        {"ensemble": "f"},
+        {"data": "c"},
+        {"target": "random"},
+        {"eps": 0.2},
+        {"norm": "l2"},
+        {"source": "member-0"},
+        {"version": "2"},
+    ],
 )
 def test_another_question_has_another_key(tmp_path: Path, change: dict):
     store = Store(tmp_path)
@@ -57,7 +66,7 @@ def test_another_question_has_another_key(tmp_path: Path, change: dict):
 
 
 def test_equal_questions_have_one_key_whatever_the_order_of_parameters():
-    swapped = replace(CELL, attack=Spec("attack", "pgd", {"step_size": None, "steps": 10, "eps": 0.1}))
+    swapped = replace(CELL, attack=Spec("attack", "pgd", {"step_size": None, "steps": 10}))
     assert swapped.key == CELL.key == Cell.from_json(json.loads(canonical(CELL.to_json()))).key
 
 

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from robustkit.records import ERROR, OK, OVER_BUDGET, Cell, Run, Samples, Spec
-from robustkit.trust import Evidence, judge, stands
+from robustkit.trust import Evidence, Scored, judge
 
 N = 200
 
 
 def make(
     name: str = "pgd", eps: float = 0.1, steps: int | None = 100, broken: int = 100, first: int = 0, **more
-) -> Run:
+) -> Scored:
     """A run on N samples that breaks ``broken`` of them, from index ``first`` on."""
-    params = {"eps": eps, "norm": "linf", **({} if steps is None else {"steps": steps})}
+    params = {} if steps is None else {"steps": steps}
     y = np.zeros(N, np.int64)
     fused = np.tile(np.array([0.0, -5.0], np.float32), (N, 1))
     fused[first : first + broken] = [-5.0, 0.0]
@@ -32,10 +32,10 @@ def make(
         l2=fused[:, 0], linf=fused[:, 0], forwards=zeros, backwards=zeros, seconds=fused[:, 0],
         status=more.pop("status", zeros + OK), history=history, examples=np.zeros((0,), np.float32),
     )  # fmt: skip
-    return Run(Cell("attack", "e", "d", Spec("attack", name, params), **more), samples)
+    return Scored(Run(Cell("attack", "e", "d", Spec("attack", name, params), eps, "linf", **more), samples), eps)
 
 
-def outcome(run: Run, *others: Run) -> tuple[str, dict[str, bool]]:
+def outcome(run: Scored, *others: Scored) -> tuple[str, dict[str, bool]]:
     verdict, checks = judge(Evidence(run, [run, *others]))
     assert all(bool(c["advice"]) != c["passed"] for c in checks)
     return verdict, {c["name"]: c["passed"] for c in checks}
@@ -55,7 +55,7 @@ def test_a_converged_attack_alone_is_trusted():
 
 def test_crashed_samples_make_it_invalid_and_never_stand():
     run = make(broken=0, status=some(ERROR, 50))
-    assert stands(run).sum() == 150
+    assert run.standing.sum() == 150
     verdict, checks = outcome(run)
     assert verdict == "invalid"
     assert not checks["completed"]
@@ -95,12 +95,11 @@ def test_only_runs_at_least_twice_as_long_at_the_same_budget_are_evidence():
     others = [
         make(steps=100, broken=200),
         make(steps=120, broken=200, eps=0.2),
-        make(steps=120, broken=200, targeted=True),
+        make(steps=120, broken=200, target="random"),
     ]
     assert "iterations-suffice" not in outcome(run, *others)[1]
-    other_norm = make(steps=120, broken=200)
-    spec = Spec("attack", "pgd", {**other_norm.cell.attack.params, "norm": "l2"})
-    other_norm = Run(replace(other_norm.cell, attack=spec), other_norm.samples)
+    longer = make(steps=120, broken=200).run
+    other_norm = Scored(Run(replace(longer.cell, norm="l2"), longer.samples), 0.1)
     assert "iterations-suffice" not in outcome(run, other_norm)[1]
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from robustkit.reports._curves import curves
+from robustkit.reports._distortion import distortion
 from robustkit.reports._heatmaps import heatmaps
 from robustkit.reports._style import DPI
 from robustkit.schema import Results
@@ -42,5 +43,8 @@ def drawings(results: Results) -> Iterator[Drawing]:
     if known & {run["ensemble"] for run in (*results["evaluations"], *results["worst_case"])}:
         alt = "Robust accuracy against the perturbation budget, a curve per ensemble and attack."
         yield Drawing("robust-accuracy", alt, curves(results), "curves")
+    if results["minimum_norm"]:
+        alt = "Accuracy against the size of the smallest perturbation found, a curve per ensemble and attack."
+        yield Drawing("distortion", alt, distortion(results), "curves")
     for name, title, figure in heatmaps(results):
         yield Drawing(name, f"Transfer matrices. {title}", figure, "transfer")

@@ -47,6 +47,16 @@ def worst_case(results: Results) -> list[Record]:
     ]
 
 
+def minimum_norms(results: Results) -> list[Record]:
+    """Return one record per point of every accuracy-versus-distortion curve."""
+    return [
+        {**{k: v for k, v in m.items() if k not in ("params", "eps", "accuracy")}, "params": _json(m["params"]),
+         "eps": eps, "accuracy": accuracy}
+        for m in results["minimum_norm"]
+        for eps, accuracy in zip(m["eps"], m["accuracy"], strict=True)
+    ]  # fmt: skip
+
+
 def checks(results: Results, label: Callable[[Run], str]) -> list[Record]:
     """Return one record per check of every evaluation, the passed ones included."""
     return [

@@ -67,6 +67,7 @@ def tables(results: Results) -> list[Table]:
         ensembles(results),
         robustness(results),
         worst_case(results),
+        minimum_norms(results),
         checks(results),
         perturbations(results),
         *transfers(results),
@@ -122,6 +123,19 @@ def worst_case(results: Results) -> Table:
     note = "A sample counts as robust only if no attack broke it. In % with Wilson 95 % interval."
     align, records = "l" + "r" * len(ids), _records.worst_case(results)
     return Table("worst-case", "Worst case over all attacks", ["eps", *ids], align, rows, note, records=records)
+
+
+def minimum_norms(results: Results) -> Table:
+    """Return what minimum-norm attacks found: how much is broken at all, and the median distance."""
+    place = {e["id"]: at for at, e in enumerate(ordered(results))}
+    rows = []
+    for m in sorted(results["minimum_norm"], key=lambda m: (m["attack"], place.get(m["ensemble"], 0))):
+        name = f"{m['attack']}, targeted" if m["targeted"] else m["attack"]
+        rows.append(_cells(name, m["ensemble"], m["norm"], f.percent(m["found"]), f.number(m["median"])))
+    columns = ["attack", "ensemble", "norm", "broken %", "median distance"]
+    note = "Over all samples; one that is wrong from the start has distance 0. No median where half or more stand."
+    records = _records.minimum_norms(results)
+    return Table("minimum-norm", "Smallest perturbations found", columns, "lllrr", rows, note, 2, True, records)
 
 
 def checks(results: Results) -> Table:

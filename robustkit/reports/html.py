@@ -43,7 +43,7 @@ def html(results: Results, out: Path) -> list[Path]:
         takeaway=_takeaway(results, list(headlines(results))),
         groups=by_check(results),
         tables={table.name: table for table in every},
-        suites=[table for name in SUITES if (table := find(every, name))],
+        suites=[table for name in ("minimum-norm", *SUITES) if (table := find(every, name))],
         pictures=pictures,
         settings=_settings(results),
         facts=_facts(results),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from robustkit.schema import Check, Evaluation, Results, Transfer
+from robustkit.schema import Check, Evaluation, MinimumNorm, Results, Transfer
 
 N = 500
 EPS = (4 / 255, 8 / 255, 0.05)
@@ -56,6 +56,14 @@ def transfer(ensemble: str, offset: float, targeted: bool, metric: str) -> Trans
     }  # fmt: skip
 
 
+def minimum(ensemble: str, median: float | None, found: float) -> MinimumNorm:
+    return {
+        "ensemble": ensemble, "attack": "cw", "params": {"steps": 1000}, "norm": "l2", "targeted": False,
+        "clean_accuracy": 0.992, "found": found, "median": median, "eps": [0.0, 0.25, 0.5, 0.75],
+        "accuracy": [0.992, 0.75, 0.5, 1 - found],
+    }  # fmt: skip
+
+
 def make() -> Results:
     ensembles = [
         {"id": i, "defense": i, "params": {"alpha": 2.0} if i == "adp" else {}, "arch": "small_resnet", "members": 3,
@@ -89,6 +97,7 @@ def make() -> Results:
         "environment": {"python": "3.12.1", "torch": "2.6.0", "device": {"name": "cpu", "threads": 2}},
         "dataset": {"name": "digits", "split": "test", "n": N, "classes": list("0123456789"), "sha256": "cd" * 32},
         "ensembles": ensembles, "evaluations": evaluations, "worst_case": worst, "transfer": matrices,
+        "minimum_norm": [minimum("baseline", 0.4375, 0.875), minimum("adp", None, 0.375)],
         "detection": [], "ood": [], "calibration": [], "corruptions": [], "diversity": [],
     }  # type: ignore[typeddict-item]  # fmt: skip
 
@@ -102,6 +111,6 @@ def results() -> Results:
 def empty() -> Results:
     """Return what a run looks like in which nothing was evaluated."""
     value: dict[str, Any] = dict(make())
-    for key in ("ensembles", "evaluations", "worst_case", "transfer"):
+    for key in ("ensembles", "evaluations", "worst_case", "transfer", "minimum_norm"):
         value[key] = []
     return value  # type: ignore[return-value]

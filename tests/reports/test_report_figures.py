@@ -117,4 +117,4 @@ def test_many_ensembles_and_norms(results: Results, tmp_path: Path) -> None:
             {**e, "ensemble": name, "norm": "l2", "eps": 0.5} for e in results["evaluations"][:1]
         ]
         results["transfer"].append({**results["transfer"][0], "ensemble": name})
-    assert len(write(results, tmp_path, ["figures"])) == 8
+    assert len(write(results, tmp_path, ["figures"])) == 10

@@ -72,7 +72,7 @@ def test_self_contained(results: Results, tmp_path: Path) -> None:
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
     assert not re.search(r"@import|url\(", text)
     images = [a["src"] or "" for tag, a in page.tags if tag == "img"]
-    assert len(images) == 4
+    assert len(images) == 5
     assert all(source.startswith("data:image/svg+xml;base64,") for source in images)
     assert all(a.get("alt") for tag, a in page.tags if tag == "img")
 
