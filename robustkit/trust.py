@@ -115,9 +115,21 @@ def _iterations_suffice(evidence: Evidence) -> Check | None:
     advice = (
         f"a longer attack ({most} steps) breaks more: quote the worst case, or --set {run.name}.steps={most}"
         if run.steps > 1
-        else "an iterative attack breaks more: quote the worst case, not a single-step attack"
+        else "an attack of more steps breaks more: quote the worst case, not this attack alone"
     )
     return _check("iterations-suffice", float(drop), POINT, advice)
+
+
+def _no_stronger_attack(evidence: Evidence) -> Check | None:
+    """No other attack at the same budget, of less than twice the steps, breaks more than a point more."""
+    run = evidence.run
+    others = [s for s in evidence.at(run.eps) if s is not run and s.steps < 2 * run.steps]
+    if not others:
+        return None
+    strongest = min(others, key=lambda s: s.standing.mean())
+    drop = run.standing.mean() - strongest.standing.mean()
+    advice = f"{strongest.name} breaks more at the same budget: quote the worst case, not this attack alone"
+    return _check("no-stronger-attack", float(drop), POINT, advice)
 
 
 def _stronger_with_eps(evidence: Evidence) -> Check | None:
@@ -147,6 +159,7 @@ CHECKS: tuple[Callable[[Evidence], Check | None], ...] = (
     _within_budget,
     _optimisation_finished,
     _iterations_suffice,
+    _no_stronger_attack,
     _stronger_with_eps,
     _iterative_beats_single_step,
 )

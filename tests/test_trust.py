@@ -111,6 +111,14 @@ def test_a_single_step_attack_is_measured_against_iterative_ones():
     assert not checks["iterations-suffice"]
 
 
+@pytest.mark.parametrize(("broken_by_other", "passed"), [(102, True), (103, False), (50, True)])
+def test_another_attack_of_similar_length_that_breaks_more(broken_by_other: int, passed: bool):
+    verdict, checks = outcome(make(), make("apgd-ce", broken=broken_by_other))
+    assert checks["no-stronger-attack"] is passed
+    assert (verdict == "trusted") is passed
+    assert "no-stronger-attack" not in outcome(make(), make("apgd-ce", broken=200, eps=0.2))[1]
+
+
 @pytest.mark.parametrize(("broken_at_smaller", "passed"), [(90, True), (102, True), (110, False)])
 def test_robust_accuracy_that_rises_with_eps(broken_at_smaller: int, passed: bool):
     _, checks = outcome(make(eps=0.2, first=100), make(eps=0.1, broken=broken_at_smaller))

@@ -20,6 +20,7 @@ from robustkit.schema import Results
 def test_files(results: Results, tmp_path: Path) -> None:
     paths = write(results, tmp_path, ["figures"])
     assert sorted(p.name for p in paths if p.suffix == ".png") == [
+        "distortion.png",
         "robust-accuracy.png",
         "transfer-pgd-8-255-accuracy-common-correct.png",
         "transfer-pgd-8-255-accuracy.png",
