@@ -39,7 +39,8 @@ def evaluate(
     data_dir: str | Path | None = None,
     download: bool = False,
     image_size: int | None = None,
-    attacks: Names = "pgd,mim",
+    attacks: Names | None = None,
+    preset: str | None = None,
     eps: Any = None,
     norm: str | None = None,
     targeted: bool = False,
@@ -72,6 +73,10 @@ def evaluate(
         Folders that ``robustkit train`` wrote, evaluated instead of a defence.
     dataset, data_dir, download, image_size
         As for :func:`robustkit.data.load`.
+    attacks : str or list of str
+        By default pgd and mim, or with ``preset`` none beside the preset's.
+    preset : str
+        The attack grid of a published table: ``adp-table2``, ``adp-table4``, ``adp-table5``.
     eps : str, float or list
         Budgets in [0, 1]; text like ``2/255,8/255``. By default the dataset's threat model.
     targeted, target
@@ -103,8 +108,8 @@ def evaluate(
     reporter = reporter or Reporter()
     checkpoints = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint or ())
     asked = request.check(
-        defenses=() if checkpoints else defense, attacks=attacks, dataset=dataset, eps=eps, norm=norm, suites=suites,
-        fusion=fusion, settings=settings,
+        defenses=() if checkpoints else defense, attacks=attacks, preset=preset, dataset=dataset, eps=eps, norm=norm,
+        suites=suites, fusion=fusion, settings=settings,
     )  # fmt: skip
     for label, value in (
         ("n", n),

@@ -70,9 +70,10 @@ def evaluate(
     data_dir: DataDir = None,
     download: Download = False,
     image_size: ImageSize = None,
-    attacks: Annotated[
-        str, typer.Option(help="Attacks, like fgsm,pgd,mim (see `robustkit list attacks`).")
-    ] = "pgd,mim",
+    attacks: Annotated[str | None, typer.Option(help="Attacks, like fgsm,pgd,mim; default: pgd,mim.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="The grid of a published table: adp-table2, adp-table4, adp-table5.")
+    ] = None,
     eps: Annotated[
         str | None, typer.Option(help="Budgets in [0, 1], like 2/255,4/255,8/255; default: the dataset's.")
     ] = None,
@@ -115,6 +116,7 @@ def evaluate(
     request.check(  # before torch is imported: a typing error is answered at once
         defenses=names,
         attacks=attacks,
+        preset=preset,
         dataset=dataset,
         eps=eps,
         norm=norm,
@@ -128,7 +130,8 @@ def evaluate(
         from robustkit.reports import terminal
     results = api.evaluate(
         defense=defense, checkpoint=checkpoint, dataset=dataset, data_dir=data_dir, download=download,
-        image_size=image_size, attacks=attacks, eps=eps, norm=norm, targeted=targeted, target=target, suites=suites,
+        image_size=image_size, attacks=attacks, preset=preset, eps=eps, norm=norm, targeted=targeted, target=target,
+        suites=suites,
         n=n, arch=arch, members=members, epochs=epochs, fusion=fusion, settings=settings, baseline=baseline,
         reference=reference, device=device, batch_size=batch_size, workers=workers, seed=seed, out=out,
         keep_examples=keep_examples, reporter=Reporter(console),

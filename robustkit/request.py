@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from robustkit import data, options
+from robustkit import data, options, presets
 from robustkit.attacks import OWN_OPTION, attack, is_minimum
 from robustkit.data import Facts
 from robustkit.defenses import defense
@@ -18,6 +18,7 @@ from robustkit.registry import Registry
 Settings = Iterable[str] | Mapping[str, Any] | None
 Names = str | Iterable[str]
 
+DEFAULT_ATTACKS = "pgd,mim"
 TRAINING = {"lr": float, "weight_decay": float, "batch_size": int, "shift": float}  # --set train.lr=...
 
 
@@ -38,8 +39,9 @@ class Request:
 def check(
     *,
     defenses: Names,
-    attacks: Names,
+    attacks: Names | None,
     dataset: str,
+    preset: str | None = None,
     eps: Any = None,
     norm: str | None = None,
     suites: Names | None = None,
@@ -52,21 +54,24 @@ def check(
     budgets = options.eps_list(eps)
     if budgets is None and chosen_norm != facts.threat.norm:
         raise UserError(f"{dataset} has no standard budgets for norm '{chosen_norm}'; name them with --eps.")
-    attack_names = options.names(attacks, attack)
+    rows: presets.Grid = presets.grid(preset, dataset) if preset else ()
+    if attacks is not None or not preset:
+        rows += tuple((name, {}) for name in options.names(DEFAULT_ATTACKS if attacks is None else attacks, attack))
+    attack_names = [name for name, _ in rows]
     defense_names = options.names(defenses, defense) if defenses else ()
     table = options.assignments(settings)
     for method in table:
         if method not in (running := (*attack_names, *defense_names, "train")):
             raise unknown("method in --set", method, running)
-    for name in attack_names:
+    for name in dict.fromkeys(attack_names):
         supported = attack.entry(name).facts.get("norms", ())
         if chosen_norm not in supported and not is_minimum(name):
             raise UserError(f"attack '{name}' has no norm '{chosen_norm}'; it supports {', '.join(supported)}.")
     return Request(
         defenses=tuple(configured(defense, name, table) for name in defense_names),
-        attacks=tuple(configured(attack, name, table) for name in attack_names),
+        attacks=tuple(configured(attack, name, table, given) for name, given in rows),
         dataset=facts,
-        eps=budgets or facts.threat.eps,
+        eps=budgets or _own_eps(rows) or facts.threat.eps,
         norm=chosen_norm,
         suites=tuple(s for s in SUITES if s in _suites(suites)),
         fusion=options.choice(fusion, "fusion rule", FUSIONS) if fusion else None,
@@ -74,14 +79,23 @@ def check(
     )
 
 
-def configured(registry: Registry, name: str, table: Mapping[str, Mapping[str, Any]]) -> Spec:
-    """Return the Spec of a registered method: its defaults and what ``--set`` says of it, checked."""
+def configured(
+    registry: Registry, name: str, table: Mapping[str, Mapping[str, Any]], preset: Mapping[str, Any] | None = None
+) -> Spec:
+    """Return the Spec of a registered method: its defaults, what a preset and what ``--set`` say of it, checked."""
     given = table.get(name, {})
+    fixed = dict(preset or {})
+    own_eps = {"eps": list(fixed.pop("eps"))} if "eps" in fixed else {}
     for parameter in given:
         if parameter in OWN_OPTION:
             raise UserError(f"--set {name}.{parameter} is decided by {OWN_OPTION[parameter]}; leave it out of --set.")
-    params = options.resolve(registry.entry(name), given)
-    return Spec(registry.kind, name, {k: v for k, v in params.items() if k not in OWN_OPTION})
+    params = options.resolve(registry.entry(name), {**fixed, **given})
+    return Spec(registry.kind, name, {**{k: v for k, v in params.items() if k not in OWN_OPTION}, **own_eps})
+
+
+def _own_eps(rows: presets.Grid) -> tuple[float, ...]:
+    """Return every budget that a preset names, for the reference beside its attacks."""
+    return tuple(sorted({eps for _, given in rows for eps in given.get("eps", ())}))
 
 
 def training_settings(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class Study:
     Attributes
     ----------
     attacks : tuple of Spec
-        Whole configurations, without eps.
+        Whole configurations; one that holds ``eps`` (a list) is run at these budgets instead of the study's.
     eps : tuple of float
         Budgets of the white-box attacks, ascending.
     transfer_eps : float
@@ -66,7 +66,7 @@ class Study:
             if is_minimum(spec.name):
                 yield self._cell("attack", ensemble, spec, None, self.target)
             else:
-                for eps in self.eps:
+                for eps in spec.params.get("eps", self.eps):
                     yield self._cell("attack", ensemble, spec, eps, self.target)
         if self.reference:
             for eps in self.eps:
@@ -106,7 +106,7 @@ class Study:
             kind=kind,
             ensemble=ensemble.key,
             data=self.dataset.sha256,
-            attack=spec,
+            attack=Spec(spec.kind, spec.name, {k: v for k, v in spec.params.items() if k != "eps"}),
             eps=eps,
             norm=norm_for(spec.name, self.norm),
             target=target,
