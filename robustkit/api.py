@@ -41,6 +41,7 @@ def evaluate(
     image_size: int | None = None,
     attacks: Names | None = None,
     preset: str | None = None,
+    backend: str = "native",
     eps: Any = None,
     norm: str | None = None,
     targeted: bool = False,
@@ -77,6 +78,9 @@ def evaluate(
         By default pgd and mim, or with ``preset`` none beside the preset's.
     preset : str
         The attack grid of a published table: ``adp-table2``, ``adp-table4``, ``adp-table5``.
+    backend : str
+        Whose implementation of the attacks runs: ``native``, ``torchattacks`` or ``foolbox``. One attack of another
+        library is also named ``torchattacks:VMIFGSM``.
     eps : str, float or list
         Budgets in [0, 1]; text like ``2/255,8/255``. By default the dataset's threat model.
     targeted, target
@@ -108,8 +112,8 @@ def evaluate(
     reporter = reporter or Reporter()
     checkpoints = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint or ())
     asked = request.check(
-        defenses=() if checkpoints else defense, attacks=attacks, preset=preset, dataset=dataset, eps=eps, norm=norm,
-        suites=suites, fusion=fusion, settings=settings,
+        defenses=() if checkpoints else defense, attacks=attacks, preset=preset, backend=backend, dataset=dataset,
+        eps=eps, norm=norm, suites=suites, fusion=fusion, settings=settings,
     )  # fmt: skip
     for label, value in (
         ("n", n),

@@ -74,6 +74,7 @@ def evaluate(
     preset: Annotated[
         str | None, typer.Option(help="The grid of a published table: adp-table2, adp-table4, adp-table5.")
     ] = None,
+    backend: Annotated[str, typer.Option(help="Whose attacks run: native, torchattacks or foolbox.")] = "native",
     eps: Annotated[
         str | None, typer.Option(help="Budgets in [0, 1], like 2/255,4/255,8/255; default: the dataset's.")
     ] = None,
@@ -117,6 +118,7 @@ def evaluate(
         defenses=names,
         attacks=attacks,
         preset=preset,
+        backend=backend,
         dataset=dataset,
         eps=eps,
         norm=norm,
@@ -130,8 +132,8 @@ def evaluate(
         from robustkit.reports import terminal
     results = api.evaluate(
         defense=defense, checkpoint=checkpoint, dataset=dataset, data_dir=data_dir, download=download,
-        image_size=image_size, attacks=attacks, preset=preset, eps=eps, norm=norm, targeted=targeted, target=target,
-        suites=suites,
+        image_size=image_size, attacks=attacks, preset=preset, backend=backend, eps=eps, norm=norm, targeted=targeted,
+        target=target, suites=suites,
         n=n, arch=arch, members=members, epochs=epochs, fusion=fusion, settings=settings, baseline=baseline,
         reference=reference, device=device, batch_size=batch_size, workers=workers, seed=seed, out=out,
         keep_examples=keep_examples, reporter=Reporter(console),

@@ -20,6 +20,7 @@ def unknown(kind: str, value: str, accepted: Iterable[str], unlisted: Iterable[s
     ``unlisted`` names are suggested too, but too many to be listed.
     """
     names = sorted(accepted)
-    near = difflib.get_close_matches(value.lower(), [*names, *unlisted], n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    known = {name.lower(): name for name in [*unlisted, *names]}
+    near = difflib.get_close_matches(value.lower(), list(known), n=1, cutoff=0.5)
+    hint = f"did you mean '{known[near[0]]}'? " if near else ""
     return UserError(f"unknown {kind} '{value}': {hint}Known: {', '.join(names)}.")

@@ -152,6 +152,9 @@ def coerce(entry: Entry, name: str, value: Any) -> Any:
                 raise UserError(f"{label} '{value}' is not a whole number.")
             in_range(name, read)
             return int(read)
+        if kind == "number":  # of another library, which writes 1 where it means 1.0
+            read = in_range(name, number(value, label))
+            return int(read) if read == int(read) else read
         if kind == "float":
             return in_range(name, number(value, label))
         if kind == "str":

@@ -7,6 +7,7 @@ intra-operation threads. No number depends on how many workers there are.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -15,6 +16,7 @@ import torch
 
 T = TypeVar("T")
 R = TypeVar("R")
+GLOBAL_RNG = threading.Lock()  # held by whoever borrows torch's global generator
 MOST = 8  # beyond this, Python's own lock costs more than a further worker gives
 
 

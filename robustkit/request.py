@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from robustkit import data, options, presets
+from robustkit import backends, data, options, presets
 from robustkit.attacks import OWN_OPTION, attack, is_minimum
 from robustkit.data import Facts
 from robustkit.defenses import defense
@@ -42,6 +42,7 @@ def check(
     attacks: Names | None,
     dataset: str,
     preset: str | None = None,
+    backend: str = "native",
     eps: Any = None,
     norm: str | None = None,
     suites: Names | None = None,
@@ -57,19 +58,21 @@ def check(
     rows: presets.Grid = presets.grid(preset, dataset) if preset else ()
     if attacks is not None or not preset:
         rows += tuple((name, {}) for name in options.names(DEFAULT_ATTACKS if attacks is None else attacks, attack))
-    attack_names = [name for name, _ in rows]
-    defense_names = options.names(defenses, defense) if defenses else ()
     table = options.assignments(settings)
+    specs = [configured(attack, name, table, given) for name, given in rows]
+    if options.choice(backend, "backend", ("native", *backends.backend.names())) != "native":
+        specs = [_abroad(spec, backend) for spec in specs]
+    defense_names = options.names(defenses, defense) if defenses else ()
     for method in table:
-        if method not in (running := (*attack_names, *defense_names, "train")):
+        if method not in (running := (*(name for name, _ in rows), *defense_names, "train")):
             raise unknown("method in --set", method, running)
-    for name in dict.fromkeys(attack_names):
+    for name in dict.fromkeys(spec.name for spec in specs):
         supported = attack.entry(name).facts.get("norms", ())
         if chosen_norm not in supported and not is_minimum(name):
             raise UserError(f"attack '{name}' has no norm '{chosen_norm}'; it supports {', '.join(supported)}.")
     return Request(
         defenses=tuple(configured(defense, name, table) for name in defense_names),
-        attacks=tuple(configured(attack, name, table, given) for name, given in rows),
+        attacks=tuple(specs),
         dataset=facts,
         eps=budgets or _own_eps(rows) or facts.threat.eps,
         norm=chosen_norm,
@@ -91,6 +94,16 @@ def configured(
             raise UserError(f"--set {name}.{parameter} is decided by {OWN_OPTION[parameter]}; leave it out of --set.")
     params = options.resolve(registry.entry(name), {**fixed, **given})
     return Spec(registry.kind, name, {**{k: v for k, v in params.items() if k not in OWN_OPTION}, **own_eps})
+
+
+def _abroad(spec: Spec, library: str) -> Spec:
+    """Return the same attack of another library; one that names its library already stays as it is."""
+    if ":" in spec.name:
+        return spec
+    name, params = backends.translate(spec.name, spec.params, library)
+    moved = configured(attack, name, {}, params)
+    own_eps = {"eps": spec.params["eps"]} if "eps" in spec.params else {}
+    return Spec(moved.kind, moved.name, {**moved.params, **own_eps})
 
 
 def _own_eps(rows: presets.Grid) -> tuple[float, ...]:

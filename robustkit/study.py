@@ -102,6 +102,7 @@ class Study:
     def _cell(
         self, kind: str, ensemble: EnsembleRecord, spec: Spec, eps: float | None, target: str, source: str = "ensemble"
     ) -> Cell:
+        library = spec.name.rpartition(":")[0]
         return Cell(
             kind=kind,
             ensemble=ensemble.key,
@@ -112,6 +113,7 @@ class Study:
             target=target,
             source=source,
             seed=self.seed,
+            backend=library or "native",
             version=self.version,
         )
 

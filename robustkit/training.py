@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,11 +17,10 @@ from robustkit.data import Dataset, Split
 from robustkit.defenses import Outputs
 from robustkit.ensemble import Ensemble, Member
 from robustkit.errors import RunError
+from robustkit.parallel import GLOBAL_RNG
 from robustkit.progress import Reporter
 from robustkit.records import Spec, digest
 from robustkit.stats import standard_error
-
-_GLOBAL_RNG = threading.Lock()  # two trainings may run side by side in threads
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def initialise(spec: TrainSpec, data: Dataset) -> Ensemble:
     members = []
     for index in range(spec.members):
         # Initialisers read torch's global generator: fork it, so that a caller's stream stays as it was.
-        with _GLOBAL_RNG, torch.random.fork_rng(devices=[]):
+        with GLOBAL_RNG, torch.random.fork_rng(devices=[]):
             torch.manual_seed(spec.seed * 1_000_003 + index)
             network = models.build(spec.arch, channels, len(data.classes), spec.arch_params)
         members.append(Member(network, [0.0] * channels, [1.0] * channels))

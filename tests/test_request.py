@@ -36,12 +36,8 @@ def test_presets_are_the_published_grids():
     for dataset, expected in TABLE_2.items():
         assert values(presets.grid("adp-table2", dataset)) == expected
     assert values(presets.grid("adp-table2:mnist", "npz:x.npz")) == TABLE_2["mnist"]
-    assert values(presets.grid("adp-table4", "cifar10")) == {
-        "fgsm": [0.04],
-        "bim": [0.02],
-        "pgd": [0.02],
-        "mim": [0.02],
-    }
+    table_4 = {"fgsm": [0.04], "bim": [0.02], "pgd": [0.02], "mim": [0.02]}
+    assert values(presets.grid("adp-table4", "cifar10")) == table_4
     assert values(presets.grid("adp-table5", "cifar10")) == TABLE_5
     thetas = {d: {g["theta"] for n, g in presets.grid("adp-table2", d) if n == "jsma"} for d in TABLE_2}
     assert thetas == {"mnist": {0.2}, "cifar10": {0.1}}
@@ -54,7 +50,8 @@ def test_a_preset_becomes_a_plan_with_its_own_budgets(dataset: str):
     asked = request.check(defenses="adp", attacks=None, preset="adp-table2", dataset=dataset)
     ensemble = EnsembleRecord("adp", "k", "adp", {}, ("resnet20",), 3, "mean-prob", "w")
     study = Study(
-        (ensemble,), DatasetRecord(dataset, "test", 9, (), "d"), asked.attacks, asked.eps, asked.norm, 0.05, reference=False
+        (ensemble,), DatasetRecord(dataset, "test", 9, (), "d"), asked.attacks, asked.eps, asked.norm, 0.05,
+        reference=False,
     )  # fmt: skip
     cells: list[Cell] = list(study.white_box(ensemble))
     planned: dict[str, list[float]] = {}

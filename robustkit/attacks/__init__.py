@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from robustkit.registry import Registry
+from collections.abc import Callable
+from typing import Any
 
-attack = Registry("attack", "robustkit.attacks")
+from robustkit.backends import find
+from robustkit.registry import Entry, Registry
+
+
+class AttackRegistry(Registry):
+    """The registry of attacks; ``library:Name`` is an attack of another library (``robustkit.backends``)."""
+
+    def entry(self, name: str) -> Entry:
+        """Return what is known of ``name``; imports the library that ``library:Name`` names."""
+        return find(name).entry if ":" in name else super().entry(name)
+
+    def get(self, name: str) -> Callable[..., Any]:
+        """Return the attack; a :class:`UserError` suggests the nearest name, or says what is not installed."""
+        return find(name).function if ":" in name else super().get(name)
+
+
+attack = AttackRegistry("attack", "robustkit.attacks")
 get = attack.get
 
 # Parameters that an evaluation decides for every attack alike, and what decides them.

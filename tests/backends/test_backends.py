@@ -1,0 +1,147 @@
+"""Other libraries' attacks under our contract: same numbers as ours where they do the same, nothing left behind."""
+
+from __future__ import annotations
+
+import builtins
+
+import numpy as np
+import pytest
+import torch
+
+from robustkit import attacks, backends, request
+from robustkit.backends import EQUIVALENTS, find
+from robustkit.data import Dataset
+from robustkit.ensemble import Ensemble
+from robustkit.errors import UserError
+from robustkit.evaluator import Setting, run_cell
+from robustkit.records import ERROR, Cell, Samples, Spec
+from robustkit.sampling import SampleGenerator
+from robustkit.trace import Trace
+
+pytest.importorskip("torchattacks")
+pytest.importorskip("foolbox")
+LIBRARIES = sorted(EQUIVALENTS)
+
+
+def run(ensemble: Ensemble, digits: Dataset, spec: Spec, eps: float | None = 0.1, n: int = 100, **more) -> Samples:
+    split, setting = digits.split("test").take(n), Setting(torch.device("cpu"), 50)
+    clean = run_cell(Cell("clean", "e", "d"), ensemble, split, None, setting).samples
+    norm = attacks.norm_for(spec.name, "linf")
+    return run_cell(Cell("attack", "e", "d", spec, eps, norm, **more), ensemble, split, clean, setting).samples
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("name", ["fgsm", "bim", "pgd"])
+def test_same_attack_same_robust_accuracy(trained: Ensemble, digits: Dataset, library: str, name: str):
+    asked = request.check(defenses="adp", attacks=name, dataset="digits", backend=library)
+    (spec,) = asked.attacks
+    assert spec.name.startswith(f"{library}:")
+    theirs = run(trained, digits, spec)
+    ours = run(trained, digits, request.check(defenses="adp", attacks=name, dataset="digits").attacks[0])
+    accuracy = [(s.prediction == s.y).mean() for s in (theirs, ours)]
+    assert abs(accuracy[0] - accuracy[1]) <= (
+        0.09 if name == "pgd" else 0.02
+    )  # pgd starts at random: two standard errors
+    assert (theirs.status != ERROR).all()
+    assert theirs.forwards.max() >= 1
+    assert theirs.linf.max() <= 0.1 + 1e-6
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_every_equivalent_exists_with_these_parameters(library: str):
+    for name in EQUIVALENTS[library]:
+        asked = request.check(defenses="adp", attacks=name, dataset="digits", backend=library)
+        entry = find(asked.attacks[0].name).entry
+        assert set(asked.attacks[0].params) <= {p.name for p in entry.params}
+
+
+def test_parameters_are_carried_over():
+    def params(library: str, *settings: str) -> dict:
+        asked = request.check(defenses="adp", attacks="pgd", dataset="digits", backend=library, settings=list(settings))
+        return dict(asked.attacks[0].params)
+
+    default = params("torchattacks")
+    assert (default["steps"], default["relative_step"]) == (10, 0.1)
+    own = params("torchattacks", "pgd.steps=7", "pgd.step_size=0.03")
+    assert (own["steps"], own["alpha"], own["relative_step"]) == (7, 0.03, None)
+    assert (params("foolbox")["rel_stepsize"], params("foolbox")["steps"]) == (0.1, 10)
+    assert params("foolbox", "pgd.step_size=0.03")["abs_stepsize"] == 0.03
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "eps"),
+    [
+        ("torchattacks:VMIFGSM", {"steps": 4}, 0.15),
+        ("torchattacks:DeepFool", {"steps": 20, "overshoot": 0.05}, None),
+        ("foolbox:L2DeepFoolAttack", {"steps": 20}, None),
+        ("foolbox:L2FastGradientAttack", {}, 1.0),
+    ],
+)
+def test_any_of_their_attacks_runs(trained: Ensemble, digits: Dataset, name: str, settings: dict, eps: float | None):
+    given = [f"{name}.{key}={value}" for key, value in settings.items()]
+    norm = "l2" if "L2Fast" in name else "linf"
+    (spec,) = request.check(
+        defenses="adp", attacks=name, dataset="digits", settings=given, norm=norm, eps="0.1"
+    ).attacks
+    assert {k: spec.params[k] for k in settings} == settings
+    result = run(trained, digits, spec, eps)
+    assert attacks.is_minimum(name) is (eps is None)
+    assert (result.status != ERROR).all()
+    assert (result.prediction == result.y).mean() < 0.97
+    again = run(trained, digits, spec, eps)
+    assert np.array_equal(result.prediction, again.prediction)
+
+
+@pytest.mark.parametrize("name", ["torchattacks:PGD", "foolbox:LinfPGD"])
+def test_targets_seeds_modes_and_counts(trained: Ensemble, test_images, name: str):
+    x, y = test_images[0][:40], test_images[1][:40]
+    target, trace = (y + 1) % 10, Trace(40)
+    trained.train()
+    trained.members[0].eval()
+    torch_state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    try:
+        attack = attacks.get(name)
+        generator = lambda: SampleGenerator(1, torch.arange(40))  # noqa: E731
+        first = attack(trained, x, target, eps=0.4, targeted=True, generator=generator(), trace=trace)
+        second = attack(trained, x, target, eps=0.4, targeted=True, generator=generator())
+        assert trained.training
+        assert not trained.members[0].training
+    finally:
+        trained.eval()
+    assert torch.equal(torch.random.get_rng_state(), torch_state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+    assert torch.equal(first, second)
+    assert (trace.forwards >= 10).all()
+    assert (trace.backwards >= 10).all()
+    reached = (trained(first).argmax(1) == target).float().mean()
+    assert reached > (trained(x).argmax(1) == target).float().mean() + 0.2
+
+
+def test_names_that_do_not_exist():
+    for name, message in (
+        ("torchattacks:PGDX", "unknown attack of torchattacks 'PGDX': did you mean 'PGD"),
+        ("foolbox:LinfPGDD", "unknown attack of foolbox 'LinfPGDD': did you mean 'LinfPGD'"),
+        ("cleverhans:FGSM", "unknown backend 'cleverhans'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            attacks.get(name)
+    with pytest.raises(UserError, match="backend 'foolbox' has no equivalent of 'mim'; it has: bim, cw"):
+        request.check(defenses="adp", attacks="mim", dataset="digits", backend="foolbox")
+    with pytest.raises(UserError, match="unknown backend 'art'"):
+        request.check(defenses="adp", attacks="mim", dataset="digits", backend="art")
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, library: str):
+    real = builtins.__import__
+
+    def without(name: str, *arguments, **kwargs):
+        if name == library:
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+        return real(name, *arguments, **kwargs)
+
+    backends.find.cache_clear()
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UserError, match=rf"needs the package '{library}', which is not installed; run pip install"):
+        attacks.get(f"{library}:X")
+    backends.find.cache_clear()
