@@ -30,9 +30,12 @@ def margin(z: Tensor, y: Tensor) -> Tensor:
 def dlr(z: Tensor, y: Tensor) -> Tensor:
     """Return the difference-of-logits ratio -(z_y - max_{i != y} z_i) / (z_p1 - z_p3), (B,).
 
-    Croce and Hein 2020, eq. 6 (arXiv:2003.01690). With two classes there is no third logit, so the second is used.
+    Croce and Hein 2020, eq. 6 (arXiv:2003.01690). With two classes there is no third logit, and over the second the
+    ratio would be constant: the margin is returned instead.
     """
-    top = z.topk(min(3, z.shape[1]), dim=1).values
+    if z.shape[1] < 3:
+        return margin(z, y)
+    top = z.topk(3, dim=1).values
     return margin(z, y) / (top[:, 0] - top[:, -1] + 1e-12)
 
 

@@ -19,8 +19,11 @@ def test_values_by_hand():
     torch.testing.assert_close(LOSSES["ce"](Z, Y), expected)
 
 
-def test_dlr_with_two_classes():
-    torch.testing.assert_close(LOSSES["dlr"](torch.tensor([[2.0, 0.5]]), torch.tensor([0])), torch.tensor([-1.0]))
+def test_dlr_with_two_classes_is_the_margin_and_has_a_gradient():
+    z = torch.tensor([[2.0, 0.5]], requires_grad=True)
+    loss = LOSSES["dlr"](z, torch.tensor([0]))
+    torch.testing.assert_close(loss.detach(), torch.tensor([-1.5]))
+    assert torch.autograd.grad(loss.sum(), z)[0].tolist() == [[-1.0, 1.0]]
 
 
 @pytest.mark.parametrize("name", LOSS_NAMES)
