@@ -76,7 +76,11 @@ def fmn(
     rows = nearest.standing()
     origin, labels, point = x[rows], y[rows], x[rows]
     radius = torch.full_like(nearest.distance[rows], 1.0 if norm == "l0" else 0.0)
-    widest = torch.full_like(radius, x[0].numel()) if norm == "l0" else size(torch.maximum(origin, 1 - origin), norm)
+    widest = (
+        torch.full_like(radius, math.prod(x.shape[1:]))
+        if norm == "l0"
+        else size(torch.maximum(origin, 1 - origin), norm)
+    )
     for step in range(steps if len(rows) else 0):
         share = (1 + math.cos(math.pi * step / steps)) / 2
         length, change = _between(LAST_STEP * step_size, step_size, share), _between(LAST_GAMMA, gamma, share)

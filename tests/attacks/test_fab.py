@@ -128,3 +128,18 @@ def test_passes_as_promised(trained: Ensemble, test_images: tuple[Tensor, Tensor
         fab(trained, x, y, steps=4, targets=targets, search_steps=0, trace=trace)
         assert (trace.backwards[right] == backwards).all()
         assert (trace.forwards[right] == 1 + forwards).all()
+
+
+def test_images_may_lie_channels_last_where_torchattacks_crashes():
+    torchattacks = pytest.importorskip("torchattacks")
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ELU(), nn.Flatten(), nn.Linear(32, 4))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
+    x = torch.rand((4, 4, 4, 3), generator=torch.Generator().manual_seed(0)).permute(0, 3, 1, 2)
+    y = model(x).argmax(1)
+    made = fab(model, x, y, steps=5)
+    assert (made != x).any()
+    torch.testing.assert_close(made, fab(model, x.contiguous(), y, steps=5), atol=1e-4, rtol=0)
+    with pytest.raises(RuntimeError, match="view size is not compatible"):
+        torchattacks.FAB(model, steps=5, multi_targeted=True, n_classes=4)(x, y)
