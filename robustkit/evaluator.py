@@ -46,13 +46,16 @@ def run_cell(
     clean: Samples | None,
     setting: Setting,
     advance: Advance | None = None,
+    attacked: Ensemble | None = None,
 ) -> Run:
     """Run one cell on every sample of a split.
 
     Parameters
     ----------
     ensemble : Ensemble
-        In eval mode, fp32, on ``setting.device``; never changed.
+        In eval mode, fp32, on ``setting.device``; never changed. It alone scores.
+    attacked : Ensemble or None
+        What the attack is shown: an equal, faster copy (``robustkit.fastpath``), or None for the ensemble itself.
     clean : Samples or None
         Of the clean cell of the same ensemble and data; required unless the cell is the clean one.
 
@@ -67,7 +70,7 @@ def run_cell(
     if cell.attack is not None:
         if clean is None:
             raise ValueError("an attack cell needs the samples of the clean cell")
-        _craft_all(cell, cell.attack, ensemble, split, clean, setting, crafted, advance)
+        _craft_all(cell, cell.attack, attacked or ensemble, split, clean, setting, crafted, advance)
     samples = _score(ensemble, split, crafted, setting)
     if cell.attack is None:
         advance(len(split))

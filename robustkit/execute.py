@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from robustkit.data import Split
 from robustkit.ensemble import Ensemble
 from robustkit.evaluator import Setting, run_cell
+from robustkit.fastpath import crafting_copy
 from robustkit.parallel import run_all
 from robustkit.progress import Reporter
 from robustkit.records import Cell, Samples
@@ -35,6 +36,12 @@ def execute(
     cells = list(study.cells())
     ids = {record.key: record.id for record in study.ensembles}
     clean: dict[str, Samples] = {}
+    _, first, _ = split.batch(range(min(len(split), 64)))
+    copies = {}
+    for key, ensemble in ensembles.items():
+        copies[key], kept = crafting_copy(ensemble, first.to(setting.device))
+        if kept:
+            reporter.say(f"[dim]{ids[key]}: attacked without folded batch norm ({kept}).[/dim]")
     with reporter.task("evaluating", len(cells)) as done:
 
         def finish(cell: Cell) -> tuple[bool, list[str]]:
@@ -44,7 +51,15 @@ def execute(
             if run is None:
                 label = f"{ids[cell.ensemble]}: {describe(cell)}"
                 with reporter.task(label, len(split)) as advance:
-                    run = run_cell(cell, ensembles[cell.ensemble], split, clean.get(cell.ensemble), setting, advance)
+                    run = run_cell(
+                        cell,
+                        ensembles[cell.ensemble],
+                        split,
+                        clean.get(cell.ensemble),
+                        setting,
+                        advance,
+                        copies[cell.ensemble],
+                    )
                 store.save(run)
             if cell.kind == "clean":
                 clean[cell.ensemble] = run.samples
