@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -87,28 +89,18 @@ def fit(
     optimiser = torch.optim.Adam(parameters, lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
     drops = (round(spec.epochs * 2 / 3), round(spec.epochs * 8 / 9))
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [d for d in drops if d > 0], gamma=0.1)
-    loss = defenses.get(spec.defense.name)
     generator = torch.Generator().manual_seed(spec.seed)
     x, y = train.tensor().to(device), train.y.to(device)
     history: list[dict[str, float]] = []
     best_accuracy, best_state, kept, started = 0.0, ensemble.state_dict(), {}, time.perf_counter()
-    with reporter.task(f"training {spec.defense.name}", spec.epochs) as advance:
+    batches = math.ceil(len(y) / spec.batch_size)
+    with reporter.task(f"training {spec.defense.name}", spec.epochs * batches) as advance:
         for epoch in range(spec.epochs):
-            ensemble.train()
-            totals: dict[str, float] = {}
-            order = torch.randperm(len(y), generator=generator)
-            for rows in torch.split(order, spec.batch_size):
-                if len(rows) < 2:
-                    continue  # batch norm cannot learn from one sample
-                rows = rows.to(device)
-                images = augment(x[rows], shift=spec.shift, flip=spec.flip, generator=generator)
-                images = images.contiguous(memory_format=torch.channels_last)
-                result = loss(Outputs(ensemble.member_logits(images), y[rows]), **spec.defense.params)
-                optimiser.zero_grad(set_to_none=True)
-                result.total.backward()
-                optimiser.step()
-                for name, value in {"loss": result.total.detach(), **result.parts}.items():
-                    totals[name] = totals.get(name, 0.0) + float(value) * len(rows) / len(y)
+            note = f"epoch {epoch + 1} of {spec.epochs}" + (
+                f", validation {history[-1]['validation_accuracy']:.3f}" if history else ""
+            )
+            step = functools.partial(advance, 1, note)
+            totals = _epoch(spec, ensemble, optimiser, x, y, generator, step)
             if not totals or not all(abs(v) < float("inf") for v in totals.values()):
                 raise RunError(
                     f"training {spec.defense.name} broke in epoch {epoch + 1}: the loss is not finite ({totals}); "
@@ -120,7 +112,6 @@ def fit(
             best_accuracy = max(best_accuracy, accuracy)
             if accuracy >= best_accuracy - standard_error(best_accuracy, len(validation)):
                 kept, best_state = history[-1], copy.deepcopy(ensemble.state_dict())
-            advance(1, f"loss {totals['loss']:.3f}  validation {accuracy:.3f}")
     ensemble.load_state_dict(best_state)
     ensemble.eval()
     ensemble.to(memory_format=torch.contiguous_format)
@@ -130,6 +121,30 @@ def fit(
         "seconds": time.perf_counter() - started,
     }
     return Trained(ensemble, metrics, history)
+
+
+def _epoch(
+    spec: TrainSpec, ensemble: Ensemble, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor,
+    generator: torch.Generator, step: Callable[[], None],
+) -> dict[str, float]:  # fmt: skip
+    """Train on every sample once; return the mean of the loss and of each of its parts."""
+    loss = defenses.get(spec.defense.name)
+    ensemble.train()
+    totals: dict[str, float] = {}
+    for rows in torch.split(torch.randperm(len(y), generator=generator), spec.batch_size):
+        step()
+        if len(rows) < 2:
+            continue  # batch norm cannot learn from one sample
+        rows = rows.to(x.device)
+        images = augment(x[rows], shift=spec.shift, flip=spec.flip, generator=generator)
+        images = images.contiguous(memory_format=torch.channels_last)
+        result = loss(Outputs(ensemble.member_logits(images), y[rows]), **spec.defense.params)
+        optimiser.zero_grad(set_to_none=True)
+        result.total.backward()
+        optimiser.step()
+        for name, value in {"loss": result.total.detach(), **result.parts}.items():
+            totals[name] = totals.get(name, 0.0) + float(value) * len(rows) / len(y)
+    return totals
 
 
 def initialise(spec: TrainSpec, data: Dataset) -> Ensemble:

@@ -71,8 +71,8 @@ def test_parameters_are_carried_over():
 @pytest.mark.parametrize(
     ("name", "settings", "eps"),
     [
-        ("torchattacks:VMIFGSM", {"steps": 4}, 0.15),
-        ("torchattacks:DeepFool", {"steps": 20, "overshoot": 0.05}, None),
+        ("torchattacks:VMIFGSM", {"steps": 5, "alpha": 0.05}, 0.2),
+        ("torchattacks:DeepFool", {"steps": 10, "overshoot": 0.05}, None),
         ("foolbox:L2DeepFoolAttack", {"steps": 20}, None),
         ("foolbox:L2FastGradientAttack", {}, 1.0),
     ],
@@ -84,11 +84,11 @@ def test_any_of_their_attacks_runs(trained: Ensemble, digits: Dataset, name: str
         defenses="adp", attacks=name, dataset="digits", settings=given, norm=norm, eps="0.1"
     ).attacks
     assert {k: spec.params[k] for k in settings} == settings
-    result = run(trained, digits, spec, eps, n=40)
+    result = run(trained, digits, spec, eps, n=15)
     assert attacks.is_minimum(name) is (eps is None)
     assert (result.status != ERROR).all()
-    assert (result.prediction == result.y).mean() < 0.97
-    again = run(trained, digits, spec, eps, n=40)
+    assert (result.prediction == result.y).mean() < 0.8
+    again = run(trained, digits, spec, eps, n=15)
     assert np.array_equal(result.prediction, again.prediction)
 
 
