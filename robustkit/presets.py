@@ -15,8 +15,9 @@ def _fixed(**eps: tuple[float, ...]) -> Grid:
 
 
 def _jsma(theta: float, *gammas: float) -> Grid:
-    # The ADP code lowers F_y, one feature at a time.
-    return tuple(("jsma", {"theta": theta, "gamma": g, "aim": "away", "increase": False}) for g in gammas)
+    # The ADP code lowers F_y, one feature at a time, and gamma limits its steps.
+    common = {"theta": theta, "aim": "away", "increase": False, "limit": "steps"}
+    return tuple(("jsma", {**common, "gamma": g}) for g in gammas)
 
 
 def _optimised(cw: tuple[float, ...] = (), ead: tuple[float, ...] = ()) -> Grid:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from robustkit.attacks._ascent import Generator, Model, _Best, _evaluate
+from robustkit.attacks._ascent import Generator, Model, Best, value_and_gradient
 from robustkit.attacks._parts import fork, forward, others
 from robustkit.losses import margin, succeeded
 from robustkit.norms import per_sample, project, random_start, steepest
@@ -58,7 +58,7 @@ def apgd(
     counts, or, where runs have different aims, the higher margin.
     """
     x = x.detach()
-    best, trace, draws = _Best(x), trace or Trace(len(x)), as_generator(generator, x)
+    best, trace, draws = Best(x), trace or Trace(len(x)), as_generator(generator, x)
     every = torch.arange(len(x), device=x.device)
     z = forward(model, x, every, trace)
     aims = others(z, y)[:, :targets] if targets else y[:, None]
@@ -124,14 +124,14 @@ class _Observer:
     model: Model
     gain: Gain
     score: Callable[[Tensor, Tensor, Tensor], Tensor]
-    best: _Best
+    best: Best
     targeted: bool
     stop_early: bool
     trace: Trace
 
     def look(self, s: _State, *, last: bool) -> None:
         aim = s.aim
-        z, values, gradient = _evaluate(self.model, s.point, s.y, lambda z, y: self.gain(z, y, aim), backward=not last)
+        z, values, gradient = value_and_gradient(self.model, s.point, s.y, lambda z, y: self.gain(z, y, aim), backward=not last)
         self.trace.count(s.rows, forwards=1, backwards=0 if last else 1)
         self.trace.loss(s.rows, values)
         self.best.update(s.rows, s.point, self.score(z, s.y, values), succeeded(z, s.y, self.targeted))

@@ -40,7 +40,7 @@ def ascend(
     iterate counts, the last one included. With ``stop_early`` a sample leaves the batch at its first success, and later
     restarts see only the samples that still stand. ``decay`` switches momentum on (None: off).
     """
-    best = _Best(x)
+    best = Best(x)
     draws = as_generator(generator, x)
     trace = trace or Trace(len(x))
     gain = objective(loss, targeted)
@@ -54,7 +54,7 @@ def ascend(
         point, momentum = start, torch.zeros_like(origin)
         for step in range(steps + 1):
             last = step == steps
-            z, values, gradient = _evaluate(model, point, labels, gain, backward=not last)
+            z, values, gradient = value_and_gradient(model, point, labels, gain, backward=not last)
             trace.count(rows, forwards=1, backwards=0 if last else 1)
             trace.loss(rows, values)
             best.update(rows, point, values, succeeded(z, labels, targeted))
@@ -73,7 +73,7 @@ def ascend(
     return best.x
 
 
-def _evaluate(
+def value_and_gradient(
     model: Model, point: Tensor, y: Tensor, gain: Callable[[Tensor, Tensor], Tensor], *, backward: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return logits, per-sample gain and its gradient with respect to the images (empty without ``backward``)."""
@@ -87,7 +87,7 @@ def _evaluate(
     return z.detach(), values.detach(), gradient
 
 
-class _Best:
+class Best:
     """The best iterate of each sample so far: a success beats any failure, then the higher loss wins."""
 
     def __init__(self, x: Tensor) -> None:

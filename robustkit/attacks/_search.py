@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from robustkit.attacks._ascent import Model, _evaluate
+from robustkit.attacks._ascent import Model, value_and_gradient
 from robustkit.errors import UserError
 from robustkit.losses import objective, succeeded
 from robustkit.trace import Trace
@@ -93,7 +93,7 @@ class ConstantSearch:
 
         f = max(-margin, -confidence), margin = max_{i != y} z_i - z_y, or its negative if targeted.
         """
-        z, gain, gradient = _evaluate(self.model, point, self.labels, self._gain, backward=True)
+        z, gain, gradient = value_and_gradient(self.model, point, self.labels, self._gain, backward=True)
         self.trace.count(self.rows, forwards=1, backwards=1)
         self.trace.loss(self.rows, -gain)
         return z, -gain, -gradient

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robustkit.attacks import attack
-from robustkit.attacks._ascent import Generator, Model, _Best
+from robustkit.attacks._ascent import Generator, Model, Best
 from robustkit.attacks._boundary import gap
 from robustkit.attacks._parts import Part, fork, forward
 from robustkit.attacks.apgd_ce import apgd_ce
@@ -79,7 +79,7 @@ def autoattack(
     if version != "standard":
         raise ValueError(f"version '{version}' is not known; robustkit has the standard version of AutoAttack")
     x = x.detach()
-    best, trace, draws = _Best(x), trace or Trace(len(x)), as_generator(generator, x)
+    best, trace, draws = Best(x), trace or Trace(len(x)), as_generator(generator, x)
     ball: dict[str, Any] = {"eps": eps, "norm": norm, "targeted": targeted}
     stages: dict[str, Callable[..., Tensor]] = {
         "apgd-ce": partial(apgd_ce, **ball, steps=steps),

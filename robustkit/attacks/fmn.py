@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robustkit.attacks import attack
-from robustkit.attacks._ascent import Generator, Model, _evaluate
+from robustkit.attacks._ascent import Generator, Model, value_and_gradient
 from robustkit.attacks._boundary import DUAL, Nearest, gap
 from robustkit.attacks._parts import forward
 from robustkit.norms import TINY, per_sample, size
@@ -84,7 +84,7 @@ def fmn(
     for step in range(steps if len(rows) else 0):
         share = (1 + math.cos(math.pi * step / steps)) / 2
         length, change = _between(LAST_STEP * step_size, step_size, share), _between(LAST_GAMMA, gamma, share)
-        z, f, g = _evaluate(model, point, labels, lambda z, y: gap(z, y, targeted), backward=True)
+        z, f, g = value_and_gradient(model, point, labels, lambda z, y: gap(z, y, targeted), backward=True)
         trace.count(rows, forwards=1, backwards=1)
         trace.loss(rows, f)
         won = nearest.update(rows, point, z)

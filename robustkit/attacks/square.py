@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robustkit.attacks import attack
-from robustkit.attacks._ascent import Generator, Model, _Best
+from robustkit.attacks._ascent import Generator, Model, Best
 from robustkit.attacks._boundary import gap
 from robustkit.attacks._parts import fork, forward
 from robustkit.losses import succeeded
@@ -70,7 +70,7 @@ def square(
         Adversarial images, shape and dtype of x.
     """
     x = x.detach()
-    best, trace, draws = _Best(x), trace or Trace(len(x)), as_generator(generator, x)
+    best, trace, draws = Best(x), trace or Trace(len(x)), as_generator(generator, x)
     every = torch.arange(len(x), device=x.device)
     z = forward(model, x, every, trace)
     best.update(every, x, gap(z, y, targeted), succeeded(z, y, targeted))
@@ -89,7 +89,7 @@ def share(query: int, queries: int, p_init: float) -> float:
 
 
 def _search(
-    model: Model, rows: Tensor, origin: Tensor, y: Tensor, patches: _Patches, best: _Best,
+    model: Model, rows: Tensor, origin: Tensor, y: Tensor, patches: _Patches, best: Best,
     queries: int, p_init: float, targeted: bool, stop_early: bool, trace: Trace,
 ) -> None:  # fmt: skip
     """Run one random search and hand what it found to ``best``."""

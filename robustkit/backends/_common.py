@@ -16,10 +16,11 @@ from robustkit.trace import Trace
 
 
 class Counted(nn.Module):
-    """Passes images through, and counts the rows that went forward and back."""
+    """Passes images through, counts the rows that went forward and back, and adds ``shift`` to every output."""
 
-    def __init__(self, model: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, model: Callable[[Tensor], Tensor], shift: float = 0.0) -> None:
         super().__init__()
+        self.shift = shift
         self.model = model  # registered as a submodule where it is one, so that a library finds its device
         self.forwards = self.backwards = 0
         self.training = False  # this module's own flag alone: eval() would reach into the model
@@ -27,7 +28,7 @@ class Counted(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's output."""
         self.forwards += len(x)
-        out = self.model(x)
+        out = self.model(x) + self.shift
         if out.requires_grad:
             out.register_hook(self._back)  # type: ignore[no-untyped-call]
         return out

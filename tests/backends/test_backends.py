@@ -117,6 +117,14 @@ def test_targets_seeds_modes_and_counts(trained: Ensemble, test_images, name: st
     assert reached > (trained(x).argmax(1) == target).float().mean() + 0.2
 
 
+def test_torchattacks_cw_sees_outputs_that_it_can_use(trained: Ensemble, digits: Dataset):
+    """On log-probabilities alone it does nothing, and everything would look robust."""
+    settings = ["torchattacks:CW.c=10", "torchattacks:CW.steps=60", "torchattacks:CW.lr=0.05"]
+    asked = request.check(defenses="adp", attacks="torchattacks:CW", dataset="digits", settings=settings)
+    result = run(trained, digits, asked.attacks[0], None, n=30)
+    assert (result.prediction == result.y).mean() < 0.5
+
+
 def test_names_that_do_not_exist():
     for name, message in (
         ("torchattacks:PGDX", "unknown attack of torchattacks 'PGDX': did you mean 'PGD"),
