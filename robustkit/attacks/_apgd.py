@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from robustkit.attacks._ascent import Generator, Model, Best, value_and_gradient
+from robustkit.attacks._ascent import Best, Generator, Model, value_and_gradient
 from robustkit.attacks._parts import fork, forward, others
 from robustkit.losses import margin, succeeded
 from robustkit.norms import per_sample, project, random_start, steepest
@@ -131,7 +131,9 @@ class _Observer:
 
     def look(self, s: _State, *, last: bool) -> None:
         aim = s.aim
-        z, values, gradient = value_and_gradient(self.model, s.point, s.y, lambda z, y: self.gain(z, y, aim), backward=not last)
+        z, values, gradient = value_and_gradient(
+            self.model, s.point, s.y, lambda z, y: self.gain(z, y, aim), backward=not last
+        )
         self.trace.count(s.rows, forwards=1, backwards=0 if last else 1)
         self.trace.loss(s.rows, values)
         self.best.update(s.rows, s.point, self.score(z, s.y, values), succeeded(z, s.y, self.targeted))

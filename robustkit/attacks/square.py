@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robustkit.attacks import attack
-from robustkit.attacks._ascent import Generator, Model, Best
+from robustkit.attacks._ascent import Best, Generator, Model
 from robustkit.attacks._boundary import gap
 from robustkit.attacks._parts import fork, forward
 from robustkit.losses import succeeded
