@@ -1,13 +1,16 @@
 """``python -m robustkit`` and the ``robustkit`` command.
 
-Exit codes: 0 done, 2 bad usage or bad input, 1 something failed while running.
+Exit codes: 0 done, 2 bad usage or bad input, 1 something failed while running, 130 interrupted.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 from robustkit.errors import RunError, UserError
+
+INTERRUPTED = 130
 
 
 def main() -> None:
@@ -22,9 +25,13 @@ def main() -> None:
     except RunError as error:
         print(f"robustkit: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("robustkit: interrupted; the same command resumes from the last finished cell.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as stop:  # typer turns Ctrl-C into this code
+        if stop.code == INTERRUPTED:
+            print("robustkit: interrupted; the same command resumes from the last finished cell.", file=sys.stderr)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)  # a plain exit would wait for the threads whose cells are in flight
+        raise
 
 
 if __name__ == "__main__":

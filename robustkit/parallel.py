@@ -36,8 +36,12 @@ def run_all(function: Callable[[T], R], items: Sequence[T], workers: int) -> lis
     before = torch.get_num_threads()
     share = max(1, before // workers)
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,))
+    wait = True
     try:
         return list(pool.map(function, items))
+    except KeyboardInterrupt:  # a person does not wait for work that will be done again
+        wait = False
+        raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=wait, cancel_futures=True)
         torch.set_num_threads(before)

@@ -118,24 +118,43 @@ def test_batch_size_and_workers_change_no_number(done: tuple[Path, str], tmp_pat
     assert first == second
 
 
-def test_killed_in_the_middle_the_same_command_finishes_the_rest(done: tuple[Path, str], tmp_path: Path):
+def stop_in_the_middle(arguments: list[str], runs: Path, cells: int, how: signal.Signals) -> tuple[int, str]:
+    """Start the command, send a signal once that many cells are stored; return exit code and stderr."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "robustkit", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 240
+    while len(stored(runs)) < cells:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "finished before it could be stopped"
+        time.sleep(0.005)
+    process.send_signal(how)
+    _, error = process.communicate(timeout=60)
+    return process.returncode, error
+
+
+def stored(runs: Path) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in runs.glob("*.json") if p.name != "study.json"}
+
+
+def test_stopped_in_the_middle_the_same_command_finishes_the_rest(done: tuple[Path, str], tmp_path: Path):
     out, _ = done
     arguments = ["evaluate", "--attacks", "pgd,mim", *QUICK, "--out", str(tmp_path)]
-    process = subprocess.Popen([sys.executable, "-m", "robustkit", *arguments], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while len(list((tmp_path / "runs").glob("*.json"))) < 8:  # study.json and seven cells
-        assert time.monotonic() < deadline
-        assert process.poll() is None, "finished before it could be killed"
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    code, error = stop_in_the_middle(arguments, tmp_path / "runs", 3, signal.SIGINT)
+    assert code == 130
+    assert "robustkit: interrupted; the same command resumes" in error
+    assert "Traceback" not in error
+    interrupted = stored(tmp_path / "runs")
+    code, _ = stop_in_the_middle(arguments, tmp_path / "runs", len(interrupted) + 3, signal.SIGKILL)
+    assert code == -signal.SIGKILL
     assert not (tmp_path / "results.json").exists()
-    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.json") if p.name != "study.json"}
-    assert 7 <= len(kept) < 38
+    kept = stored(tmp_path / "runs")
+    assert interrupted.items() <= kept.items()
+    assert 6 <= len(kept) < 38
     result = command(*arguments)
     assert result.returncode == 0, result.stderr
     assert f"{len(kept)} of 38 cells were in the store already" in result.stdout
-    assert all(p.stat().st_mtime_ns == stamp for p, stamp in kept.items())
+    assert kept.items() <= stored(tmp_path / "runs").items()
     assert without_time(tmp_path) == without_time(out)
 
 
