@@ -96,7 +96,7 @@ def evaluate(
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(help="Samples per attack batch; changes the speed, never a number.")] = 256,
     workers: Annotated[
-        int | None, typer.Option(help="Cells side by side; changes no number. Default: CPU cores.")
+        int | None, typer.Option(help="Trainings and cells side by side; default: one for each CPU core.")
     ] = None,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder of results.json, report.html, tables, figures and runs.")] = Path(

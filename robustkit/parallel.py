@@ -2,7 +2,8 @@
 
 Small convolutions gain nothing from two cores each, while two of them side by side gain almost all of it; and threads
 that wait for each other inside one operation stall when the machine is busy. So each worker gets its share of torch's
-intra-operation threads. No number depends on how many workers there are.
+intra-operation threads. No attack's number depends on how many workers there are; a training
+sums its gradients in another order with another number of threads, as it does on another machine.
 """
 
 from __future__ import annotations
