@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from robustkit import __version__, data, models, paths, reports, request, subjects
+from robustkit import __version__, data, models, options, paths, reports, request, subjects
 from robustkit.checkpoint import read_meta
 from robustkit.data import Dataset, Split
 from robustkit.ensemble import Ensemble
@@ -115,15 +115,7 @@ def evaluate(
         defenses=() if checkpoints else defense, attacks=attacks, preset=preset, backend=backend, dataset=dataset,
         eps=eps, norm=norm, suites=suites, fusion=fusion, settings=settings,
     )  # fmt: skip
-    for label, value in (
-        ("n", n),
-        ("batch size", batch_size),
-        ("members", members),
-        ("epochs", epochs),
-        ("workers", workers),
-    ):
-        if value is not None and value < 1:
-            raise UserError(f"{label} {value} is out of range; it must be at least 1.")
+    options.at_least_one({"n": n, "batch size": batch_size, "members": members, "epochs": epochs, "workers": workers})
     if arch is not None:
         models.check(arch)
     on = find_device(device)
@@ -132,44 +124,42 @@ def evaluate(
     loaded = data.load(dataset, data_dir=data_dir, download=download, image_size=image_size)
     aim = request.target(target if target is not None else "random" if targeted else "", len(loaded.classes))
     split, split_name = _evaluated(loaded, metas, n)
-    with writable(Path(out), "--out") as folder:
-        if checkpoints:
-            pairs = [
-                subjects.from_checkpoint(p, m, arch, asked.fusion, loaded)
-                for p, m in zip(checkpoints, metas, strict=True)
-            ]
-        else:
-            defenses = asked.defenses
-            if baseline and "baseline" not in [d.name for d in defenses]:
-                defenses = (Spec("defense", "baseline", {}), *defenses)
-            specs = [
-                subjects.train_spec(d, loaded, arch, members, epochs, asked.fusion, seed, asked.training)
-                for d in defenses
-            ]
-            pairs = run_all(lambda spec: subjects.trained(spec, loaded, on, reporter), specs, side_by_side)
-        records = subjects.distinct_ids([record for record, _ in pairs])
-        study = Study(
-            ensembles=tuple(records),
-            dataset=DatasetRecord(
-                dataset, split_name, len(split), tuple(loaded.classes), split.sha256(), tuple(loaded.shape)
-            ),
-            attacks=asked.attacks,
-            eps=asked.eps,
-            norm=asked.norm,
-            transfer_eps=loaded.threat.transfer_eps if eps is None else max(asked.eps),
-            suites=asked.suites,
-            target=aim,
-            reference=reference,
-            seed=seed,
-            version=__version__,
-        )
-        store = Store(folder / "runs")
-        write_json(store.folder / STUDY, study.to_json())
-        ensembles = {record.key: ensemble.to(on) for record, (_, ensemble) in zip(records, pairs, strict=True)}
-        setting = Setting(on, batch_size, keep_examples)
-        for warning in execute(study, ensembles, split, store, setting, reporter, side_by_side):
-            reporter.say(f"[yellow]warning:[/yellow] {warning}")
-        return report(folder, formats=formats)
+    folder = writable(Path(out), "--out")
+    if checkpoints:
+        pairs = [
+            subjects.from_checkpoint(p, m, arch, asked.fusion, loaded) for p, m in zip(checkpoints, metas, strict=True)
+        ]
+    else:
+        defenses = asked.defenses
+        if baseline and "baseline" not in [d.name for d in defenses]:
+            defenses = (Spec("defense", "baseline", {}), *defenses)
+        specs = [
+            subjects.train_spec(d, loaded, arch, members, epochs, asked.fusion, seed, asked.training) for d in defenses
+        ]
+        pairs = run_all(lambda spec: subjects.trained(spec, loaded, on, reporter), specs, side_by_side)
+    records = subjects.distinct_ids([record for record, _ in pairs])
+    study = Study(
+        ensembles=tuple(records),
+        dataset=DatasetRecord(
+            dataset, split_name, len(split), tuple(loaded.classes), split.sha256(), tuple(loaded.shape)
+        ),
+        attacks=asked.attacks,
+        eps=asked.eps,
+        norm=asked.norm,
+        transfer_eps=loaded.threat.transfer_eps if eps is None else max(asked.eps),
+        suites=asked.suites,
+        target=aim,
+        reference=reference,
+        seed=seed,
+        version=__version__,
+    )
+    store = Store(folder / "runs")
+    write_json(store.folder / STUDY, study.to_json())
+    ensembles = {record.key: ensemble.to(on) for record, (_, ensemble) in zip(records, pairs, strict=True)}
+    setting = Setting(on, batch_size, keep_examples)
+    for warning in execute(study, ensembles, split, store, setting, reporter, side_by_side):
+        reporter.say(f"[yellow]warning:[/yellow] {warning}")
+    return report(folder, formats=formats)
 
 
 def train(
@@ -199,20 +189,18 @@ def train(
     asked = request.check(defenses=defense, attacks="pgd", dataset=dataset, fusion=fusion, settings=settings)
     if len(asked.defenses) != 1:
         raise UserError(f"train takes one defence, not {len(asked.defenses)}; run it once for each.")
-    for label, value in (("members", members), ("epochs", epochs)):
-        if value is not None and value < 1:
-            raise UserError(f"{label} {value} is out of range; it must be at least 1.")
+    options.at_least_one({"members": members, "epochs": epochs})
     if arch is not None:
         models.check(arch)
     on = find_device(device)
     loaded = data.load(dataset, data_dir=data_dir, download=download, image_size=image_size)
-    with writable(Path(out), "--out") as folder:
-        spec = subjects.train_spec(asked.defenses[0], loaded, arch, members, epochs, asked.fusion, seed, asked.training)
-        _, ensemble = subjects.trained(spec, loaded, on, reporter)
-        meta = read_meta(paths.cache_dir() / "ensembles" / spec.key)
-        test, own = accuracies(ensemble.to(on), loaded.split("test"))
-        metrics = {**meta["metrics"], "test_accuracy": test, "test_member_accuracy": own}
-        subjects.save(ensemble, folder, spec, loaded, metrics, meta["history"])
+    folder = writable(Path(out), "--out")
+    spec = subjects.train_spec(asked.defenses[0], loaded, arch, members, epochs, asked.fusion, seed, asked.training)
+    _, ensemble = subjects.trained(spec, loaded, on, reporter)
+    meta = read_meta(paths.cache_dir() / "ensembles" / spec.key)
+    test, own = accuracies(ensemble.to(on), loaded.split("test"))
+    metrics = {**meta["metrics"], "test_accuracy": test, "test_member_accuracy": own}
+    subjects.save(ensemble, folder, spec, loaded, metrics, meta["history"])
     return metrics
 
 
@@ -235,8 +223,8 @@ def report(path: str | Path, *, formats: Iterable[str] = FORMATS, out: str | Pat
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"'{store.folder / STUDY}' cannot be read ({error}); run `robustkit evaluate` again.") from None
     results = build(study, store)
-    with writable(Path(out) if out else store.folder.parent, "--out") as folder:
-        reports.write(results, folder, chosen)
+    folder = writable(Path(out) if out else store.folder.parent, "--out")
+    reports.write(results, folder, chosen)
     return results
 
 

@@ -170,8 +170,7 @@ def _craft(
     on_device = x.to(setting.device)
     kept = int((batch < len(crafted.history)).sum())  # batches ascend, so the kept rows come first
     trace = Trace(len(batch), keep=kept)
-    name = cell.attack.name if cell.attack else ""
-    generator = SampleGenerator(cell.seed, ids, f"{name}/{cell.source}")
+    generator = SampleGenerator(cell.seed, ids, f"{cell.name}/{cell.source}")
     started = time.perf_counter()
     try:
         made = craft(model, on_device, aims[batch].to(setting.device), generator=generator, trace=trace)
@@ -181,7 +180,7 @@ def _craft(
                 _craft(cell, craft, model, half, aims, split, setting, crafted)
             return None
         crafted.status[batch] = ERROR
-        crafted.warnings.append(f"{name} failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        crafted.warnings.append(f"{cell.name} failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
         return None
     crafted.seconds[batch] = (time.perf_counter() - started) / len(batch)
     crafted.forwards[batch], crafted.backwards[batch] = trace.forwards, trace.backwards
@@ -191,15 +190,14 @@ def _craft(
 
 def _verify(made: Tensor, x: Tensor, cell: Cell, warnings: list[str]) -> tuple[Tensor, Tensor]:
     """Return images that lie in the ball and the box, and a status for each: an attack's own word does not count."""
-    name = cell.attack.name if cell.attack else ""
     status = torch.full((len(x),), OK)
     if not isinstance(made, Tensor) or made.shape != x.shape:
-        warnings.append(f"{name} returned no images of shape {tuple(x.shape)}")
+        warnings.append(f"{cell.name} returned no images of shape {tuple(x.shape)}")
         return x, torch.full((len(x),), ERROR)
     made = made.detach().cpu().float()
     finite = torch.isfinite(made).flatten(1).all(1)
     if not bool(finite.all()):
-        warnings.append(f"{name} returned pixels that are not finite")
+        warnings.append(f"{cell.name} returned pixels that are not finite")
         status[~finite] = ERROR
         made = torch.where(finite[:, None, None, None], made, x)
     outside = ((made < -TOLERANCE) | (made > 1 + TOLERANCE)).flatten(1).any(1)
@@ -209,7 +207,7 @@ def _verify(made: Tensor, x: Tensor, cell: Cell, warnings: list[str]) -> tuple[T
         where = f"the {cell.norm} ball of eps {cell.eps:g} or {where}"
         made = project(made, x, cell.eps, cell.norm)
     if bool(outside.any()):
-        warnings.append(f"{name} left {where}; its images were projected")
+        warnings.append(f"{cell.name} left {where}; its images were projected")
         status[outside & finite] = OVER_BUDGET
     return made.clamp(0.0, 1.0), status
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,9 +34,8 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, lambda stream: stream.write(text.encode()))
 
 
-@contextmanager
-def writable(folder: Path, purpose: str) -> Iterator[Path]:
-    """Make ``folder`` and check that it can be written to, before any work is done for it."""
+def writable(folder: Path, purpose: str) -> Path:
+    """Return ``folder``, made if need be, and check that it can be written to, before any work is done for it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -46,4 +44,4 @@ def writable(folder: Path, purpose: str) -> Iterator[Path]:
         raise UserError(
             f"cannot write to {purpose} '{folder}' ({error.strerror}); name another with {purpose}."
         ) from None
-    yield folder
+    return folder

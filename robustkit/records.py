@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-SCHEMA_VERSION = 1
+from robustkit.schema import SCHEMA_VERSION
+
 OK, ERROR, OVER_BUDGET, NOT_ATTACKED = 0, 1, 2, 3  # per-sample status codes of Samples.status
 
 Floats = npt.NDArray[np.float32]
@@ -110,6 +111,11 @@ class Cell:
     def key(self) -> str:
         """The content address: SHA-256 of the canonical JSON."""
         return digest(self.to_json())
+
+    @property
+    def name(self) -> str:
+        """Name of the attack, empty for a clean cell."""
+        return self.attack.name if self.attack else ""
 
     @property
     def targeted(self) -> bool:

@@ -10,8 +10,17 @@ import numpy.typing as npt
 
 from robustkit.distortion import minimum_norm
 from robustkit.errors import RunError
-from robustkit.records import ERROR, NOT_ATTACKED, SCHEMA_VERSION, Cell, EnsembleRecord, Run
-from robustkit.schema import DatasetResult, EnsembleResult, Evaluation, MinimumNorm, Results, Transfer, WorstCase
+from robustkit.records import ERROR, NOT_ATTACKED, Cell, EnsembleRecord, Run
+from robustkit.schema import (
+    SCHEMA_VERSION,
+    DatasetResult,
+    EnsembleResult,
+    Evaluation,
+    MinimumNorm,
+    Results,
+    Transfer,
+    WorstCase,
+)
 from robustkit.stats import wilson
 from robustkit.store import Store
 from robustkit.study import Study

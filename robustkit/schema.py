@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
+SCHEMA_VERSION = 1  # of results.json and of the records in the store
+
 Verdict = Literal["trusted", "suspect", "invalid"]
 
 

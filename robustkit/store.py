@@ -18,7 +18,8 @@ import numpy as np
 
 from robustkit.errors import UserError
 from robustkit.files import write_atomic, write_json
-from robustkit.records import SCHEMA_VERSION, Cell, Run, Samples
+from robustkit.records import Cell, Run, Samples
+from robustkit.schema import SCHEMA_VERSION
 
 STUDY = "study.json"
 

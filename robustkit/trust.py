@@ -42,7 +42,7 @@ class Scored:
     @property
     def name(self) -> str:
         """Name of the attack."""
-        return self.run.cell.attack.name if self.run.cell.attack else ""
+        return self.run.cell.name
 
     @property
     def steps(self) -> int:

@@ -9,9 +9,7 @@ from typing import Any, cast, get_args, get_origin, get_type_hints, is_typeddict
 from robustkit.errors import UserError
 from robustkit.files import write_json
 from robustkit.reports import report
-from robustkit.schema import Results
-
-SCHEMA_VERSION = 1  # the newest results.json that the reports can read
+from robustkit.schema import SCHEMA_VERSION, Results
 
 
 @report("json", title="results.json")

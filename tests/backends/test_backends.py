@@ -101,9 +101,10 @@ def test_targets_seeds_modes_and_counts(trained: Ensemble, test_images, name: st
     torch_state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     try:
         attack = attacks.get(name)
-        generator = lambda: SampleGenerator(1, torch.arange(40))  # noqa: E731
-        first = attack(trained, x, target, eps=0.4, targeted=True, generator=generator(), trace=trace)
-        second = attack(trained, x, target, eps=0.4, targeted=True, generator=generator())
+        first = attack(
+            trained, x, target, eps=0.4, targeted=True, generator=SampleGenerator(1, torch.arange(40)), trace=trace
+        )
+        second = attack(trained, x, target, eps=0.4, targeted=True, generator=SampleGenerator(1, torch.arange(40)))
         assert trained.training
         assert not trained.members[0].training
     finally:
