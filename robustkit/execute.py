@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 
 from robustkit.data import Split
 from robustkit.ensemble import Ensemble
@@ -33,48 +34,67 @@ def execute(
     workers : int
         Cells that run side by side.
     """
-    cells = list(study.cells())
     ids = {record.key: record.id for record in study.ensembles}
+    cells = list(study.cells())
+    copies = _Copies(ensembles, ids, split, setting, reporter)
     clean: dict[str, Samples] = {}
-    _, first, _ = split.batch(range(min(len(split), 64)))
-    copies = {}
-    for key, ensemble in ensembles.items():
-        copies[key], kept = crafting_copy(ensemble, first.to(setting.device))
-        if kept:
-            reporter.say(f"[dim]{ids[key]}: attacked without folded batch norm ({kept}).[/dim]")
     with reporter.task("evaluating", len(cells)) as done:
 
-        def finish(cell: Cell) -> tuple[bool, list[str]]:
-            """Return whether the cell was stored already, and its warnings."""
-            run = store.load(cell)
-            stored = run is not None
-            if run is None:
-                label = f"{ids[cell.ensemble]}: {describe(cell)}"
-                with reporter.task(label, len(split)) as advance:
-                    run = run_cell(
-                        cell,
-                        ensembles[cell.ensemble],
-                        split,
-                        clean.get(cell.ensemble),
-                        setting,
-                        advance,
-                        copies[cell.ensemble],
-                    )
-                store.save(run)
-            if cell.kind == "clean":
-                clean[cell.ensemble] = run.samples
-            done(1)
-            return stored, [f"{ids[cell.ensemble]}: {w}" for w in run.warnings]
+        def finish(chain: Sequence[Cell]) -> list[tuple[bool, list[str]]]:
+            """Return for each cell whether it was stored already, and its warnings."""
+            outcomes = []
+            lower: Cell | None = None
+            for cell in chain:
+                run = store.load(cell)
+                outcome = run is not None
+                if run is None:
+                    before = store.load(lower, examples=True) if lower else None
+                    with reporter.task(f"{ids[cell.ensemble]}: {describe(cell)}", len(split)) as advance:
+                        run = run_cell(
+                            cell, ensembles[cell.ensemble], split, clean.get(cell.ensemble), setting, advance,
+                            copies.of(cell), before.samples if before else None,
+                        )  # fmt: skip
+                    store.save(run)
+                if cell.kind == "clean":
+                    clean[cell.ensemble] = run.samples
+                done(1)
+                outcomes.append((outcome, [f"{ids[cell.ensemble]}: {w}" for w in run.warnings]))
+                lower = cell
+            return outcomes
 
-        outcomes = [
-            outcome
-            for first in (True, False)  # the attacks need the clean predictions
-            for outcome in run_all(finish, [c for c in cells if (c.kind == "clean") == first], workers)
-        ]
+        first = [[study.clean(record)] for record in study.ensembles]  # the attacks need the clean predictions
+        outcomes = [o for chains in (first, study.chains()) for part in run_all(finish, chains, workers) for o in part]
     reused = sum(stored for stored, _ in outcomes)
     if reused:
         reporter.say(f"[dim]{reused} of {len(cells)} cells were in the store already.[/dim]")
     return list(dict.fromkeys(warning for _, warnings in outcomes for warning in warnings))
+
+
+class _Copies:
+    """What the attacks are shown of each ensemble, made when the first attack needs it."""
+
+    def __init__(
+        self, ensembles: Mapping[str, Ensemble], ids: Mapping[str, str], split: Split, setting: Setting,
+        reporter: Reporter,
+    ) -> None:  # fmt: skip
+        self._ensembles, self._ids, self._reporter, self._setting = ensembles, ids, reporter, setting
+        self._split = split
+        self._made: dict[str, Ensemble] = {}
+        self._lock = threading.Lock()
+
+    def of(self, cell: Cell) -> Ensemble | None:
+        """Return the copy for a cell, None if nothing is attacked; say so where it is not the faster one."""
+        if cell.attack is None:
+            return None
+        with self._lock:
+            if cell.ensemble not in self._made:
+                _, x, _ = self._split.batch(range(min(len(self._split), 64)))
+                made, kept = crafting_copy(self._ensembles[cell.ensemble], x.to(self._setting.device))
+                if kept:
+                    name = self._ids[cell.ensemble]
+                    self._reporter.say(f"[dim]{name}: attacked without folded batch norm ({kept}).[/dim]")
+                self._made[cell.ensemble] = made
+            return self._made[cell.ensemble]
 
 
 def describe(cell: Cell) -> str:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from robustkit.schema import SCHEMA_VERSION
 
 OK, ERROR, OVER_BUDGET, NOT_ATTACKED = 0, 1, 2, 3  # per-sample status codes of Samples.status
+HERE, CARRIED, CONFIRMED, MISSED = 0, 1, 2, 3  # per-sample codes of Samples.carried
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -72,6 +73,8 @@ class Cell:
     target : str
         Empty: untargeted. Else whose rule names the target labels: ``random``, ``least-likely``, ``next-best`` or a
         label's number.
+    after : str
+        Key of the same attack's cell at the next smaller eps, whose broken samples are taken over; empty: none.
     source : str
         What the attack sees: ``ensemble`` (the fused output) or ``member-0``, ``member-1``, ...
     seed : int
@@ -90,6 +93,7 @@ class Cell:
     norm: str = ""
     target: str = ""
     source: str = "ensemble"
+    after: str = ""
     seed: int = 0
     backend: str = "native"
     version: str = ""
@@ -131,8 +135,11 @@ class Samples:
     perturbed images (on the clean ones for a ``clean`` cell). ``target`` is -1 where the attack was untargeted.
     ``l0`` (share of changed elements), ``l1``, ``l2``, ``linf`` are sizes of the perturbation; ``forwards`` and
     ``backwards`` count the passes of the attacked model that the sample took part in; ``seconds`` is its share of the
-    crafting time; ``status`` is one of OK, ERROR, OVER_BUDGET, NOT_ATTACKED. ``history`` (N', T) holds the attack loss
-    over the steps of the first N' samples, NaN where a sample had left. ``examples`` (N, C, H, W) are the images.
+    crafting time; ``status`` is one of OK, ERROR, OVER_BUDGET, NOT_ATTACKED; ``carried`` is HERE where this cell made
+    the image, CARRIED where a smaller eps had broken the model already and all but the seconds is taken over from it,
+    and CONFIRMED or MISSED for those of the carried that were attacked anew to see whether this eps breaks them too.
+    ``history`` (N', T) holds the attack loss over the steps of the first N' samples, NaN where a sample had left.
+    ``examples`` (N'', C, H, W) are the images of the first N'', all of them as long as they take at most 256 MiB.
     """
 
     ids: Ints
@@ -148,6 +155,7 @@ class Samples:
     backwards: Ints
     seconds: Floats
     status: Ints
+    carried: Ints
     history: Floats
     examples: Floats
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from robustkit.attacks import OWN_OPTION, attack, is_minimum, norm_for
@@ -56,21 +56,32 @@ class Study:
                     for targeted in (False, True):
                         yield from self.transfer(ensemble, spec, targeted)
 
+    def chains(self) -> list[list[Cell]]:
+        """Return the cells but the clean ones in pieces of work that need nothing of each other, the longest first.
+
+        Within a chain each cell takes over what the one before it broke at a smaller eps.
+        """
+        found: dict[str, list[Cell]] = {}
+        for cell in self.cells():
+            if cell.kind != "clean":
+                chain = found.pop(cell.after, [])
+                found[cell.key] = [*chain, cell]
+        return sorted(found.values(), key=lambda chain: -sum(_steps(cell) for cell in chain))
+
     def clean(self, ensemble: EnsembleRecord) -> Cell:
         """Return the cell that scores the clean images."""
         return Cell("clean", ensemble.key, self.dataset.sha256, seed=self.seed, version=self.version)
 
     def white_box(self, ensemble: EnsembleRecord) -> Iterator[Cell]:
-        """Yield the attacks on the fused output, by attack, then by eps; minimum-norm attacks run once."""
+        """Yield the attacks on the fused output, by attack, then by ascending eps; minimum-norm attacks run once."""
         for spec in self.attacks:
             if is_minimum(spec.name):
                 yield self._cell("attack", ensemble, spec, None, self.target)
             else:
-                for eps in spec.params.get("eps", self.eps):
-                    yield self._cell("attack", ensemble, spec, eps, self.target)
+                budgets = sorted(set(spec.params.get("eps", self.eps)))
+                yield from _chained(self._cell("attack", ensemble, spec, eps, self.target) for eps in budgets)
         if self.reference:
-            for eps in self.eps:
-                yield self._cell("attack", ensemble, self._longer(eps), eps, "")
+            yield from _chained(self._cell("attack", ensemble, self._longer(eps), eps, "") for eps in self.eps)
 
     def transferred(self) -> tuple[Spec, ...]:
         """Return the attacks that have transfer matrices: a smallest perturbation barely crosses one boundary."""
@@ -146,3 +157,17 @@ class Study:
                 "suites": tuple(value["suites"]),
             }
         )
+
+
+def _chained(cells: Iterable[Cell]) -> Iterator[Cell]:
+    """Yield the cells of one attack at ascending eps, each naming the one before it."""
+    after = ""
+    for cell in cells:
+        linked = replace(cell, after=after)
+        after = linked.key
+        yield linked
+
+
+def _steps(cell: Cell) -> int:
+    params = cell.attack.params if cell.attack else {}
+    return int(params.get("steps", params.get("queries", 1)))

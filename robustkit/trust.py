@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from robustkit.records import ERROR, OVER_BUDGET, Run
+from robustkit.records import CONFIRMED, ERROR, HERE, MISSED, OVER_BUDGET, Run
 from robustkit.schema import Check, Verdict
 
 Bools = npt.NDArray[np.bool_]
@@ -133,12 +133,19 @@ def _no_stronger_attack(evidence: Evidence) -> Check | None:
 
 
 def _stronger_with_eps(evidence: Evidence) -> Check | None:
-    """Robust accuracy never rises along the eps sweep by more than a point."""
+    """Robust accuracy never rises along the eps sweep by more than a point.
+
+    What broke at a smaller eps is taken over and stands nowhere; how much of it this eps would have left standing is
+    read from the samples that were attacked anew.
+    """
     run = evidence.run
     smaller = [s for s in evidence.at() if (s.name, s.steps) == (run.name, run.steps) and s.eps < run.eps]
     if not smaller:
         return None
-    rise = run.standing.mean() - min(s.standing.mean() for s in smaller)
+    carried = run.run.samples.carried
+    tried, missed = (carried >= CONFIRMED).sum(), (carried == MISSED).sum()
+    alone = run.standing.mean() + (carried != HERE).mean() * missed / max(1, tried)
+    rise = alone - min(s.standing.mean() for s in smaller)
     advice = f"a smaller eps breaks more: gradients may be masked; try another loss, --set {run.name}.loss=margin"
     return _check("stronger-with-eps", float(rise), POINT, advice)
 

@@ -12,9 +12,21 @@ from torch import Tensor
 from robustkit.attacks import attack
 from robustkit.data import Dataset, Split
 from robustkit.ensemble import Ensemble
-from robustkit.evaluator import HISTORY, Setting, run_cell
+from robustkit.evaluator import HISTORY, PROBE, Setting, broken, run_cell
 from robustkit.norms import size
-from robustkit.records import ERROR, NOT_ATTACKED, OK, OVER_BUDGET, Cell, Run, Spec
+from robustkit.records import (
+    CARRIED,
+    CONFIRMED,
+    ERROR,
+    HERE,
+    MISSED,
+    NOT_ATTACKED,
+    OK,
+    OVER_BUDGET,
+    Cell,
+    Run,
+    Spec,
+)
 from robustkit.sampling import random_targets
 
 SETTING = Setting(torch.device("cpu"), batch_size=64)
@@ -168,3 +180,89 @@ def test_a_sample_of_the_target_class_has_no_target_and_is_left_alone(trained: E
     assert (result.status[result.y == 3] == NOT_ATTACKED).all()
     assert (result.target[result.y != 3] == 3).all()
     assert (result.prediction[result.y != 3] == 3).mean() > 0.2
+
+
+def ladder(ensemble: Ensemble, split: Split, name: str, *budgets: float, **more) -> list[Run]:
+    """Run one attack at ascending eps, each taking over what the one before it broke."""
+    setting = more.pop("setting", SETTING)
+    clean = run_cell(Cell("clean", "e", "d"), ensemble, split, None, setting)
+    runs: list[Run] = []
+    for eps in budgets:
+        before = runs[-1] if runs else None
+        asked = cell(name, eps=eps, after=before.cell.key if before else "", **more)
+        runs.append(run_cell(asked, ensemble, split, clean.samples, setting, lower=before.samples if before else None))
+    return runs
+
+
+@pytest.mark.parametrize(("targeted", "budgets"), [(False, (0.15, 0.2)), (True, (0.35, 0.4))])
+def test_what_a_smaller_eps_broke_is_taken_over(
+    trained: Ensemble, split: Split, targeted: bool, budgets: tuple[float, float]
+):
+    more = {"target": "random"} if targeted else {}
+    small, large = (run.samples for run in ladder(trained, split, "pgd", *budgets, **more))
+    alone = run(trained, split, cell(eps=budgets[1], **more)).samples
+    won = broken(small, targeted)
+    taken = large.carried != HERE
+    assert np.array_equal(taken, won)
+    assert 0 < (large.carried == CARRIED).sum() < taken.sum()  # more than the 64 that are attacked anew
+    assert (large.carried >= CONFIRMED).sum() == PROBE
+    assert (np.flatnonzero(large.carried >= CONFIRMED) == np.flatnonzero(won)[:PROBE]).all()
+    again = large.carried == CONFIRMED
+    assert np.array_equal(again[taken][:PROBE], broken(alone, targeted)[taken][:PROBE])
+    for name in ("member_logits", "fused", "l0", "l1", "l2", "linf", "forwards", "backwards", "status", "examples"):
+        axis = 1 if name == "member_logits" else 0
+        old, new, fresh = (getattr(s, name) for s in (small, large, alone))
+        np.testing.assert_array_equal(np.compress(taken, new, axis), np.compress(taken, old, axis))
+        np.testing.assert_allclose(np.compress(~taken, new, axis), np.compress(~taken, fresh, axis), atol=1e-5)
+    assert (large.seconds[large.carried == CARRIED] == 0).all()
+    assert broken(large, targeted).sum() >= broken(alone, targeted).sum() > won.sum()
+
+
+def test_taking_over_depends_neither_on_batches_nor_on_blocks(trained: Ensemble, split: Split, monkeypatch):
+    reference = ladder(trained, split, "pgd", 0.05, 0.1, 0.15)[-1].samples
+    monkeypatch.setattr("robustkit.scoring.SCORE_BATCH", 16)
+    monkeypatch.setattr("robustkit.evaluator.SCORE_BATCH", 16)
+    monkeypatch.setattr("robustkit.evaluator.BLOCK", 32)
+    other = ladder(trained, split, "pgd", 0.05, 0.1, 0.15, setting=Setting(torch.device("cpu"), batch_size=7))[
+        -1
+    ].samples
+    for name in ("ids", "prediction", "carried", "forwards", "backwards", "status"):
+        assert np.array_equal(getattr(reference, name), getattr(other, name))
+    np.testing.assert_allclose(reference.examples, other.examples, atol=1e-6)
+    np.testing.assert_allclose(reference.history, other.history, atol=1e-5)
+
+
+def test_an_attack_that_misses_what_a_smaller_eps_broke_is_noted(trained: Ensemble, split: Split, fake):
+    pgd = attack.get("pgd")
+
+    def fades(model, x, y, *, eps, generator, trace):
+        return pgd(model, x, y, eps=eps, generator=generator) if eps < 0.2 else x
+
+    small, large = (r.samples for r in ladder(trained, split, fake(fades), 0.15, 0.2))
+    assert (large.carried == MISSED).sum() == min(PROBE, broken(small, False).sum()) > 0
+    assert np.array_equal(broken(small, False), broken(large, False))
+
+
+def test_a_crash_at_the_larger_eps_is_not_papered_over(trained: Ensemble, split: Split, fake):
+    pgd = attack.get("pgd")
+
+    def crash(model, x, y, *, eps, generator, trace):
+        if eps > 0.18:
+            raise ValueError("no")
+        return pgd(model, x, y, eps=eps, generator=generator)
+
+    small, large = (r.samples for r in ladder(trained, split, fake(crash), 0.15, 0.2))
+    assert ((large.status == ERROR) == ~(large.carried == CARRIED) & (small.status != NOT_ATTACKED)).all()
+    assert (large.status == ERROR).sum() >= PROBE
+
+
+def test_only_so_many_images_are_kept(trained: Ensemble, split: Split, monkeypatch):
+    monkeypatch.setattr("robustkit.evaluator.EXAMPLE_BYTES", 40 * 64 * 4)
+    small, large = (r.samples for r in ladder(trained, split, "pgd", 0.1, 0.15))
+    assert len(small.examples) == len(large.examples) == 40
+    none = Setting(torch.device("cpu"), 64, keep_examples=False)
+    clean = run_cell(Cell("clean", "e", "d"), trained, split, None, none).samples
+    bare = run_cell(cell(), trained, split, clean, none)
+    above = run_cell(cell(eps=0.15, after=bare.cell.key), trained, split, clean, SETTING, lower=bare.samples)
+    assert len(above.samples.examples) == 0
+    assert np.array_equal(above.samples.prediction, large.prediction)

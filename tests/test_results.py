@@ -43,6 +43,7 @@ def samples(
         **{name: sizes for name in ("l0", "l1", "l2", "linf", "seconds")},
         **{name: counts for name in ("forwards", "backwards")},
         status=status,
+        carried=np.zeros(N, np.int64),
         history=np.zeros((0, 0), np.float32),
         examples=np.zeros((0,), np.float32),
     )

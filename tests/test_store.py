@@ -18,7 +18,7 @@ CELL = Cell("attack", "e", "d", Spec("attack", "pgd", {"steps": 10, "step_size":
 
 def make_samples(n: int = 6) -> Samples:
     rng = np.random.default_rng(0)
-    counts = {k: np.arange(n) for k in ("ids", "y", "target", "forwards", "backwards", "status")}
+    counts = {k: np.arange(n) for k in ("ids", "y", "target", "forwards", "backwards", "status", "carried")}
     sizes = {k: rng.random(n, np.float32) for k in ("l0", "l1", "l2", "linf", "seconds")}
     return Samples(
         **counts, **sizes, member_logits=rng.random((3, n, 4), np.float32), fused=rng.random((n, 4), np.float32),

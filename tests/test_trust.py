@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from robustkit.records import ERROR, OK, OVER_BUDGET, Cell, Run, Samples, Spec
+from robustkit.records import CARRIED, CONFIRMED, ERROR, HERE, MISSED, OK, OVER_BUDGET, Cell, Run, Samples, Spec
 from robustkit.trust import Evidence, Scored, judge
 
 N = 200
@@ -30,7 +30,8 @@ def make(
     samples = Samples(
         ids=np.arange(N), y=y, target=y - 1, member_logits=fused[None], fused=fused, l0=fused[:, 0], l1=fused[:, 0],
         l2=fused[:, 0], linf=fused[:, 0], forwards=zeros, backwards=zeros, seconds=fused[:, 0],
-        status=more.pop("status", zeros + OK), history=history, examples=np.zeros((0,), np.float32),
+        status=more.pop("status", zeros + OK), carried=more.pop("carried", zeros + HERE), history=history,
+        examples=np.zeros((0,), np.float32),
     )  # fmt: skip
     return Scored(Run(Cell("attack", "e", "d", Spec("attack", name, params), eps, "linf", **more), samples), eps)
 
@@ -122,6 +123,15 @@ def test_another_attack_of_similar_length_that_breaks_more(broken_by_other: int,
 @pytest.mark.parametrize(("broken_at_smaller", "passed"), [(90, True), (102, True), (110, False)])
 def test_robust_accuracy_that_rises_with_eps(broken_at_smaller: int, passed: bool):
     _, checks = outcome(make(eps=0.2, first=100), make(eps=0.1, broken=broken_at_smaller))
+    assert checks["stronger-with-eps"] is passed
+
+
+@pytest.mark.parametrize(("missed", "passed"), [(0, True), (1, True), (2, False), (20, False)])
+def test_what_a_larger_eps_could_not_break_again_counts_as_standing(missed: int, passed: bool):
+    carried = some(CARRIED, 100)
+    carried[:40], carried[:missed] = CONFIRMED, MISSED
+    larger, smaller = make(eps=0.2, broken=103, carried=carried), make(eps=0.1, broken=100)
+    _, checks = outcome(larger, smaller)  # stands: 3 fewer of 200, and 2.5 of 100 more for each that was missed
     assert checks["stronger-with-eps"] is passed
 
 
