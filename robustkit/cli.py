@@ -102,7 +102,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder of results.json, report.html, tables, figures and runs.")] = Path(
         "robustkit-out"
     ),
-    keep_examples: Annotated[bool, typer.Option(help="Keep every adversarial image in the store.")] = True,
+    keep_examples: Annotated[bool, typer.Option(help="Keep the adversarial images in the store, at most 256 MiB a cell.")] = True,
 ) -> None:
     """Attack an ensemble, white-box and member to member, and say whether the numbers can be believed.
 
