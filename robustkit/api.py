@@ -17,6 +17,7 @@ from robustkit.errors import UserError
 from robustkit.evaluator import Setting
 from robustkit.execute import execute
 from robustkit.files import writable, write_json
+from robustkit.names import SPEEDS
 from robustkit.parallel import default_workers, run_all
 from robustkit.progress import Reporter
 from robustkit.records import DatasetRecord, EnsembleRecord, Spec
@@ -56,7 +57,8 @@ def evaluate(
     baseline: bool = True,
     reference: bool = True,
     device: str = "auto",
-    batch_size: int = 256,
+    batch_size: int | None = None,
+    speed: str = "auto",
     workers: int | None = None,
     seed: int = 0,
     out: str | Path = "robustkit-out",
@@ -94,6 +96,11 @@ def evaluate(
         Evaluate the plain ensemble beside the defence.
     reference : bool
         Run a PGD of 100 steps beside the attacks.
+    batch_size : int or None
+        Samples attacked at a time; None: by image size and device. Changes no number.
+    speed : {"auto", "off", "max"}
+        ``off`` attacks the model as it is, ``auto`` a faster copy of it that is proven equal, with a bfloat16 pass
+        first where that pays; ``max`` also compiles.
     workers : int or None
         Trainings and cells that run side by side; None: one for each core of a CPU, one on a GPU.
 
@@ -116,6 +123,7 @@ def evaluate(
         eps=eps, norm=norm, suites=suites, fusion=fusion, settings=settings,
     )  # fmt: skip
     options.at_least_one({"n": n, "batch size": batch_size, "members": members, "epochs": epochs, "workers": workers})
+    options.choice(speed, "speed", SPEEDS)
     if arch is not None:
         models.check(arch)
     on = find_device(device)
@@ -156,8 +164,8 @@ def evaluate(
     store = Store(folder / "runs")
     write_json(store.folder / STUDY, study.to_json())
     ensembles = {record.key: ensemble.to(on) for record, (_, ensemble) in zip(records, pairs, strict=True)}
-    setting = Setting(on, batch_size, keep_examples)
-    for warning in execute(study, ensembles, split, store, setting, reporter, side_by_side):
+    setting = Setting(on, batch_size, keep_examples, side_by_side, speed)
+    for warning in execute(study, ensembles, split, store, setting, reporter):
         reporter.say(f"[yellow]warning:[/yellow] {warning}")
     return report(folder, formats=formats)
 

@@ -94,7 +94,13 @@ def evaluate(
     baseline: Annotated[bool, typer.Option(help="Evaluate the plain ensemble beside the defence.")] = True,
     reference: Annotated[bool, typer.Option(help="Run a 100-step PGD beside the attacks.")] = True,
     device: Device = "auto",
-    batch_size: Annotated[int, typer.Option(help="Samples per attack batch; changes the speed, never a number.")] = 256,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Samples attacked at a time; changes no number.", show_default="by image size")
+    ] = None,
+    speed: Annotated[
+        str,
+        typer.Option(help="Attack the model itself (off), an equal, faster copy (auto), or a compiled one (max)."),
+    ] = "auto",
     workers: Annotated[
         int | None, typer.Option(help="Trainings and cells side by side; default: one for each CPU core.")
     ] = None,
@@ -102,7 +108,9 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder of results.json, report.html, tables, figures and runs.")] = Path(
         "robustkit-out"
     ),
-    keep_examples: Annotated[bool, typer.Option(help="Keep the adversarial images in the store, at most 256 MiB a cell.")] = True,
+    keep_examples: Annotated[
+        bool, typer.Option(help="Keep the adversarial images in the store, at most 256 MiB a cell.")
+    ] = True,
 ) -> None:
     """Attack an ensemble, white-box and member to member, and say whether the numbers can be believed.
 
@@ -135,7 +143,7 @@ def evaluate(
         image_size=image_size, attacks=attacks, preset=preset, backend=backend, eps=eps, norm=norm, targeted=targeted,
         target=target, suites=suites,
         n=n, arch=arch, members=members, epochs=epochs, fusion=fusion, settings=settings, baseline=baseline,
-        reference=reference, device=device, batch_size=batch_size, workers=workers, seed=seed, out=out,
+        reference=reference, device=device, batch_size=batch_size, speed=speed, workers=workers, seed=seed, out=out,
         keep_examples=keep_examples, reporter=Reporter(console),
     )  # fmt: skip
     terminal.show(results, console)

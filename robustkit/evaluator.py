@@ -2,44 +2,56 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from robustkit import attacks
+from robustkit.crafting import Block, Workshop
 from robustkit.data import Split
 from robustkit.ensemble import Ensemble
-from robustkit.errors import UserError
+from robustkit.fastpath import Crafting
 from robustkit.progress import Advance
-from robustkit.records import CARRIED, CONFIRMED, ERROR, HERE, MISSED, NOT_ATTACKED, Cell, Run, Samples, Spec
-from robustkit.sampling import SampleGenerator
-from robustkit.scoring import SCORE_BATCH, SIZES, Scores, score, verify
+from robustkit.records import CARRIED, CONFIRMED, ERROR, HERE, MISSED, NOT_ATTACKED, Cell, Run, Samples
+from robustkit.scoring import SCORE_BATCH, SIZES
 from robustkit.targets import target_labels
-from robustkit.trace import Trace
 
 HISTORY = 64  # of how many samples the loss history is kept
 PROBE = 64  # how many of the samples broken at a smaller eps are attacked anew, as a check
 BLOCK = 4 * SCORE_BATCH  # samples in memory at a time, where one of them is small ...
 BLOCK_BYTES = 2**28  # ... and the memory that their images may take
 EXAMPLE_BYTES = 2**28  # what the images kept of one cell may take; further ones are not kept
+PIXELS = 3 * 32 * 32  # of an image of which 256 are attacked at a time on a CPU, 2,048 on a GPU
 
-Craft = Callable[..., Tensor]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a cell is run; nothing here changes a number."""
+    """How cells are run.
+
+    ``batch_size`` None: by the size of the images and the device, halved where memory runs out. ``workers`` pieces of
+    work run side by side. Neither changes a number. ``speed`` is that of :func:`robustkit.fastpath.prepare`; it may
+    break a sample that another speed does not, one in a thousand.
+    """
 
     device: torch.device
-    batch_size: int = 256
+    batch_size: int | None = None
     keep_examples: bool = True
+    workers: int = 1
+    speed: str = "auto"
+
+    def batch(self, shape: tuple[int, ...]) -> int:
+        """Return the batch size for images of a shape (C, H, W)."""
+        if self.batch_size is not None:
+            return self.batch_size
+        most = 256 if self.device.type == "cpu" else 2048
+        return max(16, min(most, most * PIXELS // math.prod(shape)))
 
 
 def run_cell(
@@ -49,7 +61,7 @@ def run_cell(
     clean: Samples | None,
     setting: Setting,
     advance: Advance | None = None,
-    attacked: Ensemble | None = None,
+    crafting: Crafting | None = None,
     lower: Samples | None = None,
 ) -> Run:
     """Run one cell on every sample of a split.
@@ -58,8 +70,8 @@ def run_cell(
     ----------
     ensemble : Ensemble
         In eval mode, fp32, on ``setting.device``; never changed. It alone scores.
-    attacked : Ensemble or None
-        What the attack is shown: an equal, faster copy (``robustkit.fastpath``), or None for the ensemble itself.
+    crafting : Crafting or None
+        What the attack is shown (:func:`robustkit.fastpath.prepare`), or None for the ensemble itself.
     clean : Samples or None
         Of the clean cell of the same ensemble and data; required unless the cell is the clean one.
     lower : Samples or None
@@ -75,14 +87,16 @@ def run_cell(
         raise ValueError("an attack cell needs the samples of the clean cell")
     if bool(cell.after) != (lower is not None):
         raise ValueError("a cell needs the samples of the cell that it comes after")
-    work = _Work(cell, ensemble, attacked or ensemble, split, setting, advance or (lambda steps=1, note="": None))
-    if cell.attack is not None and setting.keep_examples and (lower is None or len(lower.examples)):
-        work.room = EXAMPLE_BYTES
-    blocks = torch.split(torch.arange(len(split)), _block_size(split, setting))
-    samples = _joined([_run_block(work, rows, _take(clean, rows), _take(lower, rows)) for rows in blocks])
-    return Run(
-        cell, samples, time.perf_counter() - started, tuple(dict.fromkeys(work.warnings)), environment(setting.device)
-    )
+    workshop = Workshop(
+        cell, ensemble, crafting or Crafting(ensemble), setting.device, setting.batch(split.shape), setting.workers,
+        advance or (lambda steps=1, note="": None),
+    )  # fmt: skip
+    keep = cell.attack is not None and setting.keep_examples and (lower is None or len(lower.examples) > 0)
+    left = _Left(PROBE, HISTORY, EXAMPLE_BYTES if keep else 0)
+    rows = torch.split(torch.arange(len(split)), _block_size(split, setting))
+    samples = _joined([_run_block(workshop, left, split, r, _take(clean, r), _take(lower, r)) for r in rows])
+    made_on = environment(setting.device) | ({"crafting": workshop.crafting.chosen} if cell.attack else {})
+    return Run(cell, samples, time.perf_counter() - started, tuple(sorted(set(workshop.warnings))), made_on)
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -101,94 +115,78 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-def broken(samples: Samples, targeted: bool) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def broken(samples: Samples, targeted: bool) -> Bools:
     """Return which samples (N,) an attack has won, wherever their images are from."""
     won = samples.prediction == samples.target if targeted else samples.prediction != samples.y
-    result: np.ndarray[Any, np.dtype[np.bool_]] = won & (samples.status != NOT_ATTACKED) & (samples.status != ERROR)
+    result: Bools = won & (samples.status != NOT_ATTACKED) & (samples.status != ERROR)
     return result
 
 
 @dataclass
-class _Work:
-    """What stays the same over the blocks of a cell, and what they use up."""
+class _Left:
+    """What later blocks of a cell may still use."""
 
-    cell: Cell
-    ensemble: Ensemble
-    attacked: Ensemble
-    split: Split
-    setting: Setting
-    advance: Advance
-    warnings: list[str] = field(default_factory=list)
-    probes: int = PROBE
-    room: int = 0  # bytes that further images may take
-    history: int = HISTORY
-    batch_size: int = 0
-
-    def __post_init__(self) -> None:
-        self.batch_size = self.setting.batch_size
+    probes: int
+    history: int
+    example_bytes: int
 
 
-@dataclass
-class _Block:
-    """Consecutive samples of the split, one row each, and what crafting fills in."""
-
-    ids: Tensor
-    x: Tensor
-    y: Tensor
-    aims: Tensor  # what the attack is given as label
-    made: Tensor
-    status: Tensor
-    forwards: Tensor
-    backwards: Tensor
-    seconds: Tensor
-    keep: int  # of how many rows, from the first, the loss history is kept
-    history: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, split: Split, rows: Tensor, keep: int) -> _Block:
-        ids, x, y = split.batch(rows)
-        n = len(rows)
-        zeros = torch.zeros(n, dtype=torch.int64)
-        return cls(
-            ids=ids, x=x, y=y, aims=y, made=x.clone(), status=torch.full((n,), NOT_ATTACKED), forwards=zeros,
-            backwards=zeros.clone(), seconds=torch.zeros(n), keep=min(keep, n),
-        )  # fmt: skip
-
-
-def _run_block(work: _Work, rows: Tensor, clean: Samples | None, lower: Samples | None) -> Samples:
+def _run_block(
+    workshop: Workshop, left: _Left, split: Split, rows: Tensor, clean: Samples | None, lower: Samples | None
+) -> Samples:
     """Craft, verify and score one block."""
-    cell, block = work.cell, _Block.of(work.split, rows, work.history)
-    work.history -= block.keep
-    target, carried = torch.full((len(rows),), -1), torch.full((len(rows),), HERE)
-    if cell.attack is not None and clean is not None:
+    cell, block = workshop.cell, Block.of(split, rows, len(workshop.ensemble), left.history)
+    left.history -= block.keep
+    carried = torch.full((len(rows),), HERE)
+    if cell.attack is None or clean is None:
+        workshop.score(block, torch.arange(len(rows)))
+        workshop.advance(len(rows))
+    else:
+        block.score_as(clean)
         if cell.targeted:
-            block.aims = target = target_labels(
-                cell.target, cell.seed, block.ids, block.y, torch.from_numpy(clean.fused)
-            )
+            block.target = target_labels(cell.target, cell.seed, block.ids, block.y, torch.from_numpy(clean.fused))
+            block.aims = block.target
         if lower is not None:
             carried[torch.from_numpy(broken(lower, cell.targeted))] = CARRIED
-        chosen = _chosen(work, block, target, carried, torch.from_numpy(clean.prediction))
-        work.advance(len(rows) - len(chosen))
-        _craft_all(work, cell.attack, block, chosen)
-    else:
-        work.advance(len(rows))
-    scores = score(work.ensemble, block.x, block.made, work.setting.device)
-    if not bool(scores.finite.all()):
-        work.warnings.append("the model's output is not finite on some images")
-        block.status[~scores.finite] = ERROR
-    samples = _samples(work, block, scores, target, carried)
+        chosen = _chosen(cell, left, block, carried)
+        workshop.advance(len(rows) - len(chosen))
+        workshop.craft(cell.attack, block, chosen)
+    samples = _samples(left, block, carried)
     return samples if lower is None else _carry(samples, lower, cell.targeted)
 
 
-def _chosen(work: _Work, block: _Block, target: Tensor, carried: Tensor, prediction: Tensor) -> Tensor:
+def _chosen(cell: Cell, left: _Left, block: Block, carried: Tensor) -> Tensor:
     """Return the rows of a block that are attacked, ascending."""
-    wanted = block.aims >= 0
-    if work.cell.kind == "attack":  # what is won without a perturbation is left as it is
-        wanted &= (prediction != target) if work.cell.targeted else (prediction == block.y)
-    known = torch.nonzero(carried == CARRIED).squeeze(1)
-    wanted[known[work.probes :]] = False
-    work.probes = max(0, work.probes - len(known))
-    return torch.nonzero(wanted).squeeze(1)
+    every = torch.arange(len(block.y))
+    wanted = (block.aims >= 0) & (block.status != ERROR)
+    if cell.kind == "attack":  # what is won without a perturbation is left as it is
+        wanted &= ~block.won(every, cell.targeted)
+    known = every[carried == CARRIED]
+    wanted[known[left.probes :]] = False
+    left.probes = max(0, left.probes - len(known))
+    return every[wanted]
+
+
+def _samples(left: _Left, block: Block, carried: Tensor) -> Samples:
+    """Return the facts of one block."""
+    l0, l1, l2, linf = block.sizes.numpy()
+    examples = block.made[: left.example_bytes // max(1, block.x[0].nbytes)]
+    left.example_bytes -= examples.nbytes
+    return Samples(
+        ids=block.ids.numpy(),
+        y=block.y.numpy(),
+        target=block.target.numpy(),
+        member_logits=block.member_logits.numpy(),
+        fused=block.fused.numpy(),
+        l0=l0, l1=l1, l2=l2, linf=linf,
+        forwards=block.forwards.numpy(),
+        backwards=block.backwards.numpy(),
+        seconds=block.seconds.numpy(),
+        status=block.status.numpy(),
+        carried=carried.numpy(),
+        history=block.joined_history().numpy(),
+        examples=examples.numpy(),
+    )  # fmt: skip
 
 
 def _carry(samples: Samples, lower: Samples, targeted: bool) -> Samples:
@@ -210,89 +208,10 @@ def _carry(samples: Samples, lower: Samples, targeted: bool) -> Samples:
     return replace(samples, **changed)
 
 
-def configured(cell: Cell, spec: Spec) -> Craft:
-    """Return the attack of a cell with its whole configuration, and with what an evaluation decides if it takes it."""
-    decided = {"eps": cell.eps, "norm": cell.norm, "targeted": cell.targeted, "stop_early": cell.kind == "attack"}
-    takes = {param.name for param in attacks.attack.entry(spec.name).params}
-    if cell.targeted and "targeted" not in takes:
-        raise UserError(f"attack '{spec.name}' has no targeted mode; leave it out or leave out --targeted.")
-    return functools.partial(attacks.get(spec.name), **spec.params, **{k: v for k, v in decided.items() if k in takes})
-
-
-def _craft_all(work: _Work, spec: Spec, block: _Block, rows: Tensor) -> None:
-    """Attack the given rows of a block, batch by batch."""
-    model = work.attacked.view(work.cell.source)
-    craft = configured(work.cell, spec)
-    while len(rows):
-        batch, rows = rows[: work.batch_size], rows[work.batch_size :]
-        _craft(work, craft, model, block, batch)
-        work.advance(len(batch))
-
-
-def _craft(work: _Work, craft: Craft, model: nn.Module, block: _Block, batch: Tensor) -> None:
-    """Attack one batch of a block and check what comes back."""
-    cell, device = work.cell, work.setting.device
-    kept = int((batch < block.keep).sum())  # batches ascend, so the kept rows come first
-    trace = Trace(len(batch), keep=kept)
-    generator = SampleGenerator(cell.seed, block.ids[batch], f"{cell.name}/{cell.source}")
-    started = time.perf_counter()
-    try:
-        made = craft(model, block.x[batch].to(device), block.aims[batch].to(device), generator=generator, trace=trace)
-    except Exception as error:  # noqa: BLE001 - whatever an attack raises is recorded, as an error and never as robust
-        if len(batch) > 1 and isinstance(error, FloatingPointError | torch.OutOfMemoryError):
-            half = (len(batch) + 1) // 2
-            if isinstance(error, torch.OutOfMemoryError):
-                work.batch_size = min(work.batch_size, half)  # what does not fit now will not fit later
-            for part in torch.split(batch, half):
-                _craft(work, craft, model, block, part)
-            return
-        block.status[batch] = ERROR
-        work.warnings.append(f"{cell.name} failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
-        return
-    block.seconds[batch] = (time.perf_counter() - started) / len(batch)
-    block.forwards[batch], block.backwards[batch] = trace.forwards, trace.backwards
-    block.made[batch], block.status[batch], warnings = verify(made, block.x[batch], cell)
-    work.warnings += warnings
-    if kept:
-        block.history.append((batch[:kept], trace.history))
-
-
-def _samples(work: _Work, block: _Block, scores: Scores, target: Tensor, carried: Tensor) -> Samples:
-    """Return the facts of one block."""
-    l0, l1, l2, linf = scores.sizes.numpy()
-    examples = block.made[: work.room // max(1, block.x[0].nbytes)]
-    work.room -= examples.nbytes
-    return Samples(
-        ids=block.ids.numpy(),
-        y=block.y.numpy(),
-        target=target.numpy(),
-        member_logits=scores.member_logits.numpy(),
-        fused=scores.fused.numpy(),
-        l0=l0, l1=l1, l2=l2, linf=linf,
-        forwards=block.forwards.numpy(),
-        backwards=block.backwards.numpy(),
-        seconds=block.seconds.numpy(),
-        status=block.status.numpy(),
-        carried=carried.numpy(),
-        history=_histories(block).numpy(),
-        examples=examples.numpy(),
-    )  # fmt: skip
-
-
-def _histories(block: _Block) -> Tensor:
-    """Return the loss histories of the kept rows (keep, T), NaN where a sample has none."""
-    steps = max((h.shape[1] for _, h in block.history), default=0)
-    joined = torch.full((block.keep, steps), float("nan"))
-    for rows, history in block.history:
-        joined[rows, : history.shape[1]] = history
-    return joined
-
-
 def _block_size(split: Split, setting: Setting) -> int:
     """Return how many samples are in memory at a time: a multiple of the scores' batch, so that blocks change none."""
-    fit = BLOCK_BYTES // (4 * math.prod(split.shape))
-    wanted = max(setting.batch_size, min(BLOCK, fit))
-    return SCORE_BATCH * max(1, -(-setting.batch_size // SCORE_BATCH), wanted // SCORE_BATCH)
+    wanted = max(setting.batch_size or 0, min(BLOCK, BLOCK_BYTES // (4 * math.prod(split.shape))))
+    return SCORE_BATCH * max(1, -(-wanted // SCORE_BATCH))
 
 
 def _take(samples: Samples | None, rows: Tensor) -> Samples | None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from robustkit.data import Split
 from robustkit.ensemble import Ensemble
 from robustkit.evaluator import Setting, run_cell
-from robustkit.fastpath import crafting_copy
+from robustkit.fastpath import Crafting, prepare
 from robustkit.parallel import run_all
 from robustkit.progress import Reporter
-from robustkit.records import Cell, Samples
+from robustkit.records import Cell, Run, Samples
 from robustkit.store import Store
 from robustkit.study import Study
 
@@ -23,76 +24,81 @@ def execute(
     store: Store,
     setting: Setting,
     reporter: Reporter,
-    workers: int = 1,
 ) -> list[str]:
     """Run every cell of the study that the store has not; return the distinct warnings of all of them.
+
+    Chains of cells run side by side, ``setting.workers`` of them, and where there are fewer, batches of a cell.
 
     Parameters
     ----------
     ensembles : mapping of str to Ensemble
         By the key that the study's ensemble records carry.
-    workers : int
-        Cells that run side by side.
     """
     ids = {record.key: record.id for record in study.ensembles}
-    cells = list(study.cells())
-    copies = _Copies(ensembles, ids, split, setting, reporter)
+    chains = study.chains()
+    first = [[study.clean(record)] for record in study.ensembles]  # the attacks need the clean predictions
+    total = len(first) + sum(map(len, chains))
+    open_chains = sum(not all(store.has_file(cell) for cell in chain) for chain in chains)
+    inner = replace(setting, workers=max(1, setting.workers // max(1, open_chains)))
+    craftings = _Craftings(ensembles, ids, split, setting, reporter)
     clean: dict[str, Samples] = {}
-    with reporter.task("evaluating", len(cells)) as done:
+
+    def run(cell: Cell, lower: Cell | None) -> Run:
+        before = store.load(lower, examples=True) if lower else None
+        with reporter.task(f"{ids[cell.ensemble]}: {describe(cell)}", len(split)) as advance:
+            made = run_cell(
+                cell, ensembles[cell.ensemble], split, clean.get(cell.ensemble), inner, advance, craftings.of(cell),
+                before.samples if before else None,
+            )  # fmt: skip
+        store.save(made)
+        return made
+
+    with reporter.task("evaluating", total) as done:
 
         def finish(chain: Sequence[Cell]) -> list[tuple[bool, list[str]]]:
             """Return for each cell whether it was stored already, and its warnings."""
             outcomes = []
-            lower: Cell | None = None
+            lower = None
             for cell in chain:
-                run = store.load(cell)
-                outcome = run is not None
-                if run is None:
-                    before = store.load(lower, examples=True) if lower else None
-                    with reporter.task(f"{ids[cell.ensemble]}: {describe(cell)}", len(split)) as advance:
-                        run = run_cell(
-                            cell, ensembles[cell.ensemble], split, clean.get(cell.ensemble), setting, advance,
-                            copies.of(cell), before.samples if before else None,
-                        )  # fmt: skip
-                    store.save(run)
+                stored = store.load(cell)
+                finished = stored or run(cell, lower)
                 if cell.kind == "clean":
-                    clean[cell.ensemble] = run.samples
-                done(1)
-                outcomes.append((outcome, [f"{ids[cell.ensemble]}: {w}" for w in run.warnings]))
+                    clean[cell.ensemble] = finished.samples
+                outcomes.append((stored is not None, [f"{ids[cell.ensemble]}: {w}" for w in finished.warnings]))
                 lower = cell
+                done(1)
             return outcomes
 
-        first = [[study.clean(record)] for record in study.ensembles]  # the attacks need the clean predictions
-        outcomes = [o for chains in (first, study.chains()) for part in run_all(finish, chains, workers) for o in part]
+        outcomes = [o for part in (first, chains) for chain in run_all(finish, part, setting.workers) for o in chain]
     reused = sum(stored for stored, _ in outcomes)
     if reused:
-        reporter.say(f"[dim]{reused} of {len(cells)} cells were in the store already.[/dim]")
+        reporter.say(f"[dim]{reused} of {total} cells were in the store already.[/dim]")
     return list(dict.fromkeys(warning for _, warnings in outcomes for warning in warnings))
 
 
-class _Copies:
-    """What the attacks are shown of each ensemble, made when the first attack needs it."""
+class _Craftings:
+    """What the attacks are shown of each ensemble, prepared when the first attack needs it."""
 
     def __init__(
         self, ensembles: Mapping[str, Ensemble], ids: Mapping[str, str], split: Split, setting: Setting,
         reporter: Reporter,
     ) -> None:  # fmt: skip
-        self._ensembles, self._ids, self._reporter, self._setting = ensembles, ids, reporter, setting
-        self._split = split
-        self._made: dict[str, Ensemble] = {}
+        self._ensembles, self._ids, self._setting = ensembles, ids, setting
+        self._split, self._reporter = split, reporter
+        self._made: dict[str, Crafting] = {}
         self._lock = threading.Lock()
 
-    def of(self, cell: Cell) -> Ensemble | None:
-        """Return the copy for a cell, None if nothing is attacked; say so where it is not the faster one."""
+    def of(self, cell: Cell) -> Crafting | None:
+        """Return what is attacked in a cell, None if nothing is; say which members could not be made faster."""
         if cell.attack is None:
             return None
         with self._lock:
             if cell.ensemble not in self._made:
                 _, x, _ = self._split.batch(range(min(len(self._split), 64)))
-                made, kept = crafting_copy(self._ensembles[cell.ensemble], x.to(self._setting.device))
-                if kept:
+                made = prepare(self._ensembles[cell.ensemble], x.to(self._setting.device), self._setting.speed)
+                if made.kept:
                     name = self._ids[cell.ensemble]
-                    self._reporter.say(f"[dim]{name}: attacked without folded batch norm ({kept}).[/dim]")
+                    self._reporter.say(f"[dim]{name}: attacked without folded batch norm ({made.kept}).[/dim]")
                 self._made[cell.ensemble] = made
             return self._made[cell.ensemble]
 

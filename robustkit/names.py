@@ -5,6 +5,7 @@ from __future__ import annotations
 FUSIONS = ("mean-prob", "mean-logit", "median", "geometric-mean", "majority")
 SUITES = ("attacks", "transfer")
 NORMS = ("linf", "l2")
+SPEEDS = ("off", "auto", "max")
 TARGETS = ("random", "least-likely", "next-best")  # or the number of a label
 LOSSES = ("ce", "margin", "dlr")
 

@@ -37,6 +37,10 @@ class Store:
     def __contains__(self, cell: object) -> bool:
         return isinstance(cell, Cell) and self.load(cell) is not None
 
+    def has_file(self, cell: Cell) -> bool:
+        """Return whether there is a record of a cell, whole or not: a quick look."""
+        return self._path(cell, "json").is_file()
+
     def save(self, run: Run) -> None:
         """Write a run, replacing an earlier one of the same cell."""
         buffer = io.BytesIO()

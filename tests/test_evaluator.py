@@ -13,6 +13,7 @@ from robustkit.attacks import attack
 from robustkit.data import Dataset, Split
 from robustkit.ensemble import Ensemble
 from robustkit.evaluator import HISTORY, PROBE, Setting, broken, run_cell
+from robustkit.fastpath import Crafting
 from robustkit.norms import size
 from robustkit.records import (
     CARRIED,
@@ -118,15 +119,20 @@ def test_an_attack_that_leaves_the_ball_is_caught_and_projected(trained: Ensembl
 
 
 def test_an_attack_that_crashes_is_an_error_on_its_batch_only(trained: Ensemble, split: Split, fake):
+    images = split.batch(torch.tensor([100]))[1]
+
     def crash(model, x, y, *, eps, generator, trace):
-        if (y == 3).any() and len(x) < 64:
-            raise ValueError("no threes,\nplease")
+        if (x == images).flatten(1).all(1).any():
+            raise ValueError("not this one,\nplease")
         return x
 
     done = run(trained, split, cell(fake(crash)))
+    attacked = done.samples.status != NOT_ATTACKED
     errors = done.samples.status == ERROR
-    assert 0 < errors.sum() < 64  # the last, smaller batch
-    assert done.warnings == ("fake failed: ValueError: no threes, please",)
+    assert errors[100]
+    assert errors.sum() == 64  # its batch, not the pool
+    assert not (errors & ~attacked).any()
+    assert done.warnings == ("fake failed: ValueError: not this one, please",)
     assert (done.samples.linf == 0).all()
 
 
@@ -180,6 +186,104 @@ def test_a_sample_of_the_target_class_has_no_target_and_is_left_alone(trained: E
     assert (result.status[result.y == 3] == NOT_ATTACKED).all()
     assert (result.target[result.y != 3] == 3).all()
     assert (result.prediction[result.y != 3] == 3).mean() > 0.2
+
+
+def test_workers_change_no_fact(trained: Ensemble, split: Split):
+    one, three = (run(trained, split, cell(), Setting(torch.device("cpu"), 64, workers=w)).samples for w in (1, 3))
+    for name in ("prediction", "status", "forwards", "backwards"):
+        assert np.array_equal(getattr(one, name), getattr(three, name))
+    np.testing.assert_allclose(one.examples, three.examples, atol=1e-6)
+    np.testing.assert_allclose(one.history, three.history, atol=1e-5)
+
+
+class Blunt(torch.nn.Module):
+    """A rough member: its gradients are right on half of the images and useless on the others."""
+
+    def __init__(self, member: torch.nn.Module) -> None:
+        super().__init__()
+        self.member = member
+
+    def forward(self, x: Tensor) -> Tensor:
+        bright = (x.mean((1, 2, 3)) > 0.3)[:, None, None, None]
+        return self.member(torch.where(bright, x, x.detach()) + 0 * x)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_what_a_rough_model_leaves_standing_is_attacked_again_exactly(trained: Ensemble, split: Split, targeted: bool):
+    more = {"target": "random", "eps": 0.3} if targeted else {}
+    clean = run_cell(Cell("clean", "e", "d"), trained, split, None, SETTING)
+    exact = run_cell(cell(**more), trained, split, clean.samples, SETTING).samples
+    rough = Crafting(trained, Ensemble([Blunt(m) for m in trained.members]), "blunt first")
+    both = run_cell(cell(**more), trained, split, clean.samples, SETTING, crafting=rough)
+    won = broken(both.samples, targeted)
+    assert (won >= broken(exact, targeted)).all()
+    assert 0 < won.sum() < len(split)
+    standing = ~won & (exact.status == OK)
+    np.testing.assert_array_equal(both.samples.examples[standing], exact.examples[standing])
+    assert (both.samples.forwards[standing] == 2 * exact.forwards[standing]).all()  # both passes are counted
+    assert both.environment["crafting"] == "blunt first"
+    np.testing.assert_allclose(both.samples.history[standing[:HISTORY]], exact.history[standing[:HISTORY]])
+
+
+def test_only_where_success_is_all_that_counts_goes_the_rough_model_first(trained: Ensemble, split: Split):
+    class Never(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise AssertionError("the rough model was asked")
+
+    rough = Crafting(trained, Ensemble([Never()] * 3), "")
+    clean = run_cell(Cell("clean", "e", "d"), trained, split, None, SETTING).samples
+    for other in (cell("fgsm"), cell(kind="transfer"), cell("deepfool", eps=None, norm="l2")):
+        assert (run_cell(other, trained, split, clean, SETTING, crafting=rough).samples.status != ERROR).all()
+    asked = run_cell(cell("pgd"), trained, split, clean, SETTING, crafting=rough)
+    assert (asked.samples.status != ERROR).all()  # and where it crashes, the exact one does all of it
+    assert asked.warnings == ()
+
+
+def test_a_pool_is_computed_in_batches_that_halve_for_good_where_memory_runs_out(
+    trained: Ensemble, split: Split, monkeypatch
+):
+    sizes = []
+    forward = Ensemble.forward
+
+    def small(self: Ensemble, x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        if len(x) > 20:
+            raise torch.OutOfMemoryError("no")
+        return forward(self, x)
+
+    plain = run(trained, split, cell("bim")).samples
+    clean = run_cell(Cell("clean", "e", "d"), trained, split, None, SETTING).samples
+    monkeypatch.setattr(Ensemble, "forward", small)
+    done = run_cell(cell("bim"), trained, split, clean, SETTING).samples
+    assert sizes[0] > 32  # even batches of at most 64
+    assert max(sizes[3:]) <= 20
+    assert np.array_equal(done.prediction, plain.prediction)
+    assert np.array_equal(done.forwards, plain.forwards)
+    attacked = (done.status == OK).sum()
+    assert sum(s for s in sizes if s <= 20) == done.forwards.sum() >= attacked
+
+
+def test_another_librarys_attack_is_given_batches(trained: Ensemble, split: Split, fake):
+    sizes = []
+
+    def spy(model, x, y, *, eps, generator, trace):
+        sizes.append(len(x))
+        return x
+
+    run(trained, split, cell(fake(spy), backend="other"))
+    assert max(sizes) <= 64
+    sizes.clear()
+    run(trained, split, cell("fake"))
+    assert len(sizes) == 1  # ours has all of them at once
+
+
+@pytest.mark.parametrize(
+    ("device", "shape", "expected"),
+    [("cpu", (3, 32, 32), 256), ("cpu", (1, 8, 8), 256), ("cpu", (3, 224, 224), 16), ("cuda", (3, 64, 64), 512)],
+)
+def test_batch_size_goes_by_the_images(device: str, shape: tuple[int, ...], expected: int):
+    assert Setting(torch.device(device)).batch(shape) == expected
+    assert Setting(torch.device(device), 7).batch(shape) == 7
 
 
 def ladder(ensemble: Ensemble, split: Split, name: str, *budgets: float, **more) -> list[Run]:

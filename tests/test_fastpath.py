@@ -1,32 +1,67 @@
-"""The crafting copy: equal where it can be, the original where it cannot, and the original is never changed."""
+"""The copies that are attacked: equal where they can be, the original where they cannot, which is never changed."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from robustkit import models
+from robustkit import fastpath, models
 from robustkit.ensemble import Ensemble, Member
-from robustkit.fastpath import crafting_copy
+from robustkit.fastpath import prepare
 
 
 def batch_norms(module: nn.Module) -> int:
     return sum(isinstance(m, nn.BatchNorm2d) for m in module.modules())
 
 
-def test_folded_copy_is_equal_and_has_no_batch_norm(trained: Ensemble, test_images):
+@pytest.fixture
+def fast(monkeypatch) -> None:
+    """Times decide nothing here: every copy that is proven wins over the ones before it."""
+    order = iter(range(1000, 0, -1))
+    monkeypatch.setattr(fastpath, "_seconds", lambda model, x: float(next(order) ** 3))
+
+
+def gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    point = x.clone().requires_grad_()
+    return torch.autograd.grad(nn.functional.nll_loss(model(point), y), point)[0]
+
+
+def test_exact_copy_is_equal_and_has_no_batch_norm(trained: Ensemble, test_images, fast):
     x, y = test_images
     before = trained.fingerprint()
-    folded, kept = crafting_copy(trained, x[:64])
-    assert kept == ""
+    made = prepare(trained, x[:64])
+    assert made.kept == ""
+    assert made.chosen == "batch norm folded, channels last"
     assert trained.fingerprint() == before
-    assert (batch_norms(trained), batch_norms(folded)) == (21, 0)
-    torch.testing.assert_close(folded(x), trained(x), atol=1e-4, rtol=1e-4)
-    gradients = []
-    for model in (trained, folded):
-        point = x.clone().requires_grad_()
-        gradients.append(torch.autograd.grad(nn.functional.nll_loss(model(point), y), point)[0])
-    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-3)
+    assert all(p.requires_grad for p in trained.parameters())
+    assert (batch_norms(trained), batch_norms(made.exact)) == (21, 0)
+    assert next(made.exact.parameters()).is_contiguous(memory_format=torch.channels_last)
+    assert next(trained.parameters()).is_contiguous()
+    torch.testing.assert_close(made.exact(x), trained(x), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(gradient(made.exact, x, y), gradient(trained, x, y), atol=1e-5, rtol=1e-3)
+
+
+def test_rough_copy_is_near_and_only_there_if_it_pays(trained: Ensemble, test_images, monkeypatch):
+    x, y = test_images
+    monkeypatch.setattr(fastpath, "_seconds", lambda model, x: 1.0 if model.members[0].__class__ is Member else 0.9)
+    assert prepare(trained, x).rough is None
+    monkeypatch.setattr(fastpath, "_seconds", lambda model, x: 1.0 if model.members[0].__class__ is Member else 0.5)
+    made = prepare(trained, x)
+    assert made.rough is not None
+    assert made.chosen.endswith("; bfloat16 first")
+    out = made.rough(x)
+    assert out.dtype == torch.float32
+    difference = (out - trained(x)).abs().max()
+    assert 1e-4 < difference < 0.5  # another precision, not another model
+    rough, exact = (gradient(m, x, y).flatten(1) for m in (made.rough, trained))
+    assert nn.functional.cosine_similarity(rough, exact, dim=1).median() > 0.95
+
+
+def test_speed_off_attacks_the_ensemble_itself(trained: Ensemble, test_images):
+    made = prepare(trained, test_images[0], "off")
+    assert made.exact is trained
+    assert made.rough is None
 
 
 class Branching(nn.Module):
@@ -43,17 +78,52 @@ class Noisy(nn.Module):
         return x.flatten(1)[:, :3] + 0.01 * torch.randn(3)
 
 
-def test_members_that_cannot_be_folded_stay_themselves(trained: Ensemble):
+class Fragile(nn.Module):
+    """Works in float32 alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_autocast_enabled(x.device.type):
+            raise TypeError("no")
+        return x.flatten(1)[:, :3]
+
+
+def test_members_that_cannot_be_folded_are_copied_as_they_are(fast):
     x = torch.rand((4, 1, 8, 8), generator=torch.Generator().manual_seed(0))
-    one = Ensemble([Branching(), Noisy()])
-    same, kept = crafting_copy(one, x)
-    assert same is one
-    assert "member 0: TraceError" in kept
-    assert "member 1: its logits change" in kept
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         mixed = Ensemble([Member(models.build("small-resnet", 1, 3)), Branching()]).eval()
-    part, kept = crafting_copy(mixed, x)
-    assert batch_norms(part) == 0
-    assert part.members[1] is mixed.members[1]
-    assert kept == "member 1: TraceError"
+    made = prepare(mixed, x)
+    assert batch_norms(made.exact) == 0
+    assert isinstance(made.exact.members[1], Branching)
+    assert made.kept == "member 1: TraceError"
+
+
+def test_a_model_whose_outputs_vary_is_attacked_itself(fast):
+    one = Ensemble([Branching(), Noisy()])
+    made = prepare(one, torch.rand((4, 1, 8, 8), generator=torch.Generator().manual_seed(0)))
+    assert made.exact is one
+    assert "member 0: TraceError" in made.kept
+    assert "member 1: its logits change" in made.kept
+
+
+def test_a_model_that_fails_under_autocast_has_no_rough_copy(fast):
+    x = torch.rand((4, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    assert prepare(Ensemble([Fragile()]), x).rough is None
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_max_compiles_what_can_be_compiled(trained: Ensemble, test_images, fast, monkeypatch, works: bool):
+    x, _ = test_images
+
+    def compiled(member: nn.Module, dynamic: bool) -> nn.Module:
+        assert dynamic
+        return nn.Sequential(member) if works else Broken()
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    chosen = prepare(trained, x, "max").chosen
+    assert ("compiled" in chosen) is works
+
+
+class Broken(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("no compiler here")

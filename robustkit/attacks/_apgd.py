@@ -130,10 +130,7 @@ class _Observer:
     trace: Trace
 
     def look(self, s: _State, *, last: bool) -> None:
-        aim = s.aim
-        z, values, gradient = value_and_gradient(
-            self.model, s.point, s.y, lambda z, y: self.gain(z, y, aim), backward=not last
-        )
+        z, values, gradient = value_and_gradient(self.model, s.point, s.y, self.gain, s.aim, backward=not last)
         self.trace.count(s.rows, forwards=1, backwards=0 if last else 1)
         self.trace.loss(s.rows, values)
         self.best.update(s.rows, s.point, self.score(z, s.y, values), succeeded(z, s.y, self.targeted))

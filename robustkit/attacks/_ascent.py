@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from robustkit.batching import by_rows
 from robustkit.losses import objective, succeeded
 from robustkit.norms import per_sample, project, random_start, size, steepest
 from robustkit.sampling import SampleGenerator, as_generator
@@ -74,17 +75,25 @@ def ascend(
 
 
 def value_and_gradient(
-    model: Model, point: Tensor, y: Tensor, gain: Callable[[Tensor, Tensor], Tensor], *, backward: bool
+    model: Model, point: Tensor, y: Tensor, gain: Callable[..., Tensor], *more: Tensor, backward: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return logits, per-sample gain and its gradient with respect to the images (empty without ``backward``)."""
-    with torch.set_grad_enabled(backward):
-        point = point.detach().requires_grad_(backward)
-        z = model(point)
-        values = gain(z, y)
-        gradient = torch.autograd.grad(values.sum(), point)[0] if backward else point.new_empty(0)
+    """Return logits, per-sample gain and its gradient with respect to the images (empty without ``backward``).
+
+    The gain is that of ``gain(z, y, *more)``, each of them one row per sample.
+    """
+
+    def compute(point: Tensor, *labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.set_grad_enabled(backward):
+            point = point.detach().requires_grad_(backward)
+            z = model(point)
+            values = gain(z, *labels)
+            gradient = torch.autograd.grad(values.sum(), point)[0] if backward else point.new_empty(0)
+        return z.detach(), values.detach(), gradient
+
+    z, values, gradient = by_rows(model, compute, point, y, *more)
     if backward and not bool(torch.isfinite(gradient).all()):
         raise FloatingPointError("the gradient of the attack's loss is not finite")
-    return z.detach(), values.detach(), gradient
+    return z, values, gradient
 
 
 class Best:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from robustkit.attacks._ascent import Model
 from robustkit.attacks._parts import forward
+from robustkit.batching import by_rows
 from robustkit.losses import margin, succeeded
 from robustkit.norms import TINY, per_sample, size
 from robustkit.trace import Trace
@@ -58,6 +61,15 @@ def linearise(
     f = z_y - max_{i != y} z_i = 0. The distance to one is |f| / |grad f|_q, q the dual norm. It costs k backward
     passes, and the memory of two gradients whatever k is.
     """
+    z, f, g = by_rows(model, partial(_linearise, model, norm, targeted), point, y, classes)
+    if not bool(torch.isfinite(g).all()):
+        raise FloatingPointError("the gradient of the difference of two logits is not finite")
+    return z, f, g
+
+
+def _linearise(
+    model: Model, norm: str, targeted: bool, point: Tensor, y: Tensor, classes: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     with torch.enable_grad():
         point = point.detach().requires_grad_()
         z = model(point)
@@ -73,8 +85,6 @@ def linearise(
         nearer = away < least
         f, least = torch.where(nearer, value, f), torch.where(nearer, away, least)
         g = torch.where(per_sample(nearer, g), gradient, g)
-    if not bool(torch.isfinite(g).all()):
-        raise FloatingPointError("the gradient of the difference of two logits is not finite")
     return z.detach(), f, g
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model
 from robustkit.attacks._saliency import best_feature, best_pair
+from robustkit.batching import by_rows
 from robustkit.errors import UserError
 from robustkit.losses import margin, succeeded
 from robustkit.norms import size
@@ -153,8 +154,19 @@ class _SaliencyMap:
 
     def __call__(self, point: Tensor, labels: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (b, L), gain and loss (b, d), each up to a positive factor per sample."""
-        point = point.detach().requires_grad_(True)
+        rows = (point, labels) if target is None else (point, labels, target)
+        z, gain, loss = by_rows(self.model, self._compute, *rows)
+        if not bool(torch.isfinite(gain).all() & torch.isfinite(loss).all()):
+            raise FloatingPointError("the gradient of the saliency map is not finite")
+        if self.away:
+            gain, loss = -loss, -gain
+        scale = torch.finfo(gain.dtype).tiny
+        gain, loss = (part / part.abs().amax(1, keepdim=True).clamp_min(scale) for part in (gain, loss))
+        return z, gain, loss
+
+    def _compute(self, point: Tensor, labels: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         with torch.enable_grad():
+            point = point.detach().requires_grad_(True)
             z = self.model(point)
             logs = functional.log_softmax(z, 1)
             if target is None:
@@ -164,12 +176,6 @@ class _SaliencyMap:
             loss = gain
             if self.kind == "logprob":
                 loss = -torch.autograd.grad(logs.sum() - one, point)[0].flatten(1)
-        if not bool(torch.isfinite(gain).all() & torch.isfinite(loss).all()):
-            raise FloatingPointError("the gradient of the saliency map is not finite")
-        if self.away:
-            gain, loss = -loss, -gain
-        scale = torch.finfo(gain.dtype).tiny
-        gain, loss = (part / part.abs().amax(1, keepdim=True).clamp_min(scale) for part in (gain, loss))
         return z.detach(), gain, loss
 
     @property
