@@ -8,6 +8,7 @@ first, and whatever it leaves standing is attacked again with the exact one: the
 from __future__ import annotations
 
 import copy
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,33 +59,41 @@ def prepare(ensemble: Ensemble, x: Tensor, speed: str = "auto") -> Crafting:
         return Crafting(ensemble)
     x = x[:TRIAL]
     folded, kept = _folded(ensemble, x)
-    candidates = {"batch norm folded": folded, "batch norm folded, channels last": _channels_last(folded)}
+    makers: dict[str, Callable[[], Ensemble]] = {
+        "batch norm folded": lambda: folded,
+        "batch norm folded, channels last": lambda: _channels_last(folded),
+    }
+    if x.device.type != "cpu":  # a CPU gains nothing: one member's convolutions fill it
+        makers["batch norm folded, members stacked"] = lambda: _Stacked(folded)
     if speed == "max":
-        candidates["batch norm folded, channels last, compiled"] = _compiled(_channels_last(folded))
+        makers["batch norm folded, channels last, compiled"] = lambda: _compiled(_channels_last(folded))
     proven = {"as it is": ensemble}
-    proven |= {name: model for name, model in candidates.items() if _agrees(ensemble, model, x, exact=True)}
+    for name, make in makers.items():
+        if (model := _proven(ensemble, make, x, exact=True)) is not None:
+            proven[name] = model
     times = {name: _seconds(model, x) for name, model in proven.items()}
     name = min(times, key=lambda candidate: times[candidate])
     exact = proven[name]
-    rough = Ensemble([_Bfloat16(member) for member in exact.members], ensemble.fusion).eval()
-    if _agrees(ensemble, rough, x, exact=False) and _seconds(rough, x) * WORTHWHILE < times[name]:
+    rough = _proven(ensemble, lambda: _Rough(exact), x, exact=False)
+    if rough is not None and _seconds(rough, x) * WORTHWHILE < times[name]:
         return Crafting(exact, rough, f"{name}; bfloat16 first", kept)
     return Crafting(exact, None, name, kept)
 
 
 @torch.no_grad()
-def _agrees(ensemble: Ensemble, model: Ensemble, x: Tensor, *, exact: bool) -> bool:
-    """Return whether a copy's logits (exact) or predictions (not exact) are the original's; False if it fails."""
+def _proven(ensemble: Ensemble, make: Callable[[], Ensemble], x: Tensor, *, exact: bool) -> Ensemble | None:
+    """Return a copy whose logits (exact) or predictions (not exact) are the original's, or None if it is not such."""
     before = ensemble.member_logits(x)
     try:
+        model = make()
         after = model.member_logits(x)
-    except Exception:  # noqa: BLE001 - whatever a stranger's module raises under compilation or autocast
-        return False
+    except Exception:  # noqa: BLE001 - whatever a stranger's module raises when stacked, compiled or under autocast
+        return None
     same = float((before.argmax(2) == after.argmax(2)).float().mean())
-    if not exact:
-        return bool(torch.isfinite(after).all()) and same >= AGREEMENT
-    limit = TOLERANCE * float(before.abs().amax().clamp_min(1.0))
-    return same == 1 and float((before - after).abs().max()) <= limit
+    if exact:
+        limit = TOLERANCE * float(before.abs().amax().clamp_min(1.0))
+        return model if same == 1 and float((before - after).abs().max()) <= limit else None
+    return model if bool(torch.isfinite(after).all()) and same >= AGREEMENT else None
 
 
 def _seconds(model: Ensemble, x: Tensor) -> float:
@@ -118,18 +127,16 @@ def _folded(ensemble: Ensemble, x: Tensor) -> tuple[Ensemble, str]:
     """
     members, kept = [], []
     for index, member in enumerate(ensemble.members):
-        original = Ensemble([member])
+        reason, folded = "its logits change", copy.deepcopy(member)
         try:
-            folded = _fold(member)
-            if not _agrees(original, Ensemble([folded]), x, exact=True):
-                raise ArithmeticError("its logits change")
-        except ArithmeticError as error:
-            folded = copy.deepcopy(member)
-            kept.append(f"member {index}: {error}")
+            candidate = _fold(member)
         except Exception as error:  # noqa: BLE001 - whatever tracing a stranger's module raises
-            folded = copy.deepcopy(member)
-            kept.append(f"member {index}: {type(error).__name__}")
+            reason = type(error).__name__
+        else:
+            if _proven(Ensemble([member]), functools.partial(Ensemble, [candidate]), x, exact=True) is not None:
+                reason, folded = "", candidate
         members.append(folded)
+        kept += [f"member {index}: {reason}"] if reason else []
     return Ensemble(members, ensemble.fusion).eval().requires_grad_(False), "; ".join(kept)
 
 
@@ -154,14 +161,48 @@ def _compiled(ensemble: Ensemble) -> Ensemble:
     return Ensemble(members, ensemble.fusion).eval()
 
 
-class _Bfloat16(nn.Module):
-    """A member whose convolutions and products are computed in bfloat16; images, logits and weights stay float32."""
+class _Stacked(Ensemble):
+    """Members of one architecture computed as one model of stacked weights: fewer, larger operations for a GPU."""
 
-    def __init__(self, member: nn.Module) -> None:
+    def __init__(self, ensemble: Ensemble) -> None:
+        super().__init__(list(ensemble.members), ensemble.fusion)
+        self._weights, self._buffers_stacked = torch.func.stack_module_state(list(ensemble.members))
+        self.eval()
+
+    def member_logits(self, x: Tensor) -> Tensor:
+        """Return the logits of every member, (M, B, L)."""
+
+        def one(weights: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
+            z: Tensor = torch.func.functional_call(self.members[0], (weights, buffers), (x,))
+            return z
+
+        logits: Tensor = torch.func.vmap(one)(self._weights, self._buffers_stacked)
+        return logits
+
+
+class _Bfloat16(nn.Module):
+    """A model whose convolutions and products are computed in bfloat16; images, logits and weights stay float32."""
+
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.member = member
+        self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16):
-            z: Tensor = self.member(x)
+            z: Tensor = self.model(x)
         return z.float()
+
+
+class _Rough(Ensemble):
+    """An ensemble in bfloat16, computed in whatever way the exact one is."""
+
+    def __init__(self, exact: Ensemble) -> None:
+        super().__init__([_Bfloat16(member) for member in exact.members], exact.fusion)
+        self._exact = exact
+        self.eval()
+
+    def member_logits(self, x: Tensor) -> Tensor:
+        """Return the logits of every member, (M, B, L)."""
+        with torch.autocast(x.device.type, torch.bfloat16):
+            logits = self._exact.member_logits(x)
+        return logits.float()

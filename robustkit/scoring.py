@@ -46,6 +46,11 @@ def verify(made: object, x: Tensor, cell: Cell) -> tuple[Tensor, Tensor, list[st
     return made.clamp(0.0, 1.0), status, warnings
 
 
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Return values on a device; to a GPU from pinned memory, so that the copy runs beside the work in flight."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
 @dataclass
 class Scores:
     """Of B images: member logits (M, B, L), fused log-probabilities (B, L), sizes of the perturbation (4, B)."""
@@ -68,10 +73,7 @@ class Scores:
 @torch.no_grad()
 def score(ensemble: Ensemble, x: Tensor, made: Tensor, device: torch.device) -> Scores:
     """Score images (B, C, H, W) with the ensemble and measure how far they are from x; everything on the CPU."""
-    logits = [
-        ensemble.member_logits(images.to(device, non_blocking=True)).float().cpu()
-        for images in torch.split(made, SCORE_BATCH)
-    ]
+    logits = [ensemble.member_logits(sent(images, device)).float().cpu() for images in torch.split(made, SCORE_BATCH)]
     member_logits = torch.cat(logits, 1)
     delta = made - x
     sizes = torch.stack([size(delta, norm).float() for norm in SIZES])

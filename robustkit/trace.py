@@ -37,9 +37,11 @@ class Trace:
     def loss(self, rows: Tensor, values: Tensor) -> None:
         """Note one step's loss (b,) of the samples at ``rows``; the others read NaN at this step."""
         if self.keep:
-            step = torch.full((len(self.forwards),), float("nan"))
-            step[rows.cpu()] = values.detach().float().cpu()
-            self._losses.append(step[: self.keep])
+            rows, values = rows.cpu(), values.detach().float().cpu()
+            kept = rows < self.keep
+            step = torch.full((self.keep,), float("nan"))
+            step[rows[kept]] = values[kept]
+            self._losses.append(step)
 
     @property
     def history(self) -> Tensor:

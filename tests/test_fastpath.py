@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from robustkit import fastpath, models
 from robustkit.ensemble import Ensemble, Member
-from robustkit.fastpath import prepare
+from robustkit.evaluator import Setting, run_cell
+from robustkit.fastpath import Crafting, prepare
+from robustkit.records import Cell, Spec
 
 
 def batch_norms(module: nn.Module) -> int:
@@ -18,8 +20,8 @@ def batch_norms(module: nn.Module) -> int:
 @pytest.fixture
 def fast(monkeypatch) -> None:
     """Times decide nothing here: every copy that is proven wins over the ones before it."""
-    order = iter(range(1000, 0, -1))
-    monkeypatch.setattr(fastpath, "_seconds", lambda model, x: float(next(order) ** 3))
+    order = iter(range(20))
+    monkeypatch.setattr(fastpath, "_seconds", lambda model, x: 0.5 ** next(order))
 
 
 def gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -32,7 +34,7 @@ def test_exact_copy_is_equal_and_has_no_batch_norm(trained: Ensemble, test_image
     before = trained.fingerprint()
     made = prepare(trained, x[:64])
     assert made.kept == ""
-    assert made.chosen == "batch norm folded, channels last"
+    assert made.chosen == "batch norm folded, channels last; bfloat16 first"
     assert trained.fingerprint() == before
     assert all(p.requires_grad for p in trained.parameters())
     assert (batch_norms(trained), batch_norms(made.exact)) == (21, 0)
@@ -44,9 +46,9 @@ def test_exact_copy_is_equal_and_has_no_batch_norm(trained: Ensemble, test_image
 
 def test_rough_copy_is_near_and_only_there_if_it_pays(trained: Ensemble, test_images, monkeypatch):
     x, y = test_images
-    monkeypatch.setattr(fastpath, "_seconds", lambda model, x: 1.0 if model.members[0].__class__ is Member else 0.9)
+    monkeypatch.setattr(fastpath, "_seconds", lambda model, x: 1.0 if type(model) is Ensemble else 0.9)
     assert prepare(trained, x).rough is None
-    monkeypatch.setattr(fastpath, "_seconds", lambda model, x: 1.0 if model.members[0].__class__ is Member else 0.5)
+    monkeypatch.setattr(fastpath, "_seconds", lambda model, x: 1.0 if type(model) is Ensemble else 0.5)
     made = prepare(trained, x)
     assert made.rough is not None
     assert made.chosen.endswith("; bfloat16 first")
@@ -56,6 +58,33 @@ def test_rough_copy_is_near_and_only_there_if_it_pays(trained: Ensemble, test_im
     assert 1e-4 < difference < 0.5  # another precision, not another model
     rough, exact = (gradient(m, x, y).flatten(1) for m in (made.rough, trained))
     assert nn.functional.cosine_similarity(rough, exact, dim=1).median() > 0.95
+
+
+def test_members_of_one_architecture_can_be_stacked(trained: Ensemble, test_images):
+    x, y = test_images
+    stacked = fastpath._Stacked(fastpath._folded(trained, x[:8])[0])
+    torch.testing.assert_close(stacked.member_logits(x), trained.member_logits(x), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(gradient(stacked, x, y), gradient(trained, x, y), atol=1e-5, rtol=1e-3)
+    member = stacked.view("member-1")(x)
+    torch.testing.assert_close(member, trained.view("member-1")(x), atol=1e-4, rtol=1e-4)
+    rough = fastpath._Rough(stacked)
+    assert (rough.member_logits(x) - stacked.member_logits(x)).abs().max() > 1e-4
+
+
+def test_another_precision_breaks_what_float32_breaks(trained: Ensemble, digits, fast):
+    split = digits.split("test")
+    setting = Setting(torch.device("cpu"))
+    clean = run_cell(Cell("clean", "e", "d"), trained, split, None, setting).samples
+    made = prepare(trained, split.batch(range(64))[1])
+    assert made.rough is not None
+    for name, steps, eps in (("pgd", 20, 0.1), ("pgd", 50, 0.1), ("mim", 20, 0.15), ("apgd-ce", 50, 0.1)):
+        asked = Cell("attack", "e", "d", Spec("attack", name, {"steps": steps}), eps, "linf")
+        off, auto = (
+            run_cell(asked, trained, split, clean, setting, crafting=c).samples for c in (Crafting(trained), made)
+        )
+        standing = [(s.prediction == s.y).sum() for s in (off, auto)]
+        assert standing[0] - 0.01 * len(split) <= standing[1] <= standing[0]  # never more, and hardly fewer
+        assert auto.backwards.sum() > off.backwards.sum()  # those that stand were attacked twice
 
 
 def test_speed_off_attacks_the_ensemble_itself(trained: Ensemble, test_images):
