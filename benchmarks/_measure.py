@@ -170,8 +170,9 @@ def _summary(size: Tensor) -> dict[str, float] | None:
 def compare(results: list[dict[str, Any]], images: int, minimum: bool) -> dict[str, Any] | None:
     """Mark who is as successful as the first implementation, and say how many times as long the fastest peer takes.
 
-    As successful: it stays in the box and the ball, its robust accuracy is at most one image higher, and a mean distance at most
-    1 % larger, then with no fewer successes. Where no peer is, the fastest peer stands there, and ``reached`` is False.
+    As successful: it stays in box and ball, its robust accuracy is at most one image higher, and a mean distance at
+    most 1 % larger, then with no fewer successes. Where no peer is, the fastest of all stands there, and ``reached`` is
+    False.
     """
     ours = next((r for r in results if r["ours"] and r["seconds"]), None)
     for r in results:

@@ -54,15 +54,12 @@ def craft(peer: str, subject: Subject, workload: Workload, seed: int = 0) -> Out
         parts = zip(*(torch.split(t, subject.setting.batch_size) for t in (x, y, target)), strict=True)
         return torch.cat([RUNS[peer](model, workload, *part).detach() for part in parts])
 
-    try:
-        with untouched(ensemble), seeded(None):
-            if not workload.transfer:
-                return Outcome(attack(ensemble))
-            sources = [*(f"member-{i}" for i in range(len(ensemble))), "ensemble"]
-            made = [attack(ensemble.view(source).eval()) for source in sources]
-            return Outcome(torch.cat(made), [_by_hand(subject, images, y) for images in made])
-    finally:
-        ensemble.zero_grad(set_to_none=True)  # some of them fill the weights' gradients
+    with untouched(ensemble), seeded(None):
+        if not workload.transfer:
+            return Outcome(attack(ensemble))
+        sources = [*(f"member-{i}" for i in range(len(ensemble))), "ensemble"]
+        made = [attack(ensemble.view(source).eval()) for source in sources]
+        return Outcome(torch.cat(made), [_by_hand(subject, images, y) for images in made])
 
 
 @torch.no_grad()

@@ -134,15 +134,19 @@ def figure(result: dict[str, Any]) -> Figure:
             found = row["results"][at]
             if found["seconds"]:
                 face = colour if found["ours"] or found["as_successful"] else "white"
-                axes.plot(found["ratio_to_floor"], place, marker, color=colour, markerfacecolor=face, markersize=7)
+                height = place + 0.1 * (at - (len(row["results"]) - 1) / 2)  # so that none hides another
+                axes.plot(found["ratio_to_floor"], height, marker, color=colour, markerfacecolor=face, markersize=6)
     axes.axvline(1.0, color=SOFT, linewidth=1)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_yticks(range(len(rows)), [row["title"] for row in rows], fontsize=9, color=INK)
     axes.invert_yaxis()
     axes.grid(axis="both", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
-    axes.set_xlabel("seconds as a share of the plain model's floor (1 = forward + input gradient per step)", fontsize=9)
+    axes.set_xlabel(
+        "seconds / (steps x forward + input gradient of the plain model); hollow: less successful", fontsize=9
+    )
     bare(axes)
     drawn.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=9)
     return drawn

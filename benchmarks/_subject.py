@@ -88,7 +88,7 @@ def load(
         raise UserError(f"--data {npz} needs an ensemble; name one with --checkpoint or --public.")
     else:
         ensemble, name = _plain(dataset, on), "plain ensemble on digits"
-    ensemble = ensemble.eval().to(on)
+    ensemble = ensemble.eval().to(on).requires_grad_(False)  # else some peers compute the weights' gradients as well
     first = (dataset.everything() if npz else dataset.split("test")).take(n)
     setting = Setting(on, batch_size)
     try:

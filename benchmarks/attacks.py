@@ -30,6 +30,7 @@ from robustkit.errors import UserError, unknown
 from robustkit.files import write_json
 
 SCHEMA = 1
+FLOORS = 3  # passes of the floor after each implementation; the fastest of the row counts
 Implementation = Callable[[Subject, Workload], Outcome]
 
 
@@ -116,7 +117,7 @@ def measure(
         for name in orders[-1]:
             if all(t["error"] is None for t in tries[name]):
                 tries[name].append(_attempt(name, implementations[name], subject, workload, args))
-            floors += [_measure.floor_pass(subject, gradient) for _ in range(2)]
+            floors += [_measure.floor_pass(subject, gradient) for _ in range(FLOORS)]
     floor = min(floors) * passes
     results = [_summary(name, workload, tries[name], floor) for name in names]
     for found in results:
@@ -149,13 +150,11 @@ def _attempt(
     """Warm up, craft and judge once; whatever a library raises is recorded and the run goes on."""
     limit = 0.0 if name.startswith("robustkit") else args.peer_timeout
     facts: dict[str, Any] = {"error": None, "seconds": None, "peak_memory_mib": None, "timed_out": False}
+    device = subject.setting.device
     try:
-        _measure.timed(
-            lambda: implementation(subject, workload.warm_up(subject.features)), subject.setting.device, limit
-        )
-        outcome, seconds, memory = _measure.timed(
-            lambda: implementation(subject, workload), subject.setting.device, limit
-        )
+        with _measure.time_limit(limit):
+            implementation(subject, workload.warm_up(subject.features))
+        outcome, seconds, memory = _measure.timed(lambda: implementation(subject, workload), device, limit)
         return {
             **facts, "seconds": seconds, "peak_memory_mib": memory, **_measure.judge(outcome, subject, workload),
         }  # fmt: skip
