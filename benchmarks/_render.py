@@ -144,9 +144,7 @@ def figure(result: dict[str, Any]) -> Figure:
     axes.grid(axis="both", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
-    axes.set_xlabel(
-        "seconds / (steps x forward + input gradient of the plain model); hollow: less successful", fontsize=9
-    )
+    axes.set_xlabel("seconds / (steps x forward + input gradient, plain model); hollow: less successful", fontsize=9)
     bare(axes)
     drawn.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=9)
     return drawn
