@@ -27,6 +27,7 @@ def line(found: dict[str, Any], norm: str = "") -> str:
     words.append(f"{100 * found['robust_accuracy']:.1f} %")
     if found["distance"]:
         words.append(f"{SIZES.get(norm, 'size')} {_digits(found['distance']['mean'])}")
+    words += [f"{found['errors']} images failed"] if found["errors"] else []
     words += [f"left the {what}" for what in ("box", "ball") if found[f"left_{what}"]]
     return ", ".join(words)
 
