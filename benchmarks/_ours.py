@@ -11,13 +11,11 @@ from _subject import Subject
 from _workloads import Workload
 from torch import Tensor
 
-from robustkit.ensemble import Ensemble
-from robustkit.errors import UserError
+from robustkit import fastpath
 from robustkit.evaluator import run_cell
-from robustkit.fastpath import crafting_copy
 from robustkit.records import ERROR, Cell, Samples, Spec
 
-SPEEDS = ("auto", "off")  # what --speeds may name
+SPEEDS = ("auto", "off", "max")  # what --speeds may name
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Crafting:
     """What an evaluation makes once, before its first attack: the copy that attacks are shown."""
 
     speed: str
-    attacked: Ensemble
+    made: fastpath.Crafting
     seconds: float
     note: str
 
@@ -43,13 +41,9 @@ class Crafting:
 def prepare(subject: Subject, speed: str) -> Crafting:
     """Make the crafting copy of ``--speed``, timed; an evaluation pays for it once, whatever the number of attacks."""
     started = time.perf_counter()
-    if speed == "off":
-        attacked, note = subject.ensemble, "the ensemble itself"
-    elif speed == "auto":
-        attacked, note = crafting_copy(subject.ensemble, subject.x[:64])
-    else:
-        raise UserError(f"speed '{speed}' is none of {', '.join(SPEEDS)}.")
-    return Crafting(speed, attacked, time.perf_counter() - started, note)
+    made = fastpath.prepare(subject.ensemble, subject.x[:64], speed)
+    note = made.chosen + (f" ({made.kept})" if made.kept else "")
+    return Crafting(speed, made, time.perf_counter() - started, note)
 
 
 def craft(crafting: Crafting, subject: Subject, workload: Workload) -> Outcome:
@@ -60,7 +54,7 @@ def craft(crafting: Crafting, subject: Subject, workload: Workload) -> Outcome:
     cells = [_cell(workload, source) for source in sources]
     runs = [
         run_cell(
-            cell, subject.ensemble, subject.split, subject.clean, subject.setting, attacked=crafting.attacked
+            cell, subject.ensemble, subject.split, subject.clean, subject.setting, crafting=crafting.made
         )
         for cell in cells
     ]  # fmt: skip
