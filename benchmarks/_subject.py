@@ -17,6 +17,7 @@ from robustkit.data import Dataset, Split
 from robustkit.ensemble import Ensemble, Member
 from robustkit.errors import UserError
 from robustkit.evaluator import Setting, run_cell
+from robustkit.parallel import default_workers
 from robustkit.progress import Reporter
 from robustkit.records import Cell, Samples, Spec
 
@@ -90,7 +91,7 @@ def load(
         ensemble, name = _plain(dataset, on), "plain ensemble on digits"
     ensemble = ensemble.eval().to(on).requires_grad_(False)  # else some peers compute the weights' gradients as well
     first = (dataset.everything() if npz else dataset.split("test")).take(n)
-    setting = Setting(on, batch_size)
+    setting = Setting(on, batch_size, workers=default_workers(on))
     try:
         clean = of(ensemble, first, setting).clean
     except RuntimeError as error:

@@ -10,10 +10,13 @@ from torch import Tensor
 from robustkit.attacks._ascent import Model, value_and_gradient
 from robustkit.errors import UserError
 from robustkit.losses import objective, succeeded
+from robustkit.norms import TINY
 from robustkit.trace import Trace
 
 LARGEST_C = 1e10  # where the exponential search for an upper bound of c ends
-PROGRESS = 0.9999  # a run goes on as long as its loss falls below this share of what it was a tenth of the run ago
+PROGRESS = 0.9999  # a run goes on as long as its loss falls below this share of what it was at the last check
+FAR = 8.0  # an adaptive run ends when its c is by this factor larger, or smaller, than what the boundary asks for
+SETTLED = 0.99  # an adaptive search ends with a run whose success is no smaller than this share of those before
 
 
 class ConstantSearch:
@@ -23,6 +26,11 @@ class ConstantSearch:
     falling, its c is bisected (or multiplied by 10 while no c has succeeded) and its next run starts in the same model
     pass in which other samples are in the middle of theirs; a sample that has done all its runs leaves the batch.
     Nothing is shared between samples, so that no result depends on the batch.
+
+    With ``adaptive`` the next c is not blindly bisected. On a linearised boundary the optimum lies on it as soon as c
+    exceeds c* = p (1 + f / a) / a, where p = <grad distortion, delta> is what the distortion and a = -<grad f, delta>
+    what f changes with the length of delta: the next c is ``aim`` times c* where that is between the bounds known.
+    A run of a c that is far from c* ends at its next check, and a search that no longer finds smaller successes ends.
 
     Parameters
     ----------
@@ -34,10 +42,14 @@ class ConstantSearch:
         Runs of each sample.
     initial_c : float
         The first c.
+    checks : int
+        How often in a run it is asked whether it should go on.
+    aim : float or None
+        What c* is multiplied by for the next c; None: bisect, and let every search have all its runs.
     confidence : float
         kappa: by how much (in logits) the margin must be won for a run to count as successful.
     abort_early : bool
-        End a sample's run when a tenth of it neither lowered its loss by 0.01 % nor found a smaller success.
+        End a sample's run when neither its loss fell by 0.01 % since the last check nor a smaller success was found.
 
     Attributes
     ----------
@@ -57,18 +69,21 @@ class ConstantSearch:
 
     _PER_SAMPLE = (
         "rows", "origin", "labels", "c", "step", "_lower", "_upper", "_checked", "_found", "_improved", "_runs",
+        "_critical", "_before",
     )  # fmt: skip
 
     def __init__(
         self, model: Model, x: Tensor, y: Tensor, *, steps: int, passes: int, search_steps: int, lr: float,
-        initial_c: float, confidence: float, abort_early: bool, targeted: bool, trace: Trace | None,
+        initial_c: float, checks: int, aim: float | None, confidence: float, abort_early: bool, targeted: bool,
+        trace: Trace | None,
     ) -> None:  # fmt: skip
         given = {"steps": steps, "search_steps": search_steps, "lr": lr, "initial_c": initial_c}
         for name, value in given.items():
             if not value > 0:
                 raise UserError(f"{name} = {value:g} is out of range: give a number above 0.")
         self.model, self.targeted, self.confidence = model, targeted, confidence
-        self.passes, self.search_steps, self.interval = passes, search_steps, max(1, -(-steps // 10))
+        self.passes, self.search_steps, self.interval = passes, search_steps, max(1, -(-steps // checks))
+        self.aim = aim
         self.abort_early, self.trace = abort_early, trace or Trace(len(x))
         gain = objective("margin", targeted)
         self._gain: Callable[[Tensor, Tensor], Tensor] = lambda z, y: gain(z, y).clamp_max(confidence)
@@ -84,19 +99,30 @@ class ConstantSearch:
         self.c = x.new_full((len(self.rows),), initial_c)
         self._lower, self._upper = torch.zeros_like(self.c), torch.full_like(self.c, float("inf"))
         self._checked = torch.full_like(self.c, float("inf"))
+        self._critical, self._before = torch.full_like(self.c, float("inf")), torch.full_like(self.c, float("inf"))
         self._found = torch.zeros(len(self.rows), dtype=torch.bool, device=x.device)
         self._improved = self._found.clone()
         self.step, self._runs = torch.zeros_like(self.rows), torch.zeros_like(self.rows)
 
-    def probe(self, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def probe(self, point: Tensor, price: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits, f (b,) and the gradient of f with respect to the images ``point`` (b, C, H, W).
 
-        f = max(-margin, -confidence), margin = max_{i != y} z_i - z_y, or its negative if targeted.
+        f = max(-margin, -confidence), margin = max_{i != y} z_i - z_y, or its negative if targeted. ``price`` (b,) is
+        p above.
         """
         z, gain, gradient = value_and_gradient(self.model, point, self.labels, self._gain, backward=True)
         self.trace.count(self.rows, forwards=1, backwards=1)
         self.trace.loss(self.rows, -gain)
+        along = (gradient * (point - self.origin)).flatten(1).sum(1)
+        critical = price * (1 + (self.confidence - gain).clamp_min(0) / along.clamp_min(TINY)) / along.clamp_min(TINY)
+        known = (along > TINY) & (price > 0) & torch.isfinite(critical)  # f has no slope where it is at its least
+        self._critical = torch.where(known, critical, self._critical)
         return z, -gain, -gradient
+
+    @property
+    def best_size(self) -> Tensor:
+        """Distortion of the best success of each sample of the working set, (b,); infinite where there is none."""
+        return self._best_size[self.rows]
 
     def offer(self, point: Tensor, size: Tensor, z: Tensor, at: Tensor | None = None) -> None:
         """Keep those of the images that succeed with less distortion ``size`` than any before.
@@ -143,6 +169,9 @@ class ConstantSearch:
         if self.abort_early:
             check = self.step % self.interval == 0
             ended = ended | (check & ~(loss <= PROGRESS * self._checked) & ~self._improved)
+            if self.aim is not None:
+                far = torch.where(self._found, self.c > FAR * self._critical, self.c * FAR < self._critical)
+                ended = ended | (check & (self.step > 0) & self._critical.isfinite() & far)
             self._checked = torch.where(check, loss, self._checked)
             self._improved = self._improved & ~check
         if stuck is not None:
@@ -153,8 +182,11 @@ class ConstantSearch:
         c = self.c
         self._upper = torch.where(ended & self._found, torch.minimum(self._upper, c), self._upper)
         self._lower = torch.where(ended & ~self._found, torch.maximum(self._lower, c), self._lower)
-        following = torch.where(self._upper.isinf(), (10 * c).clamp_max(LARGEST_C), (self._lower + self._upper) / 2)
-        self.c = torch.where(ended, following, c)
+        self.c = torch.where(ended, self._following(), c)
+        if self.aim is not None and self.abort_early:
+            settled = ended & self._found & (self.best_size >= SETTLED * self._before)
+            self._runs = torch.where(settled, self.search_steps, self._runs)
+            self._before = torch.where(ended, self.best_size, self._before)
         self._checked = self._checked.masked_fill(ended, float("inf"))
         self.step, self._found = self.step.masked_fill(ended, 0), self._found & ~ended
         self._runs = self._runs + ended
@@ -163,3 +195,15 @@ class ConstantSearch:
             for name in self._PER_SAMPLE:
                 setattr(self, name, getattr(self, name)[keep])
         return ended[keep], keep
+
+    def _following(self) -> Tensor:
+        """Return the c of the next run of each sample, whose bounds are up to date."""
+        blind = torch.where(self._upper.isinf(), (10 * self.c).clamp_max(LARGEST_C), (self._lower + self._upper) / 2)
+        if self.aim is None:
+            return blind
+        # Where nothing has succeeded c must grow; near a bound, whose c has been tried, bisection learns more.
+        wanted = torch.where(
+            self._upper.isinf(), (self.aim * self._critical).clamp(2 * self.c, 100 * self.c), self.aim * self._critical
+        ).clamp_max(LARGEST_C)
+        sensible = self._critical.isfinite() & (wanted > self._lower) & (wanted < 0.9 * self._upper)
+        return torch.where(sensible, wanted, blind)

@@ -87,13 +87,13 @@ def ead(
         raise UserError(f"decision_rule '{decision_rule}' is none of EN, L1.")
     search = ConstantSearch(
         model, x, y, steps=steps, passes=steps, search_steps=search_steps, lr=lr, initial_c=initial_c,
-        confidence=confidence, abort_early=abort_early, targeted=targeted, trace=trace,
+        checks=10, aim=None, confidence=confidence, abort_early=abort_early, targeted=targeted, trace=trace,
     )  # fmt: skip
     point = ahead = search.origin.clone()
     while len(search.rows):
         away = ahead - search.origin
         l1, l2 = _sizes(away)
-        z, f, slope = search.probe(ahead)
+        z, f, slope = search.probe(ahead, 2 * l2 + beta * l1)
         search.offer(ahead, l1 if decision_rule == "L1" else l2 + beta * l1, z)
         k = search.step.to(x.dtype)
         rate = per_sample(lr * (1 - k / steps).sqrt(), ahead)
