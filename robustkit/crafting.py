@@ -99,10 +99,10 @@ class Workshop:
 
     def craft(self, spec: Spec, block: Block, rows: Tensor) -> None:
         """Attack and score the given rows of a block, ascending."""
-        craft, first = configured(self.cell, spec), rough_steps(self.cell)
+        craft, first = configured(self.cell, spec), rough_params(self.cell)
         if self.crafting.rough is not None and first:
             quiet = replace(self, advance=lambda steps=1, note="": None, warnings=[])
-            quiet.attack(functools.partial(craft, steps=first), self.crafting.rough, block, rows)
+            quiet.attack(functools.partial(craft, **first), self.crafting.rough, block, rows)
             self.score(block, rows)
             standing = rows[~block.won(rows, self.cell.targeted)]
             self.advance(len(rows) - len(standing))
@@ -175,16 +175,19 @@ class Workshop:
                 block.history.append((batch[:kept], trace.history))
 
 
-def rough_steps(cell: Cell) -> int:
-    """Return how many steps a rough model goes first: half of those of a long gradient attack with a budget, or none.
+def rough_params(cell: Cell) -> dict[str, int]:
+    """Return what the attack of a rough model, going first, is given instead of the cell's; empty: none goes first.
 
-    What it breaks so early the exact model would break too, given all steps, so that numbers stay the same; of
-    the last steps that cannot be said, and of a short attack half is too little to be worth it.
+    Half of the steps of a long gradient attack with a budget, once. What it breaks so early the exact model would break
+    too, given all steps, so that numbers stay the same; of the last steps that cannot be said, and of a short attack
+    half is too little to be worth it.
     """
     facts, params = attacks.attack.entry(cell.name).facts, cell.attack.params if cell.attack else {}
     fits = cell.kind == "attack" and cell.backend == "native" and cell.eps is not None and facts.get("iterative")
     steps = int(params.get("steps", 0))
-    return steps // 2 if fits and steps >= LONG else 0
+    if not fits or steps < LONG:
+        return {}
+    return {"steps": steps // 2, **({"restarts": 1} if "restarts" in params else {})}
 
 
 def configured(cell: Cell, spec: Spec) -> Craft:

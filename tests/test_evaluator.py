@@ -188,6 +188,20 @@ def test_a_sample_of_the_target_class_has_no_target_and_is_left_alone(trained: E
     assert (result.prediction[result.y != 3] == 3).mean() > 0.2
 
 
+def test_images_are_in_memory_a_block_at_a_time(trained: Ensemble, split: Split, monkeypatch):
+    monkeypatch.setattr("robustkit.scoring.SCORE_BATCH", 16)
+    monkeypatch.setattr("robustkit.evaluator.SCORE_BATCH", 16)
+    monkeypatch.setattr("robustkit.evaluator.BLOCK", 32)
+    read, asked = [], []
+    batch, forward = Split.batch, Ensemble.member_logits
+    monkeypatch.setattr(Split, "batch", lambda self, rows: read.append(len(rows)) or batch(self, rows))
+    monkeypatch.setattr(Ensemble, "member_logits", lambda self, x: asked.append(len(x)) or forward(self, x))
+    run(trained, split, cell(), Setting(torch.device("cpu"), 8))
+    assert max(read) == 32
+    assert sum(read) == 2 * len(split)  # the clean cell and the attack, each image once
+    assert max(asked) == 16  # scores; the attack's own batches are smaller
+
+
 def test_workers_change_no_fact(trained: Ensemble, split: Split):
     one, three = (run(trained, split, cell(), Setting(torch.device("cpu"), 64, workers=w)).samples for w in (1, 3))
     for name in ("prediction", "status", "forwards", "backwards"):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from robustkit.attacks._search import ConstantSearch
 from robustkit.attacks.cw import cw
 from robustkit.errors import UserError
 from robustkit.losses import margin
@@ -46,6 +47,37 @@ def test_linear_optimum_within_one_percent(dtype: torch.dtype, log: bool):
     torch.testing.assert_close(size(made - x, "l2"), closed_form, rtol=0.01, atol=0)
     direction = (made - x).flatten(1) / size(made - x, "l2")[:, None]
     assert (direction @ (-w / w.norm()) > 0.995).all()
+
+
+def test_the_c_that_the_boundary_asks_for_is_the_closed_form_one():
+    w, x = linear()
+    model = TwoClass(w, float(0.5 - (x.flatten(1) @ w).min()))
+    y = torch.zeros(6, dtype=torch.int64)
+    search = ConstantSearch(
+        model, x, y, steps=10, passes=10, search_steps=3, lr=0.1, initial_c=1.0, checks=10, aim=1.5, confidence=0.0,
+        abort_early=True, targeted=False, trace=None,
+    )  # fmt: skip
+    height = x.flatten(1) @ w + model.b
+    for share in (0.1, 0.7):  # of the way to the boundary: from anywhere on it the same c follows
+        delta = -share * height[:, None] * w / w.square().sum()
+        search.probe(x + delta.view_as(x), 2 * delta.square().sum(1))
+        # |d|^2 + c (height + w d) has its least at d = -c w / 2: that is the boundary for c = 2 height / |w|^2.
+        torch.testing.assert_close(search._critical, 2 * height / w.square().sum(), rtol=1e-9, atol=0)
+    assert torch.allclose(search._following(), 1.5 * search._critical.clamp(2 / 1.5, 100 / 1.5))
+
+
+def test_adaptive_search_takes_fewer_passes_for_distances_as_small(trained, test_images):
+    x, y = (t[:40] for t in test_images)
+    sizes, passes = [], []
+    for adaptive in (True, False):
+        trace = Trace(len(x))
+        made = cw(trained, x, y, steps=200, search_steps=6, adaptive=adaptive, trace=trace)
+        sizes.append(size(made - x, "l2"))
+        passes.append(float(trace.forwards.float().mean()))
+    found = [s > 0 for s in sizes]
+    assert torch.equal(*found)
+    assert sizes[0][found[0]].median() <= 1.02 * sizes[1][found[1]].median()
+    assert passes[0] < 0.75 * passes[1]
 
 
 def test_pixels_at_the_edge_of_the_box_move():
