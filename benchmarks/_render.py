@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from robustkit.errors import UserError
 from robustkit.files import write_atomic
 from robustkit.reports._style import DPI, GRID, INK, PALETTE, SOFT, bare
 
@@ -56,6 +57,17 @@ def _rows(result: dict[str, Any]) -> Iterator[Row]:
         ]  # fmt: skip
 
 
+def merged(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the rows of several runs of the same implementations as one result; the conditions of each are kept."""
+    first = results[0]
+    if len(results) == 1:
+        return first
+    if any(names(result) != names(first) for result in results):
+        raise UserError("the files have other implementations each; render files of the same --speeds and --peers.")
+    rows = [{**row, "title": f"{row['title']} ({row['images']} images)"} for r in results for row in r["workloads"]]
+    return {**first, "workloads": rows, "conditions": [_conditions(result) for result in results]}
+
+
 def table(result: dict[str, Any]) -> Table:
     """Return the table for a terminal."""
     shown = Table(*("workload", "floor, s", *names(result), "ahead"), title="seconds, x floor, robust accuracy, size")
@@ -68,7 +80,7 @@ def markdown(result: dict[str, Any]) -> str:
     """Return conditions, table, memory, notes and errors as Markdown."""
     columns = names(result)
     parts = [
-        _conditions(result),
+        *result.get("conditions", [_conditions(result)]),
         f"![Seconds of each implementation as a share of the floor]({IMAGE})",
         _table(["workload", "floor, s", *columns, "against the fastest as successful peer"], _rows(result)),
         "Seconds, seconds as a share of the floor, robust accuracy, and for minimum-norm attacks the mean size over "

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(highlight=False)
     try:
         if args.render:
-            result = json.loads(args.render.read_text("utf-8"))
+            result = _render.merged([json.loads(path.read_text("utf-8")) for path in args.render])
             for path in _render.write(result, args.out):
                 console.print(f"written: {path}", soft_wrap=True)
         else:
@@ -218,7 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="cpu, cuda or auto")
     add("--peer-timeout", type=float, default=900.0, help="seconds after which a peer's run is stopped; 0: never (900)")
     add("--quick", action="store_true", help="divide steps and queries by 20: to try it out, not for any number")
-    add("--render", type=Path, help="write table and figure from a file that --json wrote; runs no attack")
+    add("--render", type=Path, nargs="+", help="write table and figure from files that --json wrote; runs no attack")
     add("--out", type=Path, default=Path("docs"), help="folder with benchmarks.md, for --render (docs)")
     return parser
 

@@ -26,6 +26,7 @@ from robustkit.trace import Trace
 
 Craft = Callable[..., Tensor]
 POOL_BYTES = 2**24  # of the images that one attack works on together
+LOOK = 0.5  # seconds between two looks at a bar
 LONG = 20  # steps from which on a rough model may go first
 
 
@@ -95,13 +96,15 @@ class Workshop:
     workers: int
     advance: Advance
     warnings: list[str] = field(default_factory=list)
+    passes: int = 0  # of the model so far: what a person sees while the first samples are not done yet
+    _shown: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def craft(self, spec: Spec, block: Block, rows: Tensor) -> None:
         """Attack and score the given rows of a block, ascending."""
         craft, first = configured(self.cell, spec), rough_params(self.cell)
         if self.crafting.rough is not None and first:
-            quiet = replace(self, advance=lambda steps=1, note="": None, warnings=[])
+            quiet = replace(self, advance=lambda steps=1, note="": self.advance(0, note), warnings=[])
             quiet.attack(functools.partial(craft, **first), self.crafting.rough, block, rows)
             self.score(block, rows)
             standing = rows[~block.won(rows, self.cell.targeted)]
@@ -140,13 +143,20 @@ class Workshop:
 
         run_all(one, [pool for pool in pools if len(pool)], self.workers)
 
+    def _watch(self) -> None:
+        self.passes += 1
+        now = time.monotonic()
+        if now > self._shown + LOOK:
+            self._shown = now
+            self.advance(0, f"{self.passes} passes of the model")
+
     def _attack(self, craft: Craft, ensemble: Ensemble, block: Block, batch: Tensor) -> None:
         """Attack some samples of a block and check what comes back."""
         cell, kept = self.cell, int((batch < block.keep).sum())  # rows ascend, so the kept ones come first
         model = ensemble.view(cell.source)
         if cell.backend == "native":
             model = Batched(model, self.batch_size)
-        trace = Trace(len(batch), keep=kept)
+        trace = Trace(len(batch), keep=kept, watch=self._watch)
         generator = SampleGenerator(cell.seed, block.ids[batch], f"{cell.name}/{cell.source}")
         started = time.perf_counter()
         try:

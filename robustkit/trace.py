@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,8 @@ class Trace:
         Samples in the batch.
     keep : int
         Of how many samples, from the first on, the loss history is kept.
+    watch : callable, optional
+        Called at each count, so that somebody who waits can be shown that the attack goes on.
 
     Attributes
     ----------
@@ -22,10 +26,11 @@ class Trace:
         Passes of the model that each sample took part in.
     """
 
-    def __init__(self, size: int, keep: int = 0) -> None:
+    def __init__(self, size: int, keep: int = 0, watch: Callable[[], None] | None = None) -> None:
         self.forwards = torch.zeros(size, dtype=torch.int64)
         self.backwards = torch.zeros(size, dtype=torch.int64)
         self.keep = min(keep, size)
+        self._watch = watch
         self._losses: list[Tensor] = []
 
     def count(self, rows: Tensor, forwards: int = 0, backwards: int = 0) -> None:
@@ -33,6 +38,8 @@ class Trace:
         rows = rows.cpu()
         self.forwards[rows] += forwards
         self.backwards[rows] += backwards
+        if self._watch is not None:
+            self._watch()
 
     def loss(self, rows: Tensor, values: Tensor) -> None:
         """Note one step's loss (b,) of the samples at ``rows``; the others read NaN at this step."""

@@ -115,6 +115,12 @@ def test_smallest_perturbations_and_the_rendered_page(run, benchmark: ModuleType
         assert "not offered" in text  # JSMA of foolbox
         assert "no figure here means anything" in text
     assert (page.parent / "images" / "benchmark.png").read_bytes().startswith(b"\x89PNG")
+    both = [str(tmp_path / "out.json")] * 2
+    assert benchmark.main(["--render", *both, "--out", str(page.parent)]) == 0
+    assert page.read_text().count("| EAD, 5 x 200 steps, beta .01 (") == 2 * 2  # seconds and memory of either
+    other = {**result, "workloads": [{**row, "results": row["results"][:1]} for row in result["workloads"]]}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    assert benchmark.main(["--render", both[0], str(tmp_path / "other.json"), "--out", str(page.parent)]) == 2
 
 
 def test_who_is_as_successful(benchmark: ModuleType):

@@ -202,6 +202,19 @@ def test_images_are_in_memory_a_block_at_a_time(trained: Ensemble, split: Split,
     assert max(asked) == 16  # scores; the attack's own batches are smaller
 
 
+def test_who_waits_sees_samples_that_are_done_and_passes_of_the_model(trained: Ensemble, split: Split, monkeypatch):
+    monkeypatch.setattr("robustkit.crafting.LOOK", -1.0)
+    clean = run_cell(Cell("clean", "e", "d"), trained, split, None, SETTING).samples
+    for crafting in (None, Crafting(trained, trained, "twice")):
+        seen: list[tuple[int, str]] = []
+        asked = cell(params={"steps": 20})
+        run_cell(asked, trained, split, clean, SETTING, lambda steps=1, note="": seen.append((steps, note)), crafting)
+        assert sum(steps for steps, _ in seen) == len(split)
+        notes = [note for _, note in seen if note]
+        assert notes[:2] == ["1 passes of the model", "2 passes of the model"]
+        assert len(notes) >= 20
+
+
 def test_workers_change_no_fact(trained: Ensemble, split: Split):
     one, three = (run(trained, split, cell(), Setting(torch.device("cpu"), 64, workers=w)).samples for w in (1, 3))
     for name in ("prediction", "status", "forwards", "backwards"):

@@ -15,8 +15,7 @@ from robustkit.trace import Trace
 
 LARGEST_C = 1e10  # where the exponential search for an upper bound of c ends
 PROGRESS = 0.9999  # a run goes on as long as its loss falls below this share of what it was at the last check
-FAR = 8.0  # an adaptive run ends when its c is by this factor larger, or smaller, than what the boundary asks for
-SETTLED = 0.99  # an adaptive search ends with a run whose success is no smaller than this share of those before
+SETTLED = 0.99  # a search may end with a run whose success is no smaller than this share of those before
 
 
 class ConstantSearch:
@@ -27,10 +26,9 @@ class ConstantSearch:
     pass in which other samples are in the middle of theirs; a sample that has done all its runs leaves the batch.
     Nothing is shared between samples, so that no result depends on the batch.
 
-    With ``adaptive`` the next c is not blindly bisected. On a linearised boundary the optimum lies on it as soon as c
+    With an ``aim`` the next c is not blindly bisected. On a linearised boundary the optimum lies on it as soon as c
     exceeds c* = p (1 + f / a) / a, where p = <grad distortion, delta> is what the distortion and a = -<grad f, delta>
     what f changes with the length of delta: the next c is ``aim`` times c* where that is between the bounds known.
-    A run of a c that is far from c* ends at its next check, and a search that no longer finds smaller successes ends.
 
     Parameters
     ----------
@@ -45,7 +43,9 @@ class ConstantSearch:
     checks : int
         How often in a run it is asked whether it should go on.
     aim : float or None
-        What c* is multiplied by for the next c; None: bisect, and let every search have all its runs.
+        What c* is multiplied by for the next c; None: bisect.
+    settle : bool
+        End a sample's search with a run whose success is hardly smaller than those before.
     confidence : float
         kappa: by how much (in logits) the margin must be won for a run to count as successful.
     abort_early : bool
@@ -74,8 +74,8 @@ class ConstantSearch:
 
     def __init__(
         self, model: Model, x: Tensor, y: Tensor, *, steps: int, passes: int, search_steps: int, lr: float,
-        initial_c: float, checks: int, aim: float | None, confidence: float, abort_early: bool, targeted: bool,
-        trace: Trace | None,
+        initial_c: float, checks: int, aim: float | None, settle: bool, confidence: float, abort_early: bool,
+        targeted: bool, trace: Trace | None,
     ) -> None:  # fmt: skip
         given = {"steps": steps, "search_steps": search_steps, "lr": lr, "initial_c": initial_c}
         for name, value in given.items():
@@ -83,7 +83,7 @@ class ConstantSearch:
                 raise UserError(f"{name} = {value:g} is out of range: give a number above 0.")
         self.model, self.targeted, self.confidence = model, targeted, confidence
         self.passes, self.search_steps, self.interval = passes, search_steps, max(1, -(-steps // checks))
-        self.aim = aim
+        self.aim, self.settle = aim, settle
         self.abort_early, self.trace = abort_early, trace or Trace(len(x))
         gain = objective("margin", targeted)
         self._gain: Callable[[Tensor, Tensor], Tensor] = lambda z, y: gain(z, y).clamp_max(confidence)
@@ -169,9 +169,6 @@ class ConstantSearch:
         if self.abort_early:
             check = self.step % self.interval == 0
             ended = ended | (check & ~(loss <= PROGRESS * self._checked) & ~self._improved)
-            if self.aim is not None:
-                far = torch.where(self._found, self.c > FAR * self._critical, self.c * FAR < self._critical)
-                ended = ended | (check & (self.step > 0) & self._critical.isfinite() & far)
             self._checked = torch.where(check, loss, self._checked)
             self._improved = self._improved & ~check
         if stuck is not None:
@@ -183,7 +180,7 @@ class ConstantSearch:
         self._upper = torch.where(ended & self._found, torch.minimum(self._upper, c), self._upper)
         self._lower = torch.where(ended & ~self._found, torch.maximum(self._lower, c), self._lower)
         self.c = torch.where(ended, self._following(), c)
-        if self.aim is not None and self.abort_early:
+        if self.settle:
             settled = ended & self._found & (self.best_size >= SETTLED * self._before)
             self._runs = torch.where(settled, self.search_steps, self._runs)
             self._before = torch.where(ended, self.best_size, self._before)

@@ -39,8 +39,8 @@ def cw(
     w_0 = artanh((1 - shrink) (2x - 1)); c is multiplied by 10 until it succeeds, then bisected. So much for
     ``adaptive=False``. Otherwise c jumps to where the linearised boundary asks for it, a sample ends when its successes
     no longer shrink, and as soon as there is one, w moves by at most the root mean square of the smallest success in a
-    step: lr 0.01 alone leads far past the boundary of most models. On a CIFAR-10 ResNet-20 that takes a fifth of the
-    passes for distances as small.
+    step: lr 0.01 alone leads far past the boundary of most models. That takes about half of the passes for distances as
+    small.
 
     Deviations from the paper: x' starts exactly at x, as the paper's (tanh w + 1) / 2 cannot where a pixel is 0 or 1,
     and such pixels start where tanh has a usable slope (the public code's shrink of 1e-6 leaves them 600 steps of
@@ -67,7 +67,7 @@ def cw(
         kappa, in logits: by how much a success must be won. Where none is, the smallest plain success is returned.
     abort_early : bool
         End a sample's run when neither its loss fell by 0.01 % since the last check nor a smaller success was found; a
-        run has ten checks, or forty if adaptive.
+        run has ten checks, or twenty if adaptive.
     adaptive : bool
         Choose c, and limit the steps, by what has been found; with ``abort_early`` end runs and searches by it too.
     shrink : float
@@ -90,8 +90,8 @@ def cw(
         raise UserError(f"shrink = {shrink:g} is out of range: give a number between 0 and 1.")
     search = ConstantSearch(
         model, x, y, steps=steps, passes=steps + 1, search_steps=search_steps, lr=lr, initial_c=initial_c,
-        checks=40 if adaptive else 10, aim=1.5 if adaptive else None, confidence=confidence, abort_early=abort_early,
-        targeted=targeted, trace=trace,
+        checks=20 if adaptive else 10, aim=1.5 if adaptive else None, settle=adaptive and abort_early,
+        confidence=confidence, abort_early=abort_early, targeted=targeted, trace=trace,
     )  # fmt: skip
     start = torch.atanh((2 * search.origin - 1) * (1 - shrink))
     w, mean, square = start, torch.zeros_like(start), torch.zeros_like(start)

@@ -54,8 +54,8 @@ def test_the_c_that_the_boundary_asks_for_is_the_closed_form_one():
     model = TwoClass(w, float(0.5 - (x.flatten(1) @ w).min()))
     y = torch.zeros(6, dtype=torch.int64)
     search = ConstantSearch(
-        model, x, y, steps=10, passes=10, search_steps=3, lr=0.1, initial_c=1.0, checks=10, aim=1.5, confidence=0.0,
-        abort_early=True, targeted=False, trace=None,
+        model, x, y, steps=10, passes=10, search_steps=3, lr=0.1, initial_c=1.0, checks=10, aim=1.5, settle=True,
+        confidence=0.0, abort_early=True, targeted=False, trace=None,
     )  # fmt: skip
     height = x.flatten(1) @ w + model.b
     for share in (0.1, 0.7):  # of the way to the boundary: from anywhere on it the same c follows
@@ -77,7 +77,7 @@ def test_adaptive_search_takes_fewer_passes_for_distances_as_small(trained, test
     found = [s > 0 for s in sizes]
     assert torch.equal(*found)
     assert sizes[0][found[0]].median() <= 1.02 * sizes[1][found[1]].median()
-    assert passes[0] < 0.75 * passes[1]
+    assert passes[0] < 0.9 * passes[1]
 
 
 def test_pixels_at_the_edge_of_the_box_move():
