@@ -170,7 +170,8 @@ def _chosen(cell: Cell, left: _Left, block: Block, carried: Tensor) -> Tensor:
 def _samples(left: _Left, block: Block, carried: Tensor) -> Samples:
     """Return the facts of one block."""
     l0, l1, l2, linf = block.sizes.numpy()
-    examples = block.made[: left.example_bytes // max(1, block.x[0].nbytes)]
+    # A copy: a part of the images would keep all of the block's in memory.
+    examples = block.made[: left.example_bytes // max(1, block.x[0].nbytes)].clone()
     left.example_bytes -= examples.nbytes
     return Samples(
         ids=block.ids.numpy(),

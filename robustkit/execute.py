@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from torch import Tensor
+
 from robustkit.data import Split
 from robustkit.ensemble import Ensemble
-from robustkit.evaluator import Setting, run_cell
+from robustkit.evaluator import Setting, environment, run_cell
 from robustkit.fastpath import Crafting, prepare
+from robustkit.files import write_json
 from robustkit.parallel import run_all
+from robustkit.paths import cache_dir
 from robustkit.progress import Reporter
-from robustkit.records import Cell, Run, Samples
+from robustkit.records import Cell, Run, Samples, digest
 from robustkit.store import Store
 from robustkit.study import Study
 
@@ -95,12 +101,28 @@ class _Craftings:
         with self._lock:
             if cell.ensemble not in self._made:
                 _, x, _ = self._split.batch(range(min(len(self._split), 64)))
-                made = prepare(self._ensembles[cell.ensemble], x.to(self._setting.device), self._setting.speed)
+                made = self._prepare(cell, x.to(self._setting.device))
                 if made.kept:
                     name = self._ids[cell.ensemble]
                     self._reporter.say(f"[dim]{name}: attacked without folded batch norm ({made.kept}).[/dim]")
                 self._made[cell.ensemble] = made
             return self._made[cell.ensemble]
+
+    def _prepare(self, cell: Cell, x: Tensor) -> Crafting:
+        """Choose by a trial, once on a machine: the same command must give the same numbers tomorrow."""
+        speed, device = self._setting.speed, self._setting.device
+        machine = {k: v for k, v in environment(device).items() if k != "threads"}
+        key = digest({"ensemble": cell.ensemble, "version": cell.version, "speed": speed, **machine})
+        path = cache_dir() / "fastpath" / f"{key}.json"
+        try:
+            chosen = str(json.loads(path.read_text("utf-8"))["chosen"])
+        except (OSError, ValueError, KeyError, TypeError):
+            chosen = ""
+        made = prepare(self._ensembles[cell.ensemble], x, speed, chosen)
+        if made.chosen != chosen:
+            with contextlib.suppress(OSError):  # a cache that cannot be written to costs a trial, not the work
+                write_json(path, {"chosen": made.chosen})
+        return made
 
 
 def describe(cell: Cell) -> str:

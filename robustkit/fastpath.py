@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ TOLERANCE = 1e-4  # by which logits of an exact copy may differ, relative to the
 AGREEMENT = 0.9  # share of the predictions in which a rough copy must agree
 WORTHWHILE = 1.3  # by how much a rough copy must beat the exact one: what it leaves standing is paid for twice
 TRIAL = 32  # images of the trial
+FIRST, ROUGH = "; ", "bfloat16 first"  # what a choice with a rough copy ends with
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,19 @@ class Crafting:
     kept: str = ""
 
 
-def prepare(ensemble: Ensemble, x: Tensor, speed: str = "auto") -> Crafting:
+def prepare(ensemble: Ensemble, x: Tensor, speed: str = "auto", chosen: str = "") -> Crafting:
     """Return the fastest copies that are proven on x (B, C, H, W), images on the ensemble's device.
+
+    Copies round differently, and a trial by the clock may choose another one tomorrow: who wants the same numbers again
+    keeps ``chosen`` of the result and gives it back.
 
     Parameters
     ----------
     speed : {"off", "auto", "max"}
         ``off`` attacks the ensemble itself. ``auto`` tries layouts and bfloat16, a second or two. ``max`` also
         compiles, which takes a minute for each architecture and pays in long runs.
+    chosen : str
+        What an earlier trial chose; made again, if it still can be proven, without a trial.
     """
     if speed == "off":
         return Crafting(ensemble)
@@ -67,16 +74,22 @@ def prepare(ensemble: Ensemble, x: Tensor, speed: str = "auto") -> Crafting:
         makers["batch norm folded, members stacked"] = lambda: _Stacked(folded)
     if speed == "max":
         makers["batch norm folded, channels last, compiled"] = lambda: _compiled(_channels_last(folded))
+    before, _, first = chosen.partition(FIRST)
     proven = {"as it is": ensemble}
     for name, make in makers.items():
-        if (model := _proven(ensemble, make, x, exact=True)) is not None:
+        wanted = not before or name == before
+        if wanted and (model := _proven(ensemble, make, x, exact=True)) is not None:
             proven[name] = model
-    times = {name: _seconds(model, x) for name, model in proven.items()}
-    name = min(times, key=lambda candidate: times[candidate])
+    if before in proven:
+        name, limit = before, math.inf if first else 0.0
+    else:
+        times = {name: _seconds(model, x) for name, model in proven.items()}
+        name = min(times, key=lambda candidate: times[candidate])
+        limit = times[name]
     exact = proven[name]
-    rough = _proven(ensemble, lambda: _Rough(exact), x, exact=False)
-    if rough is not None and _seconds(rough, x) * WORTHWHILE < times[name]:
-        return Crafting(exact, rough, f"{name}; bfloat16 first", kept)
+    rough = _proven(ensemble, lambda: _Rough(exact), x, exact=False) if limit else None
+    if rough is not None and (math.isinf(limit) or _seconds(rough, x) * WORTHWHILE < limit):
+        return Crafting(exact, rough, name + FIRST + ROUGH, kept)
     return Crafting(exact, None, name, kept)
 
 

@@ -205,10 +205,14 @@ def test_images_are_in_memory_a_block_at_a_time(trained: Ensemble, split: Split,
 def test_who_waits_sees_samples_that_are_done_and_passes_of_the_model(trained: Ensemble, split: Split, monkeypatch):
     monkeypatch.setattr("robustkit.crafting.LOOK", -1.0)
     clean = run_cell(Cell("clean", "e", "d"), trained, split, None, SETTING).samples
+    seen: list[tuple[int, str]] = []
+
+    def advance(steps: int = 1, note: str = "") -> None:
+        seen.append((steps, note))
+
     for crafting in (None, Crafting(trained, trained, "twice")):
-        seen: list[tuple[int, str]] = []
-        asked = cell(params={"steps": 20})
-        run_cell(asked, trained, split, clean, SETTING, lambda steps=1, note="": seen.append((steps, note)), crafting)
+        seen.clear()
+        run_cell(cell(params={"steps": 20}), trained, split, clean, SETTING, advance, crafting)
         assert sum(steps for steps, _ in seen) == len(split)
         notes = [note for _, note in seen if note]
         assert notes[:2] == ["1 passes of the model", "2 passes of the model"]

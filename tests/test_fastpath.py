@@ -87,6 +87,25 @@ def test_another_precision_breaks_what_float32_breaks(trained: Ensemble, digits,
         assert auto.backwards.sum() > off.backwards.sum()  # those that stand were attacked twice
 
 
+def test_what_was_chosen_is_made_again_without_a_trial(trained: Ensemble, test_images, fast, monkeypatch):
+    x, _ = test_images
+    first = prepare(trained, x)
+
+    def trial(model, x):
+        raise AssertionError("a trial")
+
+    monkeypatch.setattr(fastpath, "_seconds", trial)
+    again = prepare(trained, x, "auto", first.chosen)
+    assert again.chosen == first.chosen
+    assert again.rough is not None
+    for chosen in ("batch norm folded", "as it is"):
+        other = prepare(trained, x, "auto", chosen)
+        assert (other.chosen, other.rough) == (chosen, None)
+    assert other.exact is trained
+    with pytest.raises(AssertionError, match="a trial"):
+        prepare(trained, x, "auto", "something that there is not")
+
+
 def test_speed_off_attacks_the_ensemble_itself(trained: Ensemble, test_images):
     made = prepare(trained, test_images[0], "off")
     assert made.exact is trained
