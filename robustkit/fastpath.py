@@ -80,7 +80,9 @@ def prepare(ensemble: Ensemble, x: Tensor, speed: str = "auto", chosen: str = ""
         wanted = not before or name == before
         if wanted and (model := _proven(ensemble, make, x, exact=True)) is not None:
             proven[name] = model
-    if before in proven:
+    if before and before not in proven:
+        return prepare(ensemble, x, speed)
+    if before:
         name, limit = before, math.inf if first else 0.0
     else:
         times = {name: _seconds(model, x) for name, model in proven.items()}
@@ -115,7 +117,9 @@ def _seconds(model: Ensemble, x: Tensor) -> float:
     def once() -> None:
         with torch.enable_grad():
             point = x.detach().requires_grad_(True)
-            torch.autograd.grad(model(point).amax(1).sum(), point)
+            value = model(point).amax(1).sum()
+            if value.requires_grad:  # a defence may cut the gradient off; its attacks then fail for all to see
+                torch.autograd.grad(value, point, allow_unused=True)
 
     return fastest(once, x.device)
 

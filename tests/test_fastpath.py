@@ -102,8 +102,8 @@ def test_what_was_chosen_is_made_again_without_a_trial(trained: Ensemble, test_i
         other = prepare(trained, x, "auto", chosen)
         assert (other.chosen, other.rough) == (chosen, None)
     assert other.exact is trained
-    with pytest.raises(AssertionError, match="a trial"):
-        prepare(trained, x, "auto", "something that there is not")
+    monkeypatch.setattr(fastpath, "_seconds", lambda model, x: 1.0 if model is trained else 0.5)
+    assert "folded" in prepare(trained, x, "auto", "something that there is not").chosen  # a whole trial
 
 
 def test_speed_off_attacks_the_ensemble_itself(trained: Ensemble, test_images):
@@ -152,6 +152,20 @@ def test_a_model_whose_outputs_vary_is_attacked_itself(fast):
     assert made.exact is one
     assert "member 0: TraceError" in made.kept
     assert "member 1: its logits change" in made.kept
+
+
+class Cut(nn.Module):
+    """Has no gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.flatten(1)[:, :3] * 8).detach().round()
+
+
+@pytest.mark.parametrize("members", [[Cut()], [Cut(), Branching()]])
+def test_a_model_without_a_gradient_is_no_error_here(members: list[nn.Module]):
+    x = torch.rand((4, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    made = prepare(Ensemble(members), x)
+    assert torch.equal(made.exact(x), Ensemble(members)(x))
 
 
 def test_a_model_that_fails_under_autocast_has_no_rough_copy(fast):
