@@ -121,7 +121,12 @@ def test_batch_size_and_workers_change_no_number(done: tuple[Path, str], tmp_pat
 def stop_in_the_middle(arguments: list[str], runs: Path, cells: int, how: signal.Signals) -> tuple[int, str]:
     """Start the command, send a signal once that many cells are stored; return exit code and stderr."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "robustkit", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "robustkit", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background of a shell, SIGINT is ignored, and a child would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 240
     while len(stored(runs)) < cells:
