@@ -144,8 +144,7 @@ def stored(runs: Path) -> dict[Path, int]:
 
 def test_stopped_in_the_middle_the_same_command_finishes_the_rest(done: tuple[Path, str], tmp_path: Path):
     out, _ = done
-    # One worker, so that it is not over before this process looks again on a busy machine; it changes no number.
-    arguments = ["evaluate", "--attacks", "pgd,mim", *QUICK, "--workers", "1", "--out", str(tmp_path)]
+    arguments = ["evaluate", "--attacks", "pgd,mim", *QUICK, "--out", str(tmp_path)]
     code, error = stop_in_the_middle(arguments, tmp_path / "runs", 3, signal.SIGINT)
     assert code == 130
     assert "robustkit: interrupted; the same command resumes" in error
