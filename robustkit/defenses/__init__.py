@@ -1,25 +1,76 @@
-"""Defences: one file each, found by the registry; each turns member outputs into one scalar loss."""
+"""Defences: one file each, found by the registry. A *loss* turns member outputs into one scalar; *inputs* make images.
+
+``adp`` is a loss, ``advt-fgsm`` makes inputs (and trains on them with the plain ensemble's loss); ``adp+advt-fgsm`` is
+both: one of either kind, in any order. Names, parameters and facts are known without importing torch.
+
+Facts that a defence may state in its decorator, and what the training loop does about them:
+
+=============== ========================================================================================
+``role``        ``loss`` (default): ``f(outputs, **params) -> Loss``; ``inputs``:
+                ``f(ensemble, x, y, *, generator, **params) -> (x, y)``, the batch to train on
+``fresh``       of ``inputs``: how many new samples the batch is made from, as a share of the batch size
+``own_batches`` each member has a shuffled batch of its own: ``outputs.logits`` (M, B, L), ``outputs.y`` (M, B)
+``needs``       of ``maps``, ``features``, ``outliers``: checked (maps), or computed and put into the outputs
+``companion``   name of the module's function ``f(features, classes) -> nn.Module`` that is trained along
+``members``     the smallest number of members that makes sense
+``check``       name of the module's function ``f(params, members, classes)`` that raises a UserError
+``paper``       the paper's hyperparameters by dataset (``*``: all others), for ``--preset paper``
+=============== ========================================================================================
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from robustkit.registry import Registry
+from robustkit.errors import UserError
+from robustkit.registry import Entry, Registry
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-defense = Registry("defense", "robustkit.defenses")
-get = defense.get
+PLAIN = "baseline"  # the loss of a defence that only makes inputs
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images (B, C, H, W) in [0, 1] and their labels (B,)."""
+
+    x: Tensor
+    y: Tensor
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a defence sees of one training batch: member logits (M, B, L) and labels (B,)."""
+    """What a loss sees of one training batch.
+
+    Attributes
+    ----------
+    logits : Tensor
+        Member logits (M, B, L).
+    y : Tensor
+        Labels (B,); (M, B) where each member has a batch of its own.
+    members : sequence of nn.Module
+        The members themselves, in training mode, for maps and input gradients; empty where only logits are known.
+    shared : Batch or None
+        The batch that all members share, for losses that ask the members again.
+    features : tuple of Tensor
+        Each member's inputs of its last linear layer, (B, D), with their graph; empty unless needed.
+    outliers : Tensor or None
+        Member logits of outliers, (M, O, L), from the same forward pass.
+    companion : nn.Module or None
+        The module that the defence trains along.
+    """
 
     logits: Tensor
     y: Tensor
+    members: Sequence[nn.Module] = ()
+    shared: Batch | None = None
+    features: tuple[Tensor, ...] = ()
+    outliers: Tensor | None = None
+    companion: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -28,3 +79,93 @@ class Loss:
 
     total: Tensor
     parts: dict[str, Tensor]
+
+
+class DefenseRegistry(Registry):
+    """The registry of defences; ``loss+inputs`` is one of either kind at once."""
+
+    def entry(self, name: str) -> Entry:
+        """Return what is known of a defence; the parameters of a composed one are called ``adp.alpha``."""
+        if "+" not in name:
+            return super().entry(name)
+        loss, inputs = self.parts(name)
+        assert inputs is not None
+        both = (loss, inputs)
+        params = tuple(replace(p, name=f"{e.name}.{p.name}") for e in both for p in e.params)
+        facts = {**loss.facts, "fresh": inputs.facts.get("fresh", 1.0)}
+        return Entry(
+            self.kind, f"{loss.name}+{inputs.name}", "", "", f"{loss.summary} On: {inputs.summary}", facts, params
+        )
+
+    def parts(self, name: str) -> tuple[Entry, Entry | None]:
+        """Return the loss and the maker of inputs that a name stands for; a :class:`UserError` if it makes no sense."""
+        entries = [super(DefenseRegistry, self).entry(part.strip()) for part in name.split("+")]
+        losses = [e for e in entries if e.facts.get("role", "loss") == "loss"]
+        inputs = [e for e in entries if e.facts.get("role", "loss") == "inputs"]
+        if len(losses) > 1 or len(inputs) > 1:
+            kind, doubled = ("loss", losses) if len(losses) > 1 else ("maker of inputs", inputs)
+            raise UserError(
+                f"defense '{name}' has more than one {kind} ({', '.join(e.name for e in doubled)}); compose one loss "
+                f"with one maker of inputs, like adp+advt-fgsm."
+            )
+        loss = losses[0] if losses else super().entry(PLAIN)
+        if inputs and loss.facts.get("own_batches"):
+            raise UserError(f"defense '{name}': {loss.name} gives each member a batch of its own and has no inputs made.")
+        if losses and inputs and inputs[0].facts.get("own_batches"):
+            raise UserError(
+                f"defense '{name}': {inputs[0].name} gives each member images of its own, but {loss.name} compares "
+                "members on the same images; compose it with advt-fgsm or advt-pgd."
+            )
+        return loss, inputs[0] if inputs else None
+
+
+defense = DefenseRegistry("defense", "robustkit.defenses")
+get = defense.get
+
+
+@dataclass(frozen=True)
+class Method:
+    """A defence ready to train with: its two functions, each with its parameters, and the facts of both."""
+
+    loss: Callable[[Outputs], Loss]
+    inputs: Callable[..., tuple[Tensor, Tensor]] | None
+    facts: Mapping[str, Any]
+
+
+def method(name: str, params: Mapping[str, Any]) -> Method:
+    """Return the functions of a defence with their parameters bound; ``params`` as its ``Spec`` holds them."""
+    loss, inputs = defense.parts(name)
+    facts = {**loss.facts, **{k: v for k, v in (inputs.facts if inputs else {}).items() if k in ("fresh", "own_batches")}}
+    return Method(
+        _bound(loss, own_params(name, params, loss.name)),
+        _bound(inputs, own_params(name, params, inputs.name)) if inputs else None,
+        facts,
+    )
+
+
+def own_params(name: str, params: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """Return the parameters of one part of a defence: ``adp.alpha`` of ``adp+advt-fgsm`` is ``alpha`` of ``adp``."""
+    if "+" in name:
+        return {key.removeprefix(f"{part}."): value for key, value in params.items() if key.startswith(f"{part}.")}
+    return dict(params) if name == part else {}
+
+
+def check(name: str, params: Mapping[str, Any], members: int, classes: int) -> None:
+    """Raise a :class:`UserError` if a defence makes no sense for so many members and classes."""
+    loss, inputs = defense.parts(name)
+    for entry in (loss, inputs) if inputs else (loss,):
+        least = entry.facts.get("members", 1)
+        if members < least:
+            raise UserError(
+                f"defense '{entry.name}' compares members and needs at least {least} of them, not {members}; "
+                f"use --members {max(least, 3)}, or --defense baseline."
+            )
+        if "check" in entry.facts:
+            fits = getattr(importlib.import_module(entry.module), entry.facts["check"])
+            fits(own_params(name, params, entry.name), members, classes)
+
+
+def _bound(entry: Entry, params: Mapping[str, Any]) -> Callable[..., Any]:
+    import functools
+
+    return functools.partial(defense.get(entry.name), **params)
