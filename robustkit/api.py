@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,15 +21,18 @@ from robustkit.files import writable, write_json
 from robustkit.names import SPEEDS
 from robustkit.parallel import default_workers, run_all
 from robustkit.progress import Reporter
+from robustkit.ranks import joined, own_device
 from robustkit.records import DatasetRecord, EnsembleRecord, Spec
+from robustkit.reports._history import write_history
 from robustkit.request import Names, Settings
 from robustkit.results import build
 from robustkit.schema import Results
 from robustkit.store import STUDY, Store, open_runs
 from robustkit.study import Study
-from robustkit.training import accuracies
+from robustkit.untrained import accuracies
 
 FORMATS = ("html", "md", "tex", "csv", "figures")
+PROGRESS = "training.progress"  # in the --out of a training: where it is, until it is done
 Subject = tuple[EnsembleRecord, Ensemble]
 
 
@@ -50,7 +54,7 @@ def evaluate(
     suites: Names | None = None,
     n: int | None = None,
     arch: str | None = None,
-    members: int = 3,
+    members: int | None = None,
     epochs: int | None = None,
     fusion: str | None = None,
     settings: Settings = None,
@@ -129,7 +133,8 @@ def evaluate(
     on = find_device(device)
     side_by_side = workers or default_workers(on)
     metas = [read_meta(path) for path in checkpoints]
-    loaded = data.load(dataset, data_dir=data_dir, download=download, image_size=image_size)
+    load = functools.partial(data.load, data_dir=data_dir, download=download, image_size=image_size)
+    loaded = load(dataset)
     aim = request.target(target if target is not None else "random" if targeted else "", len(loaded.classes))
     split, split_name = _evaluated(loaded, metas, n)
     folder = writable(Path(out), "--out")
@@ -141,10 +146,13 @@ def evaluate(
         defenses = asked.defenses
         if baseline and "baseline" not in [d.name for d in defenses]:
             defenses = (Spec("defense", "baseline", {}), *defenses)
-        specs = [
-            subjects.train_spec(d, loaded, arch, members, epochs, asked.fusion, seed, asked.training) for d in defenses
+        wanted = {**asked.training, "arch": arch, "members": members, "epochs": epochs, "fusion": asked.fusion}
+        others = [subjects.outliers_of(d, load) for d in defenses]
+        jobs = [
+            (subjects.train_spec(d, loaded, wanted, outliers=o, speed=speed, seed=seed), o)
+            for d, o in zip(defenses, others, strict=True)
         ]
-        pairs = run_all(lambda spec: subjects.trained(spec, loaded, on, reporter), specs, side_by_side)
+        pairs = run_all(lambda job: subjects.trained(job[0], loaded, on, reporter, outliers=job[1]), jobs, side_by_side)
     records = subjects.distinct_ids([record for record, _ in pairs])
     study = Study(
         ensembles=tuple(records),
@@ -178,37 +186,58 @@ def train(
     download: bool = False,
     image_size: int | None = None,
     arch: str | None = None,
-    members: int = 3,
+    members: int | None = None,
     epochs: int | None = None,
     fusion: str | None = None,
     settings: Settings = None,
+    preset: str | None = None,
     device: str = "auto",
+    speed: str = "auto",
     seed: int = 0,
     out: str | Path = "robustkit-ensemble",
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
     """Train an ensemble and write it to a folder that :func:`load_ensemble` and ``--checkpoint`` read.
 
-    Parameters are those of :func:`evaluate`. Returns the metrics: validation and test accuracy, fused and per member,
-    best epoch, seconds. An equal training in the cache is reused.
+    Parameters are those of :func:`evaluate`, and ``preset="paper"``, which takes members, epochs, optimiser, schedule
+    and the defence's own parameters from its paper where nothing else is asked for. Returns the metrics: validation
+    and test accuracy, fused and per member, best epoch, seconds. An equal training in the cache is reused; one that
+    was killed goes on from ``out``. Beside the checkpoint come history.csv and history.png: a row, a point per epoch.
+
+    Under ``torchrun`` the processes share each batch; all of them call this with the same arguments.
     """
     reporter = reporter or Reporter()
+    if preset is not None:
+        options.choice(preset, "preset", ("paper",))
     # The attacks are not run; any registered one makes the request whole.
-    asked = request.check(defenses=defense, attacks="pgd", dataset=dataset, fusion=fusion, settings=settings)
+    asked = request.check(
+        defenses=defense, attacks="pgd", dataset=dataset, fusion=fusion, settings=settings, paper=preset is not None
+    )
     if len(asked.defenses) != 1:
         raise UserError(f"train takes one defence, not {len(asked.defenses)}; run it once for each.")
     options.at_least_one({"members": members, "epochs": epochs})
+    options.choice(speed, "speed", SPEEDS)
     if arch is not None:
         models.check(arch)
-    on = find_device(device)
-    loaded = data.load(dataset, data_dir=data_dir, download=download, image_size=image_size)
+    on = own_device(find_device(device))
+    load = functools.partial(data.load, data_dir=data_dir, download=download, image_size=image_size)
+    loaded, outliers = load(dataset), subjects.outliers_of(asked.defenses[0], load)
     folder = writable(Path(out), "--out")
-    spec = subjects.train_spec(asked.defenses[0], loaded, arch, members, epochs, asked.fusion, seed, asked.training)
-    _, ensemble = subjects.trained(spec, loaded, on, reporter)
-    meta = read_meta(paths.cache_dir() / "ensembles" / spec.key)
-    test, own = accuracies(ensemble.to(on), loaded.split("test"))
-    metrics = {**meta["metrics"], "test_accuracy": test, "test_member_accuracy": own}
-    subjects.save(ensemble, folder, spec, loaded, metrics, meta["history"])
+    wanted = {**asked.training, "arch": arch, "members": members, "epochs": epochs, "fusion": asked.fusion}
+    with joined(on) as ranks:
+        spec = subjects.train_spec(
+            asked.defenses[0], loaded, wanted, paper=asked.recipe, outliers=outliers, speed=speed, seed=seed,
+            processes=ranks.world,
+        )  # fmt: skip
+        heard = reporter if ranks.leads else Reporter()
+        progress = folder / PROGRESS
+        _, ensemble = subjects.trained(spec, loaded, on, heard, outliers=outliers, progress=progress, ranks=ranks)
+        meta = read_meta(paths.cache_dir() / "ensembles" / spec.key)
+        test, own = accuracies(ensemble.to(on), loaded.split("test"))
+        metrics = {**meta["metrics"], "test_accuracy": test, "test_member_accuracy": own}
+        if ranks.leads:
+            subjects.save(ensemble, folder, spec, loaded, metrics, meta["history"])
+            write_history(meta["history"], folder, f"{spec.defense.name} on {spec.dataset}")
     return metrics
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +34,7 @@ Arch = Annotated[
     str | None,
     typer.Option(help="small-resnet, resnet20, ..., a torchvision name, or module:factory (runs that code)."),
 ]
-Members = Annotated[int, typer.Option(help="Members of a trained ensemble.")]
+Members = Annotated[int | None, typer.Option(help="Members of a trained ensemble.", show_default="3")]
 Epochs = Annotated[int | None, typer.Option(help="Training epochs; by default the dataset's recipe.")]
 Fusion = Annotated[str | None, typer.Option(help="mean-prob, mean-logit, median, geometric-mean or majority.")]
 Set = Annotated[
@@ -87,7 +88,7 @@ def evaluate(
     suites: Annotated[str | None, typer.Option(help="What to run: attacks, transfer; default: both.")] = None,
     n: Annotated[int | None, typer.Option(help="Only the first N test samples.")] = None,
     arch: Arch = None,
-    members: Members = 3,
+    members: Members = None,
     epochs: Epochs = None,
     fusion: Fusion = None,
     settings: Set = None,
@@ -158,15 +159,25 @@ def train(
     download: Download = False,
     image_size: ImageSize = None,
     arch: Arch = None,
-    members: Members = 3,
+    members: Members = None,
     epochs: Epochs = None,
     fusion: Fusion = None,
     settings: Set = None,
+    preset: Annotated[
+        str | None, typer.Option(help="paper: the recipe and parameters of the defence's paper, but what is set here.")
+    ] = None,
     device: Device = "auto",
+    speed: Annotated[
+        str, typer.Option(help="Compute plainly (off), as fast as a short trial finds (auto), or compiled (max).")
+    ] = "auto",
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")] = Path("robustkit-ensemble"),
 ) -> None:
-    """Train an ensemble and write a checkpoint that `evaluate --checkpoint` and `load_ensemble` read."""
+    """Train an ensemble and write a checkpoint that `evaluate --checkpoint` and `load_ensemble` read.
+
+    Examples: robustkit train --defense adp+advt-pgd, or, on two GPUs,
+    torchrun --nproc-per-node 2 -m robustkit train --defense adp --dataset cifar10 --data-dir D
+    """
     from rich.console import Console
 
     from robustkit import request
@@ -178,9 +189,11 @@ def train(
         from robustkit import api
     metrics = api.train(
         defense=defense, dataset=dataset, data_dir=data_dir, download=download, image_size=image_size, arch=arch,
-        members=members, epochs=epochs, fusion=fusion, settings=settings, device=device, seed=seed, out=out,
-        reporter=Reporter(console),
+        members=members, epochs=epochs, fusion=fusion, settings=settings, preset=preset, device=device, speed=speed,
+        seed=seed, out=out, reporter=Reporter(console),
     )  # fmt: skip
+    if int(os.environ.get("RANK", "0")):  # of several processes, one speaks
+        return
     console.print(
         f"test accuracy {metrics['test_accuracy']:.4f}, members "
         f"{', '.join(f'{a:.4f}' for a in metrics['test_member_accuracy'])}; best epoch {metrics['best_epoch']:.0f}",

@@ -8,6 +8,8 @@ NORMS = ("linf", "l2")
 SPEEDS = ("off", "auto", "max")
 TARGETS = ("random", "least-likely", "next-best")  # or the number of a label
 LOSSES = ("ce", "margin", "dlr")
+OPTIMISERS = ("adam", "sgd", "adabelief")
+SCHEDULES = ("steps", "cosine", "constant")
 
 # Type aliases that method signatures use, written out, so that the registry can read them without importing them.
 ALIASES = {

@@ -37,6 +37,11 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "batch_size": (1, 10_000_000, True),
     "lr": (0.0, 1e3, False),
     "temperature": (0.0, 1e6, False),
+    "momentum": (0.0, 0.9999, True),
+    "label_smoothing": (0.0, 0.9999, True),
+    "ema": (0.0, 0.999999, True),
+    "low": (0.0, 1.0, True),
+    "high": (0.0, 1.0, True),
 }
 
 
@@ -59,8 +64,8 @@ def number(text: str | float, name: str = "value") -> float:
 
 
 def in_range(name: str, value: float) -> float:
-    """Check a value against the range of its name, where the vocabulary has one."""
-    low, high, closed = RANGES.get(name, (float("-inf"), float("inf"), True))
+    """Check a value against the range of its name, where the vocabulary has one; of ``adp.alpha`` that of ``alpha``."""
+    low, high, closed = RANGES.get(name.rpartition(".")[2], (float("-inf"), float("inf"), True))
     if not (low <= value <= high) or (value == low and not closed):
         left = "[" if closed else "("
         raise UserError(f"{name} {value:g} is out of range; it must be in {left}{low:g}, {high:g}].")

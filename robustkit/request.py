@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from robustkit import backends, data, options, presets
+from robustkit import backends, data, options, presets, trainspec
 from robustkit.attacks import OWN_OPTION, attack, is_minimum
 from robustkit.data import Facts
 from robustkit.defenses import defense
@@ -19,7 +19,6 @@ Settings = Iterable[str] | Mapping[str, Any] | None
 Names = str | Iterable[str]
 
 DEFAULT_ATTACKS = "pgd,mim"
-TRAINING = {"lr": float, "weight_decay": float, "batch_size": int, "shift": float}  # --set train.lr=...
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Request:
     suites: tuple[str, ...]
     fusion: str | None
     training: Mapping[str, Any]
+    recipe: Mapping[str, Any]
 
 
 def check(
@@ -48,8 +48,12 @@ def check(
     suites: Names | None = None,
     fusion: str | None = None,
     settings: Settings = None,
+    paper: bool = False,
 ) -> Request:
-    """Check names, budgets and settings; a :class:`UserError` names the first that is wrong and what is accepted."""
+    """Check names, budgets and settings; a :class:`UserError` names the first that is wrong and what is accepted.
+
+    ``paper`` takes the recipe and the parameters of the (one) defence from its paper, where --set says nothing.
+    """
     facts = data.describe(dataset)
     chosen_norm = options.choice(norm or facts.threat.norm, "norm", NORMS)
     budgets = options.eps_list(eps)
@@ -63,22 +67,25 @@ def check(
     if options.choice(backend, "backend", ("native", *backends.backend.names())) != "native":
         specs = [_abroad(spec, backend) for spec in specs]
     defense_names = options.names(defenses, defense) if defenses else ()
+    recipe, own = trainspec.paper(defense_names[0], dataset) if paper else ({}, {})
+    parts = [part.strip() for name in defense_names for part in name.split("+")]
     for method in table:
-        if method not in (running := (*(name for name, _ in rows), *defense_names, "train")):
+        if method not in (running := (*(name for name, _ in rows), *parts, "train")):
             raise unknown("method in --set", method, running)
     for name in dict.fromkeys(spec.name for spec in specs):
         supported = attack.entry(name).facts.get("norms", ())
         if chosen_norm not in supported and not is_minimum(name):
             raise UserError(f"attack '{name}' has no norm '{chosen_norm}'; it supports {', '.join(supported)}.")
     return Request(
-        defenses=tuple(configured(defense, name, table) for name in defense_names),
+        defenses=tuple(defended(name, table, own) for name in defense_names),
         attacks=tuple(specs),
         dataset=facts,
         eps=budgets or _own_eps(rows) or facts.threat.eps,
         norm=chosen_norm,
         suites=tuple(s for s in SUITES if s in _suites(suites)),
         fusion=options.choice(fusion, "fusion rule", FUSIONS) if fusion else None,
-        training=training_settings(table.get("train", {})),
+        training=trainspec.settings(table.get("train", {})),
+        recipe=recipe,
     )
 
 
@@ -96,6 +103,16 @@ def configured(
     return Spec(registry.kind, name, {**{k: v for k, v in params.items() if k not in OWN_OPTION}, **own_eps})
 
 
+def defended(name: str, table: Mapping[str, Mapping[str, Any]], own: Mapping[str, Any] | None = None) -> Spec:
+    """Return the Spec of a defence, composed or not; ``own`` are parameters that ``--set`` overrides."""
+    entry = defense.entry(name)
+    given = dict(own or {})
+    for part in name.split("+"):
+        prefix = f"{part.strip()}." if "+" in name else ""
+        given |= {prefix + key: value for key, value in table.get(part.strip(), {}).items()}
+    return Spec("defense", entry.name, options.resolve(entry, given))
+
+
 def _abroad(spec: Spec, library: str) -> Spec:
     """Return the same attack of another library; one that names its library already stays as it is."""
     if ":" in spec.name:
@@ -109,19 +126,6 @@ def _abroad(spec: Spec, library: str) -> Spec:
 def _own_eps(rows: presets.Grid) -> tuple[float, ...]:
     """Return every budget that a preset names, for the reference beside its attacks."""
     return tuple(sorted({eps for _, given in rows for eps in given.get("eps", ())}))
-
-
-def training_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the training parameters that ``--set train.NAME=VALUE`` gives, checked."""
-    values: dict[str, Any] = {}
-    for name, text in given.items():
-        if name not in TRAINING:
-            raise unknown("parameter in --set train", name, TRAINING)
-        value = options.in_range(name, options.number(text, f"train.{name}"))
-        if TRAINING[name] is int and value != int(value):
-            raise UserError(f"train.{name} '{text}' is not a whole number.")
-        values[name] = TRAINING[name](value)
-    return values
 
 
 def target(rule: str | int, classes: int) -> str:

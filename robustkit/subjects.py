@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,51 +14,94 @@ from robustkit import __version__, paths
 from robustkit.checkpoint import load_ensemble, save_ensemble
 from robustkit.data import Dataset
 from robustkit.ensemble import Ensemble
-from robustkit.errors import UserError
+from robustkit.errors import RunError, UserError
 from robustkit.progress import Reporter
+from robustkit.ranks import Ranks
 from robustkit.records import EnsembleRecord, Spec, digest
-from robustkit.training import TrainSpec, fit
+from robustkit.training import Diverged, fit
+from robustkit.trainspec import TrainSpec
 
 Subject = tuple[EnsembleRecord, Ensemble]
 
 
 def train_spec(
-    defense: Spec, loaded: Dataset, arch: str | None, members: int, epochs: int | None, fusion: str | None, seed: int,
-    training: Any,
+    defense: Spec, loaded: Dataset, asked: Mapping[str, Any], *, paper: Mapping[str, Any] | None = None,
+    outliers: Dataset | None = None, speed: str = "auto", seed: int = 0, processes: int = 1,
 ) -> TrainSpec:  # fmt: skip
-    """Return the whole training recipe: the dataset's, with what the user changed."""
-    recipe = loaded.recipe
+    """Return the whole training recipe: what the user asked for, else the paper's, else the dataset's.
+
+    ``asked`` holds fields of :class:`TrainSpec`; those that are None count as not asked for.
+    """
+    recipe = {"arch": loaded.recipe.arch, "epochs": loaded.recipe.epochs, "lr": loaded.recipe.lr}
+    chosen = {**recipe, **(paper or {}), **{name: value for name, value in asked.items() if value is not None}}
     return TrainSpec(
         defense=defense,
         dataset=loaded.name,
         data_sha256=loaded.split("train").sha256(),
-        arch=arch or recipe.arch,
-        members=members,
-        epochs=epochs or recipe.epochs,
         flip=loaded.flip,
-        fusion=fusion or "mean-prob",
         seed=seed,
         version=__version__,
-        **{"lr": recipe.lr, **training},
+        outliers_sha256=outliers.split("train").sha256() if outliers else "",
+        speed=speed,
+        processes=processes,
+        **chosen,
     )
 
 
-def trained(spec: TrainSpec, loaded: Dataset, device: torch.device, reporter: Reporter) -> Subject:
-    """Return an ensemble from the cache, or train it and put it there."""
+def outliers_of(defense: Spec, load: Callable[[str], Dataset]) -> Dataset | None:
+    """Return the dataset of outliers that a defence names in its parameters, or None where it needs none."""
+    named = [value for name, value in defense.params.items() if name.rpartition(".")[2] == "outliers"]
+    return load(str(named[0])) if named else None
+
+
+def trained(
+    spec: TrainSpec, loaded: Dataset, device: torch.device, reporter: Reporter, *, outliers: Dataset | None = None,
+    progress: Path | None = None, ranks: Ranks | None = None,
+) -> Subject:  # fmt: skip
+    """Return an ensemble from the cache, or train it and put it there.
+
+    ``progress`` is where a training that is not done is kept; by default in the cache.
+    """
     folder = paths.cache_dir() / "ensembles" / spec.key
-    try:
-        ensemble = load_ensemble(folder, arch=spec.arch)
-    except UserError:  # not there, or damaged: train it (again)
+    ranks = ranks or Ranks()
+    if not ranks.decided(_is_there(folder, spec)):
         what = f"{spec.members} x {spec.arch} on {spec.dataset}"
         reporter.say(f"training {spec.defense.name}: {what}, {spec.epochs} epochs, on {device}")
+        kept = progress or folder.with_name(f"{spec.key}.progress")
         started = time.perf_counter()
-        fitted = fit(spec, loaded, device=device, reporter=reporter)
-        ensemble = fitted.ensemble.cpu()
-        save(ensemble, folder, spec, loaded, fitted.metrics, fitted.history)
-        accuracy = fitted.metrics["validation_accuracy"]
-        reporter.say(f"  {time.perf_counter() - started:.0f} s, validation accuracy {accuracy:.3f}, cached in {folder}")
+        try:
+            fitted = fit(spec, loaded, device=device, reporter=reporter, outliers=outliers, progress=kept, ranks=ranks)
+        except Diverged as error:
+            raise _with_last_good(error, spec, loaded, folder, ranks) from None
+        if ranks.leads:
+            save(fitted.ensemble.cpu(), folder, spec, loaded, fitted.metrics, fitted.history)
+        ranks.decided(None)  # nobody reads before the leader has written
+        accuracy, way = fitted.metrics["validation_accuracy"], fitted.metrics["way"]
+        seconds = time.perf_counter() - started
+        reporter.say(f"  {seconds:.0f} s ({way}), validation accuracy {accuracy:.3f}, cached in {folder}")
+    ensemble = load_ensemble(folder, arch=spec.arch)
     archs = [spec.arch] * spec.members
     return _record(spec.defense.name, spec.defense.name, spec.defense.params, archs, ensemble), ensemble
+
+
+def _is_there(folder: Path, spec: TrainSpec) -> bool:
+    try:
+        load_ensemble(folder, arch=spec.arch)
+    except UserError:  # not there, or damaged: train it (again)
+        return False
+    return True
+
+
+def _with_last_good(error: Diverged, spec: TrainSpec, loaded: Dataset, folder: Path, ranks: Ranks) -> RunError:
+    """Keep the best epoch before a training broke, and say where."""
+    if error.kept is None:
+        return error
+    place = folder.with_name(f"{spec.key}-last-good")
+    if ranks.leads:
+        save(error.kept.ensemble.cpu(), place, spec, loaded, error.kept.metrics, error.kept.history)
+    return RunError(
+        f"{error} The best epoch before that, {error.kept.metrics['best_epoch']:.0f}, is kept in '{place}'."
+    )
 
 
 def save(

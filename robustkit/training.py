@@ -1,62 +1,37 @@
-"""One training loop for every defence: all members on the same batches, one scalar loss, best epoch on validation."""
+"""One training loop for every defence: one scalar loss, best epoch on validation, resumed where it was killed."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import functools
+import io
+import json
 import math
+import pickle
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from robustkit import defenses, models
-from robustkit.augment import augment
-from robustkit.data import Dataset, Split
-from robustkit.defenses import Outputs
-from robustkit.ensemble import Ensemble, Member
-from robustkit.errors import RunError
+from robustkit import defenses, optim, trainpath
+from robustkit.data import Dataset
+from robustkit.ensemble import Ensemble
+from robustkit.errors import RunError, UserError
+from robustkit.files import write_atomic
 from robustkit.parallel import GLOBAL_RNG
 from robustkit.progress import Reporter
-from robustkit.records import Spec, digest
+from robustkit.ranks import Ranks
 from robustkit.stats import standard_error
+from robustkit.step import Samples, Workshop
+from robustkit.trainspec import TrainSpec
+from robustkit.untrained import accuracies, companion_of, initialise, outlier_samples
 
-
-@dataclass(frozen=True)
-class TrainSpec:
-    """Everything that decides what a training gives; its digest names the cached ensemble.
-
-    The defaults are the ADP paper's (section 4.2): Adam 1e-3, batch 64, weight decay 1e-4, learning rate x0.1 at 2/3
-    and x0.01 at 8/9 of the epochs, shifts of 10 %. ``flip`` is for data where a mirrored image keeps its class.
-    """
-
-    defense: Spec
-    dataset: str
-    data_sha256: str
-    arch: str
-    members: int = 3
-    epochs: int = 40
-    batch_size: int = 64
-    lr: float = 1e-3
-    weight_decay: float = 1e-4
-    shift: float = 0.1
-    flip: bool = False
-    fusion: str = "mean-prob"
-    seed: int = 0
-    arch_params: Mapping[str, Any] = field(default_factory=dict)
-    version: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the spec as plain JSON."""
-        return {**asdict(self), "defense": self.defense.to_json(), "arch_params": dict(self.arch_params)}
-
-    @property
-    def key(self) -> str:
-        """The content key: SHA-256 of the canonical JSON."""
-        return digest(self.to_json())
+BETWEEN_SAVES = 2.0  # seconds: epochs shorter than this are not worth a file each
+Row = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -65,113 +40,199 @@ class Trained:
 
     ensemble: Ensemble
     metrics: dict[str, Any]
-    history: list[dict[str, float]]
+    history: list[Row]
+
+
+class Diverged(RunError):
+    """The loss is not finite; ``kept`` is the best epoch before that, if there was one."""
+
+    def __init__(self, message: str, kept: Trained | None) -> None:
+        super().__init__(message)
+        self.kept = kept
 
 
 def fit(
-    spec: TrainSpec, data: Dataset, *, device: torch.device | None = None, reporter: Reporter | None = None
-) -> Trained:
+    spec: TrainSpec, data: Dataset, *, device: torch.device | None = None, reporter: Reporter | None = None,
+    outliers: Dataset | None = None, progress: Path | None = None, ranks: Ranks | None = None,
+) -> Trained:  # fmt: skip
     """Train an ensemble and return its best epoch by fused validation accuracy.
 
     Best is the latest epoch within one standard error of the highest accuracy seen: a difference that the validation
     data cannot tell from chance must not undo epochs of a regulariser's work (Breiman et al. 1984, the 1 SE rule).
 
+    Parameters
+    ----------
+    outliers : Dataset or None
+        For a defence that trains on outliers; its training images are used.
+    progress : path or None
+        A file that is written after an epoch and read at the start, so that a killed training goes on where it was;
+        on a CPU with the same weights at the end, bit by bit. Removed at the end.
+    ranks : Ranks or None
+        The processes that share each batch.
+
     Raises
     ------
-    RunError
+    UserError
+        If the defence does not fit the members, classes, architecture or outliers, or ``progress`` is of another
+        training.
+    Diverged
         If the loss is not finite; the message says when and what to change.
     """
     device = device or torch.device("cpu")
-    reporter = reporter or Reporter()
-    train, validation = data.split("train"), data.split("validation")
-    ensemble = initialise(spec, data).to(device).to(memory_format=torch.channels_last)
-    parameters = list(ensemble.parameters())
-    optimiser = torch.optim.Adam(parameters, lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
-    drops = (round(spec.epochs * 2 / 3), round(spec.epochs * 8 / 9))
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [d for d in drops if d > 0], gamma=0.1)
-    generator = torch.Generator().manual_seed(spec.seed)
-    x, y = train.tensor().to(device), train.y.to(device)
-    history: list[dict[str, float]] = []
-    best_accuracy, best_state, kept, started = 0.0, ensemble.state_dict(), {}, time.perf_counter()
-    batches = math.ceil(len(y) / spec.batch_size)
-    with reporter.task(f"training {spec.defense.name}", spec.epochs * batches) as advance:
-        for epoch in range(spec.epochs):
-            note = f"epoch {epoch + 1} of {spec.epochs}" + (
-                f", validation {history[-1]['validation_accuracy']:.3f}" if history else ""
+    training = Training(spec, data, outliers, device, ranks or Ranks())
+    training.resume(progress)
+    with (reporter or Reporter()).task(f"training {spec.defense.name}", spec.epochs * training.work.steps) as advance:
+        advance(len(training.history) * training.work.steps)
+        while len(training.history) < spec.epochs:
+
+            def step(recent: Row, prefix: str = training.headline()) -> None:
+                advance(1, prefix + ", ".join(f"{name} {value:.3f}" for name, value in recent.items()))
+
+            with _dropout_of_its_own(training.ensemble, spec.seed, len(training.history)):
+                training.epoch(step)
+            training.save(progress)
+    if progress and training.work.ranks.leads:
+        progress.unlink(missing_ok=True)
+    return training.result()
+
+
+class Training:
+    """A training in progress: what :func:`fit` moves on epoch by epoch, saves and takes up again."""
+
+    def __init__(
+        self, spec: TrainSpec, data: Dataset, outliers: Dataset | None, device: torch.device, ranks: Ranks
+    ) -> None:
+        defenses.check(spec.defense.name, spec.defense.params, spec.members, len(data.classes))
+        method = defenses.method(spec.defense.name, spec.defense.params)
+        needs = method.facts.get("needs", ())
+        self.spec, self.validation = spec, data.split("validation")
+        self.ensemble = initialise(spec, data).to(device)
+        samples = Samples.of(data.split("train"), device)
+        first = torch.arange(min(spec.batch_size, len(samples.y)), device=device)
+        x, y = samples.images(first), samples.y[first]
+        if "maps" in needs:
+            from robustkit.attribution import check_maps
+
+            check_maps(self.ensemble.members, x[:1], str(method.params.get("layer", "")))
+        self.features = "features" in needs
+        steps = spec.epochs * math.ceil(len(samples.y) / len(first))
+        self.way = ranks.decided(trainpath.choose(self.ensemble, x, y, steps, spec.speed, plain_calls=self.features))
+        companion = companion_of(method, self.ensemble, spec, len(data.classes))
+        trained = [*self.ensemble.parameters(), *(companion.parameters() if companion else ())]
+        self.optimiser = optim.optimiser(spec, trained)
+        self.average = optim.averaged(self.ensemble, spec.ema) if spec.ema else None
+        self.work = Workshop(
+            spec, method, self.ensemble, trainpath.Forward(self.ensemble, self.way, self.features), self.optimiser,
+            samples,
+            outlier_samples(outliers, data, device) if "outliers" in needs else None,
+            companion.to(device) if companion else None, ranks, self._average,
+        )  # fmt: skip
+        self.schedule = optim.schedule(spec, self.optimiser)
+        self.history: list[Row] = []
+        self.best_accuracy, self.kept = 0.0, Row()
+        self.best: dict[str, Tensor] | None = None
+        self._saved = time.perf_counter()
+
+    def _average(self) -> None:
+        if self.average is not None:
+            self.average.update_parameters(self.ensemble)
+
+    def headline(self) -> str:
+        """Return what the progress line says of the epoch that begins."""
+        before = f"validation {self.history[-1]['validation_accuracy']:.3f}, " if self.history else ""
+        return f"epoch {len(self.history) + 1} of {self.spec.epochs}, {before}"
+
+    def epoch(self, step: Any) -> None:
+        """Train one epoch, score it on validation data, and keep it if it is the best so far."""
+        number, started = len(self.history) + 1, time.perf_counter()
+        rate = self.optimiser.param_groups[0]["lr"]
+        try:
+            means = self.work.epoch(number, step)
+        except FloatingPointError as error:
+            raise Diverged(self._advice(number, str(error)), self.result() if self.best else None) from None
+        self.schedule.step()
+        scored = self.ensemble if self.average is None else cast(Ensemble, self.average.module)
+        accuracy = accuracies(scored, self.validation)[0]
+        facts = {"validation_accuracy": accuracy, "lr": float(rate), "seconds": time.perf_counter() - started}
+        self.history.append({"epoch": float(number), **means, **facts})
+        self.best_accuracy = max(self.best_accuracy, accuracy)
+        if accuracy >= self.best_accuracy - standard_error(self.best_accuracy, len(self.validation)):
+            self.kept, self.best = self.history[-1], copy.deepcopy(scored.state_dict())
+
+    def _advice(self, number: int, what: str) -> str:
+        return (
+            f"training {self.spec.defense.name} broke in epoch {number}: the loss is not finite ({what}); "
+            f"try --set train.lr={self.spec.lr / 10:g} or a weaker regulariser."
+        )
+
+    def result(self) -> Trained:
+        """Return the best epoch so far as an ensemble of its own."""
+        ensemble = copy.deepcopy(self.ensemble)
+        if self.best is not None:
+            ensemble.load_state_dict(self.best)
+        ensemble.eval()
+        ensemble.to(memory_format=torch.contiguous_format)
+        metrics = {
+            "validation_accuracy": self.kept.get("validation_accuracy", 0.0),
+            "best_epoch": self.kept.get("epoch", 0.0),
+            "seconds": sum(row["seconds"] for row in self.history),
+            "way": self.way,
+        }
+        return Trained(ensemble, metrics, list(self.history))
+
+    def save(self, path: Path | None) -> None:
+        """Write everything that the next epoch depends on; after short epochs only now and then."""
+        now = time.perf_counter()
+        if path is None or not self.work.ranks.leads or now - self._saved < BETWEEN_SAVES:
+            return
+        state = {
+            "spec": json.dumps(self.spec.to_json()),
+            "way": self.way,
+            "history": self.history,
+            "kept": self.kept,
+            "best_accuracy": self.best_accuracy,
+            "best": self.best,
+            **{name: part.state_dict() for name, part in self._parts().items()},
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomic(path, lambda stream: stream.write(buffer.getbuffer()))
+        self._saved = now
+
+    def resume(self, path: Path | None) -> None:
+        """Take up what :meth:`save` wrote, if there is something."""
+        if path is None or not path.is_file():
+            return
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            there = json.loads(state["spec"])
+        except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError):
+            return  # a damaged file: begin anew
+        if differing := self.spec.differences(there):
+            raise UserError(
+                f"'{path}' is a training that was interrupted and differs in {'; '.join(differing)}; give the same "
+                "options to go on with it, or another --out, or delete it."
             )
-            step = functools.partial(advance, 1, note)
-            totals = _epoch(spec, ensemble, optimiser, x, y, generator, step)
-            if not totals or not all(abs(v) < float("inf") for v in totals.values()):
-                raise RunError(
-                    f"training {spec.defense.name} broke in epoch {epoch + 1}: the loss is not finite ({totals}); "
-                    f"try --set train.lr={spec.lr / 10:g} or a weaker regulariser."
-                )
-            schedule.step()
-            accuracy = accuracies(ensemble, validation)[0]
-            history.append({"epoch": epoch + 1.0, **totals, "validation_accuracy": accuracy})
-            best_accuracy = max(best_accuracy, accuracy)
-            if accuracy >= best_accuracy - standard_error(best_accuracy, len(validation)):
-                kept, best_state = history[-1], copy.deepcopy(ensemble.state_dict())
-    ensemble.load_state_dict(best_state)
-    ensemble.eval()
-    ensemble.to(memory_format=torch.contiguous_format)
-    metrics = {
-        "validation_accuracy": kept["validation_accuracy"],
-        "best_epoch": kept["epoch"],
-        "seconds": time.perf_counter() - started,
-    }
-    return Trained(ensemble, metrics, history)
+        if state["way"] != self.way:  # the trial's memory is gone: go on as it began, so that the numbers are the same
+            self.way = state["way"]
+            self.work.forward = trainpath.Forward(self.ensemble, self.way, self.features)
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.history, self.kept = state["history"], state["kept"]
+        self.best_accuracy, self.best = state["best_accuracy"], state["best"]
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {"weights": self.ensemble, "optimiser": self.optimiser, "schedule": self.schedule}
+        parts |= {"average": self.average} if self.average is not None else {}
+        return parts | ({"companion": self.work.companion} if self.work.companion is not None else {})
 
 
-def _epoch(
-    spec: TrainSpec, ensemble: Ensemble, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor,
-    generator: torch.Generator, step: Callable[[], None],
-) -> dict[str, float]:  # fmt: skip
-    """Train on every sample once; return the mean of the loss and of each of its parts."""
-    loss = defenses.get(spec.defense.name)
-    ensemble.train()
-    totals: dict[str, float] = {}
-    for rows in torch.split(torch.randperm(len(y), generator=generator), spec.batch_size):
-        step()
-        if len(rows) < 2:
-            continue  # batch norm cannot learn from one sample
-        rows = rows.to(x.device)
-        images = augment(x[rows], shift=spec.shift, flip=spec.flip, generator=generator)
-        images = images.contiguous(memory_format=torch.channels_last)
-        result = loss(Outputs(ensemble.member_logits(images), y[rows]), **spec.defense.params)
-        optimiser.zero_grad(set_to_none=True)
-        result.total.backward()
-        optimiser.step()
-        for name, value in {"loss": result.total.detach(), **result.parts}.items():
-            totals[name] = totals.get(name, 0.0) + float(value) * len(rows) / len(y)
-    return totals
-
-
-def initialise(spec: TrainSpec, data: Dataset) -> Ensemble:
-    """Build the untrained ensemble; each member's weights depend on the seed and its index alone."""
-    channels = data.shape[0]
-    members = []
-    for index in range(spec.members):
-        # Initialisers read torch's global generator: fork it, so that a caller's stream stays as it was.
-        with GLOBAL_RNG, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(spec.seed * 1_000_003 + index)
-            network = models.build(spec.arch, channels, len(data.classes), spec.arch_params)
-        members.append(Member(network, [0.0] * channels, [1.0] * channels))
-    return Ensemble(members, spec.fusion)
-
-
-@torch.no_grad()
-def accuracies(ensemble: Ensemble, split: Split, batch_size: int = 512) -> tuple[float, list[float]]:
-    """Return the accuracy of the fused output and of each member on a split; leaves the mode as it was."""
-    device = next(ensemble.parameters()).device
-    was_training = ensemble.training
-    ensemble.eval()
-    fused, own = 0, torch.zeros(len(ensemble))
-    for rows in torch.split(torch.arange(len(split)), batch_size):
-        _, x, y = split.batch(rows)
-        x, y = x.to(device, memory_format=torch.channels_last), y.to(device)
-        logits: Tensor = ensemble.member_logits(x)
-        fused += int((ensemble.fuse(logits).argmax(1) == y).sum())
-        own += (logits.argmax(2) == y).sum(1).cpu()
-    ensemble.train(was_training)
-    return fused / len(split), (own / len(split)).tolist()
+@contextlib.contextmanager
+def _dropout_of_its_own(ensemble: Ensemble, seed: int, epoch: int) -> Iterator[None]:
+    """Let dropout draw from a stream that depends on seed and epoch alone; it reads torch's global generator."""
+    if not any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in ensemble.modules()):
+        yield
+        return
+    with GLOBAL_RNG, torch.random.fork_rng():
+        torch.manual_seed(seed * 1_000_003 + epoch)
+        yield

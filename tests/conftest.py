@@ -10,7 +10,8 @@ import torch
 from robustkit import data
 from robustkit.ensemble import Ensemble
 from robustkit.records import Spec
-from robustkit.training import TrainSpec, fit
+from robustkit.training import fit
+from robustkit.trainspec import TrainSpec
 
 
 @pytest.fixture(autouse=True, scope="session")

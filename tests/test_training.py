@@ -12,7 +12,9 @@ from robustkit.augment import augment
 from robustkit.ensemble import Ensemble
 from robustkit.errors import RunError
 from robustkit.records import Spec
-from robustkit.training import TrainSpec, accuracies, fit, initialise
+from robustkit.training import fit
+from robustkit.trainspec import TrainSpec
+from robustkit.untrained import accuracies, initialise
 
 SPEC = TrainSpec(
     Spec("defense", "adp", {"alpha": 2.0, "beta": 0.5}), "digits", "sha", "small-resnet", members=2, epochs=2
@@ -53,7 +55,7 @@ def test_same_seed_same_weights_and_history_tells_the_parts(digits: data.Dataset
     first, second = fit(SPEC, digits), fit(SPEC, digits)
     assert first.ensemble.fingerprint() == second.ensemble.fingerprint()
     assert [set(row) for row in first.history] == [
-        {"epoch", "loss", "ce", "entropy", "log_ed", "validation_accuracy"}
+        {"epoch", "loss", "ce", "entropy", "log_ed", "accuracy", "validation_accuracy", "lr", "seconds"}
     ] * 2
     last = first.history[-1]
     assert last["loss"] == pytest.approx(last["ce"] - 2 * last["entropy"] - 0.5 * last["log_ed"], rel=1e-4)
@@ -84,5 +86,5 @@ def test_accuracy_counts_by_hand(trained: Ensemble, digits: data.Dataset):
 
 
 def test_a_loss_that_is_not_finite_is_said_clearly(digits: data.Dataset):
-    with pytest.raises(RunError, match=r"training adp broke in epoch 1: the loss is not finite .*train.lr=1e\+29"):
+    with pytest.raises(RunError, match=r"training adp broke in epoch 1: the loss is not finite \(.*train.lr=1e\+29"):
         fit(replace(SPEC, lr=1e30), digits)

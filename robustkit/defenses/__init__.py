@@ -20,6 +20,7 @@ Facts that a defence may state in its decorator, and what the training loop does
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -62,6 +63,8 @@ class Outputs:
         Member logits of outliers, (M, O, L), from the same forward pass.
     companion : nn.Module or None
         The module that the defence trains along.
+    smoothing : float
+        Label smoothing of every cross-entropy, in [0, 1).
     """
 
     logits: Tensor
@@ -71,6 +74,7 @@ class Outputs:
     features: tuple[Tensor, ...] = ()
     outliers: Tensor | None = None
     companion: nn.Module | None = None
+    smoothing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,9 @@ class DefenseRegistry(Registry):
             )
         loss = losses[0] if losses else super().entry(PLAIN)
         if inputs and loss.facts.get("own_batches"):
-            raise UserError(f"defense '{name}': {loss.name} gives each member a batch of its own and has no inputs made.")
+            raise UserError(
+                f"defense '{name}': {loss.name} gives each member a batch of its own and has no inputs made."
+            )
         if losses and inputs and inputs[0].facts.get("own_batches"):
             raise UserError(
                 f"defense '{name}': {inputs[0].name} gives each member images of its own, but {loss.name} compares "
@@ -125,22 +131,28 @@ get = defense.get
 
 @dataclass(frozen=True)
 class Method:
-    """A defence ready to train with: its two functions, each with its parameters, and the facts of both."""
+    """A defence ready to train with: its two functions with their parameters bound, and the facts of both.
+
+    ``module`` is that of the loss, where its companion is made.
+    """
 
     loss: Callable[[Outputs], Loss]
     inputs: Callable[..., tuple[Tensor, Tensor]] | None
     facts: Mapping[str, Any]
+    module: str
+    params: Mapping[str, Any]
 
 
 def method(name: str, params: Mapping[str, Any]) -> Method:
     """Return the functions of a defence with their parameters bound; ``params`` as its ``Spec`` holds them."""
     loss, inputs = defense.parts(name)
-    facts = {**loss.facts, **{k: v for k, v in (inputs.facts if inputs else {}).items() if k in ("fresh", "own_batches")}}
-    return Method(
-        _bound(loss, own_params(name, params, loss.name)),
-        _bound(inputs, own_params(name, params, inputs.name)) if inputs else None,
-        facts,
-    )
+    facts = {
+        **loss.facts,
+        **{k: v for k, v in (inputs.facts if inputs else {}).items() if k in ("fresh", "own_batches")},
+    }
+    own = own_params(name, params, loss.name)
+    made = _bound(inputs, own_params(name, params, inputs.name)) if inputs else None
+    return Method(_bound(loss, own), made, facts, loss.module, own)
 
 
 def own_params(name: str, params: Mapping[str, Any], part: str) -> dict[str, Any]:
@@ -162,10 +174,8 @@ def check(name: str, params: Mapping[str, Any], members: int, classes: int) -> N
             )
         if "check" in entry.facts:
             fits = getattr(importlib.import_module(entry.module), entry.facts["check"])
-            fits(own_params(name, params, entry.name), members, classes)
+            fits({**entry.defaults(), **own_params(name, params, entry.name)}, members, classes)
 
 
 def _bound(entry: Entry, params: Mapping[str, Any]) -> Callable[..., Any]:
-    import functools
-
     return functools.partial(defense.get(entry.name), **params)

@@ -1,0 +1,82 @@
+"""Several processes that train one ensemble (``torchrun``): who is who, and what they add up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import distributed, nn
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One process of ``world``; rank 0 leads: it alone prints and writes."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process prints and writes."""
+        return self.rank == 0
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter], weight: float) -> None:
+        """Replace each gradient by the sum over all processes of ``weight`` times theirs; one message for all."""
+        if self.world == 1:
+            return
+        chosen = [p for p in parameters if p.requires_grad]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in chosen]
+        flat = torch.cat([g.flatten() for g in gradients]).mul_(weight)
+        distributed.all_reduce(flat)
+        parts = torch.split(flat, [g.numel() for g in gradients])
+        for p, g, part in zip(chosen, gradients, parts, strict=True):
+            p.grad = part.view(g.shape)
+
+    def average_statistics(self, module: nn.Module) -> None:
+        """Average the running statistics of batch norm, which each process has of its share of the data."""
+        if self.world == 1:
+            return
+        for buffer in module.buffers():
+            if buffer.is_floating_point():
+                distributed.all_reduce(buffer)
+                buffer /= self.world
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum over all processes."""
+        if self.world > 1:
+            distributed.all_reduce(values)
+        return values
+
+    def decided(self, value: Any) -> Any:
+        """Return the leader's value in every process; plain values only."""
+        if self.world == 1:
+            return value
+        box = [value]
+        distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Ranks]:
+    """Join the processes that ``torchrun`` started (NCCL on GPUs, else gloo); alone without it."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield Ranks()
+        return
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Ranks(distributed.get_rank(), distributed.get_world_size())
+    finally:
+        distributed.destroy_process_group()
+
+
+def own_device(device: torch.device) -> torch.device:
+    """Return this process's GPU, where ``torchrun`` started one process for each of them."""
+    local = os.environ.get("LOCAL_RANK")
+    if str(device) == "cuda" and local is not None:
+        torch.cuda.set_device(int(local))
+        return torch.device("cuda", int(local))
+    return device

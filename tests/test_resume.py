@@ -1,0 +1,132 @@
+"""A training that is killed goes on where it was, bit by bit, and only with the options that it had."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from robustkit import data
+from robustkit.errors import UserError
+from robustkit.records import Spec
+from robustkit.training import Diverged, Training, fit
+from robustkit.trainspec import TrainSpec
+
+ADP = TrainSpec(
+    Spec("defense", "adp", {"alpha": 2.0, "beta": 0.5}), "digits", "sha", "small-resnet", members=2, epochs=4
+)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing of ours catches it."""
+
+
+@pytest.fixture(autouse=True)
+def _save_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robustkit.training.BETWEEN_SAVES", 0.0)
+
+
+def _killed_in_epoch(number: int, spec: TrainSpec, digits: data.Dataset, path: Path, monkeypatch: pytest.MonkeyPatch):
+    whole = Training.epoch
+
+    def broken(self: Training, step) -> None:
+        if len(self.history) + 1 == number:
+            raise Killed
+        whole(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "epoch", broken)
+        with pytest.raises(Killed):
+            fit(spec, digits, progress=path)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ADP,
+        replace(ADP, optimiser="sgd", schedule="cosine", lr=0.05, ema=0.9, label_smoothing=0.1),
+        replace(ADP, optimiser="adabelief", drops="1/2"),
+        replace(ADP, defense=Spec("defense", "adp+advt-pgd", {"adp.alpha": 1.0, "advt-pgd.steps": 2}), epochs=3),
+        replace(ADP, arch="robustkit.models.wide_resnet:WideResNet", arch_params={"depth": 10, "width": 1, "dropout": 0.3},
+                epochs=3),
+    ],
+    ids=["adp", "sgd-cosine-ema", "adabelief", "adversarial", "dropout"],
+)  # fmt: skip
+@pytest.mark.parametrize("killed_in", [2, 3])
+def test_killed_and_resumed_is_bitwise_the_unkilled(
+    spec: TrainSpec, killed_in: int, digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = fit(spec, digits)
+    path = tmp_path / "progress"
+    _killed_in_epoch(killed_in, spec, digits, path, monkeypatch)
+    assert path.is_file()
+    resumed = fit(spec, digits, progress=path)
+    assert resumed.ensemble.fingerprint() == whole.ensemble.fingerprint()
+    assert [{**row, "seconds": 0} for row in resumed.history] == [{**row, "seconds": 0} for row in whole.history]
+    assert resumed.metrics["best_epoch"] == whole.metrics["best_epoch"]
+    assert not path.exists()
+
+
+def test_resume_does_not_repeat_what_is_done(digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "progress"
+    _killed_in_epoch(4, ADP, digits, path, monkeypatch)
+    done = []
+    whole = Training.epoch
+    monkeypatch.setattr(Training, "epoch", lambda self, step: (done.append(len(self.history)), whole(self, step)))
+    fit(ADP, digits, progress=path)
+    assert done == [3]
+
+
+def test_other_hyperparameters_are_refused_and_named(
+    digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "progress"
+    _killed_in_epoch(3, ADP, digits, path, monkeypatch)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"differs in lr: 0.5, there 0.001; give the same options .* or another --out"):
+        fit(replace(ADP, lr=0.5), digits, progress=path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_a_damaged_file_begins_anew(
+    content: bytes | None, digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "progress"
+    spec = replace(ADP, epochs=2)
+    _killed_in_epoch(2, spec, digits, path, monkeypatch)
+    path.write_bytes(path.read_bytes()[:1000] if content is None else content)
+    assert fit(spec, digits, progress=path).ensemble.fingerprint() == fit(spec, digits).ensemble.fingerprint()
+
+
+def test_a_file_with_code_in_it_is_not_run(digits: data.Dataset, tmp_path: Path):
+    class Bomb:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "exploded",)
+
+    path = tmp_path / "progress"
+    torch.save({"spec": Bomb()}, path)
+    fit(replace(ADP, epochs=1), digits, progress=path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_divergence_keeps_the_last_good_epoch(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch):
+    whole = Training.epoch
+
+    def poisoned(self: Training, step) -> None:
+        if len(self.history) == 2:
+            with torch.no_grad():
+                self.ensemble.members[0].network.linear.weight.fill_(float("nan"))
+        whole(self, step)
+
+    two = fit(replace(ADP, epochs=4), digits)
+    monkeypatch.setattr(Training, "epoch", poisoned)
+    with pytest.raises(Diverged, match="training adp broke in epoch 3") as caught:
+        fit(ADP, digits)
+    kept = caught.value.kept
+    assert kept is not None
+    assert len(kept.history) == 2
+    assert [row["loss"] for row in kept.history] == [row["loss"] for row in two.history[:2]]
+    assert all(bool(torch.isfinite(v).all()) for v in kept.ensemble.state_dict().values())
