@@ -42,6 +42,9 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "ema": (0.0, 0.999999, True),
     "low": (0.0, 1.0, True),
     "high": (0.0, 1.0, True),
+    "lam": (0.0, 1e6, True),
+    "weight": (0.0, 1e6, True),
+    "tau": (0.0, 1e6, False),
 }
 
 

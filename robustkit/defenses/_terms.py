@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from robustkit.defenses import Batch, Outputs
 
-def summed_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Return sum_m CE_m, averaged over the batch (ADP paper, eq. 2: the ECE loss); a scalar."""
-    members, batch, classes = logits.shape
-    return functional.cross_entropy(logits.reshape(-1, classes), y.repeat(members), reduction="sum") / batch
+
+def summed_cross_entropy(logits: Tensor, y: Tensor, smoothing: float) -> Tensor:
+    """Return sum_m CE_m, averaged over the batch (ADP paper, eq. 2: the ECE loss); a scalar.
+
+    Labels y are (B,), or (M, B) where each member has a batch of its own; ``smoothing`` is that of the labels.
+    """
+    return len(logits) * mean_cross_entropy(logits, y, smoothing)
+
+
+def mean_cross_entropy(logits: Tensor, y: Tensor, smoothing: float) -> Tensor:
+    """Return the mean of CE_m over members and batch; a scalar. Arguments as of :func:`summed_cross_entropy`."""
+    labels = y.expand(logits.shape[:2]).reshape(-1)
+    return functional.cross_entropy(logits.reshape(-1, logits.shape[2]), labels, label_smoothing=smoothing)
 
 
 def ensemble_entropy(probabilities: Tensor) -> Tensor:
@@ -28,8 +40,30 @@ def log_ensemble_diversity(probabilities: Tensor, y: Tensor) -> Tensor:
     others = torch.arange(classes - 1, device=y.device).repeat(batch, 1)
     others = others + (others >= y[:, None])
     rest = probabilities.gather(2, others.expand(members, batch, classes - 1))
-    # The norm's gradient at an all-zero row is NaN; the constant is far below any normalised prediction.
-    rest = rest / torch.sqrt((rest * rest).sum(2, keepdim=True) + 1e-20)
+    rest = rest / safe_norm(rest)
     rows = rest.transpose(0, 1)
     gram = rows @ rows.transpose(1, 2) + 1e-6 * torch.eye(members, device=y.device, dtype=rows.dtype)
     return torch.logdet(gram)
+
+
+def safe_norm(rows: Tensor) -> Tensor:
+    """Return the L2 norm over the last axis, kept; the gradient at zero is zero, where that of a norm is NaN."""
+    return torch.sqrt((rows * rows).sum(-1, keepdim=True) + 1e-20)
+
+
+def pair_cosine(maps: Tensor) -> Tensor:
+    """Return the mean cosine between the maps of two members, over all pairs and samples; maps are (M, B, ...)."""
+    rows = maps.flatten(2).transpose(0, 1)
+    rows = rows / (safe_norm(rows) + 1e-6)
+    first, second = torch.triu_indices(len(maps), len(maps), 1, device=maps.device)
+    return (rows @ rows.transpose(1, 2))[:, first, second].mean()
+
+
+def asked_again(outputs: Outputs, name: str) -> tuple[Sequence[nn.Module], Batch]:
+    """Return the members and the batch that they share; a ValueError where only logits are known."""
+    if not outputs.members or outputs.shared is None:
+        raise ValueError(
+            f"the loss '{name}' asks the members for maps of a shared batch: it needs Outputs with members and "
+            "shared, not logits alone."
+        )
+    return outputs.members, outputs.shared

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from robustkit.defenses import Loss, Outputs, defense
 from robustkit.defenses._terms import ensemble_entropy, log_ensemble_diversity, summed_cross_entropy
+from robustkit.errors import UserError
+from robustkit.precision import full
 
 
-@defense("adp", source="Pang et al. 2019, arXiv:1901.08846, eq. 5 and Algorithm 1")
+@defense(
+    "adp",
+    source="Pang et al. 2019, arXiv:1901.08846, eq. 5 and Algorithm 1",
+    members=2,
+    check="fits",
+    paper={
+        "mnist": {
+            "members": 3, "epochs": 40, "batch_size": 64, "lr": 1e-3, "weight_decay": 1e-4, "optimiser": "adam",
+            "schedule": "steps", "drops": "2/3,8/9", "fusion": "mean-prob", "arch": "resnet20",
+            "params": {"alpha": 2.0, "beta": 0.5},
+        },
+        "*": {
+            "members": 3, "epochs": 180, "batch_size": 64, "lr": 1e-3, "weight_decay": 1e-4, "optimiser": "adam",
+            "schedule": "steps", "drops": "2/3,8/9", "fusion": "mean-prob", "arch": "resnet20",
+            "params": {"alpha": 2.0, "beta": 0.5},
+        },
+    },
+)  # fmt: skip
 def adp(outputs: Outputs, *, alpha: float = 2.0, beta: float = 0.5, temperature: float = 1.0) -> Loss:
     """Adaptive diversity promoting: entropy of the fused prediction and mutually orthogonal wrong predictions.
 
@@ -21,10 +43,20 @@ def adp(outputs: Outputs, *, alpha: float = 2.0, beta: float = 0.5, temperature:
     temperature : float
         Divides the logits in all terms of the loss, for data with many classes (paper, appendix B.2).
     """
-    logits = outputs.logits.float() / temperature
+    logits = full(outputs.logits) / temperature
     probabilities = logits.softmax(2)
-    ce = summed_cross_entropy(logits, outputs.y)
+    ce = summed_cross_entropy(logits, outputs.y, outputs.smoothing)
     entropy = ensemble_entropy(probabilities).mean()
     diversity = log_ensemble_diversity(probabilities, outputs.y).mean()
     parts = {"ce": ce.detach(), "entropy": entropy.detach(), "log_ed": diversity.detach()}
     return Loss(ce - alpha * entropy - beta * diversity, parts)
+
+
+def fits(params: Mapping[str, Any], members: int, classes: int) -> None:
+    """Check that so many predictions of the wrong classes can be orthogonal at all."""
+    if params["beta"] > 0 and members > classes - 1:
+        raise UserError(
+            f"defense 'adp' with beta {params['beta']:g} cannot have {members} members on {classes} classes: more "
+            f"predictions than the {classes - 1} wrong classes are linearly dependent and their determinant is 0; use "
+            f"at most {classes - 1} members, or --set adp.beta=0."
+        )

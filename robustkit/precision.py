@@ -1,0 +1,14 @@
+"""In which precision losses and maps are computed, whatever the networks were run in."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def full(z: Tensor) -> Tensor:
+    """Return a tensor in float32, or in float64 where it is that already.
+
+    Half precision is for a network's convolutions; sums, logarithms and determinants of its outputs need more.
+    """
+    return z if z.dtype == torch.float64 else z.float()
