@@ -36,7 +36,7 @@ from robustkit.untrained import initialise
 
 CLASSES = 10
 DEFENSES = "baseline,adp,advt-fgsm,advt-pgd,adp+advt-fgsm,sdde"
-# What a step costs at least: so many baseline steps (forward, backward of all weights) and so many passes of forward and
+# What a step costs at least: so many baseline steps (forward, backward of all weights), so many passes of forward and
 # input gradient. AdvT crafts on half of the batch; SDDE passes a second batch, whose maps are differentiated once more.
 FLOORS: dict[str, tuple[float, float]] = {"advt-fgsm": (1.0, 0.5), "advt-pgd": (1.0, 5.0), "sdde": (2.0, 0.0)}
 

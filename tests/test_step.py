@@ -36,7 +36,7 @@ def seen() -> Iterator[list[Outputs]]:
 
     def keep(outputs: Outputs) -> Loss:
         kept.append(outputs)
-        return Loss(summed_cross_entropy(outputs.logits, outputs.y), {})
+        return Loss(summed_cross_entropy(outputs.logits, outputs.y, 0.0), {})
 
     names = {"test-plain": {}, "test-own": {"own_batches": True}, "test-outliers": {"needs": ("outliers", "features")}}
     for name, facts in names.items():
@@ -198,7 +198,7 @@ def test_a_composed_defence_has_the_parameters_of_both_in_either_order():
         "adp+advt-pgd", {"adp.alpha": 0.0, "adp.beta": 0.0, "advt-pgd.low": 0.2, "advt-pgd.high": 0.2}
     )
     logits, y = torch.randn(2, 4, 10), torch.arange(4)
-    torch.testing.assert_close(method.loss(Outputs(logits, y)).total, summed_cross_entropy(logits, y))
+    torch.testing.assert_close(method.loss(Outputs(logits, y)).total, summed_cross_entropy(logits, y, 0.0))
     assert method.facts["fresh"] == 0.5
 
 
