@@ -38,6 +38,8 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "lr": (0.0, 1e3, False),
     "temperature": (0.0, 1e6, False),
     "momentum": (0.0, 0.9999, True),
+    "weight_decay": (0.0, 1e3, True),
+    "shift": (0.0, 0.5, True),
     "label_smoothing": (0.0, 0.9999, True),
     "ema": (0.0, 0.999999, True),
     "low": (0.0, 1.0, True),
