@@ -131,7 +131,7 @@ def _public(path: Path) -> Member:
 
 
 def _plain(dataset: Dataset, device: torch.device) -> Ensemble:
-    spec = subjects.train_spec(Spec("defense", "baseline", {}), dataset, None, 3, None, None, 0, {})
+    spec = subjects.train_spec(Spec("defense", "baseline", {}), dataset, {})
     return subjects.trained(spec, dataset, device, Reporter())[1]
 
 

@@ -23,6 +23,7 @@ TOLERANCE = 1e-4  # by which logits of an exact copy may differ, relative to the
 AGREEMENT = 0.9  # share of the predictions in which a rough copy must agree
 WORTHWHILE = 1.3  # by how much a rough copy must beat the exact one: what it leaves standing is paid for twice
 TRIAL = 32  # images of the trial
+HOPELESS = 3  # times the best: nobody waits for the rest of such a trial
 FIRST, ROUGH = "; ", "bfloat16 first"  # what a choice with a rough copy ends with
 
 
@@ -90,7 +91,7 @@ def prepare(ensemble: Ensemble, x: Tensor, speed: str = "auto", chosen: str = ""
         limit = times[name]
     exact = proven[name]
     rough = _proven(ensemble, lambda: _Rough(exact), x, exact=False) if limit else None
-    if rough is not None and (math.isinf(limit) or _seconds(rough, x) * WORTHWHILE < limit):
+    if rough is not None and (math.isinf(limit) or _seconds(rough, x, HOPELESS * limit) * WORTHWHILE < limit):
         return Crafting(exact, rough, name + FIRST + ROUGH, kept)
     return Crafting(exact, None, name, kept)
 
@@ -111,7 +112,7 @@ def _proven(ensemble: Ensemble, make: Callable[[], Ensemble], x: Tensor, *, exac
     return model if bool(torch.isfinite(after).all()) and same >= AGREEMENT else None
 
 
-def _seconds(model: Ensemble, x: Tensor) -> float:
+def _seconds(model: Ensemble, x: Tensor, hopeless: float = math.inf) -> float:
     """Return the time of a forward pass with input gradient, in seconds."""
 
     def once() -> None:
@@ -121,19 +122,27 @@ def _seconds(model: Ensemble, x: Tensor) -> float:
             if value.requires_grad:  # a defence may cut the gradient off; its attacks then fail for all to see
                 torch.autograd.grad(value, point, allow_unused=True)
 
-    return fastest(once, x.device)
+    return fastest(once, x.device, hopeless=hopeless)
 
 
-def fastest(function: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
-    """Return the shortest time that a call takes, in seconds, after a call that is not counted."""
-    times = []
+def fastest(
+    function: Callable[[], object], device: torch.device, repeats: int = 3, hopeless: float = math.inf
+) -> float:
+    """Return the shortest time that a call takes, in seconds, after a call that is not counted.
+
+    A call that takes longer than ``hopeless`` is the last (the first: three times as long, since it also warms up):
+    bfloat16 is tens of times slower than float32 on a processor that cannot do it, and a trial should not wait.
+    """
+    times: list[float] = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
         function()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - started)
-    return min(times[1:])
+        if min(times[1:], default=times[0] / HOPELESS) > hopeless:
+            break
+    return min(times[1:] or times)
 
 
 def _folded(ensemble: Ensemble, x: Tensor) -> tuple[Ensemble, str]:

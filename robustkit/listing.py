@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -14,6 +17,7 @@ from robustkit.models import model
 from robustkit.registry import REQUIRED, Entry, Registry
 from robustkit.reports import report
 
+INTERNAL = ("check", "companion", "fresh")  # between a method and what runs it
 REGISTRIES: dict[str, Registry] = {
     "attacks": attack,
     "defenses": defense,
@@ -58,8 +62,19 @@ def parameters(entry: Entry) -> list[str]:
 
 
 def facts(entry: Entry) -> list[str]:
-    """Return ``fact: value`` for each fact of the decorator."""
-    return [f"{k}: {', '.join(f'{i}' for i in v) if isinstance(v, tuple) else v}" for k, v in entry.facts.items()]
+    """Return ``fact: value`` for each fact of the decorator that a user has something of."""
+    lines = []
+    for name, value in entry.facts.items():
+        if name == "paper":
+            lines += [f"paper's recipe, {of}: {_recipe(recipe)}" for of, recipe in value.items()]
+        elif name not in INTERNAL:
+            lines.append(f"{name}: {', '.join(f'{i}' for i in value) if isinstance(value, tuple) else value}")
+    return lines
+
+
+def _recipe(recipe: Mapping[str, Any]) -> str:
+    flat = {**recipe, **recipe.get("params", {})}
+    return ", ".join(f"{name} {value}" for name, value in flat.items() if name != "params")
 
 
 def markdown() -> str:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from robustkit import paths
 from robustkit.ensemble import Ensemble
 from robustkit.errors import UserError
-from robustkit.fastpath import fastest
+from robustkit.fastpath import HOPELESS, fastest
 from robustkit.files import write_json
 from robustkit.records import digest
 
@@ -147,7 +147,11 @@ def _trial(
     ways = [PLAIN, LAYOUT, f"{LAYOUT}, {PRECISION}"]
     if x.device.type != "cpu" and not plain_calls:  # a CPU gains nothing: one member's convolutions fill it
         ways += [f"{LAYOUT}, {STACKED}", f"{LAYOUT}, {PRECISION}, {STACKED}"]
-    seconds = {way: found for way in ways if (found := _seconds(ensemble, way, x, y)) is not None}
+    seconds: dict[str, float] = {}
+    for way in ways:
+        limit = HOPELESS * min(seconds.values(), default=math.inf)
+        if (found := _seconds(ensemble, way, x, y, limit)) is not None:
+            seconds[way] = found
     best = _best(seconds)
     # Dynamo compiles one thing at a time, and a training beside this one would wait for it.
     alone = threading.current_thread() is threading.main_thread()
@@ -168,7 +172,7 @@ def _best(seconds: dict[str, float]) -> str:
     return min(seconds, key=weighed)
 
 
-def _seconds(ensemble: Ensemble, way: str, x: Tensor, y: Tensor) -> float | None:
+def _seconds(ensemble: Ensemble, way: str, x: Tensor, y: Tensor, hopeless: float = math.inf) -> float | None:
     """Return the time of one step's forward and backward pass on a copy, or None where that does not work."""
     trial = copy.deepcopy(ensemble).train()
     step: Callable[[], object]
@@ -179,7 +183,7 @@ def _seconds(ensemble: Ensemble, way: str, x: Tensor, y: Tensor) -> float | None
             logits, _ = forward(x)
             functional.cross_entropy(logits.flatten(0, 1), y.repeat(len(logits))).backward()  # type: ignore[no-untyped-call]
 
-        found = fastest(step, x.device)
+        found = fastest(step, x.device, hopeless=hopeless)
     except Exception:  # noqa: BLE001 - whatever a stranger's module raises when stacked, compiled or under autocast
         return None
     sound = all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in trial.parameters())

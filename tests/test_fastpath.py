@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ def batch_norms(module: nn.Module) -> int:
 def fast(monkeypatch) -> None:
     """Times decide nothing here: every copy that is proven wins over the ones before it."""
     order = iter(range(20))
-    monkeypatch.setattr(fastpath, "_seconds", lambda model, x: 0.5 ** next(order))
+    monkeypatch.setattr(fastpath, "_seconds", lambda model, x, limit=None: 0.5 ** next(order))
 
 
 def gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -46,9 +48,9 @@ def test_exact_copy_is_equal_and_has_no_batch_norm(trained: Ensemble, test_image
 
 def test_rough_copy_is_near_and_only_there_if_it_pays(trained: Ensemble, test_images, monkeypatch):
     x, y = test_images
-    monkeypatch.setattr(fastpath, "_seconds", lambda model, x: 1.0 if type(model) is Ensemble else 0.9)
+    monkeypatch.setattr(fastpath, "_seconds", lambda model, x, limit=None: 1.0 if type(model) is Ensemble else 0.9)
     assert prepare(trained, x).rough is None
-    monkeypatch.setattr(fastpath, "_seconds", lambda model, x: 1.0 if type(model) is Ensemble else 0.5)
+    monkeypatch.setattr(fastpath, "_seconds", lambda model, x, limit=None: 1.0 if type(model) is Ensemble else 0.5)
     made = prepare(trained, x)
     assert made.rough is not None
     assert made.chosen.endswith("; bfloat16 first")
@@ -102,7 +104,7 @@ def test_what_was_chosen_is_made_again_without_a_trial(trained: Ensemble, test_i
         other = prepare(trained, x, "auto", chosen)
         assert (other.chosen, other.rough) == (chosen, None)
     assert other.exact is trained
-    monkeypatch.setattr(fastpath, "_seconds", lambda model, x: 1.0 if model is trained else 0.5)
+    monkeypatch.setattr(fastpath, "_seconds", lambda model, x, limit=None: 1.0 if model is trained else 0.5)
     assert "folded" in prepare(trained, x, "auto", "something that there is not").chosen  # a whole trial
 
 
@@ -189,3 +191,11 @@ def test_max_compiles_what_can_be_compiled(trained: Ensemble, test_images, fast,
 class Broken(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         raise RuntimeError("no compiler here")
+
+
+@pytest.mark.parametrize(("hopeless", "calls"), [(1.1, 4), (0.9, 2), (0.3, 1)])
+def test_a_hopeless_candidate_is_not_tried_to_the_end(hopeless: float, calls: int, monkeypatch: pytest.MonkeyPatch):
+    made, clock = [], itertools.count()
+    monkeypatch.setattr(fastpath.time, "perf_counter", lambda: next(clock))  # every call takes one second
+    assert fastpath.fastest(lambda: made.append(0), torch.device("cpu"), hopeless=hopeless) == 1
+    assert len(made) == calls  # the first may be slow for other reasons

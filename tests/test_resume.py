@@ -49,8 +49,8 @@ def _killed_in_epoch(number: int, spec: TrainSpec, digits: data.Dataset, path: P
         replace(ADP, optimiser="sgd", schedule="cosine", lr=0.05, ema=0.9, label_smoothing=0.1),
         replace(ADP, optimiser="adabelief", drops="1/2"),
         replace(ADP, defense=Spec("defense", "adp+advt-pgd", {"adp.alpha": 1.0, "advt-pgd.steps": 2}), epochs=3),
-        replace(ADP, arch="robustkit.models.wide_resnet:WideResNet", arch_params={"depth": 10, "width": 1, "dropout": 0.3},
-                epochs=3),
+        replace(ADP, arch="robustkit.models.wide_resnet:WideResNet", epochs=3,
+                arch_params={"depth": 10, "width": 1, "dropout": 0.3}),
     ],
     ids=["adp", "sgd-cosine-ema", "adabelief", "adversarial", "dropout"],
 )  # fmt: skip

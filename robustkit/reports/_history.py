@@ -9,6 +9,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from robustkit.reports._files import write_bytes, write_text
 from robustkit.reports._style import DPI, GRID, PALETTE, SOFT, bare
@@ -51,6 +52,7 @@ def _panel(axes: Axes, history: Sequence[Row], names: Sequence[str], label: str)
         axes.plot(epochs, values, marker=marker, markersize=3, color=PALETTE[at % len(PALETTE)], label=_words(name))
     bare(axes)
     axes.grid(axis="y", color=GRID)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch", color=SOFT)
     axes.set_ylabel(label, color=SOFT)
     axes.legend(frameon=False, fontsize=9)

@@ -1,0 +1,46 @@
+"""The benchmark of training runs and its figures follow from the seconds; no duration is judged here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    spec = importlib.util.spec_from_file_location("benchmark_of_training", FOLDER / "training.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_rows_ratios_and_floors(benchmark, tmp_path: Path):
+    out = tmp_path / "out.json"
+    argv = ["--arch", "small-resnet", "--size", "8", "--channels", "1"]
+    argv += ["--steps", "2", "--repeats", "2", "--batch-size", "8"]
+    assert benchmark.main([*argv, "--defenses", "baseline,adp,advt-fgsm", "--json", str(out)]) == 0
+    result = json.loads(out.read_text())
+    rows = result["rows"]
+    assert list(rows) == ["plain PyTorch loop", "robustkit, off", "robustkit, auto", "adp", "advt-fgsm"]
+    for row in rows.values():
+        assert len(row["all_seconds"]) == 2
+        assert row["seconds"] == min(row["all_seconds"]) > 0
+        assert row["images_per_second"] == pytest.approx(8 / row["seconds"])
+    expected = rows["robustkit, auto"]["seconds"] + 0.5 * result["input_gradient"]
+    assert rows["advt-fgsm"]["floor_seconds"] == pytest.approx(expected)
+    assert rows["robustkit, off"]["way"] == "as it is"
+    text = benchmark.table(result)
+    assert text.row_count == 5
+
+
+def test_unknown_defence_is_one_sentence(benchmark, capsys: pytest.CaptureFixture[str]):
+    assert benchmark.main(["--defenses", "apd", "--arch", "small-resnet", "--size", "8"]) == 2
+    assert "unknown defense 'apd': did you mean 'adp'" in capsys.readouterr().err
