@@ -27,7 +27,7 @@ def images(count: int, channels: int, height: int, width: int) -> Tensor:
 
 
 def test_gradcam_by_hand_of_a_linear_head():
-    # Maps A = relu(conv(x)) + bias, logits = sum over channels and pixels of v[l, c] A[c]: the weights are v[y, c] / 35.
+    # Maps A = relu(conv(x)) + bias, logits = sum over channels and pixels of v[l, c] A[c]: weights v[y, c] / 35.
     network = nn.Sequential(
         nn.Conv2d(1, 2, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3)
     ).double()

@@ -163,3 +163,12 @@ def test_cosine_by_hand_of_single_peaks():
 
     assert float(pair_cosine(standardised(peaked(2, 9)))) == pytest.approx(-1 / 15, abs=1e-4)
     assert float(pair_cosine(standardised(peaked(2, 9, 9)))) == pytest.approx((1 - 2 / 15) / 3, abs=1e-4)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5])
+def test_maps_without_contrast_have_a_gradient_of_zero(level: float):
+    maps = torch.full((2, 3, 6, 6), level, requires_grad=True)
+    inner = standardised(maps)
+    (gradient,) = torch.autograd.grad((inner * inner).sum(), maps)
+    assert torch.equal(inner, torch.zeros_like(inner))
+    assert torch.equal(gradient, torch.zeros_like(gradient))
