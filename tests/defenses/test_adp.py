@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from robustkit import defenses
 from robustkit.defenses import Outputs
-from robustkit.defenses._terms import ensemble_entropy, log_ensemble_diversity
+from robustkit.defenses._terms import ensemble_entropy, log_ensemble_diversity, summed_cross_entropy
 from robustkit.defenses.adp import adp
 from robustkit.defenses.baseline import baseline
+from robustkit.errors import UserError
 
 
 def test_log_ensemble_diversity_by_hand():
@@ -20,6 +23,47 @@ def test_log_ensemble_diversity_by_hand():
     cosine = (a[0] * b[0] + a[1] * b[1]) / (math.hypot(*a) * math.hypot(*b))
     expected = math.log((1 + 1e-6) ** 2 - cosine**2)
     assert log_ensemble_diversity(p, torch.tensor([1])).item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("members", "classes"), [(2, 3), (3, 10), (5, 10), (5, 100)])
+def test_log_ensemble_diversity_against_numpy(members: int, classes: int):
+    logits = 3 * torch.randn((members, 7, classes), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    p, y = logits.softmax(2), torch.arange(7) % classes
+    for index, value in enumerate(log_ensemble_diversity(p, y).tolist()):
+        rest = np.delete(p[:, index].numpy(), int(y[index]), axis=1).T  # columns as in the paper
+        rest /= np.linalg.norm(rest, axis=0)
+        sign, expected = np.linalg.slogdet(rest.T @ rest + 1e-6 * np.eye(members))
+        assert sign == 1
+        assert value == pytest.approx(expected, rel=1e-9)
+    single = log_ensemble_diversity(p.float(), y)
+    torch.testing.assert_close(single.double(), log_ensemble_diversity(p, y), rtol=1e-3, atol=1e-3)
+
+
+def test_cross_entropy_of_own_batches_and_smoothed_labels_by_hand():
+    logits = torch.tensor([[[0.0, 0.0], [math.log(3), 0.0]], [[0.0, math.log(4)], [0.0, 0.0]]], dtype=torch.float64)
+    y = torch.tensor([[0, 0], [1, 0]])  # probabilities of the labels: 1/2, 3/4; 4/5, 1/2
+    expected = -(math.log(1 / 2) + math.log(3 / 4) + math.log(4 / 5) + math.log(1 / 2)) / 2
+    assert summed_cross_entropy(logits, y, 0.0).item() == pytest.approx(expected)
+    assert summed_cross_entropy(logits, y[0], 0.0).item() == pytest.approx(
+        -(math.log(1 / 2) + math.log(3 / 4) + math.log(1 / 5) + math.log(1 / 2)) / 2
+    )
+    # Smoothing 0.2 with two classes: the label counts .9, the other class .1.
+    others = -(math.log(1 / 2) + math.log(1 / 4) + math.log(1 / 5) + math.log(1 / 2)) / 2
+    assert summed_cross_entropy(logits, y, 0.2).item() == pytest.approx(0.9 * expected + 0.1 * others)
+
+
+def test_more_members_than_wrong_classes_are_refused():
+    defenses.check("adp", {"alpha": 2.0, "beta": 0.5}, 9, 10)
+    with pytest.raises(
+        UserError, match="cannot have 10 members on 10 classes: .* linearly dependent .* at most 9 memb"
+    ):
+        defenses.check("adp", {"alpha": 2.0, "beta": 0.5}, 10, 10)
+    with pytest.raises(UserError, match="cannot have 2 members on 2 classes"):
+        defenses.check("adp", {}, 2, 2)
+    defenses.check("adp", {"alpha": 2.0, "beta": 0.0}, 10, 10)
+    # What would have been trained: the determinant is 0 but for the 1e-6.
+    p = torch.rand((10, 1, 10), generator=torch.Generator().manual_seed(0), dtype=torch.float64).softmax(2)
+    assert log_ensemble_diversity(p, torch.tensor([0])).item() < math.log(1e-5)
 
 
 @pytest.mark.parametrize("true_class", [0, 2, 4])
@@ -55,11 +99,7 @@ def optimum(alpha: float, beta: float, members: int, classes: int) -> torch.Tens
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
-        p = logits.softmax(2)
-        y = torch.tensor([0])
-        loss = -logits.log_softmax(2)[:, :, 0].sum() - alpha * ensemble_entropy(p).mean()
-        if beta:
-            loss = loss - beta * log_ensemble_diversity(p, y).mean()
+        loss = adp(Outputs(logits, torch.tensor([0])), alpha=alpha, beta=beta).total
         loss.backward()
         return loss
 
@@ -87,6 +127,12 @@ def test_theorem_2_entropy_alone(alpha: float):
     predictions = optimum(alpha, 0.0, 3, 10)
     assert predictions[:, 0].tolist() == pytest.approx([equation_7(alpha, 3, 10)] * 3, abs=1e-3)
     assert predictions.mean(0)[1:].tolist() == pytest.approx([(1 - equation_7(alpha, 3, 10)) / 9] * 9, abs=1e-3)
+
+
+def test_theorem_2_reached_with_the_papers_numbers():
+    predictions = optimum(0.61, 0.0, 5, 1000)
+    assert predictions[:, 0].tolist() == pytest.approx([0.9] * 5, abs=5e-3)
+    assert predictions[:, 0].tolist() == pytest.approx([equation_7(0.61, 5, 1000)] * 5, abs=1e-3)
 
 
 def test_corollary_1_wrong_predictions_become_orthogonal():
