@@ -13,6 +13,7 @@ from robustkit.defenses import defense
 from robustkit.models import model
 from robustkit.registry import REQUIRED, Entry, Registry
 from robustkit.reports import report
+from robustkit.reproduce import reproduction
 
 REGISTRIES: dict[str, Registry] = {
     "attacks": attack,
@@ -20,6 +21,7 @@ REGISTRIES: dict[str, Registry] = {
     "models": model,
     "datasets": dataset,
     "reports": report,
+    "reproductions": reproduction,
 }
 
 
