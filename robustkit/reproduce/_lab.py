@@ -71,7 +71,8 @@ class Lab:
             (job.column.name, _settings.of_training(job.column, recipe, read_meta(job.folder)["training"]))
             for job in jobs
         ]
-        self._note([*_settings.differing(paper, ours), *_settings.merged(found)])
+        unstated = _settings.unstated(columns, recipe, self.ask.settings)
+        self._note([*_settings.differing(paper, ours), *_settings.merged(found), *unstated])
 
     def evaluate(self, part: str, columns: Sequence[Column], images: Images, **options: Any) -> Results:
         """Evaluate trained ensembles with the options of ``api.evaluate`` into ``evaluations/PART``.

@@ -54,6 +54,15 @@ def of_training(column: Column, recipe: Recipe, record: Mapping[str, Any]) -> li
     return differing(paper, {**record, **params, "defense": made_with["name"]})
 
 
+def unstated(columns: Sequence[Column], recipe: Recipe, asked: Table) -> list[Difference]:
+    """Return what ``--set`` says of the training where the paper says nothing, so that it is not passed over."""
+    stated = {f"train.{name}" for name in (*recipe.train, *recipe.compared)}
+    stated |= {name for column in columns for name in column.params}
+    methods = {"train", *(part for column in columns for part in column.defense.split("+"))}
+    given = {f"{method}.{name}": value for method in methods for name, value in asked.get(method, {}).items()}
+    return [Difference(name, "not stated", given[name]) for name in sorted(given) if name not in stated]
+
+
 def merged(found: Sequence[tuple[str, Sequence[Difference]]]) -> list[Difference]:
     """Return the differences of several ensembles: one line where all of them share it, else the ensembles' names."""
     owners: dict[str, tuple[Difference, list[str]]] = {}

@@ -59,4 +59,6 @@ def _pairs(lab: Lab, transfer: list[Transfer]) -> Iterator[tuple[str, bool, tupl
     }
     for targeted in (False, True):
         for attack in ("pgd", "mim"):
-            yield attack, targeted, tuple(by[attack, targeted, lab.name(column)] for column in COLUMNS)
+            pair = [by[attack, targeted, lab.name(column)] for column in COLUMNS]
+            named = [Transfer(**{**t, "ensemble": c.name}) for t, c in zip(pair, COLUMNS, strict=True)]
+            yield attack, targeted, tuple(named)
