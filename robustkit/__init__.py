@@ -17,7 +17,7 @@ _LAZY = {
     "load_runs": "robustkit.api",
     "load_ensemble": "robustkit.checkpoint",
 }
-_SUBPACKAGES = {"attacks", "data", "defenses", "models", "metrics", "reports"}
+_SUBPACKAGES = {"attacks", "data", "defenses", "models", "metrics", "reports", "reproduce"}
 
 if TYPE_CHECKING:
     from robustkit.api import evaluate, load_runs, train

@@ -16,6 +16,7 @@ from robustkit.defenses import defense
 from robustkit.models import model
 from robustkit.registry import REQUIRED, Entry, Registry
 from robustkit.reports import report
+from robustkit.reproduce import reproduction
 
 INTERNAL = ("check", "companion", "fresh")  # between a method and what runs it
 REGISTRIES: dict[str, Registry] = {
@@ -24,6 +25,7 @@ REGISTRIES: dict[str, Registry] = {
     "models": model,
     "datasets": dataset,
     "reports": report,
+    "reproductions": reproduction,
 }
 
 

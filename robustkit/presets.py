@@ -52,12 +52,14 @@ PRESETS: dict[str, dict[str, Grid]] = {
 def grid(preset: str, dataset: str) -> Grid:
     """Return the grid of ``NAME`` for a dataset, or of ``NAME:DATASET`` for data that only looks like it.
 
+    ``NAME:DATASET:ATTACKS`` is that part of it whose attacks are listed, like ``adp-table2:mnist:jsma,cw``.
+
     Raises
     ------
     UserError
-        If the preset is unknown or has no grid for the dataset.
+        If the preset is unknown, has no grid for the dataset, or has no such attack.
     """
-    name, _, explicit = preset.partition(":")
+    name, explicit, only = [*preset.split(":", 2), "", ""][:3]
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
     wanted = explicit or dataset
@@ -67,4 +69,9 @@ def grid(preset: str, dataset: str) -> Grid:
             f"preset '{name}' has no grid for dataset '{wanted}', only for {known}; "
             f"for data like it, write {name}:{next(iter(PRESETS[name]))}."
         )
-    return PRESETS[name][wanted]
+    rows = PRESETS[name][wanted]
+    chosen = [part.strip() for part in only.split(",") if part.strip()]
+    for attack in chosen:
+        if attack not in (known_attacks := dict.fromkeys(row for row, _ in rows)):
+            raise unknown(f"attack of preset '{name}'", attack, known_attacks)
+    return tuple((attack, given) for attack, given in rows if not chosen or attack in chosen)

@@ -36,6 +36,10 @@ def test_presets_are_the_published_grids():
     for dataset, expected in TABLE_2.items():
         assert values(presets.grid("adp-table2", dataset)) == expected
     assert values(presets.grid("adp-table2:mnist", "npz:x.npz")) == TABLE_2["mnist"]
+    part = {name: TABLE_2["mnist"][name] for name in ("jsma", "cw")}
+    assert values(presets.grid("adp-table2:mnist:cw,jsma", "digits")) == part
+    with pytest.raises(UserError, match="unknown attack of preset 'adp-table2' 'jsmaa': did you mean 'jsma'"):
+        presets.grid("adp-table2:mnist:jsmaa", "digits")
     table_4 = {"fgsm": [0.04], "bim": [0.02], "pgd": [0.02], "mim": [0.02]}
     assert values(presets.grid("adp-table4", "cifar10")) == table_4
     assert values(presets.grid("adp-table5", "cifar10")) == TABLE_5

@@ -35,16 +35,17 @@ def show(results: Results, console: Console) -> None:
     for name in ("ensembles", "robustness", "worst-case", "minimum-norm"):
         table = find(every, name)
         if table:
-            _show(table, console)
+            show_table(table, console)
     _believe(results, console)
     _transfers(results, console)
     for name in SUITES:
         table = find(every, name)
         if table:
-            _show(table, console)
+            show_table(table, console)
 
 
-def _show(table: Table, console: Console) -> None:
+def show_table(table: Table, console: Console) -> None:
+    """Print one table, in parts if it is wider than the terminal."""
     console.print(Text(table.title, style="bold"))
     for columns in _pages(table, console.width):
         grid = rich.table.Table(box=rich.box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))

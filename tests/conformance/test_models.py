@@ -74,3 +74,9 @@ def test_checking_a_factory_runs_none_of_its_code(tmp_path: Path, monkeypatch: p
     monkeypatch.syspath_prepend(tmp_path)
     models.check("harmful:build")
     assert "harmful" not in sys.modules
+
+
+def test_resnet18_for_32x32_has_the_published_size():
+    # torchvision's 11,689,512 with 1,000 classes; 990 fewer of 513 weights each, and a 3x3 stem where a 7x7 one was.
+    expected = 11_689_512 - 990 * 513 - 64 * 3 * (7 * 7 - 3 * 3)
+    assert sum(p.numel() for p in models.build("resnet18-32x32", 3, 10).parameters()) == expected

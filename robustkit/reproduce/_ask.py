@@ -1,0 +1,114 @@
+"""What a reproduction is asked for, checked before torch is imported."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robustkit import data, options
+from robustkit.defenses import defense
+from robustkit.errors import UserError, unknown
+from robustkit.registry import Entry
+from robustkit.reproduce import reproduction
+from robustkit.request import Settings
+
+BUDGETS = ("small", "paper")
+FACTS = ("title", "source", "datasets", "defenses", "attacks")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A checked request.
+
+    Attributes
+    ----------
+    dataset : str
+        As the user typed it.
+    stands_for : str
+        Whose numbers of the paper it is compared with.
+    settings : mapping
+        ``--set`` by method: ``{"adp": {"alpha": "1"}}``.
+    """
+
+    entry: Entry
+    dataset: str
+    stands_for: str
+    budget: str
+    epochs: int | None
+    n: int | None
+    arch: str | None
+    settings: dict[str, dict[str, Any]]
+    data_dir: str | None
+    download: bool
+    device: str
+    workers: int | None
+    seed: int
+    out: Path
+
+    @property
+    def command(self) -> str:
+        """The command line that asks for this."""
+        given: list[tuple[str, Any]] = [
+            ("--dataset", self.dataset),
+            ("--as", self.stands_for if self.stands_for != self.dataset else None),
+            ("--data-dir", self.data_dir),
+            ("--budget", self.budget),
+            *((f"--{name}", getattr(self, name)) for name in ("epochs", "n", "arch", "workers")),
+            ("--seed", self.seed),
+            ("--device", self.device if self.device != "auto" else None),
+            *(("--set", f"{m}.{p}={v}") for m, params in self.settings.items() for p, v in params.items()),
+            ("--out", self.out),
+        ]
+        words = [f"{option} {shlex.quote(str(value))}" for option, value in given if value is not None]
+        return " ".join(["robustkit reproduce", self.entry.name, *words])
+
+
+def check(
+    name: str, *, dataset: str | None = None, stands_for: str | None = None, budget: str = "small",
+    epochs: int | None = None, n: int | None = None, arch: str | None = None, settings: Settings = None,
+    data_dir: str | Path | None = None, download: bool = False, device: str = "auto", workers: int | None = None,
+    seed: int = 0, out: str | Path | None = None,
+) -> Ask:  # fmt: skip
+    """Check a request; a :class:`UserError` names the first thing that is wrong and what is accepted.
+
+    The parameters are those of :func:`robustkit.reproduce.runner.reproduce`.
+    """
+    entry = reproduction.entry(name)
+    if missing := [fact for fact in FACTS if fact not in entry.facts]:
+        raise ValueError(f"reproduction '{name}' is registered without {', '.join(missing)}")
+    chosen, whose = _datasets(entry, dataset, stands_for)
+    options.choice(budget, "budget", BUDGETS)
+    options.at_least_one({"epochs": epochs, "n": n, "workers": workers})
+    for one in entry.facts["defenses"]:
+        defense.entry(one)
+    table = options.assignments(settings)
+    running = dict.fromkeys(
+        ["train", *(part for one in entry.facts["defenses"] for part in one.split("+")), *entry.facts["attacks"]]
+    )
+    for method in table:
+        if method not in running:
+            raise unknown("method in --set", method, running)
+    folder = Path(out) if out else Path("robustkit-reproduction") / f"{name}-{chosen.partition(':')[0]}-{budget}"
+    return Ask(
+        entry, chosen, whose, budget, epochs, n, arch, table, None if data_dir is None else str(data_dir), download,
+        device, workers, seed, folder,
+    )  # fmt: skip
+
+
+def _datasets(entry: Entry, dataset: str | None, stands_for: str | None) -> tuple[str, str]:
+    """Return the dataset, and the one of the paper that it stands for."""
+    known: tuple[str, ...] = entry.facts["datasets"]
+    if stands_for is not None and stands_for not in known:
+        raise UserError(
+            f"--as '{stands_for}': {entry.name} has numbers for {', '.join(known)} only; name one of these."
+        )
+    chosen = dataset or stands_for or known[0]
+    data.describe(chosen)
+    if stands_for is None and chosen not in known:
+        raise UserError(
+            f"{entry.name} has no numbers for dataset '{chosen}', only for {', '.join(known)}; for data that stands "
+            f"for one of these, add --as {known[0]}."
+        )
+    return chosen, stands_for or chosen

@@ -1,0 +1,105 @@
+"""Tables of accuracy under a published grid of attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from robustkit import options, presets
+from robustkit.attacks import attack
+from robustkit.errors import RunError
+from robustkit.reproduce._lab import Lab
+from robustkit.reproduce._parts import Column, Comparison, Images
+from robustkit.schema import Evaluation, Results
+from robustkit.stats import wilson
+
+Key = tuple[str, float]  # an attack, and its eps, gamma or c
+Numbers = Mapping[Key, Sequence[float]]  # a number for each column
+TITLES = {"cw": "C&W"}
+VARIED = {"gamma": "gamma", "initial_c": "c"}  # what tells the rows of an attack without eps apart
+
+# The ADP paper attacks all test images; its public code attacks 1,000 with C&W and EAD and 100 with JSMA.
+GRADIENT = ("fgsm,bim,pgd,mim", Images(10_000, 300))
+OPTIMISED = ("cw,ead", Images(1000, 30, stated=False))
+SALIENCY = ("jsma", Images(100, 20, stated=False))
+Group = tuple[str, Images]
+
+
+def compare(
+    lab: Lab, preset: str, columns: Sequence[Column], paper: Numbers, groups: Sequence[Group]
+) -> list[Comparison]:
+    """Attack the ensembles with a preset's grid, group by group, and return its accuracies beside the paper's."""
+    found = []
+    for attacks, images in groups:
+        results = lab.evaluate(
+            attacks.replace(",", "-"), columns, images, preset=f"{preset}:{attacks}", suites="attacks"
+        )
+        for name, given, key in rows(presets.grid(f"{preset}:{lab.stands_for}:{attacks}", lab.stands_for)):
+            wanted = _wanted(lab, name, given)
+            for column, published in zip(columns, paper[key], strict=True):
+                e = _evaluation(results, lab.name(column), name, given.get("eps") and key[1], wanted)
+                found.append(
+                    Comparison(
+                        row_text(name, key[1], given),
+                        column.name,
+                        100 * e["robust_accuracy"],
+                        published,
+                        ci95=(100 * e["ci95"][0], 100 * e["ci95"][1]),
+                        verdict=e["verdict"],
+                    )  # fmt: skip
+                )
+    return found
+
+
+def accuracies(
+    lab: Lab, results: Results, columns: Sequence[Column], row: str, paper: Sequence[float]
+) -> list[Comparison]:
+    """Return the clean accuracies of the ensembles beside the paper's."""
+    by, n = {e["id"]: e["accuracy"] for e in results["ensembles"]}, results["dataset"]["n"]
+    return [
+        Comparison(row, column.name, 100 * by[lab.name(column)], number, ci95=percent_interval(by[lab.name(column)], n))
+        for column, number in zip(columns, paper, strict=True)
+    ]
+
+
+def percent_interval(share: float, n: int) -> tuple[float, float]:
+    """Return the Wilson 95 % interval of a share of n samples, in percent."""
+    low, high = wilson(round(share * n), n)
+    return 100 * low, 100 * high
+
+
+def rows(grid: presets.Grid) -> Iterator[tuple[str, Mapping[str, Any], Key]]:
+    """Yield the attack, its parameters and its key for each row of a grid."""
+    for name, given in grid:
+        if "eps" in given:
+            for eps in given["eps"]:
+                yield name, given, (name, eps)
+        else:
+            yield name, given, (name, next(given[parameter] for parameter in VARIED if parameter in given))
+
+
+def row_text(name: str, value: float, given: Mapping[str, Any]) -> str:
+    """Return what a row is called: ``PGD eps=0.1``, ``C&W c=10``."""
+    what = "eps" if "eps" in given else next(VARIED[parameter] for parameter in VARIED if parameter in given)
+    return f"{TITLES.get(name, name.upper())} {what}={value:g}"
+
+
+def _wanted(lab: Lab, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that tell a row's runs from the attack's others, as ``--set`` left them."""
+    asked = lab.ask.settings.get(name, {})
+    entry = attack.entry(name)
+    return {
+        parameter: options.coerce(entry, parameter, asked.get(parameter, given[parameter]))
+        for parameter in VARIED
+        if parameter in given
+    }
+
+
+def _evaluation(results: Results, ensemble: str, name: str, eps: float | None, params: Mapping[str, Any]) -> Evaluation:
+    for e in results["evaluations"]:
+        same = e["ensemble"] == ensemble and e["attack"] == name and (eps is None or e["eps"] == eps)
+        if same and all(e["params"].get(key) == value for key, value in params.items()):
+            return e
+    raise RunError(
+        f"the evaluation of '{ensemble}' has no {name} at {eps or dict(params)}; run the same command again."
+    )

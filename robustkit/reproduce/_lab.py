@@ -1,0 +1,186 @@
+"""The lab of a reproduction: it trains what is missing, evaluates, and notes what is not as in the paper."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robustkit import __version__, api, data, presets
+from robustkit.checkpoint import load_ensemble, read_meta
+from robustkit.ensemble import Ensemble
+from robustkit.errors import UserError
+from robustkit.files import writable, write_json
+from robustkit.parallel import default_workers, run_all
+from robustkit.progress import Reporter
+from robustkit.records import EnsembleRecord, Run
+from robustkit.reports._format import slug
+from robustkit.reproduce import _settings
+from robustkit.reproduce._ask import Ask
+from robustkit.reproduce._parts import Column, Images, Recipe
+from robustkit.reproduce._recipes import SHAPES
+from robustkit.reproduce._settings import Difference
+from robustkit.schema import Results
+from robustkit.store import STUDY
+from robustkit.study import Study
+
+REQUEST = "request.json"  # in an ensemble's folder: what was asked for and which weights that gave
+SMALL_ARCH = "small-resnet"
+SMALL_STEPS = 2000  # of the optimiser: about two minutes for three small networks on 28x28 images on two cores
+SCORED_ONLY = {"attacks": "deepfool", "suites": "transfer"}  # no cell but the clean ones: it has no transfer matrix
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: the arguments of ``api.train``, and where it goes."""
+
+    column: Column
+    folder: Path
+    arguments: dict[str, Any]
+
+
+class Lab:
+    """Where the ensembles of one request are trained and evaluated, below ``ask.out``."""
+
+    def __init__(self, ask: Ask, reporter: Reporter) -> None:
+        self.ask, self.reporter, self.stands_for = ask, reporter, ask.stands_for
+        self.out = writable(ask.out, "--out")
+        self.data = data.load(ask.dataset, data_dir=ask.data_dir, download=ask.download)
+        self.train_images = len(self.data.split("train"))
+        self.data.split("test")  # missing files are a matter of the first second, not of the first evaluation
+        self.device = api.find_device(ask.device)
+        self.differences: list[Difference] = []
+        self.evaluations: list[Path] = []
+
+    def train(self, columns: Sequence[Column], recipe: Recipe) -> None:
+        """Train the ensembles that are not there yet, side by side, and note what differs from the paper's training."""
+        jobs = [self._job(column, recipe) for column in columns]
+        run_all(self._train, jobs, self.ask.workers or default_workers(self.device))
+        paper = {
+            "dataset": self.stands_for, "image shape (C, H, W)": SHAPES[self.stands_for],
+            "training images": recipe.images, "seeds": recipe.seeds,
+        }  # fmt: skip
+        ours = {
+            "dataset": self.ask.dataset, "image shape (C, H, W)": list(self.data.shape),
+            "training images": self.train_images, "seeds": 1,
+        }  # fmt: skip
+        found = [
+            (job.column.name, _settings.of_training(job.column, recipe, read_meta(job.folder)["training"]))
+            for job in jobs
+        ]
+        unstated = _settings.unstated(columns, recipe, self.ask.settings)
+        self._note([*_settings.differing(paper, ours), *_settings.merged(found), *unstated])
+
+    def evaluate(self, part: str, columns: Sequence[Column], images: Images, **options: Any) -> Results:
+        """Evaluate trained ensembles with the options of ``api.evaluate`` into ``evaluations/PART``.
+
+        ``preset`` is the name of a published grid and, after a colon, the attacks of it: ``adp-table2:jsma``.
+        """
+        grid: presets.Grid = ()
+        if "preset" in options:
+            name, _, only = options["preset"].partition(":")
+            options["preset"] = f"{name}:{self.stands_for}:{only}"
+            grid = presets.grid(options["preset"], self.stands_for)
+        grid += tuple((name, options.get("settings", {}).get(name, {})) for name in _listed(options.pop("attacks", "")))
+        asked = {name: given for name, given in self.ask.settings.items() if name in {row for row, _ in grid}}
+        own = _flat(options.pop("settings", {}))
+        folder = self.out / "evaluations" / part
+        results = api.evaluate(
+            checkpoint=[self.folder(column) for column in columns], dataset=self.ask.dataset,
+            data_dir=self.ask.data_dir, attacks=[name for name, _ in grid] if "preset" not in options else None,
+            n=self.count(images), arch=self.ask.arch, settings={**own, **_flat(asked)}, device=self.ask.device,
+            workers=self.ask.workers, seed=self.ask.seed, out=folder, reporter=self.reporter,
+            **{"reference": False, "keep_examples": False, "formats": ("html",), **options},
+        )  # fmt: skip
+        self.evaluations.append(folder)
+        scored = {f"test images ({part})": results["dataset"]["n"]}
+        paper = {f"test images ({part})": images.paper} if images.stated else {}
+        self._note([*_settings.differing(paper, scored), *_settings.of_attacks(grid, asked)])
+        return results
+
+    def clean(self, columns: Sequence[Column], images: Images) -> Results:
+        """Score the test images without an attack."""
+        return self.evaluate("clean", columns, images, **SCORED_ONLY)
+
+    def runs(self, part: str) -> list[tuple[EnsembleRecord, Run]]:
+        """Return the stored runs of an evaluation that is done, each with its ensemble; ids are :meth:`name`'s."""
+        store = api.load_runs(self.out / "evaluations" / part)
+        study = Study.from_json(json.loads((store.folder / STUDY).read_text("utf-8")))
+        owners = {record.key: record for record in study.ensembles}
+        stored = ((owners[cell.ensemble], store.load(cell)) for cell in study.cells())
+        return [(record, run) for record, run in stored if run is not None]
+
+    def ensemble(self, column: Column) -> Ensemble:
+        """Return a trained ensemble."""
+        return load_ensemble(self.folder(column), arch=self.ask.arch, device=self.device)
+
+    def count(self, images: Images) -> int:
+        """Return how many test images are used at most: the budget's, or --n, and never more than the paper's."""
+        return min(images.paper, self.ask.n or (images.paper if self.ask.budget == "paper" else images.small))
+
+    def name(self, column: Column) -> str:
+        """Return what an ensemble is called in folders and results."""
+        return slug(column.name)
+
+    def folder(self, column: Column) -> Path:
+        """Return the checkpoint of an ensemble."""
+        return self.out / "ensembles" / self.name(column)
+
+    def note(self, setting: str, paper: Any, ours: Any) -> None:
+        """Note one setting of a reproduction's own, if it differs."""
+        self._note(_settings.differing({setting: paper}, {setting: ours}))
+
+    def _note(self, differences: Sequence[Difference]) -> None:
+        self.differences = _settings.distinct([*self.differences, *differences])
+
+    def _job(self, column: Column, recipe: Recipe) -> Job:
+        if column.defense not in self.ask.entry.facts["defenses"]:
+            raise ValueError(f"reproduction '{self.ask.entry.name}' does not declare defense '{column.defense}'")
+        small = self.ask.budget == "small"
+        batch = int(self.ask.settings.get("train", {}).get("batch_size", recipe.train.get("batch_size", 64)))
+        few = max(2, round(SMALL_STEPS / math.ceil(self.train_images / batch)))
+        mine = {m: p for m, p in self.ask.settings.items() if m in ("train", *column.defense.split("+"))}
+        arguments = {
+            "defense": column.defense,
+            "dataset": self.ask.dataset,
+            "arch": self.ask.arch or (SMALL_ARCH if small else recipe.arch),
+            "members": recipe.members,
+            "epochs": self.ask.epochs or (few if small else recipe.epochs),
+            "fusion": column.fusion,
+            "settings": {**_flat({"train": recipe.train}), **column.params, **_flat(mine)},
+            "seed": self.ask.seed,
+        }
+        return Job(column, self.folder(column), arguments)
+
+    def _train(self, job: Job) -> None:
+        """Train one ensemble, unless its folder holds what the same request gave."""
+        asked = {**job.arguments, "data_sha256": self.data.split("train").sha256(), "version": __version__}
+        asked = json.loads(json.dumps(asked))
+        if _finished(job.folder, asked, self.ask.arch):
+            self.reporter.say(f"{job.column.name}: trained already, in {job.folder}")
+            return
+        api.train(
+            **job.arguments, data_dir=self.ask.data_dir, device=self.ask.device, out=job.folder, reporter=self.reporter
+        )
+        write_json(job.folder / REQUEST, {"asked": asked, "weights_sha256": read_meta(job.folder)["weights_sha256"]})
+
+
+def _finished(folder: Path, asked: Mapping[str, Any], arch: str | None) -> bool:
+    """Return whether a folder holds a whole ensemble that this very request gave."""
+    try:
+        load_ensemble(folder, arch=arch)
+        known = json.loads((folder / REQUEST).read_text("utf-8"))
+    except (UserError, OSError, ValueError):
+        return False
+    return bool(known == {"asked": asked, "weights_sha256": read_meta(folder)["weights_sha256"]})
+
+
+def _flat(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {f"{method}.{name}": value for method, params in table.items() for name, value in params.items()}
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
