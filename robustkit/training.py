@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from robustkit import defenses, optim, trainpath
+from robustkit.attribution import check_maps
 from robustkit.data import Dataset
 from robustkit.ensemble import Ensemble
 from robustkit.errors import RunError, UserError
@@ -110,9 +111,7 @@ class Training:
         samples = Samples.of(data.split("train"), device)
         first = torch.arange(min(spec.batch_size, len(samples.y)), device=device)
         x, y = samples.images(first), samples.y[first]
-        if "maps" in needs:
-            from robustkit.attribution import check_maps
-
+        if "maps" in needs and method.params.get("maps") != "saliency":  # input gradients need no convolution
             check_maps(self.ensemble.members, x[:1], str(method.params.get("layer", "")))
         self.features = "features" in needs
         steps = spec.epochs * math.ceil(len(samples.y) / len(first))
