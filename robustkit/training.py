@@ -80,9 +80,12 @@ def fit(
         If the loss is not finite; the message says when and what to change.
     """
     device = device or torch.device("cpu")
+    reporter = reporter or Reporter()
     training = Training(spec, data, outliers, device, ranks or Ranks())
     training.resume(progress)
-    with (reporter or Reporter()).task(f"training {spec.defense.name}", spec.epochs * training.work.steps) as advance:
+    if training.history:
+        reporter.say(f"  going on after epoch {len(training.history)} of {spec.epochs}, from {progress}")
+    with reporter.task(f"training {spec.defense.name}", spec.epochs * training.work.steps) as advance:
         advance(len(training.history) * training.work.steps)
         while len(training.history) < spec.epochs:
 

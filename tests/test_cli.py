@@ -19,6 +19,7 @@ import torch
 
 import robustkit
 from robustkit.__main__ import main
+from robustkit.checkpoint import read_meta
 
 UNKNOWN = f"unknown attack 'pgdd': did you mean 'pgd'? Known: {', '.join(robustkit.attacks.attack.names())}."
 QUICK = ["--epochs", "2", "--members", "2", "--n", "60", "--eps", "0.1,0.2"]
@@ -343,3 +344,26 @@ def test_bad_input_from_a_real_shell():
     assert result.returncode == 2
     assert result.stderr == f"robustkit: {UNKNOWN}\n"
     assert result.stdout == ""
+
+
+def test_a_killed_training_goes_on_and_refuses_other_options(tmp_path: Path):
+    out = tmp_path / "ensemble"
+    asked = ["train", "--defense", "adp", "--members", "2", "--epochs", "40", "--out", str(out)]
+    process = subprocess.Popen([sys.executable, "-m", "robustkit", *asked], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not (out / "training.progress").is_file():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "finished before it could be killed"
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    other = command(*asked, "--set", "train.lr=1e-2")
+    assert other.returncode == 2
+    assert "differs in lr: 0.01, there 0.003; give the same options" in other.stderr
+    assert (out / "training.progress").is_file()
+    again = command(*asked)
+    assert again.returncode == 0, again.stderr
+    assert "going on after epoch" in again.stdout
+    assert not (out / "training.progress").exists()
+    assert len(read_meta(out)["history"]) == 40
+    assert (out / "history.csv").read_text().count("\n") == 41
