@@ -198,9 +198,11 @@ class ConstantSearch:
         blind = torch.where(self._upper.isinf(), (10 * self.c).clamp_max(LARGEST_C), (self._lower + self._upper) / 2)
         if self.aim is None:
             return blind
-        # Where nothing has succeeded c must grow; near a bound, whose c has been tried, bisection learns more.
-        wanted = torch.where(
-            self._upper.isinf(), (self.aim * self._critical).clamp(2 * self.c, 100 * self.c), self.aim * self._critical
-        ).clamp_max(LARGEST_C)
+        # Where nothing has succeeded c must grow, and fast where such a guess has failed before: that boundary is no
+        # plane, or the steps are too few for a small c. Near a bound, whose c has been tried, bisection learns more.
+        guess = self.aim * self._critical
+        least = torch.where(self._runs < 2, 2 * self.c, 10 * self.c)
+        grown = torch.minimum(torch.maximum(guess, least), 100 * self.c)
+        wanted = torch.where(self._upper.isinf(), grown, guess).clamp_max(LARGEST_C)
         sensible = self._critical.isfinite() & (wanted > self._lower) & (wanted < 0.9 * self._upper)
         return torch.where(sensible, wanted, blind)
