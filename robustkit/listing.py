@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from robustkit import options
+from robustkit import options, trainspec
 from robustkit.attacks import OWN_OPTION, attack
 from robustkit.data import dataset
 from robustkit.defenses import defense
 from robustkit.models import model
+from robustkit.recipes import RECIPES
 from robustkit.registry import REQUIRED, Entry, Registry
 from robustkit.reports import report
 from robustkit.reproduce import reproduction
 
-INTERNAL = ("check", "companion", "fresh")  # between a method and what runs it
+INTERNAL = ("check", "companion", "fresh", "paper_own")  # between a method and what runs it
 REGISTRIES: dict[str, Registry] = {
     "attacks": attack,
     "defenses": defense,
@@ -68,15 +66,15 @@ def facts(entry: Entry) -> list[str]:
     lines = []
     for name, value in entry.facts.items():
         if name == "paper":
-            lines += [f"paper's recipe, {of}: {_recipe(recipe)}" for of, recipe in value.items()]
+            lines += [f"paper's recipe, {dataset}: {_recipe(entry, dataset)}" for dataset in RECIPES[value]]
         elif name not in INTERNAL:
             lines.append(f"{name}: {', '.join(f'{i}' for i in value) if isinstance(value, tuple) else value}")
     return lines
 
 
-def _recipe(recipe: Mapping[str, Any]) -> str:
-    flat = {**recipe, **recipe.get("params", {})}
-    return ", ".join(f"{name} {value}" for name, value in flat.items() if name != "params")
+def _recipe(entry: Entry, dataset: str) -> str:
+    fields, own = trainspec.paper(entry.name, dataset)
+    return ", ".join(f"{name} {value}" for name, value in {**fields, **own}.items())
 
 
 def markdown() -> str:

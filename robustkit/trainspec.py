@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from robustkit import options
+from robustkit import options, recipes
 from robustkit.defenses import defense as defenses
 from robustkit.errors import UserError, unknown
 from robustkit.names import OPTIMISERS, SCHEDULES
@@ -17,7 +17,6 @@ SETTABLE: Mapping[str, type | tuple[str, ...]] = {
     "lr": float, "weight_decay": float, "batch_size": int, "shift": float, "momentum": float, "label_smoothing": float,
     "ema": float, "optimiser": OPTIMISERS, "schedule": SCHEDULES, "drops": str,
 }  # fmt: skip
-PAPER = ("members", "epochs", "arch", "fusion", *SETTABLE)  # what a defence's ``paper`` fact may hold, beside params
 
 
 @dataclass(frozen=True)
@@ -122,13 +121,11 @@ def paper(name: str, dataset: str) -> tuple[dict[str, Any], dict[str, Any]]:
     recipe: dict[str, Any] = {}
     params: dict[str, Any] = {}
     for entry in (loss, inputs) if inputs else (loss,):
-        by_dataset = entry.facts.get("paper", {})
-        found = dict(by_dataset.get(dataset, by_dataset.get("*", {})))
-        own = found.pop("params", {})
-        params |= {f"{entry.name}.{k}": v for k, v in own.items()} if "+" in name else own
-        recipe |= found
-    if not recipe and not params:
-        raise UserError(
-            f"defense '{name}' has no hyperparameters of a paper for '{dataset}'; leave out --preset paper."
-        )
+        if "paper" in entry.facts:
+            by_dataset = entry.facts.get("paper_own", {})
+            own = dict(by_dataset.get(dataset, by_dataset.get("*", {})))
+            params |= {f"{entry.name}.{k}" if "+" in name else k: v for k, v in own.pop("params", {}).items()}
+            recipe |= {**recipes.of(entry.facts["paper"], dataset), **own}
+    if not recipe:
+        raise UserError(f"defense '{name}' has no hyperparameters of a paper; leave out --preset paper.")
     return recipe, params

@@ -14,7 +14,8 @@ Facts that a defence may state in its decorator, and what the training loop does
 ``companion``   name of the module's function ``f(features, classes) -> nn.Module`` that is trained along
 ``members``     the smallest number of members that makes sense
 ``check``       name of the module's function ``f(params, members, classes)`` that raises a UserError
-``paper``       the paper's hyperparameters by dataset (``*``: all others), for ``--preset paper``
+``paper``       name of the recipe (:mod:`robustkit.recipes`) that ``--preset paper`` stands for
+``paper_own``   what differs from that recipe, by dataset (``*``: all others): fields, and ``params`` of the defence
 =============== ========================================================================================
 """
 

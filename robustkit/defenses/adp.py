@@ -16,18 +16,7 @@ from robustkit.precision import full
     source="Pang et al. 2019, arXiv:1901.08846, eq. 5 and Algorithm 1",
     members=2,
     check="fits",
-    paper={
-        "mnist": {
-            "members": 3, "epochs": 40, "batch_size": 64, "lr": 1e-3, "weight_decay": 1e-4, "optimiser": "adam",
-            "schedule": "steps", "drops": "2/3,8/9", "fusion": "mean-prob", "arch": "resnet20",
-            "params": {"alpha": 2.0, "beta": 0.5},
-        },
-        "*": {
-            "members": 3, "epochs": 180, "batch_size": 64, "lr": 1e-3, "weight_decay": 1e-4, "optimiser": "adam",
-            "schedule": "steps", "drops": "2/3,8/9", "fusion": "mean-prob", "arch": "resnet20",
-            "params": {"alpha": 2.0, "beta": 0.5},
-        },
-    },
+    paper="adp",
 )  # fmt: skip
 def adp(outputs: Outputs, *, alpha: float = 2.0, beta: float = 0.5, temperature: float = 1.0) -> Loss:
     """Adaptive diversity promoting: entropy of the fused prediction and mutually orthogonal wrong predictions.

@@ -14,10 +14,7 @@ from robustkit.ensemble import Ensemble
 @defense(
     "advt-fgsm", role="inputs", fresh=0.5, check="ordered",
     source="Kurakin et al. 2017; ADP paper (arXiv:1901.08846), section 4.3",
-    paper={
-        "mnist": {"members": 3, "epochs": 40, "batch_size": 128, "arch": "resnet20"},
-        "*": {"members": 3, "epochs": 180, "batch_size": 128, "arch": "resnet20"},
-    },
+    paper="adp-advt",
 )  # fmt: skip
 def advt_fgsm(
     ensemble: Ensemble, x: Tensor, y: Tensor, *, low: float = 0.01, high: float = 0.05, generator: torch.Generator

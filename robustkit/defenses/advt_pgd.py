@@ -15,10 +15,7 @@ from robustkit.ensemble import Ensemble
 @defense(
     "advt-pgd", role="inputs", fresh=0.5, check="ordered", 
     source="Madry et al. 2018; ADP paper (arXiv:1901.08846), section 4.3",
-    paper={
-        "mnist": {"members": 3, "epochs": 40, "batch_size": 128, "arch": "resnet20"},
-        "*": {"members": 3, "epochs": 180, "batch_size": 128, "arch": "resnet20"},
-    },
+    paper="adp-advt",
 )  # fmt: skip
 def advt_pgd(
     ensemble: Ensemble, x: Tensor, y: Tensor, *, low: float = 0.01, high: float = 0.05, steps: int = 10,

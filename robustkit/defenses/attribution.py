@@ -12,13 +12,8 @@ from robustkit.precision import full
     "attribution",
     source="design-diversity paper (Rosales et al. 2023), eq. 7 and 8",
     members=2,
-    paper={
-        "*": {
-            "members": 3, "epochs": 100, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.0, "optimiser": "adabelief",
-            "schedule": "steps", "drops": "3/10,6/10,9/10", "fusion": "mean-logit",
-            "params": {"lam": 0.001, "bounded": False},
-        },
-    },
+    paper="design-diversity",
+    paper_own={"*": {"params": {"lam": 0.001, "bounded": False}}},
 )  # fmt: skip
 def attribution(outputs: Outputs, *, lam: float = 0.2, bounded: bool = True) -> Loss:
     """Attribution diversity: members are rewarded for relying on different pixels.

@@ -18,12 +18,7 @@ from robustkit.precision import full
     source="Buschjaeger et al. 2020, arXiv:2011.02952; design-diversity paper (Rosales et al. 2023), eq. 3",
     members=2,
     check="fits",
-    paper={
-        "*": {
-            "members": 3, "epochs": 100, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.0, "optimiser": "adabelief",
-            "schedule": "steps", "drops": "3/10,6/10,9/10", "fusion": "mean-logit", "params": {"lam": 0.2},
-        },
-    },
+    paper="design-diversity",
 )  # fmt: skip
 def balanced(outputs: Outputs, *, lam: float = 0.2) -> Loss:
     """Balance of team and members: a part of the loss is that of the fused prediction.

@@ -10,16 +10,7 @@ from robustkit.precision import full
 @defense(
     "baseline",
     source="ADP paper (arXiv:1901.08846), eq. 2; Lakshminarayanan et al. 2017",
-    paper={
-        "mnist": {
-            "members": 3, "epochs": 40, "batch_size": 64, "lr": 1e-3, "weight_decay": 1e-4, "optimiser": "adam",
-            "schedule": "steps", "drops": "2/3,8/9", "fusion": "mean-prob", "arch": "resnet20",
-        },
-        "*": {
-            "members": 3, "epochs": 180, "batch_size": 64, "lr": 1e-3, "weight_decay": 1e-4, "optimiser": "adam",
-            "schedule": "steps", "drops": "2/3,8/9", "fusion": "mean-prob", "arch": "resnet20",
-        },
-    },
+    paper="adp",
 )  # fmt: skip
 def baseline(outputs: Outputs) -> Loss:
     """Deep ensemble: the sum of member cross-entropies, no interaction between members.

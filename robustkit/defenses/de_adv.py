@@ -15,7 +15,7 @@ from robustkit.ensemble import Ensemble
     role="inputs",
     own_batches=True,
     source="Lakshminarayanan et al. 2017, arXiv:1612.01474, algorithm 1",
-    paper={"*": {"members": 5, "batch_size": 100, "epochs": 40, "optimiser": "adam", "schedule": "constant"}},
+    paper="deep-ensembles",
 )
 def de_adv(
     ensemble: Ensemble, x: Tensor, y: Tensor, *, eps: float = 0.01, generator: torch.Generator

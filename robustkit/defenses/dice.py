@@ -55,16 +55,7 @@ def discriminator(features: Sequence[int], classes: int) -> nn.Module:
     needs=("features",),
     companion="discriminator",
     members=2,
-    paper={
-        "mnist": {
-            "members": 5, "epochs": 50, "batch_size": 128, "lr": 0.1, "weight_decay": 5e-4, "optimiser": "sgd",
-            "schedule": "cosine", "fusion": "mean-prob", "arch": "lenet", "params": {"weight": 0.2, "tau": 10.0},
-        },
-        "*": {
-            "members": 5, "epochs": 100, "batch_size": 128, "lr": 0.1, "weight_decay": 5e-4, "optimiser": "sgd",
-            "schedule": "cosine", "fusion": "mean-prob", "params": {"weight": 0.2, "tau": 10.0},
-        },
-    },
+    paper="sdde",
 )  # fmt: skip
 def dice(outputs: Outputs, *, weight: float = 0.2, tau: float = 10.0) -> Loss:
     """DICE: members' features must not tell of each other more than the label does.

@@ -11,16 +11,7 @@ from robustkit.precision import full
     "ncl",
     source="Liu and Yao 1999; Shui et al. 2018, arXiv:1802.07881; weight of the SDDE paper, arXiv:2305.11616",
     members=2,
-    paper={
-        "mnist": {
-            "members": 5, "epochs": 50, "batch_size": 128, "lr": 0.1, "weight_decay": 5e-4, "optimiser": "sgd",
-            "schedule": "cosine", "fusion": "mean-prob", "arch": "lenet", "params": {"weight": 0.1},
-        },
-        "*": {
-            "members": 5, "epochs": 100, "batch_size": 128, "lr": 0.1, "weight_decay": 5e-4, "optimiser": "sgd",
-            "schedule": "cosine", "fusion": "mean-prob", "params": {"weight": 0.1},
-        },
-    },
+    paper="sdde",
 )  # fmt: skip
 def ncl(outputs: Outputs, *, weight: float = 0.1) -> Loss:
     """Negative correlation learning: members' errors are pushed apart in the space of probabilities.

@@ -15,15 +15,10 @@ from robustkit.precision import full
     own_batches=True,
     needs=("maps", "outliers"),
     members=2,
-    paper={
-        "mnist": {
-            "members": 5, "epochs": 50, "batch_size": 128, "lr": 0.1, "weight_decay": 5e-4, "optimiser": "sgd",
-            "schedule": "cosine", "fusion": "mean-logit", "arch": "lenet", "params": {"lam": 0.1, "beta": 0.5},
-        },
-        "*": {
-            "members": 5, "epochs": 100, "batch_size": 128, "lr": 0.1, "weight_decay": 5e-4, "optimiser": "sgd",
-            "schedule": "cosine", "fusion": "mean-logit", "params": {"lam": 0.005, "beta": 0.5},
-        },
+    paper="sdde",
+    paper_own={
+        "mnist": {"fusion": "mean-logit", "params": {"lam": 0.1}},
+        "*": {"fusion": "mean-logit", "params": {"lam": 0.005}},
     },
 )  # fmt: skip
 def sdde_ood(

@@ -1,38 +1,35 @@
-"""How the papers train: what they say in their text. Never imports torch."""
+"""How the papers train, as a reproduction compares it. Never imports torch."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from robustkit import recipes
 from robustkit.reproduce._parts import Column, Recipe
+from robustkit.trainspec import SETTABLE
 
 # Shape (C, H, W) of an image of the data that the papers use.
 SHAPES = {"mnist": [1, 28, 28], "cifar10": [3, 32, 32], "cifar100": [3, 32, 32]}
 
-# ADP paper, sections 4.1 and 4.2. Weight decay and flips are those of its public code and of He et al. 2016, whose
-# setting it says it follows.
-_ADP = Recipe(
-    arch="resnet20", members=3, epochs=180, images=50_000,
-    train={"lr": 0.001, "batch_size": 64, "weight_decay": 1e-4}, compared={"optimiser": "adam", "flip": True},
-)  # fmt: skip
-
-# SDDE paper, section 5.1; weight decay and Nesterov's momentum are OpenOOD's, whose procedure it says it follows.
-SDDE = Recipe(
-    arch="resnet18-32x32", members=5, epochs=100, images=50_000,
-    train={
-        "optimiser": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "cosine", "batch_size": 128,
-    },
-    compared={"flip": True}, seeds=5,
-)  # fmt: skip
+TRAINING_IMAGES = 50_000  # of all three, MNIST's validation images not counted
 
 BASELINE = Column("Baseline", "baseline")
 ADP_ENTROPY = Column("ADP(2,0)", "adp", {"adp.alpha": 2.0, "adp.beta": 0.0})
 ADP = Column("ADP(2,0.5)", "adp", {"adp.alpha": 2.0, "adp.beta": 0.5})
 
 
-def adp_recipe(dataset: str, *, members: int = 3, batch_size: int = 64) -> Recipe:
-    """Return the training of the ADP paper on a dataset."""
-    train = {**_ADP.train, "batch_size": batch_size}
-    if dataset == "mnist":
-        return replace(_ADP, epochs=40, members=members, train=train, compared={"optimiser": "adam", "flip": False})
-    return replace(_ADP, members=members, train=train)
+def adp_recipe(dataset: str, *, members: int = 3, paper: str = "adp") -> Recipe:
+    """Return the training of the ADP paper on a dataset; ``paper="adp-advt"``: its adversarial training."""
+    flip = dataset != "mnist"
+    return replace(_recipe(paper, dataset, flip), members=members)
+
+
+def sdde_recipe(dataset: str) -> Recipe:
+    """Return the training of the SDDE paper on a dataset."""
+    return replace(_recipe("sdde", dataset, flip=True), seeds=5)
+
+
+def _recipe(paper: str, dataset: str, flip: bool) -> Recipe:
+    fields = recipes.of(paper, dataset)
+    train = {name: value for name, value in fields.items() if name in SETTABLE}
+    return Recipe(fields["arch"], fields["members"], fields["epochs"], TRAINING_IMAGES, train, {"flip": flip})

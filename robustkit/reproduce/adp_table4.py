@@ -35,5 +35,5 @@ PAPER: Numbers = {
 )
 def adp_table4(lab: Lab) -> Outcome:
     """Accuracy of adversarially trained three-member ensembles under four attacks, without and with ADP(2,0.5)."""
-    lab.train(COLUMNS, adp_recipe(lab.stands_for, batch_size=128))
+    lab.train(COLUMNS, adp_recipe(lab.stands_for, paper="adp-advt"))
     return Outcome(compare(lab, "adp-table4", COLUMNS, PAPER, (GRADIENT,)))

@@ -12,7 +12,7 @@ from robustkit.reproduce import reproduction
 from robustkit.reproduce._grid import percent_interval
 from robustkit.reproduce._lab import Lab
 from robustkit.reproduce._parts import Column, Comparison, Images, Outcome, finite
-from robustkit.reproduce._recipes import SDDE
+from robustkit.reproduce._recipes import sdde_recipe
 
 COLUMNS = (
     Column("DE", "baseline"),
@@ -55,7 +55,7 @@ PAPER: Mapping[str, Mapping[str, tuple[Spread, ...]]] = {
 )
 def sdde_table1(lab: Lab) -> Outcome:
     """Disagreement, correlation, Q, D/S error ratio, MI and errors of five members: DE, NCL, ADP, DICE and SDDE."""
-    lab.train(COLUMNS, SDDE)
+    lab.train(COLUMNS, sdde_recipe(lab.stands_for))
     results = lab.clean(COLUMNS, Images(10_000, 10_000, stated=False))
     runs = {record.id: run.samples for record, run in lab.runs("clean")}
     comparisons = []

@@ -258,9 +258,9 @@ def test_negative_weights_are_refused(entry: Entry):
 
 @pytest.mark.parametrize("entry", [e for e in defense if "paper" in e.facts], ids=lambda e: e.name)
 def test_the_papers_recipe_can_be_trained_with(entry: Entry):
-    for recipe in entry.facts["paper"].values():
-        params = recipe.get("params", {})
-        assert set(recipe) <= {*trainspec.PAPER, "params"}
+    for dataset in ("mnist", "cifar10", "something else"):
+        recipe, params = trainspec.paper(entry.name, dataset)
+        assert set(recipe) <= {"members", "epochs", "arch", "fusion", *trainspec.SETTABLE}
         assert {name: options.coerce(entry, name, value) for name, value in params.items()} == params
         trainspec.settings({k: v for k, v in recipe.items() if k in trainspec.SETTABLE})
         assert recipe.get("fusion", "mean-prob") in FUSIONS

@@ -8,7 +8,7 @@ from robustkit import presets
 from robustkit.reproduce import adp_table1, adp_table2, adp_table4, adp_table5, reproduction, sdde_table1
 from robustkit.reproduce._ask import FACTS
 from robustkit.reproduce._grid import GRADIENT, OPTIMISED, SALIENCY, rows
-from robustkit.reproduce._recipes import SDDE, SHAPES, adp_recipe
+from robustkit.reproduce._recipes import SHAPES, adp_recipe, sdde_recipe
 
 
 def test_adp_table_1():
@@ -60,11 +60,17 @@ def test_every_row_of_a_grid_has_its_number_and_its_group(preset, dataset, paper
 
 
 def test_trainings_are_those_of_the_papers_text():
-    mnist, five = adp_recipe("mnist"), adp_recipe("cifar10", members=5, batch_size=128)
+    mnist, five = adp_recipe("mnist"), adp_recipe("cifar10", members=5, paper="adp-advt")
     assert (mnist.arch, mnist.members, mnist.epochs, mnist.images) == ("resnet20", 3, 40, 50_000)
-    assert mnist.train == {"lr": 0.001, "batch_size": 64, "weight_decay": 1e-4}
+    assert mnist.train == {
+        "lr": 0.001, "batch_size": 64, "weight_decay": 1e-4, "optimiser": "adam", "schedule": "steps",
+        "drops": "2/3,8/9",
+    }  # fmt: skip
+    assert (mnist.compared, five.compared) == ({"flip": False}, {"flip": True})
     assert (five.members, five.epochs, five.train["batch_size"]) == (5, 180, 128)
-    assert (SDDE.members, SDDE.epochs, SDDE.train["optimiser"], SDDE.train["lr"]) == (5, 100, "sgd", 0.1)
+    sdde = sdde_recipe("cifar10")
+    assert (sdde.members, sdde.epochs, sdde.train["optimiser"], sdde.train["lr"]) == (5, 100, "sgd", 0.1)
+    assert (sdde.arch, sdde.seeds) == ("resnet18-32x32", 5)
 
 
 @pytest.mark.parametrize("entry", list(reproduction), ids=lambda e: e.name)
