@@ -75,6 +75,7 @@ def trained(
             raise _with_last_good(error, spec, loaded, folder, ranks) from None
         if ranks.leads:
             save(fitted.ensemble.cpu(), folder, spec, loaded, fitted.metrics, fitted.history)
+            kept.unlink(missing_ok=True)
         ranks.decided(None)  # nobody reads before the leader has written
         accuracy, way = fitted.metrics["validation_accuracy"], fitted.metrics["way"]
         seconds = time.perf_counter() - started

@@ -9,7 +9,7 @@ import json
 import math
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -67,7 +67,7 @@ def fit(
         For a defence that trains on outliers; its training images are used.
     progress : path or None
         A file that is written after an epoch and read at the start, so that a killed training goes on where it was;
-        on a CPU with the same weights at the end, bit by bit. Removed at the end.
+        on a CPU with the same weights at the end, bit by bit. It stays: who has kept the result removes it.
     ranks : Ranks or None
         The processes that share each batch.
 
@@ -95,8 +95,6 @@ def fit(
             with _dropout_of_its_own(training.ensemble, spec.seed, len(training.history)):
                 training.epoch(step)
             training.save(progress)
-    if progress and training.work.ranks.leads:
-        progress.unlink(missing_ok=True)
     return training.result()
 
 
@@ -144,7 +142,7 @@ class Training:
         before = f"validation {self.history[-1]['validation_accuracy']:.3f}, " if self.history else ""
         return f"epoch {len(self.history) + 1} of {self.spec.epochs}, {before}"
 
-    def epoch(self, step: Any) -> None:
+    def epoch(self, step: Callable[[Row], None]) -> None:
         """Train one epoch, score it on validation data, and keep it if it is the best so far."""
         number, started = len(self.history) + 1, time.perf_counter()
         rate = self.optimiser.param_groups[0]["lr"]

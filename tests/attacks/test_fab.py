@@ -107,7 +107,8 @@ def test_same_distances_as_torchattacks(trained: Ensemble, test_images: tuple[Te
     peer = torchattacks.FAB(trained, norm=norm.capitalize(), steps=10, eps=1e9)
     theirs = size(peer(x, y) - x, norm)[right]
     ours = size(fab(trained, x, y, norm=norm, steps=10, targets=0, search_steps=0) - x, norm)[right]
-    assert (ours > 0).all()
+    assert ((ours > 0) >= (theirs > 0)).all()  # ten steps without restarts: one sample is found by neither
+    assert (ours > 0).double().mean() >= 0.95
     assert ours.median() <= theirs.median() * 1.02
     assert ((ours - theirs).abs() <= 0.01 * theirs).double().mean() > 0.8  # most of them are the same point
 
