@@ -148,6 +148,9 @@ def test_the_budgets(tmp_path: Path):
         "train.lr": 0.001,
         "train.batch_size": 64,
         "train.weight_decay": 1e-4,
+        "train.optimiser": "adam",
+        "train.schedule": "steps",
+        "train.drops": "2/3,8/9",
     }
     full, small = job(budget="paper"), job()
     assert (full["arch"], full["epochs"], full["members"], full["settings"]) == ("resnet20", 40, 3, published)
