@@ -77,12 +77,12 @@ def test_members_of_one_architecture_can_be_stacked(trained: Ensemble, test_imag
 
 
 def test_another_precision_breaks_what_float32_breaks(trained: Ensemble, digits, fast):
-    split = digits.split("test")
+    split = digits.split("test").take(150)  # bfloat16 is slow where the processor cannot do it
     setting = Setting(torch.device("cpu"))
     clean = run_cell(Cell("clean", "e", "d"), trained, split, None, setting).samples
     made = prepare(trained, split.batch(range(64))[1])
     assert made.rough is not None
-    for name, steps, eps in (("pgd", 20, 0.1), ("pgd", 50, 0.1), ("mim", 20, 0.15), ("apgd-ce", 50, 0.1)):
+    for name, steps, eps in (("pgd", 20, 0.1), ("mim", 20, 0.15), ("apgd-ce", 30, 0.1)):
         asked = Cell("attack", "e", "d", Spec("attack", name, {"steps": steps}), eps, "linf")
         off, exact, auto = (
             run_cell(asked, trained, split, clean, setting, crafting=c).samples

@@ -67,7 +67,7 @@ def test_the_c_that_the_boundary_asks_for_is_the_closed_form_one():
 
 
 def test_adaptive_search_takes_fewer_passes_for_distances_as_small(trained, test_images):
-    x, y = (t[:40] for t in test_images)
+    x, y = (t[10:40] for t in test_images)
     sizes, passes = [], []
     for adaptive in (True, False):
         trace = Trace(len(x))
@@ -205,7 +205,7 @@ def test_torchattacks_does_nothing_on_log_probabilities(trained, test_images):
 
 
 def not_worse(model: nn.Module, x: Tensor, y: Tensor, ours: Tensor, theirs: Tensor, norm: str) -> None:
-    """Ours succeeds as often within one standard error, and where both do, with no larger a median norm (2 %)."""
+    """Ours succeeds as often within one standard error, and where both do, with no larger a mean norm (1 %)."""
     with torch.no_grad():
         right = model(x).argmax(1) == y
         mine, peer = ((model(made).argmax(1) != y) & right for made in (ours, theirs))
@@ -214,4 +214,4 @@ def not_worse(model: nn.Module, x: Tensor, y: Tensor, ours: Tensor, theirs: Tens
     assert float(mine.sum() / right.sum()) >= rate - error
     both = mine & peer
     if both.any():
-        assert size(ours - x, norm)[both].median() <= 1.02 * size(theirs - x, norm)[both].median()
+        assert size(ours - x, norm)[both].mean() <= 1.01 * size(theirs - x, norm)[both].mean()
