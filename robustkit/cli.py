@@ -62,7 +62,7 @@ def root(
 @app.command()
 def evaluate(
     defense: Annotated[
-        str, typer.Option(help="Defences to train (or take from the cache), like adp or adp,baseline.")
+        str, typer.Option(help="Defences to train (or take from the cache), like adp+advt-pgd or adp,baseline.")
     ] = "adp",
     checkpoint: Annotated[
         list[Path] | None, typer.Option(help="A trained folder instead of a defence; repeatable.")
