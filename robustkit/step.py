@@ -83,8 +83,7 @@ class Workshop:
         self.fresh = max(1, round(self.spec.batch_size * float(facts.get("fresh", 1.0))))
         # A loss with own batches asks for them; inputs that differ by member are made from one batch.
         self.orders = len(self.ensemble) + 1 if facts.get("own_batches") and self.method.inputs is None else 1
-        trained = [*self.ensemble.parameters(), *(self.companion.parameters() if self.companion else ())]
-        self.parameters = [p for p in trained if p.requires_grad]
+        self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
 
     @property
     def steps(self) -> int:

@@ -64,7 +64,8 @@ def trained(
     """
     folder = paths.cache_dir() / "ensembles" / spec.key
     ranks = ranks or Ranks()
-    if not ranks.decided(_is_there(folder, spec)):
+    ensemble = _cached(folder, spec)
+    if not ranks.decided(ensemble is not None):
         what = f"{spec.members} x {spec.arch} on {spec.dataset}"
         reporter.say(f"training {spec.defense.name}: {what}, {spec.epochs} epochs, on {device}")
         kept = progress or folder.with_name(f"{spec.key}.progress")
@@ -80,17 +81,17 @@ def trained(
         accuracy, way = fitted.metrics["validation_accuracy"], fitted.metrics["way"]
         seconds = time.perf_counter() - started
         reporter.say(f"  {seconds:.0f} s ({way}), validation accuracy {accuracy:.3f}, cached in {folder}")
-    ensemble = load_ensemble(folder, arch=spec.arch)
+    if ensemble is None:
+        ensemble = load_ensemble(folder, arch=spec.arch)
     archs = [spec.arch] * spec.members
     return _record(spec.defense.name, spec.defense.name, spec.defense.params, archs, ensemble), ensemble
 
 
-def _is_there(folder: Path, spec: TrainSpec) -> bool:
+def _cached(folder: Path, spec: TrainSpec) -> Ensemble | None:
     try:
-        load_ensemble(folder, arch=spec.arch)
+        return load_ensemble(folder, arch=spec.arch)
     except UserError:  # not there, or damaged: train it (again)
-        return False
-    return True
+        return None
 
 
 def _with_last_good(error: Diverged, spec: TrainSpec, loaded: Dataset, folder: Path, ranks: Ranks) -> RunError:
