@@ -106,7 +106,7 @@ class Finding:
     @property
     def passed(self) -> bool:
         """Whether the value keeps to the threshold."""
-        return self.value <= self.threshold + 1e-9
+        return bool(self.value <= self.threshold + 1e-9)
 
 
 @dataclass(frozen=True)

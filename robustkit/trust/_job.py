@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -104,8 +104,8 @@ class Job:
         return torch.cat([self.ensemble(p.to(self.setting.device)).float().cpu() for p in parts])
 
     def margins(self, x: Tensor) -> Tensor:
-        """Return max_{i != y} z_i - z_y of the fused outputs, (n,)."""
-        return margin(self.outputs(x), self.y)
+        """Return max_{i != y} z_i - z_y of the fused outputs of images (d, n, C, H, W), (d, n)."""
+        return margin(self.outputs(x.flatten(0, 1)), self.y.repeat(len(x))).view(x.shape[:2])
 
     def gradient(self) -> Tensor | None:
         """Return the gradient (n, C, H, W) of the fused output's cross-entropy at x, None if there is none."""
@@ -120,14 +120,22 @@ class Job:
             parts.append(gradient.cpu())
         return torch.cat(parts)
 
-    def noisy(self, radius: float) -> Tensor:
-        """Return x with noise drawn uniformly from the ball of that radius."""
-        return random_start(self.x, radius, self.cell.norm, self.draws)
+    def noisy(self, radius: float, draws: int) -> Iterator[Tensor]:
+        """Yield x with noise drawn uniformly from the ball of that radius, in parts (d, n, C, H, W) of all draws."""
+        for count in self._parts(draws):
+            yield torch.stack([random_start(self.x, radius, self.cell.norm, self.draws) for _ in range(count)])
 
-    def corner(self) -> Tensor:
-        """Return a random point at the edge of the ball: x +- eps in every element, or eps away in l2."""
-        direction = steepest(self.draws.normal(self.x.shape[1:]), self.cell.norm)
-        return (self.x + self.eps * direction).clamp(0.0, 1.0)
+    def edge(self, draws: int) -> Iterator[Tensor]:
+        """Yield random points at the edge of the ball, x +- eps or eps away in l2, in parts (d, n, C, H, W)."""
+        for count in self._parts(draws):
+            noise = torch.stack([self.draws.normal(self.x.shape[1:]) for _ in range(count)])
+            direction = steepest(noise.flatten(0, 1), self.cell.norm).view_as(noise)
+            yield (self.x + self.eps * direction).clamp(0.0, 1.0)
+
+    def _parts(self, draws: int) -> Iterator[int]:
+        """Yield counts of draws whose images fill a batch: few samples, many draws at a time."""
+        most = max(1, SCORE_BATCH // max(1, len(self.x)))
+        yield from (min(most, draws - done) for done in range(0, draws, most))
 
     def attack(self, eps: float) -> Spec:
         """Return the attack that the probe is about; a step size that was set grows with the budget."""
@@ -135,10 +143,6 @@ class Job:
         step = spec.params.get("step_size")
         scaled = {"step_size": step * eps / self.eps} if step and self.eps else {}
         return replace(spec, params={**spec.params, **scaled})
-
-    def features(self, x: Tensor) -> Tensor:
-        """Return the logits of all members side by side, (n, M L)."""
-        return self.member_logits(x).transpose(0, 1).flatten(1)
 
     def select(self, rows: npt.NDArray[np.int64]) -> Job:
         """Return the same job on some of its samples."""

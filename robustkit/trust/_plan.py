@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from robustkit.records import OK, Cell, EnsembleRecord, Facts, Run, Spec, digest
+from robustkit.records import ERROR, Cell, EnsembleRecord, Facts, Run, Spec, digest
 from robustkit.registry import Entry
 from robustkit.store import Store
 from robustkit.study import Study
@@ -78,7 +78,7 @@ def _items(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Sc
         elif entry.facts["per"] == "budget":
             for norm, eps in budgets:
                 here = [r for r in untargeted if (r.run.cell.norm, r.eps) == (norm, eps)]
-                standing = np.logical_and.reduce([r.standing for r in here]) & (clean.samples.status == OK)
+                standing = np.logical_and.reduce([r.standing for r in here]) & (clean.samples.status != ERROR)
                 own = params | _longer(params, here)
                 after = digest(sorted({r.run.cell.key for r in here}))
                 rows = every if entry.facts.get("rows") == "all" else standing
@@ -129,13 +129,14 @@ def _cell(
 
 
 def _passes(item: Item, runs: Sequence[Scored]) -> float:
-    """Return the cost of a probe in forward passes for each sample that it looks at, at most."""
+    """Return the cost of a probe in forward passes for each sample that it looks at, about."""
     params = item.cell.attack.params if item.cell.attack else {}
     inner = params.get("attack", {}).get("params", params)
     members = runs[0].run.samples.member_logits.shape[0]
     times = {"swap": members + 3, "from-others": len(params.get("others", ()))}.get(item.name, 1)
     walk = inner.get("steps", 0) * inner.get("restarts", 1) * (1 + BACKWARD)
-    return float(walk * times + inner.get("queries", 0) + params.get("draws", 0))
+    usual = probe.entry(item.name).facts.get("usual", 1.0)  # share of its steps that it usually takes
+    return float(usual * walk * times + inner.get("queries", 0) + params.get("draws", 0))
 
 
 def _first(item: Item, n: int) -> Item:

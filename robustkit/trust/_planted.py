@@ -9,6 +9,7 @@ all samples are attacked in one batch, each row by the head of the sample in who
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +37,14 @@ def found(job: Job) -> tuple[Bools, Bools]:
     hit = np.zeros(len(job.x), bool)
     rows = np.flatnonzero(usable)
     if len(rows):
-        head = Head(job.ensemble, job.x[rows], job.y[rows], weights[rows], offsets[rows], job.cell.norm)
+        head = Head(
+            job.craftings(job.cell.ensemble).exact,
+            job.x[rows],
+            job.y[rows],
+            weights[rows],
+            offsets[rows],
+            job.cell.norm,
+        )
         model = Ensemble([head], "mean-logit").to(job.setting.device).eval()
         hit[rows] = job.select(rows).broken_by(job.attack(job.eps), ensemble=model)
     return usable, hit
@@ -47,11 +55,9 @@ def fit_heads(job: Job) -> tuple[Tensor, Tensor, Bools]:
 
     The head's score w.f + b is positive for what counts as unharmed: every inner point and x itself.
     """
-    inner, edge = [job.features(job.x)], []
-    for _ in range(job.params["draws"] // 2):
-        inner.append(job.features(job.noisy(INSIDE * job.eps)))
-        edge.append(job.features(job.corner()))
-    inside, outside = torch.stack(inner, 1).double(), torch.stack(edge, 1).double()  # (n, draws, F)
+    half = job.params["draws"] // 2
+    inside = _features(job, [job.x[None], *job.noisy(INSIDE * job.eps, half)])
+    outside = _features(job, job.edge(half))
     mean = inside.mean(1, keepdim=True)
     centred = inside - mean
     spread = centred.mT @ centred / inside.shape[1]
@@ -67,6 +73,12 @@ def fit_heads(job: Job) -> tuple[Tensor, Tensor, Bools]:
     scale = SHARP / torch.where(usable, gap, torch.ones_like(gap))
     boundary = furthest + REACH * gap + (w * mean[:, 0]).sum(1)
     return (-scale[:, None] * w).float(), (scale * boundary).float(), usable.numpy()
+
+
+def _features(job: Job, parts: Iterable[Tensor]) -> Tensor:
+    """Return the features of images (d, n, C, H, W), in float64 (n, D, F) for all D draws."""
+    rows = [features(job.member_logits(part.flatten(0, 1))).view(*part.shape[:2], -1) for part in parts]
+    return torch.cat(rows).transpose(0, 1).double()
 
 
 def apart(x: Tensor, eps: float, norm: str) -> Tensor:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from robustkit.trust._job import Job
 
 
-@probe("swap", per="budget", members=2, quick={"steps": 20}, full={"steps": 40})
+@probe("swap", per="budget", members=2, quick={"steps": 10}, full={"steps": 40})
 def swap(job: Job) -> dict[str, Bools]:
     """PGD on other fusions of the members, and on each of them alone, scored on the real fusion."""
     return {"broken": job.broken_by(spec("fusion-swap", steps=job.params["steps"]))}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from robustkit.trust._job import Job
 
 
-@probe("unbounded", per="attack", rows="correct", quick={}, full={})
+@probe("unbounded", per="attack", rows="correct", usual=0.1, quick={}, full={})
 def unbounded(job: Job) -> dict[str, Bools]:
     """Whether the same attack still fails where it may change everything: eps 1, or l2 the image's diameter."""
     return {"standing": ~job.broken_by(job.attack(job.largest), eps=job.largest)}

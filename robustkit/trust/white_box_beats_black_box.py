@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from robustkit.trust._job import Job
 
 
-@probe("gradient-free", per="budget", quick={"queries": 200}, full={"queries": 1000})
+@probe("gradient-free", per="budget", quick={"queries": 100}, full={"queries": 1000})
 def gradient_free(job: Job) -> dict[str, Bools]:
     """Square Attack on what still stands."""
     return {"broken": job.broken_by(spec("square", queries=job.params["queries"]))}
 
 
-@probe("from-others", per="budget", others=True, quick={"steps": 20}, full={"steps": 40})
+@probe("from-others", per="budget", others=True, quick={"steps": 10}, full={"steps": 40})
 def from_others(job: Job) -> dict[str, Bools]:
     """PGD on each of the other ensembles of the evaluation, on what still stands."""
     attack = long_pgd(job.params["steps"], job.eps)
