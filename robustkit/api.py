@@ -60,6 +60,7 @@ def evaluate(
     settings: Settings = None,
     baseline: bool = True,
     reference: bool = True,
+    eot: int = 1,
     device: str = "auto",
     batch_size: int | None = None,
     speed: str = "auto",
@@ -100,6 +101,8 @@ def evaluate(
         Evaluate the plain ensemble beside the defence.
     reference : bool
         Run a PGD of 100 steps beside the attacks.
+    eot : int
+        Passes of the model over which what every attack is shown is averaged, for randomised models; 1: none.
     batch_size : int or None
         Samples attacked at a time; None: by image size and device. Changes no number.
     speed : {"auto", "off", "max"}
@@ -126,7 +129,8 @@ def evaluate(
         defenses=() if checkpoints else defense, attacks=attacks, preset=preset, backend=backend, dataset=dataset,
         eps=eps, norm=norm, suites=suites, fusion=fusion, settings=settings,
     )  # fmt: skip
-    options.at_least_one({"n": n, "batch size": batch_size, "members": members, "epochs": epochs, "workers": workers})
+    counts = {"n": n, "eot": eot, "batch size": batch_size, "members": members, "epochs": epochs, "workers": workers}
+    options.at_least_one(counts)
     options.choice(speed, "speed", SPEEDS)
     if arch is not None:
         models.check(arch)
@@ -168,6 +172,7 @@ def evaluate(
         reference=reference,
         seed=seed,
         version=__version__,
+        eot=eot,
     )
     store = Store(folder / "runs")
     write_json(store.folder / STUDY, study.to_json())

@@ -94,6 +94,7 @@ def evaluate(
     settings: Set = None,
     baseline: Annotated[bool, typer.Option(help="Evaluate the plain ensemble beside the defence.")] = True,
     reference: Annotated[bool, typer.Option(help="Run a 100-step PGD beside the attacks.")] = True,
+    eot: Annotated[int, typer.Option(help="Passes of a randomised model that every attack averages.")] = 1,
     device: Device = "auto",
     batch_size: Annotated[
         int | None, typer.Option(help="Samples attacked at a time; changes no number.", show_default="by image size")
@@ -144,8 +145,8 @@ def evaluate(
         image_size=image_size, attacks=attacks, preset=preset, backend=backend, eps=eps, norm=norm, targeted=targeted,
         target=target, suites=suites,
         n=n, arch=arch, members=members, epochs=epochs, fusion=fusion, settings=settings, baseline=baseline,
-        reference=reference, device=device, batch_size=batch_size, speed=speed, workers=workers, seed=seed, out=out,
-        keep_examples=keep_examples, reporter=Reporter(console),
+        reference=reference, eot=eot, device=device, batch_size=batch_size, speed=speed, workers=workers, seed=seed,
+        out=out, keep_examples=keep_examples, reporter=Reporter(console),
     )  # fmt: skip
     terminal.show(results, console)
     typer.echo(f"report: {out / 'report.html'}")

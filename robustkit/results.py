@@ -105,7 +105,7 @@ def _evaluation(name: str, scored: Scored, clean: Run, runs: Sequence[Scored]) -
         ensemble=name,
         attack=attack.name,
         backend=run.cell.backend,
-        params=dict(attack.params),
+        params=run.cell.params,
         eps=scored.eps,
         norm=run.cell.norm,
         targeted=run.cell.targeted,
@@ -159,7 +159,7 @@ def _transfer(ensemble: EnsembleRecord, runs: Sequence[Run], clean: Run) -> list
             Transfer(
                 ensemble=ensemble.id,
                 attack=attack.name,
-                params={**attack.params, "eps": runs[0].cell.eps, "norm": runs[0].cell.norm},
+                params={**runs[0].cell.params, "eps": runs[0].cell.eps, "norm": runs[0].cell.norm},
                 targeted=targeted,
                 metric=metric + suffix,
                 sources=labels,

@@ -30,6 +30,9 @@ class Study:
         Whose rule names the target labels of the white-box attacks; empty: untargeted. Transfer runs both ways always.
     reference : bool
         Whether a longer PGD (100 steps of eps / 20) runs beside the white-box attacks.
+    eot : int
+        Passes of the model over which what every attack is shown is averaged. Above 1, each eps is attacked by itself:
+        a randomised model that one pass found broken at a smaller eps may well withstand another pass.
     """
 
     ensembles: tuple[EnsembleRecord, ...]
@@ -43,6 +46,7 @@ class Study:
     reference: bool = True
     seed: int = 0
     version: str = ""
+    eot: int = 1
 
     def cells(self) -> Iterator[Cell]:
         """Yield every cell of the plan, cheap ones that others need first."""
@@ -79,9 +83,9 @@ class Study:
                 yield self._cell("attack", ensemble, spec, None, self.target)
             else:
                 budgets = sorted(set(spec.params.get("eps", self.eps)))
-                yield from _chained(self._cell("attack", ensemble, spec, eps, self.target) for eps in budgets)
+                yield from self._swept(self._cell("attack", ensemble, spec, eps, self.target) for eps in budgets)
         if self.reference:
-            yield from _chained(self._cell("attack", ensemble, self._longer(eps), eps, "") for eps in self.eps)
+            yield from self._swept(self._cell("attack", ensemble, self._longer(eps), eps, "") for eps in self.eps)
 
     def transferred(self) -> tuple[Spec, ...]:
         """Return the attacks that have transfer matrices: a smallest perturbation barely crosses one boundary."""
@@ -106,6 +110,9 @@ class Study:
         elements = math.prod(self.dataset.shape)
         return ({"l0": 1.0, "l1": float(elements), "l2": math.sqrt(elements), "linf": 1.0}[cell.norm],)
 
+    def _swept(self, cells: Iterable[Cell]) -> Iterator[Cell]:
+        return _chained(cells) if self.eot == 1 else iter(cells)
+
     def _longer(self, eps: float) -> Spec:
         params = {k: v for k, v in attack.entry("pgd").defaults().items() if k not in OWN_OPTION}
         return Spec("attack", "pgd", {**params, "steps": REFERENCE_STEPS, "step_size": eps / REFERENCE_DIVISOR})
@@ -126,6 +133,7 @@ class Study:
             seed=self.seed,
             backend=library or "native",
             version=self.version,
+            eot=self.eot,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -142,6 +150,7 @@ class Study:
             "reference": self.reference,
             "seed": self.seed,
             "version": self.version,
+            "eot": self.eot,
         }
 
     @classmethod
