@@ -22,7 +22,6 @@ from robustkit.data import Dataset
 from robustkit.ensemble import Ensemble
 from robustkit.eot import Averaged
 from robustkit.evaluator import Setting, run_cell
-from robustkit.fastpath import prepare
 from robustkit.fusion import mean_logit
 from robustkit.losses import LOSSES
 from robustkit.progress import Reporter
@@ -43,17 +42,6 @@ class Draws(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.passes += 1
         return x.flatten(1) @ self.w[(self.passes - 1) % 3]
-
-
-class Noisy(nn.Module):
-    """A member that adds Gaussian noise to its images, from torch's global generator."""
-
-    def __init__(self, member: nn.Module, scale: float) -> None:
-        super().__init__()
-        self.member, self.scale = member, scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.member(x + self.scale * torch.randn_like(x))
 
 
 @pytest.fixture
@@ -194,13 +182,6 @@ def test_each_eps_of_a_randomised_model_is_attacked_by_itself():
     assert Study.from_json(study.to_json()) == study
     linked = [c for chain in replace(study, eot=1).chains() for c in chain if c.after]
     assert sorted(c.name for c in linked) == ["mim", "pgd"]
-
-
-def test_a_randomised_model_is_attacked_itself(trained: Ensemble, test_images, seed):
-    noisy = Ensemble([trained.members[0], Noisy(trained.members[1], 0.1)])
-    made = prepare(noisy, test_images[0])
-    assert made.exact is noisy
-    assert made.kept == "member 1: its logits differ from pass to pass: see --eot"
 
 
 NOISY_ARCH = """
