@@ -63,6 +63,7 @@ def evaluate(
     trust: str = "quick",
     escalate: bool = False,
     escalate_budget: float = 20.0,
+    eot: int = 1,
     device: str = "auto",
     batch_size: int | None = None,
     speed: str = "auto",
@@ -108,6 +109,8 @@ def evaluate(
     escalate, escalate_budget
         Where a worst case is suspect, run the attacks that its failing checks advise, until it settles or their passes
         exceed that multiple of those of the attacks that were asked for.
+    eot : int
+        Passes of the model over which what every attack is shown is averaged, for randomised models; 1: none.
     batch_size : int or None
         Samples attacked at a time; None: by image size and device. Changes no number.
     speed : {"auto", "off", "max"}
@@ -134,7 +137,8 @@ def evaluate(
         defenses=() if checkpoints else defense, attacks=attacks, preset=preset, backend=backend, dataset=dataset,
         eps=eps, norm=norm, suites=suites, fusion=fusion, settings=settings,
     )  # fmt: skip
-    options.at_least_one({"n": n, "batch size": batch_size, "members": members, "epochs": epochs, "workers": workers})
+    counts = {"n": n, "eot": eot, "batch size": batch_size, "members": members, "epochs": epochs, "workers": workers}
+    options.at_least_one(counts)
     options.choice(speed, "speed", SPEEDS)
     options.choice(trust, "trust", TRUST)
     if escalate and trust == "off":
@@ -182,6 +186,7 @@ def evaluate(
         seed=seed,
         version=__version__,
         trust=trust,
+        eot=eot,
     )
     store = Store(folder / "runs")
     ensembles = {record.key: ensemble.to(on) for record, (_, ensemble) in zip(records, pairs, strict=True)}

@@ -104,6 +104,7 @@ def evaluate(
     escalate_budget: Annotated[
         float, typer.Option(help="What that may cost, as a multiple of the attacks that were asked for.")
     ] = 20.0,
+    eot: Annotated[int, typer.Option(help="Passes of a randomised model that every attack averages.")] = 1,
     device: Device = "auto",
     batch_size: Annotated[
         int | None, typer.Option(help="Samples attacked at a time; changes no number.", show_default="by image size")
@@ -154,9 +155,9 @@ def evaluate(
         image_size=image_size, attacks=attacks, preset=preset, backend=backend, eps=eps, norm=norm, targeted=targeted,
         target=target, suites=suites,
         n=n, arch=arch, members=members, epochs=epochs, fusion=fusion, settings=settings, baseline=baseline,
-        reference=reference, trust=trust, escalate=escalate, escalate_budget=escalate_budget, device=device,
-        batch_size=batch_size, speed=speed, workers=workers, seed=seed, out=out,
-        keep_examples=keep_examples, reporter=Reporter(console),
+        reference=reference, trust=trust, escalate=escalate, escalate_budget=escalate_budget, eot=eot, device=device,
+        batch_size=batch_size, speed=speed, workers=workers, seed=seed, out=out, keep_examples=keep_examples,
+        reporter=Reporter(console),
     )  # fmt: skip
     terminal.show(results, console)
     typer.echo(f"report: {out / 'report.html'}")

@@ -131,6 +131,8 @@ def describe(cell: Cell) -> str:
     words = [cell.attack.name, f"eps {cell.eps:.4g}" if cell.eps is not None else cell.norm]
     if "steps" in cell.attack.params:
         words.insert(1, f"{cell.attack.params['steps']} steps")
+    if cell.eot > 1:
+        words.append(f"eot {cell.eot}")
     return ", ".join(
         words + ["targeted"] * cell.targeted + ([f"from {cell.source}"] if cell.kind == "transfer" else [])
     )

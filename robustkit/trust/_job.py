@@ -163,9 +163,9 @@ class Job:
         params = dict(spec.params)
         cell = Cell(
             "attack" if source is None else "transfer", source or self.cell.ensemble, self.cell.data,
-            replace(spec, params=params), self.eps if eps is None else eps, self.cell.norm, eot=params.pop("eot", 1),
+            replace(spec, params=params), self.eps if eps is None else eps, self.cell.norm,
             seed=self.cell.seed + OTHER_SEED, backend=spec.name.rpartition(":")[0] or "native",
-            version=self.cell.version,
+            version=self.cell.version, eot=params.pop("eot", self.cell.eot),
         )  # fmt: skip
         setting = replace(self.setting, keep_examples=False)
         if ensemble is None:
