@@ -42,9 +42,23 @@ def evaluations(results: Results, label: Callable[[Run], str]) -> list[Record]:
 def worst_case(results: Results) -> list[Record]:
     """Return one record per ensemble and budget."""
     return [
-        {**{k: v for k, v in w.items() if k != "ci95"}, "ci_low": w["ci95"][0], "ci_high": w["ci95"][1]}
+        {
+            **{k: v for k, v in w.items() if k not in ("ci95", "checks")},
+            "ci_low": w["ci95"][0], "ci_high": w["ci95"][1],
+            "failed_checks": " ".join(c["name"] for c in w["checks"] if not c["passed"]),
+        }
         for w in results["worst_case"]
-    ]
+    ]  # fmt: skip
+
+
+def escalations(results: Results) -> list[Record]:
+    """Return one record per attack that followed on a suspect worst case."""
+    return [
+        {"ensemble": e["ensemble"], "eps": e["eps"], "norm": e["norm"], "before": e["before"], "step": number,
+         **step, "params": _json(step["params"]), "because": " ".join(step["because"])}
+        for e in results["escalation"]
+        for number, step in enumerate(e["path"], 1)
+    ]  # fmt: skip
 
 
 def minimum_norms(results: Results) -> list[Record]:
