@@ -128,7 +128,7 @@ def test_targeted_goes_to_the_target_and_leaves_what_is_there():
     def model(images: Tensor) -> Tensor:
         return 3 * images.flatten(1) @ weights
 
-    made, there = cw(model, x, target, targeted=True, steps=150), model(x).argmax(1) == target
+    made, there = cw(model, x, target, targeted=True, steps=300), model(x).argmax(1) == target
     assert 0 < there.sum() < 8
     assert torch.equal(made[there], x[there])
     assert (model(made).argmax(1) == target).all()
