@@ -18,6 +18,7 @@ from robustkit.trust._evidence import Bools, Probed, Scored
 SHARES = {"quick": 0.3, "full": 1.0}  # of the passes of the attacks that all probes together may take
 FEWEST, MOST = 32, 256  # samples that are looked at, whatever that costs or allows
 NORMS = ("linf", "l2")  # of the budgets that probes know
+LONG_ENOUGH = 20  # steps of a longer attack at least: twice one step is no test of anything
 BACKWARD = 2  # a backward pass costs about two forward passes
 
 
@@ -91,8 +92,8 @@ def _items(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Sc
 
 
 def _longer(params: Mapping[str, Any], runs: Sequence[Scored]) -> dict[str, int]:
-    """Return the steps of a probe that takes ``times`` as many as the longest run."""
-    return {"steps": params["times"] * max(r.steps for r in runs)} if "times" in params else {}
+    """Return the steps of a probe that takes ``times`` as many as the longest run, but twenty at least."""
+    return {"steps": max(LONG_ENOUGH, params["times"] * max(r.steps for r in runs))} if "times" in params else {}
 
 
 def _attacks(runs: Sequence[Scored]) -> dict[str, tuple[Spec, tuple[str, float]]]:

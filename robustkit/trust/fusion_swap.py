@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import Bools, how, spec
+from robustkit.trust._evidence import Bools, how, spec, stride
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 @probe("swap", per="budget", members=2, quick={"steps": 10}, full={"steps": 40})
 def swap(job: Job) -> dict[str, Bools]:
     """PGD on other fusions of the members, and on each of them alone, scored on the real fusion."""
-    return {"broken": job.broken_by(spec("fusion-swap", steps=job.params["steps"]))}
+    steps = job.params["steps"]
+    return {"broken": job.broken_by(spec("fusion-swap", steps=steps, step_size=stride(steps, job.eps)))}
 
 
 @check("fusion-swap", source="robustkit; Tramer et al. 2020, arXiv:2002.08347")
