@@ -162,9 +162,9 @@ def slope(scale: float, offset: float = 0.0, classes: int = 2) -> Net:
     return Net(logits)
 
 
-def grey(*values: float) -> Tensor:
-    """Images (n, *SHAPE), each of one value."""
-    return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, *SHAPE).contiguous()
+def grey(*values: float, shape: tuple[int, ...] = SHAPE) -> Tensor:
+    """Images (n, *shape), each of one value."""
+    return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, *shape).contiguous()
 
 
 def study_of(ensembles: Mapping[str, Ensemble], split: Split, *attacks: Spec, **more: Any) -> Study:
