@@ -70,18 +70,18 @@ def next_round(study: Study, store: Store, most: float) -> tuple[Further, ...]:
             continue
         for norm, eps in known.budgets():
             if norm in NORMS and eps > 0:
-                found += _advised(known, norm, eps)
+                found += _advised(known, norm, eps, study.eot)
     return tuple(found)
 
 
-def _advised(known: Known, norm: str, eps: float) -> list[Further]:
+def _advised(known: Known, norm: str, eps: float, eot: int) -> list[Further]:
     evidence = known.worst(norm, eps)
     done = [(s.name, dict(s.run.cell.attack.params), s.eot) for s in evidence.at(eps) if s.run.cell.attack]
     wanted: list[tuple[Spec, list[str]]] = []
     for name, finding in remedies(evidence):
         for spec in finding.remedy:
             bare = {key: value for key, value in spec.params.items() if key != "eot"}
-            if (spec.name, bare, spec.params.get("eot", 1)) in done:
+            if (spec.name, bare, spec.params.get("eot", eot)) in done:
                 continue
             same = [names for other, names in wanted if other == spec]
             if same:

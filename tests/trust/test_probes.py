@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from trust_by_hand import SHAPE, Net, ensemble_of, facts_of, images, job, labelled, linear
+from trust_by_hand import SHAPE, Net, ensemble_of, facts_of, grey, images, job, labelled, linear, slope
 
 from robustkit.data import Split
 from robustkit.ensemble import Ensemble
@@ -171,15 +171,6 @@ def test_saturation_is_a_gap_of_more_than_80(gap: float, saturated: bool):
 
 
 # --- noise
-
-
-def slope(scale: float, offset: float = 0.0) -> Net:
-    """Two classes: z = (0, scale (mean(x) - 1/2) + offset)."""
-    return Net(lambda x: torch.stack([torch.zeros(len(x)), scale * (x.mean((1, 2, 3)) - 0.5) + offset], 1))
-
-
-def grey(*values: float) -> Tensor:
-    return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, *SHAPE).contiguous()
 
 
 def test_stability_of_a_line_is_known():

@@ -13,7 +13,8 @@ from robustkit.data import Split
 from robustkit.ensemble import Ensemble
 from robustkit.evaluator import Setting, run_cell
 from robustkit.fastpath import Crafting
-from robustkit.records import HERE, OK, Cell, EnsembleRecord, Run, Samples, Spec
+from robustkit.records import HERE, OK, Cell, DatasetRecord, EnsembleRecord, Run, Samples, Spec
+from robustkit.study import Study
 from robustkit.trust import Evidence, Probed, Scored, judge, probe
 
 N = 200
@@ -148,3 +149,30 @@ def facts_of(name: str, ensemble: Ensemble, split: Split, **more: Any) -> dict[s
 
 def record(key: str = "own", members: int = 2, id: str = "adp") -> EnsembleRecord:
     return EnsembleRecord(id, key, "adp", {}, ("tiny",), members, "mean-prob", "ab" * 32)
+
+
+def slope(scale: float, offset: float = 0.0, classes: int = 2) -> Net:
+    """Logits (0, scale (mean(x) - 1/2) + offset, -1000, ...): the boundary is |mean(x) - 1/2| away, in linf."""
+
+    def logits(x: Tensor) -> Tensor:
+        z = torch.full((len(x), classes), -1000.0)
+        z[:, 0] = 0.0
+        return torch.cat([z[:, :1], (scale * (x.mean((1, 2, 3)) - 0.5) + offset)[:, None], z[:, 2:]], 1)
+
+    return Net(logits)
+
+
+def grey(*values: float, shape: tuple[int, ...] = SHAPE) -> Tensor:
+    """Images (n, *shape), each of one value."""
+    return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, *shape).contiguous()
+
+
+def study_of(ensembles: Mapping[str, Ensemble], split: Split, *attacks: Spec, **more: Any) -> Study:
+    """A study of ensembles by key, white-box alone, at eps 0.1, without a reference."""
+    records = tuple(record(key, len(model), key) for key, model in ensembles.items())
+    classes = tuple("0123456789"[: int(next(iter(ensembles.values()))(split.tensor()[:1]).shape[1])])
+    data = DatasetRecord("grey", "test", len(split), classes, split.sha256(), split.shape)
+    given: dict[str, Any] = {
+        "eps": (0.1,), "norm": "linf", "transfer_eps": 0.1, "suites": ("attacks",), "reference": False,
+    }  # fmt: skip
+    return Study(records, data, attacks, **{**given, **more})

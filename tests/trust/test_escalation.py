@@ -1,0 +1,293 @@
+"""What follows on a suspect number: which attacks, in which order, until when; and how that is told."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from trust_by_hand import SETTING, Net, ensemble_of, grey, labelled, slope, study_of
+
+from robustkit import api, execute
+from robustkit.__main__ import main
+from robustkit.carry_out import ROUNDS, carry_out
+from robustkit.data import Split
+from robustkit.ensemble import Ensemble
+from robustkit.errors import UserError
+from robustkit.progress import Reporter
+from robustkit.records import Spec
+from robustkit.results import build
+from robustkit.schema import Results
+from robustkit.store import Store
+from robustkit.study import Study
+from robustkit.trust._evidence import spec
+
+EPS = 0.1
+SHAPE = (1, 8, 8)
+# From the boundary: one sample that two short steps break, eight that only a walk to the very edge breaks, and eleven
+# that nothing breaks. Noise and Square Attack do not come that close to the corner of 64 dimensions.
+DISTANCES = np.array([0.012, *np.linspace(0.0965, 0.0985, 8), *np.linspace(0.102, 0.3, 11)])
+N, BREAKABLE = 20, 9
+SHORT = spec("pgd", steps=2, step_size=0.01, random_start=False)  # reaches 0.02 of 0.1
+LONG = spec("pgd", steps=50)
+FIRST = 40  # steps of the first attack that follows
+
+
+def classifier(scale: float = 30.0, offset: float = 0.0) -> Net:
+    return slope(scale, offset, classes=4)
+
+
+@pytest.fixture
+def model() -> Ensemble:
+    return ensemble_of(classifier())
+
+
+@pytest.fixture
+def split(model: Ensemble) -> Split:
+    return labelled(model, grey(*(0.5 + DISTANCES).tolist(), shape=SHAPE))
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A straight boundary needs no 200 steps, five restarts or 5,000 queries."""
+    monkeypatch.setattr("robustkit.trust.iterations_suffice.ENOUGH", FIRST)
+    monkeypatch.setattr("robustkit.trust.iterations_suffice.RESTARTS", 1)
+    real = execute.run_cell
+
+    def cheaper(cell, *rest, **more):
+        if cell.name == "square":
+            few = Spec("attack", "square", {**cell.attack.params, "queries": 300})
+            return replace(real(replace(cell, attack=few), *rest, **more), cell=cell)
+        return real(cell, *rest, **more)
+
+    monkeypatch.setattr(execute, "run_cell", cheaper)
+
+
+def run(
+    model: Ensemble | dict[str, Ensemble], split: Split, folder: Path, *attacks: Spec, escalate: float = 1e6,
+    **more: Any,
+) -> tuple[Study, Results]:  # fmt: skip
+    ensembles = model if isinstance(model, dict) else {"own": model}
+    store, study = Store(folder), study_of(ensembles, split, *attacks, **more)
+    done = carry_out(study, ensembles, split, store, SETTING, Reporter(), escalate)
+    return done, build(done, store)
+
+
+def followed(done: Study) -> list[tuple[str, int | None]]:
+    return [(f.attack.name, f.attack.params.get("steps")) for f in done.further]
+
+
+def test_a_short_attack_is_suspect_and_escalation_gives_the_lower_number(model, split, tmp_path: Path):
+    _, before = run(model, split, tmp_path / "plain", SHORT, escalate=0.0)
+    (worst,) = before["worst_case"]
+    assert (worst["verdict"], worst["robust_accuracy"]) == ("suspect", (N - 1) / N)
+    assert [c["name"] for c in worst["checks"] if not c["passed"]] == ["iterations-suffice"]
+    assert before["escalation"] == []
+
+    done, after = run(model, split, tmp_path / "escalated", SHORT)
+    (worst,) = after["worst_case"]
+    assert (worst["verdict"], worst["robust_accuracy"]) == ("trusted", (N - BREAKABLE) / N)
+    (told,) = after["escalation"]
+    assert (told["ensemble"], told["eps"], told["norm"]) == ("own", EPS, "linf")
+    assert (told["before"], told["verdict_before"]) == ((N - 1) / N, "suspect")
+    assert (told["robust_accuracy"], told["verdict"], told["left"]) == ((N - BREAKABLE) / N, "trusted", [])
+    # The first one breaks more, so that nobody knows whether still more steps would; the second shows that they do not.
+    assert followed(done) == [("pgd", FIRST), ("pgd", 2 * FIRST)]
+    assert [(s["attack"], s["params"]["steps"], s["verdict"]) for s in told["path"]] == [
+        ("pgd", FIRST, "suspect"), ("pgd", 2 * FIRST, "trusted"),
+    ]  # fmt: skip
+    assert all(s["because"] == ["iterations-suffice"] for s in told["path"])
+    assert [s["robust_accuracy"] for s in told["path"]] == [(N - BREAKABLE) / N] * 2
+    assert all(s["seconds"] > 0 for s in told["path"])
+
+
+def test_runs_that_followed_are_evaluations_like_any_other(model, split, tmp_path: Path):
+    _, results = run(model, split, tmp_path, SHORT)
+    short, *more = results["evaluations"]
+    assert [(e["params"]["steps"], e["robust_accuracy"], e["verdict"]) for e in more] == [
+        (FIRST, (N - BREAKABLE) / N, "trusted"), (2 * FIRST, (N - BREAKABLE) / N, "trusted"),
+    ]  # fmt: skip
+    assert short["verdict"] == "invalid"  # two steps of eps / 10 reach nothing without a budget either
+    (said,) = [c["advice"] for c in short["checks"] if c["name"] == "iterations-suffice"]
+    assert said.startswith(f"a longer attack ({2 * FIRST} steps) breaks more")
+
+
+def test_several_failing_checks_advise_several_attacks_each_once(tmp_path: Path):
+    """Two members whose fusion hides them, and samples near enough for Square Attack."""
+
+    def hide(z: Tensor) -> Tensor:
+        return torch.log_softmax(z.mean(0), 1).detach() + 0 * z.sum(0)
+
+    hidden = ensemble_of(classifier(), classifier(20.0), fusion=hide)
+    split = labelled(hidden, grey(*(0.5 + np.linspace(0.03, 0.15, N)).tolist(), shape=SHAPE))
+    done, results = run(hidden, split, tmp_path, LONG, escalate=1e-6)
+    by_name = {f.attack.name: set(f.because) for f in done.further}
+    assert len(done.further) == len(by_name)
+    assert "fusion-swap" in by_name["fusion-swap"]
+    assert {"gradients-available", "white-box-beats-black-box"} <= by_name["square"]
+    assert by_name["apgd-dlr"] == {"white-box-beats-black-box"}
+    (told,) = results["escalation"]
+    assert [s["attack"] for s in told["path"]] == [f.attack.name for f in done.further]
+    falling = [told["before"], *(s["robust_accuracy"] for s in told["path"])]
+    assert falling == sorted(falling, reverse=True)
+    assert falling[-1] == (np.linspace(0.03, 0.15, N) > EPS).mean()  # the swap finds all there is
+
+
+def test_nothing_follows_where_everything_is_trusted(model, split, tmp_path: Path):
+    done, results = run(model, split, tmp_path, LONG)
+    assert results["worst_case"][0]["verdict"] == "trusted"
+    assert done.further == ()
+    assert results["escalation"] == []
+
+
+def test_only_the_suspect_budget_and_ensemble_are_escalated(model, split, tmp_path: Path):
+    both = {"own": model, "easy": ensemble_of(classifier(5.0, offset=50.0))}  # the second is never wrong
+    done, results = run(both, split, tmp_path, SHORT, eps=(0.01, EPS))
+    assert {(f.ensemble, f.eps) for f in done.further} == {("own", EPS)}
+    assert {(w["ensemble"], w["eps"]): (w["verdict"], w["robust_accuracy"]) for w in results["worst_case"]} == {
+        ("own", 0.01): ("trusted", 1.0), ("own", EPS): ("trusted", (N - BREAKABLE) / N),
+        ("easy", 0.01): ("trusted", 1.0), ("easy", EPS): ("trusted", 1.0),
+    }  # fmt: skip
+    assert [(t["ensemble"], t["eps"]) for t in results["escalation"]] == [("own", EPS)]
+
+
+def test_a_second_evaluation_takes_everything_from_the_store(model, split, tmp_path: Path, monkeypatch):
+    done, results = run(model, split, tmp_path, SHORT)
+    monkeypatch.setattr(execute, "run_cell", lambda *_, **__: pytest.fail("attacked again"))
+    monkeypatch.setattr("robustkit.trust._run._facts", lambda *_: pytest.fail("probed again"))
+    assert run(model, split, tmp_path, SHORT) == (done, results)
+    # Without escalation the same folder gives what was asked for, and no more.
+    plain, fewer = run(model, split, tmp_path, SHORT, escalate=0.0)
+    assert plain.further == ()
+    assert len(fewer["evaluations"]) == 1
+
+
+def test_the_report_tells_the_path_from_the_store_alone(model, split, tmp_path: Path):
+    _, results = run(model, split, tmp_path / "runs", SHORT)
+    assert api.report(tmp_path, formats=("csv",)) == results
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    assert "iterations-suffice" in (tmp_path / "tables" / "escalation.csv").read_text()
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing of ours catches it."""
+
+
+def test_killed_while_escalating_goes_on_where_it_was(model, split, tmp_path: Path, monkeypatch):
+    whole, results = run(model, split, tmp_path / "whole", SHORT)
+    real, made, alive = execute.run_cell, [], [False]
+
+    def dying(cell, *rest, **more):
+        if cell.params.get("steps") == 2 * FIRST and not alive[0]:
+            raise Killed
+        made.append(cell)
+        return real(cell, *rest, **more)
+
+    monkeypatch.setattr(execute, "run_cell", dying)
+    with pytest.raises(Killed):
+        run(model, split, tmp_path / "killed", SHORT)
+    made.clear()
+    alive[0] = True
+    resumed, same = run(model, split, tmp_path / "killed", SHORT)
+    assert [cell.params["steps"] for cell in made] == [2 * FIRST]
+    assert resumed == whole
+    assert same["worst_case"] == results["worst_case"]
+
+
+def test_the_budget_stops_it(model, split, tmp_path: Path):
+    """One round is always run; after it, its passes exceed any small multiple of two steps."""
+    done, results = run(model, split, tmp_path, SHORT, escalate=1e-6)
+    assert followed(done) == [("pgd", FIRST)]
+    (told,) = results["escalation"]
+    assert (told["verdict"], told["left"]) == ("suspect", ["iterations-suffice"])
+    assert told["robust_accuracy"] == results["worst_case"][0]["robust_accuracy"] == (N - BREAKABLE) / N
+    # Forty steps cost some twenty times two; a budget of a hundred times them allows the second round.
+    assert len(run(model, split, tmp_path, SHORT, escalate=100.0)[0].further) == 2
+
+
+@pytest.mark.parametrize("eot", [1, 2])
+def test_what_cannot_be_settled_is_tried_once_and_says_what_is_left(tmp_path: Path, eot: int):
+    """A gradient of zero: what is advised is run, and the number stays suspect."""
+    blind = ensemble_of(lambda x: classifier()(x.detach()) + 0 * x.mean())
+    split = labelled(blind, grey(0.53, 0.54, 0.7, 0.8, shape=SHAPE))
+    done, results = run(blind, split, tmp_path, LONG, eot=eot)
+    (told,) = results["escalation"]
+    assert "square" in {s["attack"] for s in told["path"]}
+    assert told["robust_accuracy"] == 2 / 4
+    assert "gradients-available" in told["left"]
+    assert told["verdict"] != "trusted"
+    tried = [(f.attack.name, str(f.attack.params)) for f in done.further]
+    assert len(set(tried)) == len(tried) < ROUNDS
+
+
+def test_a_randomised_model_is_attacked_with_eot(tmp_path: Path):
+    torch.manual_seed(0)
+    noisy = ensemble_of(lambda x: classifier()(x + 0.02 * torch.randn(len(x), 1, 1, 1)))
+    split = labelled(ensemble_of(classifier()), grey(*(0.5 + DISTANCES[9:]).tolist(), shape=SHAPE))
+    done, results = run(noisy, split, tmp_path, LONG, escalate=1e-6)
+    (told,) = results["escalation"]
+    assert told["verdict_before"] == "invalid"
+    (averaged,) = [f for f in done.further if "deterministic" in f.because]
+    assert (averaged.attack.name, averaged.attack.params["eot"]) == ("pgd", 20)
+    assert "deterministic" not in told["left"]
+    (cell,) = [c for f, c in done.escalated(done.ensembles[0]) if f == averaged]
+    assert cell.eot == 20
+    assert "eot" not in cell.attack.params
+
+
+def test_who_watches_is_told_what_follows_and_why(model, split, tmp_path: Path):
+    said: list[str] = []
+    reporter = Reporter()
+    reporter.say = said.append  # type: ignore[method-assign]
+    store = Store(tmp_path)
+    carry_out(study_of({"own": model}, split, SHORT), {"own": model}, split, store, SETTING, reporter, 1e6)
+    assert [line for line in said if "escalating" in line] == [
+        f"escalating own at eps 0.1: pgd, {steps} steps (iterations-suffice)" for steps in (FIRST, 2 * FIRST)
+    ]
+
+
+# --- asking for it
+
+
+def command(*arguments: str) -> tuple[int, str]:
+    """Run the command line; return its exit code and stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["robustkit", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+    return int(stop.value.code or 0), err.getvalue()
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--trust", "off", "--escalate"],
+     "escalate needs the trust checks, but trust is 'off'; leave out --trust off."),
+    (["--trust", "half"], "unknown trust 'half'"),
+    (["--trust", "quik"], "unknown trust 'quik': did you mean 'quick'?"),
+    (["--escalate", "--escalate-budget", "0"], "escalate budget 0.0 is out of range; it must be above 0."),
+    (["--escalate", "--escalate-budget", "nan"], "escalate budget nan is out of range; it must be above 0."),
+    (["--eot", "0"], "eot 0 is out of range; it must be at least 1."),
+])  # fmt: skip
+def test_what_makes_no_sense_is_refused_in_one_sentence(tmp_path: Path, arguments: list[str], said: str):
+    code, error = command("evaluate", *arguments, "--out", str(tmp_path / "out"))
+    assert code == 2
+    assert said in " ".join(error.split())
+    assert len(error.strip().splitlines()) <= 2
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_same_from_python(tmp_path: Path):
+    with pytest.raises(UserError, match="escalate needs the trust checks"):
+        api.evaluate(trust="off", escalate=True, out=tmp_path / "out")
+    with pytest.raises(UserError, match="unknown trust 'half'"):
+        api.evaluate(trust="half", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
