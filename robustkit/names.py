@@ -13,6 +13,7 @@ SCHEDULES = ("steps", "cosine", "constant")
 
 # Type aliases that method signatures use, written out, so that the registry can read them without importing them.
 ALIASES = {
+    "Table": "Literal['auto', 'imagenet', 'cifar']",
     "Norm": "Literal['linf', 'l2']",
     "Loss": "Literal['ce', 'margin', 'dlr']",
 }

@@ -1,0 +1,60 @@
+"""Poisson numbers from uniform ones, by inverting the distribution function: one uniform number gives one count."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+LEVELS = 256
+SPREAD = 9.0  # standard deviations from the mean between which all 2^24 uniform numbers fall
+
+
+def poisson(rate: Tensor, peak: float, uniform: Tensor) -> Tensor:
+    """Return the smallest k with P(X <= k) > u for X ~ Poisson(peak * rate), float32.
+
+    Parameters
+    ----------
+    rate : Tensor
+        In [0, 1]. Where all are 8-bit levels, one table for the 256 of them is searched; otherwise the count is found
+        from the incomplete gamma function, in double precision.
+    uniform : Tensor
+        u in [0, 1), shape of ``rate``.
+    """
+    levels = (rate * (LEVELS - 1)).round()
+    if bool((levels / (LEVELS - 1) == rate).all()):
+        return _from_table(levels.long(), peak, uniform)
+    return _by_search(rate.double() * peak, uniform.double()).float()
+
+
+def _from_table(levels: Tensor, peak: float, uniform: Tensor) -> Tensor:
+    """Search the rows of one ascending table: the distribution of level j, raised by j."""
+    device = levels.device
+    rates = peak * torch.arange(LEVELS, device=device, dtype=torch.float64) / (LEVELS - 1)
+    width = math.ceil(2 * SPREAD * math.sqrt(peak) + 24)
+    first = (rates - SPREAD * rates.sqrt() - 2).floor().clamp(min=0)
+    counts = first[:, None] + torch.arange(width, device=device)
+    below = _distribution(counts, rates[:, None])
+    below[:, -1] = 1.0
+    table = (below + torch.arange(LEVELS, device=device)[:, None]).flatten()
+    found = torch.searchsorted(table, uniform.double() + levels, right=True)
+    return (first[levels] + (found - levels * width).clamp(0, width - 1)).float()
+
+
+def _by_search(rate: Tensor, uniform: Tensor) -> Tensor:
+    """Start at the normal approximation with its first correction, then step until the count fits."""
+    z = torch.special.ndtri(uniform.clamp(2.0**-25, 1 - 2.0**-25))
+    count = (rate + z * rate.sqrt() + (z**2 - 1) / 6).floor().clamp(min=0)
+    while True:
+        low = uniform >= _distribution(count, rate)
+        high = ~low & (count > 0) & (uniform < _distribution((count - 1).clamp(min=0), rate))
+        if not bool((low | high).any()):
+            return count
+        count = count + low.double() - high.double()
+
+
+def _distribution(count: Tensor, rate: Tensor) -> Tensor:
+    """Return P(X <= count) = Q(count + 1, rate)."""
+    inside: Tensor = torch.special.gammaincc(count + 1, rate.expand_as(count).clamp(min=1e-300))
+    return torch.where(rate > 0, inside, torch.ones_like(inside))
