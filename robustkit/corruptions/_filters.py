@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Edge = Literal["nearest", "reflect", "mirror"]
+LARGE = 9  # sides of a kernel from which on Fourier transforms are faster
 Floats = npt.NDArray[np.floating[Any]]
 
 
@@ -121,12 +122,20 @@ def extended(x: Tensor, top: int, bottom: int, left: int, right: int, edge: Edge
 
 
 def correlate(x: Tensor, kernel: Floats, edge: Edge = "mirror") -> Tensor:
-    """Correlate every channel of x (B, C, H, W) with one small kernel of odd sides, as OpenCV's ``filter2D`` does."""
+    """Correlate every channel of x (B, C, H, W) with one symmetric kernel of odd sides, as ``filter2D`` of OpenCV does.
+
+    A large kernel is applied by Fourier transforms.
+    """
     kernel = _trimmed(kernel)
     down, across = kernel.shape[0] // 2, kernel.shape[1] // 2
     b, c, h, w = x.shape
-    padded = extended(x, down, down, across, across, edge).reshape(b * c, 1, h + 2 * down, w + 2 * across)
-    return functional.conv2d(padded, on(kernel, x)[None, None]).view(b, c, h, w)
+    padded = extended(x, down, down, across, across, edge)
+    if len(kernel) < LARGE:
+        padded = padded.reshape(b * c, 1, h + 2 * down, w + 2 * across)
+        return functional.conv2d(padded, on(kernel, x)[None, None]).view(b, c, h, w)
+    size = padded.shape[-2:]
+    response = torch.fft.rfft2(on(kernel, x), s=size)
+    return torch.fft.irfft2(torch.fft.rfft2(padded) * response, s=size)[..., 2 * down :, 2 * across :]
 
 
 def _trimmed(kernel: Floats) -> Floats:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
 from torch import Tensor
 
 LEVELS = 256
+BINS = 1024  # of the uniform numbers, for which the table says where to start
 SPREAD = 9.0  # standard deviations from the mean between which all 2^24 uniform numbers fall
 
 
@@ -29,17 +31,28 @@ def poisson(rate: Tensor, peak: float, uniform: Tensor) -> Tensor:
 
 
 def _from_table(levels: Tensor, peak: float, uniform: Tensor) -> Tensor:
-    """Search the rows of one ascending table: the distribution of level j, raised by j."""
-    device = levels.device
-    rates = peak * torch.arange(LEVELS, device=device, dtype=torch.float64) / (LEVELS - 1)
+    """Look up where the number of a bin of u starts, and step on where the distribution rises within the bin."""
+    below, first, guide = (part.to(levels.device) for part in _table(peak))
+    width = below.shape[1]
+    at = guide[(levels * BINS + (uniform * BINS).long()).flatten()].long() + levels.flatten() * width
+    flat, uniform = below.flatten(), uniform.flatten()
+    left = (flat[at] <= uniform).nonzero()[:, 0]
+    while len(left):
+        at[left] += 1
+        left = left[flat[at[left]] <= uniform[left]]
+    return (first[levels.flatten()] + at % width).view_as(levels)
+
+
+@functools.lru_cache(maxsize=16)
+def _table(peak: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return P(X <= first + j) of each level (256, J), ``first`` (256,), and j where each bin of u starts, flat."""
+    rates = peak * torch.arange(LEVELS, dtype=torch.float64) / (LEVELS - 1)
     width = math.ceil(2 * SPREAD * math.sqrt(peak) + 24)
     first = (rates - SPREAD * rates.sqrt() - 2).floor().clamp(min=0)
-    counts = first[:, None] + torch.arange(width, device=device)
-    below = _distribution(counts, rates[:, None])
+    below = _distribution(first[:, None] + torch.arange(width), rates[:, None])
     below[:, -1] = 1.0
-    table = (below + torch.arange(LEVELS, device=device)[:, None]).flatten()
-    found = torch.searchsorted(table, uniform.double() + levels, right=True)
-    return (first[levels] + (found - levels * width).clamp(0, width - 1)).float()
+    bins = (torch.arange(BINS, dtype=torch.float64) / BINS).expand(LEVELS, -1).contiguous()
+    return below, first.float(), torch.searchsorted(below, bins, right=True).flatten().to(torch.int32)
 
 
 def _by_search(rate: Tensor, uniform: Tensor) -> Tensor:

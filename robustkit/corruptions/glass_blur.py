@@ -59,10 +59,15 @@ def sources(random: SampleGenerator, height: int, width: int, reach: int, device
     visited = (row > reach) & (row <= height - reach) & (column > reach) & (column <= width - reach)
     visited &= (row < height) & (column < width)
     target = torch.where(visited, number.view(height, width) + down * width + right, number.view(height, width))
-    # A target that was visited before has its final content by then; another, or the pixel itself, its first.
-    final = visited.flatten()[target.flatten(1)] & (target.flatten(1) > number)
-    pointer = torch.where(final, target.flatten(1), target.flatten(1) + height * width)
-    first = (number + height * width).expand(len(pointer), -1)
-    while bool((pointer < height * width).any()):
-        pointer = torch.cat([pointer, first], 1).gather(1, pointer)
-    return pointer - height * width
+    # A target that was visited before has its final content by then; another, or the pixel itself, its first. Pointers
+    # number the pixels of the whole batch, and are raised by that number where they end.
+    final = (visited.flatten()[target.flatten(1)] & (target.flatten(1) > number)).flatten()
+    start = torch.arange(len(target), device=device)[:, None] * (height * width)
+    pointer = (target.flatten(1) + start).flatten()
+    total = len(pointer)
+    pointer = torch.where(final, pointer, pointer + total)
+    open_ends = final.nonzero()[:, 0]
+    while len(open_ends):
+        pointer[open_ends] = pointer[pointer[open_ends]]
+        open_ends = open_ends[pointer[open_ends] < total]
+    return (pointer - total).view(-1, height * width) - start
