@@ -111,7 +111,10 @@ class SampleGenerator:
         self, high: int | Tensor, shape: Sequence[int] = (), device: torch.device | str | None = None
     ) -> Tensor:
         """Draw int64 numbers, uniform in [0, high), of shape ``(B, *shape)``; ``high`` may differ per element."""
-        return _shift(self.bits(shape, device), 1) % high
+        whole = _shift(self.bits(shape, device), 1)
+        if isinstance(high, int) and high & (high - 1) == 0:  # a mask is faster than a remainder
+            return whole.bitwise_and_(high - 1)
+        return whole % high
 
 
 def as_generator(generator: SampleGenerator | torch.Generator | int | None, x: Tensor) -> SampleGenerator:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Edge = Literal["nearest", "reflect", "mirror"]
+NARROW = 16  # how many times a kernel's radius an image is wide where adding shifted copies is faster
 LARGE = 9  # sides of a kernel from which on Fourier transforms are faster
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -109,7 +110,23 @@ def gaussian(x: Tensor, sigma: float, *, truncate: float = 4.0, edge: Edge = "ne
     if int(truncate * sigma + 0.5) == 0:
         return x
     height, width = x.shape[-2:]
+    radius = int(truncate * sigma + 0.5)
+    if NARROW * radius < min(height, width):
+        weights = gaussian_matrix(2 * radius + 1, sigma, truncate, "reflect")[radius]  # of its middle pixel
+        return _slid(_slid(x, weights, -2, edge), weights, -1, edge)
     return apply(x, gaussian_matrix(height, sigma, truncate, edge), gaussian_matrix(width, sigma, truncate, edge))
+
+
+def _slid(x: Tensor, weights: Floats, dim: int, edge: Edge) -> Tensor:
+    """Correlate one axis with few symmetric weights, by adding shifted copies."""
+    n, radius = x.shape[dim], len(weights) // 2
+    index = torch.from_numpy(outside(np.arange(-radius, n + radius), n, edge)).to(x.device)
+    wide = x.index_select(dim, index)
+    total = x * float(weights[radius])
+    for i in range(radius):
+        for start in (i, 2 * radius - i):
+            total.add_(wide.narrow(dim, start, n), alpha=float(weights[i]))
+    return total
 
 
 def extended(x: Tensor, top: int, bottom: int, left: int, right: int, edge: Edge) -> Tensor:

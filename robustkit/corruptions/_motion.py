@@ -44,7 +44,7 @@ def motion_blurred(x: Tensor, radius: float, sigma: float, degrees: Tensor, leve
             places[place] = places.get(place, 0.0) + weight
         blurred = torch.zeros_like(image[:, :height, :breadth])
         for (top, left), weight in places.items():
-            blurred = blurred.add(image[:, top : top + height, left : left + breadth], alpha=weight)
+            blurred.add_(image[:, top : top + height, left : left + breadth], alpha=weight)
         made.append(blurred)
     result = torch.stack(made) if made else x
     return rounded(result) if levels else result

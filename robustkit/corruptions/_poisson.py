@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor
 
+from robustkit.sampling import CACHED
+
 LEVELS = 256
 BINS = 1024  # of the uniform numbers, for which the table says where to start
 SPREAD = 9.0  # standard deviations from the mean between which all 2^24 uniform numbers fall
@@ -25,9 +27,13 @@ def poisson(rate: Tensor, peak: float, uniform: Tensor) -> Tensor:
         u in [0, 1), shape of ``rate``.
     """
     levels = (rate * (LEVELS - 1)).round()
-    if bool((levels / (LEVELS - 1) == rate).all()):
-        return _from_table(levels.long(), peak, uniform)
-    return _by_search(rate.double() * peak, uniform.double()).float()
+    if not bool((levels / (LEVELS - 1) == rate).all()):
+        return _by_search(rate.double() * peak, uniform.double()).float()
+    counts = torch.empty_like(uniform)
+    rows = max(1, CACHED // rate[0].numel()) if rate.device.type == "cpu" else len(rate)
+    for part in torch.arange(len(rate)).split(rows):
+        counts[part] = _from_table(levels[part].long(), peak, uniform[part])
+    return counts
 
 
 def _from_table(levels: Tensor, peak: float, uniform: Tensor) -> Tensor:

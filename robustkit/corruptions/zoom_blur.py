@@ -36,5 +36,5 @@ def zoom_blur(
     spacing = (1 + step) - 1  # as NumPy's arange rounds it: a size may hang on the last bit
     total = 2 * x
     for i in range(1, count):
-        total = total + zoomed(x, 1 + i * spacing)
+        total += zoomed(x, 1 + i * spacing)
     return finish(total / (count + 1), x, quantize)
