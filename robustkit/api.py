@@ -11,14 +11,14 @@ from typing import Any
 import torch
 
 from robustkit import __version__, data, models, options, paths, reports, request, subjects
+from robustkit.carry_out import carry_out
 from robustkit.checkpoint import read_meta
 from robustkit.data import Dataset, Split
 from robustkit.ensemble import Ensemble
 from robustkit.errors import UserError
 from robustkit.evaluator import Setting
-from robustkit.execute import execute
-from robustkit.files import writable, write_json
-from robustkit.names import SPEEDS
+from robustkit.files import writable
+from robustkit.names import SPEEDS, TRUST
 from robustkit.parallel import default_workers, run_all
 from robustkit.progress import Reporter
 from robustkit.ranks import joined, own_device
@@ -60,6 +60,9 @@ def evaluate(
     settings: Settings = None,
     baseline: bool = True,
     reference: bool = True,
+    trust: str = "quick",
+    escalate: bool = False,
+    escalate_budget: float = 20.0,
     device: str = "auto",
     batch_size: int | None = None,
     speed: str = "auto",
@@ -100,6 +103,11 @@ def evaluate(
         Evaluate the plain ensemble beside the defence.
     reference : bool
         Run a PGD of 100 steps beside the attacks.
+    trust : {"quick", "full", "off"}
+        What the checks of each number may cost: at most 30 % of the attacks' passes, at most as many, or none.
+    escalate, escalate_budget
+        Where a worst case is suspect, run the attacks that its failing checks advise, until it settles or their passes
+        exceed that multiple of those of the attacks that were asked for.
     batch_size : int or None
         Samples attacked at a time; None: by image size and device. Changes no number.
     speed : {"auto", "off", "max"}
@@ -128,6 +136,11 @@ def evaluate(
     )  # fmt: skip
     options.at_least_one({"n": n, "batch size": batch_size, "members": members, "epochs": epochs, "workers": workers})
     options.choice(speed, "speed", SPEEDS)
+    options.choice(trust, "trust", TRUST)
+    if escalate and trust == "off":
+        raise UserError("escalate needs the trust checks, but trust is 'off'; leave out --trust off.")
+    if not escalate_budget > 0:
+        raise UserError(f"escalate budget {escalate_budget} is out of range; it must be above 0.")
     if arch is not None:
         models.check(arch)
     on = find_device(device)
@@ -168,13 +181,12 @@ def evaluate(
         reference=reference,
         seed=seed,
         version=__version__,
+        trust=trust,
     )
     store = Store(folder / "runs")
-    write_json(store.folder / STUDY, study.to_json())
     ensembles = {record.key: ensemble.to(on) for record, (_, ensemble) in zip(records, pairs, strict=True)}
     setting = Setting(on, batch_size, keep_examples, side_by_side, speed)
-    for warning in execute(study, ensembles, split, store, setting, reporter):
-        reporter.say(f"[yellow]warning:[/yellow] {warning}")
+    carry_out(study, ensembles, split, store, setting, reporter, escalate_budget if escalate else 0.0)
     return report(folder, formats=formats)
 
 

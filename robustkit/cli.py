@@ -94,6 +94,16 @@ def evaluate(
     settings: Set = None,
     baseline: Annotated[bool, typer.Option(help="Evaluate the plain ensemble beside the defence.")] = True,
     reference: Annotated[bool, typer.Option(help="Run a 100-step PGD beside the attacks.")] = True,
+    trust: Annotated[
+        str,
+        typer.Option(help="Cost of the checks: quick (30 % of the attacks' passes), full (as many as these), or off."),
+    ] = "quick",
+    escalate: Annotated[
+        bool, typer.Option("--escalate", help="Where a worst case is suspect, run what its checks advise.")
+    ] = False,
+    escalate_budget: Annotated[
+        float, typer.Option(help="What that may cost, as a multiple of the attacks that were asked for.")
+    ] = 20.0,
     device: Device = "auto",
     batch_size: Annotated[
         int | None, typer.Option(help="Samples attacked at a time; changes no number.", show_default="by image size")
@@ -144,7 +154,8 @@ def evaluate(
         image_size=image_size, attacks=attacks, preset=preset, backend=backend, eps=eps, norm=norm, targeted=targeted,
         target=target, suites=suites,
         n=n, arch=arch, members=members, epochs=epochs, fusion=fusion, settings=settings, baseline=baseline,
-        reference=reference, device=device, batch_size=batch_size, speed=speed, workers=workers, seed=seed, out=out,
+        reference=reference, trust=trust, escalate=escalate, escalate_budget=escalate_budget, device=device,
+        batch_size=batch_size, speed=speed, workers=workers, seed=seed, out=out,
         keep_examples=keep_examples, reporter=Reporter(console),
     )  # fmt: skip
     terminal.show(results, console)
@@ -282,7 +293,7 @@ def reproduce(
 def list_methods(
     kind: Annotated[
         str | None,
-        typer.Argument(help="attacks, defenses, models, datasets, reports or reproductions; default: all."),
+        typer.Argument(help="attacks, defenses, models, datasets, reports, checks or reproductions; default: all."),
     ] = None,
 ) -> None:
     """List what there is: names, what they do, parameters with defaults, sources."""

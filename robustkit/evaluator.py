@@ -217,14 +217,7 @@ def _block_size(split: Split, setting: Setting) -> int:
 
 def _take(samples: Samples | None, rows: Tensor) -> Samples | None:
     """Return consecutive rows of samples, without their histories."""
-    if samples is None:
-        return None
-    part = slice(int(rows[0]), int(rows[-1]) + 1)
-    arrays = {
-        name: values[:, part] if name == "member_logits" else values[:0] if name == "history" else values[part]
-        for name, values in samples.arrays().items()
-    }
-    return Samples(**arrays)
+    return None if samples is None else samples.select(slice(int(rows[0]), int(rows[-1]) + 1))
 
 
 def _joined(parts: list[Samples]) -> Samples:

@@ -30,6 +30,7 @@ def execute(
     store: Store,
     setting: Setting,
     reporter: Reporter,
+    craftings: Craftings,
 ) -> list[str]:
     """Run every cell of the study that the store has not; return the distinct warnings of all of them.
 
@@ -46,14 +47,14 @@ def execute(
     total = len(first) + sum(map(len, chains))
     open_chains = sum(not all(store.has_file(cell) for cell in chain) for chain in chains)
     inner = replace(setting, workers=max(1, setting.workers // max(1, open_chains)))
-    craftings = _Craftings(ensembles, ids, split, setting, reporter)
     clean: dict[str, Samples] = {}
 
     def run(cell: Cell, lower: Cell | None) -> Run:
         before = store.load(lower, examples=True) if lower else None
         with reporter.task(f"{ids[cell.ensemble]}: {describe(cell)}", len(split)) as advance:
             made = run_cell(
-                cell, ensembles[cell.ensemble], split, clean.get(cell.ensemble), inner, advance, craftings.of(cell),
+                cell, ensembles[cell.ensemble], split, clean.get(cell.ensemble), inner, advance,
+                craftings.of(cell.ensemble) if cell.attack else None,
                 before.samples if before else None,
             )  # fmt: skip
         store.save(made)
@@ -82,43 +83,41 @@ def execute(
     return list(dict.fromkeys(warning for _, warnings in outcomes for warning in warnings))
 
 
-class _Craftings:
+class Craftings:
     """What the attacks are shown of each ensemble, prepared when the first attack needs it."""
 
     def __init__(
-        self, ensembles: Mapping[str, Ensemble], ids: Mapping[str, str], split: Split, setting: Setting,
-        reporter: Reporter,
-    ) -> None:  # fmt: skip
-        self._ensembles, self._ids, self._setting = ensembles, ids, setting
+        self, study: Study, ensembles: Mapping[str, Ensemble], split: Split, setting: Setting, reporter: Reporter
+    ) -> None:
+        self._ensembles, self._ids = ensembles, {record.key: record.id for record in study.ensembles}
+        self._version, self._setting = study.version, setting
         self._split, self._reporter = split, reporter
         self._made: dict[str, Crafting] = {}
         self._lock = threading.Lock()
 
-    def of(self, cell: Cell) -> Crafting | None:
-        """Return what is attacked in a cell, None if nothing is; say which members could not be made faster."""
-        if cell.attack is None:
-            return None
+    def of(self, key: str) -> Crafting:
+        """Return what is attacked of the ensemble with a key; say which members could not be made faster."""
         with self._lock:
-            if cell.ensemble not in self._made:
+            if key not in self._made:
                 _, x, _ = self._split.batch(range(min(len(self._split), 64)))
-                made = self._prepare(cell, x.to(self._setting.device))
+                made = self._prepare(key, x.to(self._setting.device))
                 if made.kept:
-                    name = self._ids[cell.ensemble]
+                    name = self._ids[key]
                     self._reporter.say(f"[dim]{name}: attacked without folded batch norm ({made.kept}).[/dim]")
-                self._made[cell.ensemble] = made
-            return self._made[cell.ensemble]
+                self._made[key] = made
+            return self._made[key]
 
-    def _prepare(self, cell: Cell, x: Tensor) -> Crafting:
+    def _prepare(self, key: str, x: Tensor) -> Crafting:
         """Choose by a trial, once on a machine: the same command must give the same numbers tomorrow."""
         speed, device = self._setting.speed, self._setting.device
         machine = {k: v for k, v in environment(device).items() if k != "threads"}
-        key = digest({"ensemble": cell.ensemble, "version": cell.version, "speed": speed, **machine})
-        path = cache_dir() / "fastpath" / f"{key}.json"
+        name = digest({"ensemble": key, "version": self._version, "speed": speed, **machine})
+        path = cache_dir() / "fastpath" / f"{name}.json"
         try:
             chosen = str(json.loads(path.read_text("utf-8"))["chosen"])
         except (OSError, ValueError, KeyError, TypeError):
             chosen = ""
-        made = prepare(self._ensembles[cell.ensemble], x, speed, chosen)
+        made = prepare(self._ensembles[key], x, speed, chosen)
         if made.chosen != chosen:
             with contextlib.suppress(OSError):  # a cache that cannot be written to costs a trial, not the work
                 write_json(path, {"chosen": made.chosen})

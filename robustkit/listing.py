@@ -15,6 +15,7 @@ from robustkit.recipes import RECIPES
 from robustkit.registry import REQUIRED, Entry, Registry
 from robustkit.reports import report
 from robustkit.reproduce import reproduction
+from robustkit.trust import check
 
 INTERNAL = ("check", "companion", "fresh", "paper_own")  # between a method and what runs it
 REGISTRIES: dict[str, Registry] = {
@@ -23,6 +24,7 @@ REGISTRIES: dict[str, Registry] = {
     "models": model,
     "datasets": dataset,
     "reports": report,
+    "checks": check,
     "reproductions": reproduction,
 }
 

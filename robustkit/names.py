@@ -6,6 +6,7 @@ FUSIONS = ("mean-prob", "mean-logit", "median", "geometric-mean", "majority")
 SUITES = ("attacks", "transfer")
 NORMS = ("linf", "l2")
 SPEEDS = ("off", "auto", "max")
+TRUST = ("quick", "full", "off")  # how much the checks may cost
 TARGETS = ("random", "least-likely", "next-best")  # or the number of a label
 LOSSES = ("ce", "margin", "dlr")
 OPTIMISERS = ("adam", "sgd", "adabelief")

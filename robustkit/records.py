@@ -58,8 +58,9 @@ class Cell:
 
     Attributes
     ----------
-    kind : {"clean", "attack", "transfer"}
-        ``attack`` is white-box on the fused output and stops at the first success; ``transfer`` runs all steps.
+    kind : {"clean", "attack", "transfer", "probe"}
+        ``attack`` is white-box on the fused output and stops at the first success; ``transfer`` runs all steps;
+        ``probe`` notes facts for the trust checks, and ``attack`` then names the probe.
     ensemble : str
         Hash of the ensemble's weights, architecture and fusion rule.
     data : str
@@ -74,9 +75,12 @@ class Cell:
         Empty: untargeted. Else whose rule names the target labels: ``random``, ``least-likely``, ``next-best`` or a
         label's number.
     after : str
-        Key of the same attack's cell at the next smaller eps, whose broken samples are taken over; empty: none.
+        Key of the same attack's cell at the next smaller eps, whose broken samples are taken over; empty: none. Of a
+        probe: what it follows on.
     source : str
         What the attack sees: ``ensemble`` (the fused output) or ``member-0``, ``member-1``, ...
+    eot : int
+        Over how many draws of a randomised model the attack takes the mean.
     seed : int
         Seed of the per-sample randomness.
     backend : str
@@ -94,6 +98,7 @@ class Cell:
     target: str = ""
     source: str = "ensemble"
     after: str = ""
+    eot: int = 1
     seed: int = 0
     backend: str = "native"
     version: str = ""
@@ -177,6 +182,17 @@ class Samples:
         """Return the arrays by name, as they are written."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
+    def select(self, rows: Ints | slice) -> Samples:
+        """Return some of the samples, without their loss histories, and without images where some have none."""
+        whole = len(self.examples) == len(self.y)
+        kept: dict[str, npt.NDArray[Any]] = {}
+        for name, values in self.arrays().items():
+            if name == "history" or (name == "examples" and not whole):
+                kept[name] = values[:0]
+            else:
+                kept[name] = values[:, rows] if name == "member_logits" else values[rows]
+        return Samples(**kept)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -196,6 +212,15 @@ class Run:
             "warnings": list(self.warnings),
             "environment": dict(self.environment),
         }
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a probe noted: a cell of kind ``probe``, arrays of one row for each sample looked at, and the seconds."""
+
+    cell: Cell
+    arrays: Mapping[str, npt.NDArray[Any]]
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from robustkit.distortion import minimum_norm
-from robustkit.errors import RunError
-from robustkit.records import ERROR, NOT_ATTACKED, Cell, EnsembleRecord, Run
+from robustkit.records import ERROR, NOT_ATTACKED, EnsembleRecord, Run
 from robustkit.schema import (
     SCHEMA_VERSION,
     DatasetResult,
     EnsembleResult,
+    Escalation,
     Evaluation,
     MinimumNorm,
     Results,
@@ -24,7 +23,8 @@ from robustkit.schema import (
 from robustkit.stats import wilson
 from robustkit.store import Store
 from robustkit.study import Study
-from robustkit.trust import Evidence, Scored, judge
+from robustkit.trust import Scored, judge
+from robustkit.trust._escalate import Known, path
 
 Bools = npt.NDArray[np.bool_]
 
@@ -36,22 +36,24 @@ def build(study: Study, store: Store) -> Results:
     transfer: list[Transfer] = []
     smallest: list[MinimumNorm] = []
     ensembles: list[EnsembleResult] = []
+    escalation: list[Escalation] = []
     environment: dict[str, object] = {}
     for ensemble in study.ensembles:
-        clean = _load(store, study.clean(ensemble))
+        clean = store.get(study.clean(ensemble))
         environment = environment or dict(clean.environment)
         ensembles.append(_ensemble(ensemble, clean))
         if "attacks" in study.suites:
-            runs = [_load(store, cell) for cell in study.white_box(ensemble)]
-            scored = [Scored(run, eps) for run in runs for eps in study.budgets(run.cell)]
-            evaluations += [_evaluation(ensemble.id, run, clean, scored) for run in scored]
-            worst += _worst_case(ensemble.id, scored)
-            smallest += [minimum_norm(ensemble.id, run, clean) for run in runs if run.cell.eps is None]
+            known = Known.of(study, store, ensemble)
+            evaluations += [_evaluation(known, run, clean) for run in known.runs]
+            worst += [_worst_case(known, *budget) for budget in known.budgets()]
+            escalation += [taken for budget in known.budgets() if (taken := path(known, *budget))]
+            runs = {run.run.cell.key: run.run for run in known.asked if run.run.cell.eps is None}
+            smallest += [minimum_norm(ensemble.id, run, clean) for run in runs.values()]
         if "transfer" in study.suites:
             for spec in study.transferred():
                 for targeted in (False, True):
                     cells = study.transfer(ensemble, spec, targeted)
-                    transfer += _transfer(ensemble, [_load(store, cell) for cell in cells], clean)
+                    transfer += _transfer(ensemble, [store.get(cell) for cell in cells], clean)
     data = study.dataset
     return Results(
         schema_version=SCHEMA_VERSION,
@@ -66,17 +68,9 @@ def build(study: Study, store: Store) -> Results:
         worst_case=worst,
         transfer=transfer,
         minimum_norm=smallest,
+        escalation=escalation,
         detection=[], ood=[], calibration=[], corruptions=[], diversity=[],
     )  # fmt: skip
-
-
-def _load(store: Store, cell: Cell) -> Run:
-    run = store.load(cell)
-    if run is None:
-        raise RunError(
-            f"the store '{store.folder}' lacks a cell ({cell.kind}); run the same `robustkit evaluate` again."
-        )
-    return run
 
 
 def _ensemble(record: EnsembleRecord, clean: Run) -> EnsembleResult:
@@ -93,16 +87,16 @@ def _ensemble(record: EnsembleRecord, clean: Run) -> EnsembleResult:
     )
 
 
-def _evaluation(name: str, scored: Scored, clean: Run, runs: Sequence[Scored]) -> Evaluation:
+def _evaluation(known: Known, scored: Scored, clean: Run) -> Evaluation:
     run, standing = scored.run, scored.standing
     samples, attack = run.samples, run.cell.attack
     if attack is None:
         raise ValueError("a clean cell is no evaluation")
     attacked = samples.status != NOT_ATTACKED
     won = attacked & (samples.prediction == samples.target if run.cell.targeted else ~standing)
-    verdict, checks = judge(Evidence(scored, runs))
+    verdict, checks = judge(known.evidence(scored))
     return Evaluation(
-        ensemble=name,
+        ensemble=known.record.id,
         attack=attack.name,
         backend=run.cell.backend,
         params=dict(attack.params),
@@ -124,17 +118,15 @@ def _evaluation(name: str, scored: Scored, clean: Run, runs: Sequence[Scored]) -
     )
 
 
-def _worst_case(name: str, runs: Iterable[Scored]) -> list[WorstCase]:
-    """Return the mean over samples of the minimum over every run, for each eps and norm."""
-    groups: dict[tuple[str, float], list[Bools]] = defaultdict(list)
-    for run in runs:
-        groups[run.run.cell.norm, run.eps].append(run.standing)
-    rows = []
-    for (norm, eps), standing in sorted(groups.items()):
-        least = np.logical_and.reduce(standing)
-        interval = list(wilson(int(least.sum()), len(least)))
-        rows.append(WorstCase(ensemble=name, eps=eps, norm=norm, robust_accuracy=float(least.mean()), ci95=interval))
-    return rows
+def _worst_case(known: Known, norm: str, eps: float) -> WorstCase:
+    """Return the mean over samples of the minimum over every run at a budget."""
+    evidence = known.worst(norm, eps)
+    standing = evidence.standing
+    verdict, checks = judge(evidence)
+    return WorstCase(
+        ensemble=known.record.id, eps=eps, norm=norm, robust_accuracy=float(standing.mean()),
+        ci95=list(wilson(int(standing.sum()), len(standing))), verdict=verdict, checks=checks,
+    )  # fmt: skip
 
 
 def _transfer(ensemble: EnsembleRecord, runs: Sequence[Run], clean: Run) -> list[Transfer]:

@@ -83,6 +83,36 @@ class WorstCase(TypedDict):
     norm: str
     robust_accuracy: float
     ci95: list[float]
+    verdict: Verdict
+    checks: list[Check]
+
+
+class EscalationStep(TypedDict):
+    """One attack that was run because of failing checks, and the worst case after it; ``seconds`` of crafting."""
+
+    attack: str
+    params: dict[str, Any]
+    because: list[str]
+    robust_accuracy: float
+    verdict: Verdict
+    seconds: float
+
+
+class Escalation(TypedDict):
+    """How the worst case at a budget went down as attacks followed on the advice of its failing checks.
+
+    ``left`` are the checks that still fail at the end; empty where the number has settled.
+    """
+
+    ensemble: str
+    eps: float
+    norm: str
+    before: float
+    verdict_before: Verdict
+    path: list[EscalationStep]
+    robust_accuracy: float
+    verdict: Verdict
+    left: list[str]
 
 
 class Transfer(TypedDict):
@@ -135,6 +165,7 @@ class Results(TypedDict):
     worst_case: list[WorstCase]
     transfer: list[Transfer]
     minimum_norm: list[MinimumNorm]
+    escalation: list[Escalation]
     detection: list[dict[str, Any]]
     ood: list[dict[str, Any]]
     calibration: list[dict[str, Any]]

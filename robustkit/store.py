@@ -9,16 +9,17 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from robustkit.errors import UserError
+from robustkit.errors import RunError, UserError
 from robustkit.files import write_atomic, write_json
-from robustkit.records import Cell, Run, Samples
+from robustkit.records import Cell, Facts, Run, Samples
 from robustkit.schema import SCHEMA_VERSION
 
 STUDY = "study.json"
@@ -43,33 +44,40 @@ class Store:
 
     def save(self, run: Run) -> None:
         """Write a run, replacing an earlier one of the same cell."""
-        buffer = io.BytesIO()
-        np.savez(buffer, **run.samples.arrays())  # type: ignore[arg-type]
-        content = buffer.getvalue()
-        write_atomic(self._path(run.cell, "npz"), lambda stream: stream.write(content))
-        meta = {**run.meta(), "schema_version": SCHEMA_VERSION, "npz_sha256": hashlib.sha256(content).hexdigest()}
-        write_json(self._path(run.cell, "json"), meta)
+        self._write(run.cell, run.samples.arrays(), run.meta())
+
+    def save_facts(self, facts: Facts) -> None:
+        """Write what a probe noted, replacing earlier facts of the same cell."""
+        self._write(facts.cell, facts.arrays, {"cell": facts.cell.to_json(), "seconds": facts.seconds})
 
     def load(self, cell: Cell, *, examples: bool = False) -> Run | None:
         """Return the stored run of a cell, or None if there is none that is whole.
 
         ``examples`` loads the perturbed images too; without it ``samples.examples`` is empty.
         """
-        try:
-            meta = json.loads(self._path(cell, "json").read_text("utf-8"))
-            content = self._path(cell, "npz").read_bytes()
-            if meta["schema_version"] != SCHEMA_VERSION or Cell.from_json(meta["cell"]) != cell:
-                return None
-            if hashlib.sha256(content).hexdigest() != meta["npz_sha256"]:
-                return None
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                skipped = set() if examples else {"examples"}
-                values: dict[str, Any] = {
-                    f.name: np.zeros((0,), np.float32) if f.name in skipped else arrays[f.name] for f in fields(Samples)
-                }
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        found = self._read(cell, () if examples else ("examples",))
+        if found is None:
             return None
-        return Run(cell, Samples(**values), meta["seconds"], tuple(meta["warnings"]), meta["environment"])
+        meta, arrays = found
+        try:
+            samples = Samples(**{f.name: arrays.get(f.name, np.zeros((0,), np.float32)) for f in fields(Samples)})
+            return Run(cell, samples, meta["seconds"], tuple(meta["warnings"]), meta["environment"])
+        except (KeyError, TypeError):
+            return None
+
+    def get(self, cell: Cell) -> Run:
+        """Return the stored run of a cell; a :class:`RunError` if it is not there."""
+        run = self.load(cell)
+        if run is None:
+            raise RunError(
+                f"the store '{self.folder}' lacks a cell ({cell.kind}); run the same `robustkit evaluate` again."
+            )
+        return run
+
+    def load_facts(self, cell: Cell) -> Facts | None:
+        """Return the stored facts of a probe, or None if there are none that are whole."""
+        found = self._read(cell)
+        return None if found is None else Facts(cell, found[1], found[0]["seconds"])
 
     def cells(self) -> Iterator[Cell]:
         """Yield every cell that has a record."""
@@ -85,6 +93,28 @@ class Store:
             run = self.load(cell)
             if run is not None:
                 yield run
+
+    def _write(self, cell: Cell, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        content = buffer.getvalue()
+        write_atomic(self._path(cell, "npz"), lambda stream: stream.write(content))
+        whole = {**meta, "schema_version": SCHEMA_VERSION, "npz_sha256": hashlib.sha256(content).hexdigest()}
+        write_json(self._path(cell, "json"), whole)
+
+    def _read(self, cell: Cell, skip: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]] | None:
+        """Return the record of a cell and its arrays but those to skip, or None where they are not whole."""
+        try:
+            meta: dict[str, Any] = json.loads(self._path(cell, "json").read_text("utf-8"))
+            content = self._path(cell, "npz").read_bytes()
+            if meta["schema_version"] != SCHEMA_VERSION or Cell.from_json(meta["cell"]) != cell:
+                return None
+            if hashlib.sha256(content).hexdigest() != meta["npz_sha256"]:
+                return None
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return meta, {name: arrays[name] for name in arrays.files if name not in skip}
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+            return None
 
     def _path(self, cell: Cell, suffix: str) -> Path:
         return self.folder / f"{cell.key}.{suffix}"

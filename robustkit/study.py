@@ -15,6 +15,29 @@ REFERENCE_DIVISOR = 20  # ... with steps of eps over this
 
 
 @dataclass(frozen=True)
+class Further:
+    """An attack that was run because a number was suspect: on which ensemble, at which budget, on whose advice."""
+
+    ensemble: str
+    eps: float
+    norm: str
+    attack: Spec
+    because: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON."""
+        return {
+            "ensemble": self.ensemble, "eps": self.eps, "norm": self.norm, "attack": self.attack.to_json(),
+            "because": list(self.because),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Further:
+        """Read what :meth:`to_json` wrote."""
+        return cls(**{**value, "attack": Spec.from_json(value["attack"]), "because": tuple(value["because"])})
+
+
+@dataclass(frozen=True)
 class Study:
     """One evaluation: ensembles x attacks x eps, and the transfer matrices.
 
@@ -30,6 +53,10 @@ class Study:
         Whose rule names the target labels of the white-box attacks; empty: untargeted. Transfer runs both ways always.
     reference : bool
         Whether a longer PGD (100 steps of eps / 20) runs beside the white-box attacks.
+    trust : str
+        How much the trust checks may cost: ``off``, ``quick`` or ``full``.
+    further : tuple of Further
+        Attacks that followed on suspect numbers, in the order in which they were run.
     """
 
     ensembles: tuple[EnsembleRecord, ...]
@@ -43,6 +70,8 @@ class Study:
     reference: bool = True
     seed: int = 0
     version: str = ""
+    trust: str = "quick"
+    further: tuple[Further, ...] = ()
 
     def cells(self) -> Iterator[Cell]:
         """Yield every cell of the plan, cheap ones that others need first."""
@@ -51,6 +80,7 @@ class Study:
         for ensemble in self.ensembles:
             if "attacks" in self.suites:
                 yield from self.white_box(ensemble)
+                yield from (cell for _, cell in self.escalated(ensemble))
             if "transfer" in self.suites:
                 for spec in self.transferred():
                     for targeted in (False, True):
@@ -82,6 +112,12 @@ class Study:
                 yield from _chained(self._cell("attack", ensemble, spec, eps, self.target) for eps in budgets)
         if self.reference:
             yield from _chained(self._cell("attack", ensemble, self._longer(eps), eps, "") for eps in self.eps)
+
+    def escalated(self, ensemble: EnsembleRecord) -> Iterator[tuple[Further, Cell]]:
+        """Yield the attacks that followed on suspect numbers of an ensemble."""
+        for more in self.further:
+            if more.ensemble == ensemble.key:
+                yield more, replace(self._cell("attack", ensemble, more.attack, more.eps, ""), norm=more.norm)
 
     def transferred(self) -> tuple[Spec, ...]:
         """Return the attacks that have transfer matrices: a smallest perturbation barely crosses one boundary."""
@@ -118,7 +154,8 @@ class Study:
             kind=kind,
             ensemble=ensemble.key,
             data=self.dataset.sha256,
-            attack=Spec(spec.kind, spec.name, {k: v for k, v in spec.params.items() if k != "eps"}),
+            attack=Spec(spec.kind, spec.name, {k: v for k, v in spec.params.items() if k not in ("eps", "eot")}),
+            eot=spec.params.get("eot", 1),
             eps=eps,
             norm=norm_for(spec.name, self.norm),
             target=target,
@@ -142,6 +179,8 @@ class Study:
             "reference": self.reference,
             "seed": self.seed,
             "version": self.version,
+            "trust": self.trust,
+            "further": [f.to_json() for f in self.further],
         }
 
     @classmethod
@@ -155,6 +194,7 @@ class Study:
                 "attacks": tuple(Spec.from_json(a) for a in value["attacks"]),
                 "eps": tuple(value["eps"]),
                 "suites": tuple(value["suites"]),
+                "further": tuple(Further.from_json(f) for f in value["further"]),
             }
         )
 

@@ -113,6 +113,16 @@ def test_what_was_chosen_is_made_again_without_a_trial(trained: Ensemble, test_i
     assert "folded" in prepare(trained, x, "auto", "something that there is not").chosen  # a whole trial
 
 
+def test_a_fusion_rule_of_its_own_is_attacked_as_it_is(trained: Ensemble, test_images, fast):
+    class Maximum(Ensemble):
+        def fuse(self, logits: Tensor) -> Tensor:
+            return nn.functional.log_softmax(logits.amax(0), -1)
+
+    ensemble = Maximum(list(trained.members))
+    made = prepare(ensemble, test_images[0])
+    assert (made.exact, made.rough) == (ensemble, None)
+
+
 def test_speed_off_attacks_the_ensemble_itself(trained: Ensemble, test_images):
     made = prepare(trained, test_images[0], "off")
     assert made.exact is trained

@@ -1,13 +1,14 @@
-"""Projected steepest ascent in a norm ball: the one loop that FGSM, BIM, PGD and MIM share."""
+"""Projected steepest ascent in a norm ball: the one loop that FGSM, BIM, PGD, MIM and the fusion swap share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from robustkit.batching import by_rows
+from robustkit.eot import drawn, expectation
 from robustkit.losses import objective, succeeded
 from robustkit.norms import per_sample, project, random_start, size, steepest
 from robustkit.sampling import SampleGenerator, as_generator
@@ -15,6 +16,8 @@ from robustkit.trace import Trace
 
 Model = Callable[[Tensor], Tensor]
 Generator = SampleGenerator | torch.Generator | int | None
+# Of a model without wrappers and images: the output that is judged (B, L), and those whose losses add up (K, B, L).
+Readout = Callable[[Model, Tensor], tuple[Tensor, Tensor]]
 
 
 def ascend(
@@ -32,6 +35,7 @@ def ascend(
     randomly: bool = False,
     decay: float | None = None,
     stop_early: bool = True,
+    readouts: Sequence[Readout | None] = (None,),
     generator: Generator = None,
     trace: Trace | None = None,
 ) -> Tensor:
@@ -40,12 +44,15 @@ def ascend(
     The best iterate is one that fools the model if there is any, and among equals the one of highest loss; every
     iterate counts, the last one included. With ``stop_early`` a sample leaves the batch at its first success, and later
     restarts see only the samples that still stand. ``decay`` switches momentum on (None: off).
+
+    Each restart has one run for each of ``readouts``, which may ascend the loss of other outputs than the one that is
+    judged. The loss of the judged output then decides what is best, since the others have no common scale.
     """
     best = Best(x)
     draws = as_generator(generator, x)
     trace = trace or Trace(len(x))
     gain = objective(loss, targeted)
-    for _ in range(restarts):
+    for readout in [*readouts] * restarts:
         rows = torch.nonzero(~best.won).squeeze(1) if stop_early else torch.arange(len(x), device=x.device)
         if len(rows) == 0:
             break
@@ -55,10 +62,11 @@ def ascend(
         point, momentum = start, torch.zeros_like(origin)
         for step in range(steps + 1):
             last = step == steps
-            z, values, gradient = value_and_gradient(model, point, labels, gain, backward=not last)
+            z, values, gradient = value_and_gradient(model, point, labels, gain, backward=not last, readout=readout)
             trace.count(rows, forwards=1, backwards=0 if last else 1)
             trace.loss(rows, values)
-            best.update(rows, point, values, succeeded(z, labels, targeted))
+            height = values if readout is None else gain(z, labels)
+            best.update(rows, point, height, succeeded(z, labels, targeted))
             if last:
                 break
             keep = ~best.won[rows]
@@ -75,20 +83,35 @@ def ascend(
 
 
 def value_and_gradient(
-    model: Model, point: Tensor, y: Tensor, gain: Callable[..., Tensor], *more: Tensor, backward: bool
+    model: Model,
+    point: Tensor,
+    y: Tensor,
+    gain: Callable[..., Tensor],
+    *more: Tensor,
+    backward: bool,
+    readout: Readout | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return logits, per-sample gain and its gradient with respect to the images (empty without ``backward``).
+    """Return outputs, per-sample gain and its gradient with respect to the images (empty without ``backward``).
 
-    The gain is that of ``gain(z, y, *more)``, each of them one row per sample.
+    The gain is that of ``gain(z, y, *more)``, each of them one row per sample, or the sum of those of the outputs that
+    ``readout`` gives. Of a model that is :class:`~robustkit.eot.Averaged` all three are means over its passes.
     """
+    single, draws = drawn(model)
 
     def compute(point: Tensor, *labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        with torch.set_grad_enabled(backward):
-            point = point.detach().requires_grad_(backward)
-            z = model(point)
-            values = gain(z, *labels)
-            gradient = torch.autograd.grad(values.sum(), point)[0] if backward else point.new_empty(0)
-        return z.detach(), values.detach(), gradient
+        def once() -> tuple[Tensor, Tensor, Tensor]:
+            with torch.set_grad_enabled(backward):
+                x = point.detach().requires_grad_(backward)
+                if readout is None:
+                    z = single(x)
+                    values = gain(z, *labels)
+                else:
+                    z, ascended = readout(single, x)
+                    values = torch.stack([gain(out, *labels) for out in ascended]).sum(0)
+                gradient = torch.autograd.grad(values.sum(), x)[0] if backward else x.new_empty(0)
+            return z.detach(), values.detach(), gradient
+
+        return expectation(once, draws)
 
     z, values, gradient = by_rows(model, compute, point, y, *more)
     if backward and not bool(torch.isfinite(gradient).all()):

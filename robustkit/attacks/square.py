@@ -21,7 +21,13 @@ _Index = tuple[Tensor, Tensor, Tensor, Tensor]
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of p, in queries out of 10,000
 
 
-@attack("square", norms=("linf", "l2"), budget="fixed", source="Andriushchenko et al. 2020, arXiv:1912.00049")
+@attack(
+    "square",
+    norms=("linf", "l2"),
+    budget="fixed",
+    gradient_free=True,
+    source="Andriushchenko et al. 2020, arXiv:1912.00049",
+)
 def square(
     model: Model,
     x: Tensor,

@@ -88,6 +88,10 @@ class Split:
             raise UserError(f"n {n} is out of range; it must be at least 1.")
         return Split(self._pixels, self._labels, self.ids[:n])
 
+    def select(self, rows: Tensor) -> Split:
+        """Return the samples at ``rows``, int64 (n,); shares the pixels of this split."""
+        return Split(self._pixels, self._labels, self.ids[rows])
+
     def batch(self, rows: Tensor | Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Return ``(ids, x, y)`` of some rows of this split.
 

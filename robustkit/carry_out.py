@@ -1,0 +1,60 @@
+"""A whole evaluation: the attacks that were asked for, the checks of their numbers, and what these advise to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from robustkit.data import Split
+from robustkit.ensemble import Ensemble
+from robustkit.evaluator import Setting
+from robustkit.execute import Craftings, execute
+from robustkit.files import write_json
+from robustkit.progress import Reporter
+from robustkit.store import STUDY, Store
+from robustkit.study import Study
+from robustkit.trust._escalate import next_round
+from robustkit.trust._run import probe_all
+
+ROUNDS = 8  # of escalation at most; steps double in each
+
+
+def carry_out(
+    study: Study, ensembles: Mapping[str, Ensemble], split: Split, store: Store, setting: Setting, reporter: Reporter,
+    escalate: float = 0.0,
+) -> Study:  # fmt: skip
+    """Run what the store lacks of a study, and note the study in the store; return it with what followed.
+
+    Parameters
+    ----------
+    ensembles : mapping of str to Ensemble
+        By the key that the study's ensemble records carry.
+    escalate : float
+        What the attacks that follow on suspect worst cases may cost, as a multiple of those asked for; 0: none follow.
+    """
+    craftings = Craftings(study, ensembles, split, setting, reporter)
+    warned: set[str] = set()
+
+    def run(study: Study) -> None:
+        write_json(store.folder / STUDY, study.to_json())
+        for warning in execute(study, ensembles, split, store, setting, reporter, craftings):
+            if warning not in warned:
+                reporter.say(f"[yellow]warning:[/yellow] {warning}")
+            warned.add(warning)
+
+    run(study)
+    if study.trust == "off" or "attacks" not in study.suites:
+        return study
+    probe_all(study, ensembles, split, store, setting, reporter, craftings)
+    for _ in range(ROUNDS if escalate else 0):
+        more = next_round(study, store, escalate)
+        if not more:
+            break
+        ids = {record.key: record.id for record in study.ensembles}
+        for one in more:
+            steps = f", {one.attack.params['steps']} steps" if "steps" in one.attack.params else ""
+            why = ", ".join(one.because)
+            reporter.say(f"escalating {ids[one.ensemble]} at eps {one.eps:.4g}: {one.attack.name}{steps} ({why})")
+        study = replace(study, further=(*study.further, *more))
+        run(study)
+    return study

@@ -1,0 +1,124 @@
+"""What to run next where a number is suspect, and the path that was taken. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from robustkit.records import EnsembleRecord, Facts, Spec
+from robustkit.schema import Check, Escalation, EscalationStep
+from robustkit.store import Store
+from robustkit.study import Further, Study
+from robustkit.trust import Evidence, judge, remedies
+from robustkit.trust._evidence import Scored
+from robustkit.trust._plan import BACKWARD, NORMS, Item, asked, facts_for, load, plan
+
+
+@dataclass(frozen=True)
+class Known:
+    """Everything in the store about one ensemble: runs that were asked for, those that followed, and probes."""
+
+    record: EnsembleRecord
+    classes: int
+    asked: list[Scored]
+    further: list[tuple[Further, Scored]]
+    facts: list[tuple[Item, Facts]]
+
+    @classmethod
+    def of(cls, study: Study, store: Store, record: EnsembleRecord) -> Known:
+        """Read the store; a RunError if a cell or a probe of the study is not in it."""
+        runs = asked(study, store, record)
+        further = [(more, Scored(store.get(cell), more.eps)) for more, cell in study.escalated(record)]
+        items = plan(study, record, store.get(study.clean(record)), runs)
+        return cls(record, len(study.dataset.classes), runs, further, load(store, items))
+
+    @property
+    def runs(self) -> list[Scored]:
+        """All white-box runs."""
+        return [*self.asked, *(run for _, run in self.further)]
+
+    def evidence(self, run: Scored) -> Evidence:
+        """Return the evidence for the number of one run."""
+        facts = facts_for(self.facts, run.run.cell.norm, run.eps, run)
+        return Evidence.of(run, self.runs, facts=facts, classes=self.classes)
+
+    def worst(self, norm: str, eps: float, after: int | None = None) -> Evidence:
+        """Return the evidence for the worst case at a budget, ``after`` so many of the runs that followed there."""
+        followed = [run for _, run in self.further if (run.run.cell.norm, run.eps) == (norm, eps)]
+        runs = [*self.asked, *followed[:after]]
+        facts = facts_for(self.facts, norm, eps, None)
+        return Evidence(None, runs, eps, norm, facts=facts, classes=self.classes)
+
+    def budgets(self) -> list[tuple[str, float]]:
+        """Return every (norm, eps) at which something was run, ascending."""
+        return sorted({(run.run.cell.norm, run.eps) for run in self.runs})
+
+
+def next_round(study: Study, store: Store, most: float) -> tuple[Further, ...]:
+    """Return the attacks that the failing checks of the worst cases advise and that were not run yet.
+
+    Parameters
+    ----------
+    most : float
+        What all that follow may cost, as a multiple of the passes of the attacks that were asked for.
+    """
+    found: list[Further] = []
+    for record in study.ensembles:
+        known = Known.of(study, store, record)
+        spent = sum(_passes(run) for _, run in known.further)
+        if spent >= most * sum({id(run.run): _passes(run) for run in known.asked}.values()):
+            continue
+        for norm, eps in known.budgets():
+            if norm in NORMS and eps > 0:
+                found += _advised(known, norm, eps)
+    return tuple(found)
+
+
+def _advised(known: Known, norm: str, eps: float) -> list[Further]:
+    evidence = known.worst(norm, eps)
+    done = [(s.name, dict(s.run.cell.attack.params), s.eot) for s in evidence.at(eps) if s.run.cell.attack]
+    wanted: list[tuple[Spec, list[str]]] = []
+    for name, finding in remedies(evidence):
+        for spec in finding.remedy:
+            bare = {key: value for key, value in spec.params.items() if key != "eot"}
+            if (spec.name, bare, spec.params.get("eot", 1)) in done:
+                continue
+            same = [names for other, names in wanted if other == spec]
+            if same:
+                same[0].append(name)
+            else:
+                wanted.append((spec, [name]))
+    return [Further(known.record.key, eps, norm, spec, tuple(names)) for spec, names in wanted]
+
+
+def _passes(run: Scored) -> int:
+    return int(run.run.samples.forwards.sum() + BACKWARD * run.run.samples.backwards.sum())
+
+
+def path(known: Known, norm: str, eps: float) -> Escalation | None:
+    """Return how the worst case at a budget went down, attack by attack; None where nothing followed."""
+    steps = [(more, run) for more, run in known.further if (more.norm, more.eps) == (norm, eps)]
+    if not steps:
+        return None
+    before = known.worst(norm, eps, 0)
+    made: list[EscalationStep] = []
+    verdict, checks = judge(before)
+    first = verdict
+    for count, (more, run) in enumerate(steps, 1):
+        evidence = known.worst(norm, eps, count)
+        verdict, checks = judge(evidence)
+        made.append(
+            EscalationStep(
+                attack=run.name, params=dict(more.attack.params), because=list(more.because),
+                robust_accuracy=float(evidence.standing.mean()), verdict=verdict,
+                seconds=float(run.run.samples.seconds.sum()),
+            )
+        )  # fmt: skip
+    return Escalation(
+        ensemble=known.record.id, eps=eps, norm=norm, before=float(before.standing.mean()), verdict_before=first,
+        path=made, robust_accuracy=made[-1]["robust_accuracy"], verdict=verdict, left=_left(checks),
+    )  # fmt: skip
+
+
+def _left(checks: Sequence[Check]) -> list[str]:
+    return [check["name"] for check in checks if not check["passed"]]

@@ -1,0 +1,207 @@
+"""What a check is shown: the number in question, the other runs at its budget, and what the probes noted."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robustkit.attacks import OWN_OPTION, attack
+from robustkit.records import ERROR, Run, Spec
+
+Bools = npt.NDArray[np.bool_]
+SLACK = 1e-5  # relative rounding of a stored size
+POINT = 0.01  # one point of robust accuracy
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A white-box run at a budget; a minimum-norm run has several."""
+
+    run: Run
+    eps: float
+
+    @functools.cached_property
+    def standing(self) -> Bools:
+        """Which samples (N,) are left standing: classified correctly within eps, and the attack did not crash."""
+        samples = self.run.samples
+        result: Bools = samples.prediction == samples.y
+        if self.run.cell.eps is None:  # broken, but only by more than eps
+            result = result | (samples.size(self.run.cell.norm) > self.eps * (1 + SLACK))
+        alive: Bools = result & (samples.status != ERROR)
+        return alive
+
+    @property
+    def name(self) -> str:
+        """Name of the attack."""
+        return self.run.cell.name
+
+    @property
+    def steps(self) -> int:
+        """Steps of the attack, 1 where it has none."""
+        return int(self.param("steps", 1))
+
+    @property
+    def scale_free(self) -> bool:
+        """Whether the size of the logits does not matter to the attack, as it does to cross-entropy."""
+        return ":" not in self.name and self.name != "apgd-ce" and self.param("loss", "") != "ce"
+
+    @property
+    def eot(self) -> int:
+        """Over how many draws of the model the attack took the mean."""
+        return self.run.cell.eot
+
+    @property
+    def settings(self) -> str:
+        """Name, steps and restarts, as a person would say them."""
+        words = [f"{self.param(name)} {name}" for name in ("steps", "restarts", "queries") if self.param(name, 0) > 1]
+        return f"{self.name} ({', '.join(words)})" if words else self.name
+
+    def param(self, name: str, default: Any = None) -> Any:
+        """Return a parameter of the attack."""
+        return self.run.cell.attack.params.get(name, default) if self.run.cell.attack else default
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What a probe noted of the first samples: arrays of one row per sample, and the probe's settings.
+
+    ``rows`` says which of the first samples were looked at at all; the others read zero.
+    """
+
+    params: Mapping[str, Any]
+    arrays: Mapping[str, npt.NDArray[Any]]
+
+    @property
+    def rows(self) -> Bools:
+        """Which of the first samples were looked at, bool (n,)."""
+        rows: Bools = self.arrays["rows"]
+        return rows
+
+    def of(self, name: str) -> npt.NDArray[Any]:
+        """Return an array (n,), zero where nothing was looked at."""
+        return self.arrays.get(name, np.zeros(len(self.rows)))
+
+    def mean(self, name: str) -> float:
+        """Return the mean of an array over the samples that were looked at; 0 where there is none."""
+        return float(self.of(name)[self.rows].mean()) if self.rows.any() else 0.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found: it passes where ``value`` is at most ``threshold``.
+
+    ``advice`` is one sentence, with what to run; ``remedy`` are attacks that may settle the matter on every sample.
+    """
+
+    value: float
+    threshold: float
+    advice: str
+    remedy: tuple[Spec, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value keeps to the threshold."""
+        return bool(self.value <= self.threshold + 1e-9)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One number, and everything that is known of the ensemble at its budget.
+
+    Attributes
+    ----------
+    run : Scored or None
+        The run whose number it is; None for the worst case over all runs of a budget.
+    siblings : sequence of Scored
+        Every white-box run of the same ensemble on the same data, this one included.
+    facts : mapping of str to Probed
+        By the probe's name, those that are about this number.
+    """
+
+    run: Scored | None
+    siblings: Sequence[Scored]
+    eps: float
+    norm: str
+    target: str = ""
+    facts: Mapping[str, Probed] = field(default_factory=dict)
+    classes: int = 2
+
+    @classmethod
+    def of(cls, run: Scored, siblings: Sequence[Scored], **more: Any) -> Evidence:
+        """Return the evidence for the number of one run."""
+        return cls(run, siblings, run.eps, run.run.cell.norm, run.run.cell.target, **more)
+
+    def at(self, eps: float | None = None) -> list[Scored]:
+        """Return the siblings with this number's norm and aim, at one eps or at all of them."""
+        return [
+            s
+            for s in self.siblings
+            if s.run.cell.norm == self.norm
+            and (s.run.cell.target == self.target or self.run is None)
+            and (eps is None or s.eps == eps)
+        ]
+
+    @property
+    def counted(self) -> list[Scored]:
+        """The runs that the number is made of: one, or all at the budget."""
+        return [self.run] if self.run else self.at(self.eps)
+
+    @functools.cached_property
+    def standing(self) -> Bools:
+        """Which samples (N,) the number counts as robust."""
+        standing: Bools = np.logical_and.reduce([s.standing for s in self.counted])
+        return standing
+
+    @property
+    def targeted(self) -> bool:
+        """Whether the number is about reaching given labels; the probes look for any other label."""
+        return self.run is not None and bool(self.target)
+
+    @property
+    def gradient(self) -> bool:
+        """Whether a gradient attack is among what the number is made of."""
+        return any(uses_gradient(s.name) for s in self.counted)
+
+    def broken_by(self, name: str) -> tuple[float, float] | None:
+        """Return the share of probed samples that the number counts as robust and a probe broke, and the threshold.
+
+        None where the probe did not look. One point, but one sample is no evidence where fewer than 100 were probed.
+        """
+        probed = self.facts.get(name)
+        if probed is None or self.targeted:
+            return None
+        broken = probed.of("broken").astype(bool)
+        share = float((broken & self.standing[: len(broken)]).mean())
+        return share, max(POINT, 1 / len(broken))
+
+
+def uses_gradient(name: str) -> bool:
+    """Return whether an attack asks for gradients, by what its file says of it; of other libraries' all do."""
+    return ":" in name or not attack.entry(name).facts.get("gradient_free")
+
+
+def spec(name: str, **params: Any) -> Spec:
+    """Return an attack with its whole configuration: its defaults, and what is said here."""
+    defaults = {k: v for k, v in attack.entry(name).defaults().items() if k not in OWN_OPTION}
+    return Spec("attack", name, {**defaults, **params})
+
+
+def long_pgd(steps: int, eps: float, **params: Any) -> Spec:
+    """Return a PGD whose step is eps / 10 up to 50 steps and then shorter, so that it can settle."""
+    return spec("pgd", steps=steps, step_size=eps / max(10, steps // 5), **params)
+
+
+def how(*attacks: Spec) -> str:
+    """Return the options that run attacks: ``--attacks square --set square.queries=5000``."""
+    changed = [
+        f"--set {a.name}.{name}={value:.6g}" if isinstance(value, float) else f"--set {a.name}.{name}={value}"
+        for a in attacks
+        for name, value in a.params.items()
+        if value != attack.entry(a.name).defaults().get(name)
+    ]
+    return " ".join([f"--attacks {','.join(dict.fromkeys(a.name for a in attacks))}", *changed])

@@ -1,0 +1,166 @@
+"""Which probes a study needs, and on how many samples: a function of the stored runs. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from robustkit.records import ERROR, Cell, EnsembleRecord, Facts, Run, Spec, digest
+from robustkit.registry import Entry
+from robustkit.store import Store
+from robustkit.study import Study
+from robustkit.trust import probe
+from robustkit.trust._evidence import Bools, Probed, Scored
+
+SHARES = {"quick": 0.3, "full": 1.0}  # of the passes of the attacks that all probes together may take
+FEWEST, MOST = 32, 256  # samples that are looked at, whatever that costs or allows
+NORMS = ("linf", "l2")  # of the budgets that probes know
+BACKWARD = 2  # a backward pass costs about two forward passes
+
+
+@dataclass(frozen=True)
+class Item:
+    """One probe: the cell that its facts are stored under, and which of the first samples are looked at."""
+
+    cell: Cell
+    rows: Bools
+
+    @property
+    def name(self) -> str:
+        """Name of the probe."""
+        return self.cell.name
+
+    @property
+    def attack(self) -> str:
+        """Key of the attack that the probe is about, empty if about none."""
+        return attack_key(self.cell.attack.params.get("attack")) if self.cell.attack else ""
+
+
+def asked(study: Study, store: Store, ensemble: EnsembleRecord) -> list[Scored]:
+    """Return the white-box runs that were asked for, at each of their budgets; not those that followed on a doubt."""
+    if "attacks" not in study.suites:
+        return []
+    runs = [store.get(cell) for cell in study.white_box(ensemble)]
+    return [Scored(run, eps) for run in runs for eps in study.budgets(run.cell)]
+
+
+def plan(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Scored]) -> list[Item]:
+    """Return the probes of an ensemble, given every white-box run that was asked for.
+
+    All probes together cost at most the share of the attacks' passes that the level of trust allows, by looking at
+    fewer samples: never at fewer than 32, nor at more than 256.
+    """
+    if study.trust == "off" or not runs:
+        return []
+    items = list(_items(study, ensemble, clean, runs))
+    distinct = {id(r.run): r.run.samples for r in runs}.values()
+    paid = sum(int(s.forwards.sum() + BACKWARD * s.backwards.sum()) for s in distinct)
+    own = sum(_passes(item, runs) * item.rows.mean() for item in items)
+    n = int(np.clip(SHARES[study.trust] * paid / max(1.0, own), FEWEST, MOST))
+    return [_first(item, min(n, len(item.rows))) for item in items]
+
+
+def _items(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Scored]) -> Iterator[Item]:
+    """Yield every probe, each with the samples of the whole split that it may look at."""
+    correct: Bools = clean.samples.prediction == clean.samples.y
+    every = np.ones_like(correct)
+    untargeted = [r for r in runs if not r.run.cell.target and r.run.cell.norm in NORMS and r.eps > 0]
+    budgets = sorted({(r.run.cell.norm, r.eps) for r in untargeted})
+    for entry in probe:
+        if ensemble.members < entry.facts.get("members", 1) or (entry.facts.get("others") and len(study.ensembles) < 2):
+            continue
+        params = dict(entry.facts[study.trust])
+        if entry.facts["per"] == "ensemble":
+            yield Item(_cell(study, ensemble, entry, params), every)
+        elif entry.facts["per"] == "budget":
+            for norm, eps in budgets:
+                here = [r for r in untargeted if (r.run.cell.norm, r.eps) == (norm, eps)]
+                standing = np.logical_and.reduce([r.standing for r in here]) & (clean.samples.status != ERROR)
+                own = params | _longer(params, here)
+                after = digest(sorted({r.run.cell.key for r in here}))
+                rows = every if entry.facts.get("rows") == "all" else standing
+                yield Item(_cell(study, ensemble, entry, own, norm, eps, after), rows)
+        else:
+            for spec, (norm, eps) in _attacks(untargeted).values():
+                whole = params | {"attack": spec.to_json()}
+                most = entry.facts.get("most", len(correct))
+                yield Item(_cell(study, ensemble, entry, whole, norm, eps), correct & (np.cumsum(correct) <= most))
+
+
+def _longer(params: Mapping[str, Any], runs: Sequence[Scored]) -> dict[str, int]:
+    """Return the steps of a probe that takes ``times`` as many as the longest run."""
+    return {"steps": params["times"] * max(r.steps for r in runs)} if "times" in params else {}
+
+
+def _attacks(runs: Sequence[Scored]) -> dict[str, tuple[Spec, tuple[str, float]]]:
+    """Return each attack that walks within a budget, by key, with the middle one of its budgets."""
+    found: dict[str, list[Scored]] = {}
+    for r in runs:
+        if r.run.cell.eps is not None and r.run.cell.attack and (r.steps > 1 or r.param("queries", 1) > 1):
+            found.setdefault(attack_key(r.run.cell.attack.to_json()), []).append(r)
+    chosen = {}
+    for key, own in found.items():
+        middle = sorted(own, key=lambda r: r.eps)[len(own) // 2].run.cell
+        if middle.attack and middle.eps:
+            chosen[key] = (middle.attack, (middle.norm, middle.eps))
+    return chosen
+
+
+def attack_key(spec: Mapping[str, Any] | None) -> str:
+    """Return what makes two attacks the same but for their budget; a step size follows the budget."""
+    if spec is None:
+        return ""
+    return digest([spec["name"], {name: value for name, value in spec["params"].items() if name != "step_size"}])
+
+
+def _cell(
+    study: Study, ensemble: EnsembleRecord, entry: Entry, params: Mapping[str, Any], norm: str = "",
+    eps: float | None = None, after: str = "",
+) -> Cell:  # fmt: skip
+    others = sorted(e.key for e in study.ensembles if e.key != ensemble.key) if entry.facts.get("others") else []
+    return Cell(
+        kind="probe", ensemble=ensemble.key, data=study.dataset.sha256, eps=eps, norm=norm, after=after,
+        attack=Spec("probe", entry.name, {**params, **({"others": others} if others else {})}), seed=study.seed,
+        version=study.version,
+    )  # fmt: skip
+
+
+def _passes(item: Item, runs: Sequence[Scored]) -> float:
+    """Return the cost of a probe in forward passes for each sample that it looks at, about."""
+    params = item.cell.attack.params if item.cell.attack else {}
+    inner = params.get("attack", {}).get("params", params)
+    members = runs[0].run.samples.member_logits.shape[0]
+    times = {"swap": members + 3, "from-others": len(params.get("others", ()))}.get(item.name, 1)
+    walk = inner.get("steps", 0) * inner.get("restarts", 1) * (1 + BACKWARD)
+    usual = probe.entry(item.name).facts.get("usual", 1.0)  # share of its steps that it usually takes
+    return float(usual * walk * times + inner.get("queries", 0) + params.get("draws", 0))
+
+
+def _first(item: Item, n: int) -> Item:
+    spec = item.cell.attack
+    if spec is None:
+        raise ValueError("a probe has a name")
+    return Item(replace(item.cell, attack=replace(spec, params={**spec.params, "n": n})), item.rows[:n])
+
+
+def facts_for(items: Sequence[tuple[Item, Facts]], norm: str, eps: float, run: Scored | None) -> dict[str, Probed]:
+    """Return what the probes noted that concerns one number: of its ensemble, its budget, and its attack."""
+    own = attack_key(run.run.cell.attack.to_json()) if run and run.run.cell.attack and run.run.cell.eps else None
+    return {
+        item.name: Probed(facts.cell.attack.params if facts.cell.attack else {}, facts.arrays)
+        for item, facts in items
+        if (
+            item.attack == own
+            if item.attack
+            else item.cell.eps is None or (item.cell.norm, item.cell.eps) == (norm, eps)
+        )
+    }
+
+
+def load(store: Store, items: Sequence[Item]) -> list[tuple[Item, Facts]]:
+    """Return the stored facts of probes; those that are not there are left out."""
+    pairs = ((item, store.load_facts(item.cell)) for item in items)
+    return [(item, facts) for item, facts in pairs if facts is not None]

@@ -1,0 +1,60 @@
+"""Runs the probes that the store has no facts of yet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robustkit.data import Split
+from robustkit.ensemble import Ensemble
+from robustkit.evaluator import Setting
+from robustkit.execute import Craftings, describe
+from robustkit.parallel import run_all
+from robustkit.progress import Reporter
+from robustkit.records import EnsembleRecord, Facts, Run
+from robustkit.store import Store
+from robustkit.study import Study
+from robustkit.trust import probe
+from robustkit.trust._job import Job
+from robustkit.trust._plan import Item, asked, plan
+
+
+def probe_all(
+    study: Study, ensembles: Mapping[str, Ensemble], split: Split, store: Store, setting: Setting, reporter: Reporter,
+    craftings: Craftings,
+) -> None:  # fmt: skip
+    """Run the probes of every ensemble of a study whose attacks are in the store, several side by side."""
+    work: list[tuple[EnsembleRecord, Run, Item]] = []
+    for record in study.ensembles:
+        clean = store.get(study.clean(record))
+        work += [(record, clean, item) for item in plan(study, record, clean, asked(study, store, record))]
+    inner = replace(setting, workers=max(1, setting.workers // max(1, len(work))))
+
+    def run(one: tuple[EnsembleRecord, Run, Item]) -> None:
+        record, clean, item = one
+        if store.load_facts(item.cell) is None:
+            with reporter.task(f"{record.id}: {describe(item.cell)}", 1):
+                store.save_facts(_facts(item, clean, ensembles[record.key], split, inner, craftings))
+        done(1)
+
+    with reporter.task("checking the numbers", len(work)) as done:
+        run_all(run, work, setting.workers)
+
+
+def _facts(item: Item, clean: Run, ensemble: Ensemble, split: Split, setting: Setting, craftings: Craftings) -> Facts:
+    """Run one probe on the samples that it may look at; the rows of the others are zero."""
+    started = time.perf_counter()
+    rows = np.flatnonzero(item.rows)
+    arrays: dict[str, npt.NDArray[Any]] = {"rows": item.rows}
+    if len(rows) == 0:  # nothing stands any more
+        return Facts(item.cell, arrays, 0.0)
+    job = Job(item.cell, ensemble, craftings.of, split, clean.samples, setting).select(rows)
+    for name, values in probe.get(item.name)(job).items():
+        arrays[name] = np.zeros(len(item.rows), values.dtype)
+        arrays[name][rows] = values
+    return Facts(item.cell, arrays, time.perf_counter() - started)

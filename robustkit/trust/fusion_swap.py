@@ -1,0 +1,28 @@
+"""The fusion rule does not hide the members from the attack."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from robustkit.trust import Evidence, Finding, check, probe
+from robustkit.trust._evidence import Bools, how, spec
+
+if TYPE_CHECKING:
+    from robustkit.trust._job import Job
+
+
+@probe("swap", per="budget", members=2, quick={"steps": 10}, full={"steps": 40})
+def swap(job: Job) -> dict[str, Bools]:
+    """PGD on other fusions of the members, and on each of them alone, scored on the real fusion."""
+    return {"broken": job.broken_by(spec("fusion-swap", steps=job.params["steps"]))}
+
+
+@check("fusion-swap", source="robustkit; Tramer et al. 2020, arXiv:2002.08347")
+def fusion_swap(evidence: Evidence) -> Finding | None:
+    """No other fusion of the members, attacked instead of the real one, breaks more than a point more."""
+    outcome = evidence.broken_by("swap")
+    if outcome is None:
+        return None
+    remedy = (spec("fusion-swap", steps=100),)
+    advice = f"attacking the members around their fusion rule breaks more: run {how(*remedy)}"
+    return Finding(*outcome, advice, remedy)

@@ -1,0 +1,65 @@
+"""Twice the steps do not break more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from robustkit.trust import Evidence, Finding, check, probe
+from robustkit.trust._evidence import POINT, Bools, how, long_pgd
+
+if TYPE_CHECKING:
+    from robustkit.trust._job import Job
+
+RESTARTS = 5
+ENOUGH = 200  # steps that are advised at least
+
+
+@probe("longer", per="budget", quick={"times": 2, "restarts": 1}, full={"times": 2, "restarts": 5})
+def longer(job: Job) -> dict[str, Bools]:
+    """PGD with twice the steps of the longest run, from other random starts, on what still stands."""
+    attack = long_pgd(job.params["steps"], job.eps, restarts=job.params["restarts"])
+    return {"broken": job.broken_by(attack)}
+
+
+@check("iterations-suffice", source="Carlini et al. 2019, arXiv:1902.06705, section 5.3")
+def iterations_suffice(evidence: Evidence) -> Finding | None:
+    """At least twice the steps at the same budget, stored or probed, break at most a point more."""
+    steps = max(s.steps for s in evidence.counted)
+    found = [finding for finding in (_stored(evidence, steps), _probed(evidence, steps)) if finding]
+    return max(found, key=lambda finding: finding.value - finding.threshold, default=None)
+
+
+def _probed(evidence: Evidence, steps: int) -> Finding | None:
+    probed, outcome = evidence.facts.get("longer"), evidence.broken_by("longer")
+    if probed is None or outcome is None or probed.params["steps"] < 2 * steps:
+        return None
+    remedy = long_pgd(max(ENOUGH, probed.params["steps"]), evidence.eps, restarts=RESTARTS)
+    advice = f"PGD of {probed.params['steps']} steps breaks more of a subset: run {how(remedy)}"
+    return Finding(*outcome, advice, (remedy,))
+
+
+def _stored(evidence: Evidence, steps: int) -> Finding | None:
+    run = evidence.run
+    if run is None:  # the worst case: does it owe more than a point to its longest runs alone?
+        if _probed(evidence, steps):
+            return None
+        shorter = [s.standing for s in evidence.counted if 2 * s.steps <= steps]
+        if not shorter:
+            return None
+        drop = np.logical_and.reduce(shorter).mean() - evidence.standing.mean()
+        remedy = long_pgd(max(ENOUGH, 2 * steps), evidence.eps, restarts=RESTARTS)
+        advice = f"the runs of {steps} steps broke more than the shorter ones: run {how(remedy)}"
+        return Finding(float(drop), POINT, advice, (remedy,))
+    more = [s for s in evidence.at(run.eps) if s.steps >= 2 * run.steps]
+    if not more:
+        return None
+    drop = run.standing.mean() - min(s.standing.mean() for s in more)
+    most = max(s.steps for s in more)
+    advice = (
+        f"a longer attack ({most} steps) breaks more: quote the worst case, or --set {run.name}.steps={most}"
+        if run.steps > 1
+        else "an attack of more steps breaks more: quote the worst case, not this attack alone"
+    )
+    return Finding(float(drop), POINT, advice)
