@@ -94,7 +94,7 @@ class SampleGenerator:
         dtype: torch.dtype,
         make: Callable[..., Tensor],
     ) -> Tensor:
-        """Return ``make`` of so many draws of bits, a few rows at a time on a CPU: what is in its cache is not waited for."""
+        """Return ``make`` of so many draws of bits; on a CPU a few rows at a time, so that they stay in its cache."""
         keys = self._keys.to(device) if device is not None else self._keys
         count = math.prod(shape)
         position = torch.arange(1, count + 1, device=keys.device) * _GOLDEN

@@ -57,6 +57,8 @@ class Study:
         How much the trust checks may cost: ``off``, ``quick`` or ``full``.
     further : tuple of Further
         Attacks that followed on suspect numbers, in the order in which they were run.
+    corruptions : tuple of Spec
+        Corruptions at one severity each, of kind the suite (:mod:`robustkit.corruptions._plan`, which has their cells).
     """
 
     ensembles: tuple[EnsembleRecord, ...]
@@ -72,6 +74,7 @@ class Study:
     version: str = ""
     trust: str = "quick"
     further: tuple[Further, ...] = ()
+    corruptions: tuple[Spec, ...] = ()
 
     def cells(self) -> Iterator[Cell]:
         """Yield every cell of the plan, cheap ones that others need first."""
@@ -181,6 +184,7 @@ class Study:
             "version": self.version,
             "trust": self.trust,
             "further": [f.to_json() for f in self.further],
+            "corruptions": [c.to_json() for c in self.corruptions],
         }
 
     @classmethod
@@ -195,6 +199,7 @@ class Study:
                 "eps": tuple(value["eps"]),
                 "suites": tuple(value["suites"]),
                 "further": tuple(Further.from_json(f) for f in value["further"]),
+                "corruptions": tuple(Spec.from_json(c) for c in value.get("corruptions", ())),
             }
         )
 

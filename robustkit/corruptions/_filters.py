@@ -152,7 +152,8 @@ def correlate(x: Tensor, kernel: Floats, edge: Edge = "mirror") -> Tensor:
         return functional.conv2d(padded, on(kernel, x)[None, None]).view(b, c, h, w)
     size = padded.shape[-2:]
     response = torch.fft.rfft2(on(kernel, x), s=size)
-    return torch.fft.irfft2(torch.fft.rfft2(padded) * response, s=size)[..., 2 * down :, 2 * across :]
+    made: Tensor = torch.fft.irfft2(torch.fft.rfft2(padded) * response, s=size)
+    return made[..., 2 * down :, 2 * across :]
 
 
 def _trimmed(kernel: Floats) -> Floats:

@@ -31,7 +31,8 @@ def poisson(rate: Tensor, peak: float, uniform: Tensor) -> Tensor:
         return _by_search(rate.double() * peak, uniform.double()).float()
     counts = torch.empty_like(uniform)
     rows = max(1, CACHED // rate[0].numel()) if rate.device.type == "cpu" else len(rate)
-    for part in torch.arange(len(rate)).split(rows):
+    for start in range(0, len(rate), max(1, rows)):
+        part = slice(start, start + rows)
         counts[part] = _from_table(levels[part].long(), peak, uniform[part])
     return counts
 
@@ -46,7 +47,7 @@ def _from_table(levels: Tensor, peak: float, uniform: Tensor) -> Tensor:
     while len(left):
         at[left] += 1
         left = left[flat[at[left]] <= uniform[left]]
-    return (first[levels.flatten()] + at % width).view_as(levels)
+    return torch.add(first[levels.flatten()], at % width).view_as(levels)
 
 
 @functools.lru_cache(maxsize=16)
@@ -76,4 +77,5 @@ def _by_search(rate: Tensor, uniform: Tensor) -> Tensor:
 def _distribution(count: Tensor, rate: Tensor) -> Tensor:
     """Return P(X <= count) = Q(count + 1, rate)."""
     inside: Tensor = torch.special.gammaincc(count + 1, rate.expand_as(count).clamp(min=1e-300))
-    return torch.where(rate > 0, inside, torch.ones_like(inside))
+    made: Tensor = torch.where(rate > 0, inside, torch.ones_like(inside))
+    return made
