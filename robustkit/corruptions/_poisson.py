@@ -65,7 +65,7 @@ def _table(peak: float) -> tuple[Tensor, Tensor, Tensor]:
 def _by_search(rate: Tensor, uniform: Tensor) -> Tensor:
     """Start at the normal approximation with its first correction, then step until the count fits."""
     z = torch.special.ndtri(uniform.clamp(2.0**-25, 1 - 2.0**-25))
-    count = (rate + z * rate.sqrt() + (z**2 - 1) / 6).floor().clamp(min=0)
+    count: Tensor = (rate + z * rate.sqrt() + (z**2 - 1) / 6).floor().clamp(min=0)
     while True:
         low = uniform >= _distribution(count, rate)
         high = ~low & (count > 0) & (uniform < _distribution((count - 1).clamp(min=0), rate))

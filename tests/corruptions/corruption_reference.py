@@ -45,9 +45,7 @@ def enlarged(x: np.ndarray, factor: float) -> np.ndarray:
     size = len(x)
     part = int(np.ceil(size / factor))
     start = (size - part) // 2
-    large = scipy.ndimage.zoom(
-        x[start : start + part, start : start + part], (factor, factor, 1)[: x.ndim], order=1
-    )
+    large = scipy.ndimage.zoom(x[start : start + part, start : start + part], (factor, factor, 1)[: x.ndim], order=1)
     start = (len(large) - size) // 2
     return large[start : start + size, start : start + size]
 

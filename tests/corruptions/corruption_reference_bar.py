@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 import scipy.ndimage
-
-from corruption_reference import Draws, elements, levels, reference
+from corruption_reference import Draws, levels, reference
 
 
 def read(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -202,7 +201,9 @@ def pinch_and_twirl(image: np.ndarray, m: float, draws: Draws) -> np.ndarray:
 @reference
 def ripple(image: np.ndarray, m: float, draws: Draws) -> np.ndarray:
     lengths, phases, amplitude = next(draws) * len(image), next(draws), 0.025 * m / 10 * len(image)
-    moved = [p + amplitude * np.sin(2 * np.pi * p / w + f) for p, w, f in zip(places(image), lengths, phases, strict=True)]
+    moved = [
+        p + amplitude * np.sin(2 * np.pi * p / w + f) for p, w, f in zip(places(image), lengths, phases, strict=True)
+    ]
     return levels(read(image / 255, *moved))
 
 

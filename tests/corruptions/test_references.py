@@ -10,11 +10,12 @@ import torch
 
 pytest.importorskip("cv2")
 
-from robustkit import corruptions
 import corruption_reference_bar  # noqa: F401 - fills REFERENCES
 from corruption_constants import C32, C224
 from corruption_reference import REFERENCES
 from corruption_tape import Tape
+
+from robustkit import corruptions
 
 CIFAR = Path("/work/shared/data/cifar10/test_1017_lossless.npz")
 SHARE = 0.999  # of the channel elements that differ by at most one level
