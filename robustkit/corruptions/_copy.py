@@ -75,9 +75,8 @@ def corrupt(
     loaded = data.load(dataset, data_dir=data_dir, download=download, image_size=image_size)
     split = loaded.everything() if loaded.whole else loaded.split("test")
     split = split if n is None else split.take(n)
-    specs = ask(names, tuple(loaded.shape), frost_dir)
+    groups = _grouped(ask(names, tuple(loaded.shape), frost_dir))
     folder = writable(Path(out), "OUT")
-    groups = _grouped(specs)
     made = []
     with (reporter or Reporter()).task("corrupting", len(split) * sum(map(len, groups.values()))) as advance:
         for where, levels in groups.items():

@@ -9,9 +9,9 @@ import numpy as np
 import PIL.Image
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from robustkit.corruptions._fractal import map_side, plasma
+from robustkit.corruptions._warp import sample
 from robustkit.errors import UserError
 from robustkit.sampling import SampleGenerator
 
@@ -44,8 +44,8 @@ def _resized(image: Tensor, scale: float) -> Tensor:
     """Resize linearly without a filter, as OpenCV does, to 8-bit levels."""
     if scale == 1:
         return image
-    size = [round(n * scale) for n in image.shape[1:]]
-    exact = functional.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+    rows, columns = ((torch.arange(round(n * scale)) + 0.5) / scale - 0.5 for n in image.shape[1:])
+    exact = sample(image[None], rows[None, :, None], columns[None, None, :], "reflect")[0]
     return (exact * 255).round() / 255
 
 
