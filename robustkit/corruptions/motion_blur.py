@@ -29,10 +29,9 @@ def motion_blur(
     quantize: bool = True,
     generator: Random = None,
 ) -> Tensor:
-    """Blur along a line, as a moving camera does, in a direction of its own for each image, within 45 degrees of the
-    right.
+    """Blur along a line, as a moving camera does, in a direction of its own for each image.
 
-    Weights fall off as one half of a Gaussian (ImageMagick's motion blur). Draws: one uniform number, the angle. The
+    Within 45 degrees of the right. Weights fall off as one half of a Gaussian (ImageMagick's motion blur). Draws: one uniform number, the angle. The
     result is rounded to 8-bit levels if ``quantize``, as the published one is, where others are truncated.
     """
     (radius, sigma), scale = begin(x, severity, table, IMAGENET, CIFAR)
