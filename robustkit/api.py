@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from robustkit import __version__, data, models, options, paths, reports, request, subjects
+from robustkit import __version__, data, models, options, paths, reports, request, selftest, subjects
 from robustkit.carry_out import carry_out
 from robustkit.checkpoint import read_meta
 from robustkit.corruptions._plan import ask
@@ -19,7 +19,7 @@ from robustkit.data import Dataset, Split
 from robustkit.ensemble import Ensemble
 from robustkit.errors import UserError
 from robustkit.evaluator import Setting
-from robustkit.files import writable
+from robustkit.files import writable, write_json
 from robustkit.names import SPEEDS, TRUST
 from robustkit.parallel import default_workers, run_all
 from robustkit.progress import Reporter
@@ -68,6 +68,7 @@ def evaluate(
     trust: str = "quick",
     escalate: bool = False,
     escalate_budget: float = 20.0,
+    eot: int = 1,
     device: str = "auto",
     batch_size: int | None = None,
     speed: str = "auto",
@@ -113,6 +114,8 @@ def evaluate(
     escalate, escalate_budget
         Where a worst case is suspect, run the attacks that its failing checks advise, until it settles or their passes
         exceed that multiple of those of the attacks that were asked for.
+    eot : int
+        Passes of the model over which what every attack is shown is averaged, for randomised models; 1: none.
     batch_size : int or None
         Samples attacked at a time; None: by image size and device. Changes no number.
     speed : {"auto", "off", "max"}
@@ -139,7 +142,8 @@ def evaluate(
         defenses=() if checkpoints else defense, attacks=attacks, preset=preset, backend=backend, dataset=dataset,
         eps=eps, norm=norm, suites=suites, fusion=fusion, settings=settings, corruptions=corruptions,
     )  # fmt: skip
-    options.at_least_one({"n": n, "batch size": batch_size, "members": members, "epochs": epochs, "workers": workers})
+    counts = {"n": n, "eot": eot, "batch size": batch_size, "members": members, "epochs": epochs, "workers": workers}
+    options.at_least_one(counts)
     options.choice(speed, "speed", SPEEDS)
     options.choice(trust, "trust", TRUST)
     if escalate and trust == "off":
@@ -192,6 +196,7 @@ def evaluate(
         version=__version__,
         trust=trust,
         corruptions=corrupted,
+        eot=eot,
     )
     store = Store(folder / "runs")
     ensembles = {record.key: ensemble.to(on) for record, (_, ensemble) in zip(records, pairs, strict=True)}
@@ -261,6 +266,42 @@ def train(
             subjects.save(ensemble, folder, spec, loaded, metrics, meta["history"])
             write_history(meta["history"], folder, f"{spec.defense.name} on {spec.dataset}")
     return metrics
+
+
+def self_test(
+    *,
+    dataset: str = "digits",
+    data_dir: str | Path | None = None,
+    arch: str = "lenet",
+    epochs: int = 20,
+    n: int = selftest.SAMPLES,
+    device: str = "auto",
+    workers: int | None = None,
+    seed: int = 0,
+    out: str | Path = "robustkit-self-test",
+    reporter: Reporter | None = None,
+) -> list[selftest.Outcome]:
+    """Evaluate planted faults and two sound ensembles, and say of each whether the verdict was right.
+
+    A plain and a PGD-adversarially trained ensemble are trained, or taken from the cache; the faults are planted in the
+    plain one. Writes ``self-test.json`` to ``out``. Parameters are those of :func:`evaluate`.
+    """
+    reporter = reporter or Reporter()
+    options.at_least_one({"epochs": epochs, "n": n, "workers": workers})
+    models.check(arch)
+    on, loaded = find_device(device), data.load(dataset, data_dir=data_dir)
+    folder = writable(Path(out), "--out")
+    ensembles = {}
+    for name in ("baseline", "advt-pgd"):
+        asked = request.check(defenses=name, attacks="pgd", dataset=dataset)
+        wanted = {"arch": arch, "epochs": epochs}
+        spec = subjects.train_spec(asked.defenses[0], loaded, wanted, speed="off", seed=seed)
+        ensembles[name] = subjects.trained(spec, loaded, on, reporter)[1].to(on)
+    setting = Setting(on, keep_examples=False, workers=workers or default_workers(on))
+    plain = ensembles.pop("baseline")
+    outcomes = selftest.run(plain, loaded, setting, reporter, sound=ensembles, n=n, seed=seed)
+    write_json(folder / "self-test.json", [outcome.to_json() for outcome in outcomes])
+    return outcomes
 
 
 def report(path: str | Path, *, formats: Iterable[str] = FORMATS, out: str | Path | None = None) -> Results:

@@ -117,6 +117,7 @@ def evaluate(
     escalate_budget: Annotated[
         float, typer.Option(help="What that may cost, as a multiple of the attacks that were asked for.")
     ] = 20.0,
+    eot: Annotated[int, typer.Option(help="Passes of a randomised model that every attack averages.")] = 1,
     device: Device = "auto",
     batch_size: Annotated[
         int | None, typer.Option(help="Samples attacked at a time; changes no number.", show_default="by image size")
@@ -168,9 +169,9 @@ def evaluate(
         image_size=image_size, attacks=attacks, preset=preset, backend=backend, eps=eps, norm=norm, targeted=targeted,
         target=target, suites=suites, corruptions=corruptions, frost_dir=frost_dir, corruption_dir=corruption_dir,
         n=n, arch=arch, members=members, epochs=epochs, fusion=fusion, settings=settings, baseline=baseline,
-        reference=reference, trust=trust, escalate=escalate, escalate_budget=escalate_budget, device=device,
-        batch_size=batch_size, speed=speed, workers=workers, seed=seed, out=out,
-        keep_examples=keep_examples, reporter=Reporter(console),
+        reference=reference, trust=trust, escalate=escalate, escalate_budget=escalate_budget, eot=eot, device=device,
+        batch_size=batch_size, speed=speed, workers=workers, seed=seed, out=out, keep_examples=keep_examples,
+        reporter=Reporter(console),
     )  # fmt: skip
     terminal.show(results, console)
     typer.echo(f"report: {out / 'report.html'}")
@@ -340,6 +341,45 @@ def reproduce(
     done = runner.reproduce(name, **asked, reporter=Reporter(console))
     _write.show(done, console)
     typer.echo(f"report: {done.ask.out / _write.MARKDOWN}")
+
+
+@app.command()
+def bench(
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Evaluate planted faults, and say which of them the verdicts catch.")
+    ] = False,
+    dataset: Dataset = "digits",
+    data_dir: DataDir = None,
+    arch: Annotated[str, typer.Option(help="Architecture of the models that the faults are planted in.")] = "lenet",
+    epochs: Annotated[int, typer.Option(help="Training epochs of the two sound ensembles.")] = 20,
+    n: Annotated[int, typer.Option(help="Test samples.")] = 100,
+    device: Device = "auto",
+    workers: Annotated[int | None, typer.Option(help="Faults side by side; default: one for each CPU core.")] = None,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder of self-test.json.")] = Path("robustkit-self-test"),
+) -> None:
+    """Test the verdicts themselves: every planted fault must be caught, and sound models must be trusted.
+
+    Example: robustkit bench --self-test
+    """
+    from rich.console import Console
+
+    from robustkit.errors import UserError
+    from robustkit.progress import Reporter
+
+    if not self_test:
+        raise UserError("bench needs --self-test; the benchmarks against other toolkits are scripts in benchmarks/.")
+    console = Console()
+    with console.status("loading torch ..."):
+        from robustkit import api, selftest
+    outcomes = api.self_test(
+        dataset=dataset, data_dir=data_dir, arch=arch, epochs=epochs, n=n, device=device, workers=workers, seed=seed,
+        out=out, reporter=Reporter(console),
+    )  # fmt: skip
+    console.print(selftest.table(outcomes))
+    typer.echo(f"report: {out / 'self-test.json'}")
+    if not all(outcome.right for outcome in outcomes):
+        raise typer.Exit(1)
 
 
 @app.command("list")

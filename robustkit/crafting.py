@@ -15,6 +15,7 @@ from robustkit import attacks
 from robustkit.batching import Batched
 from robustkit.data import Split
 from robustkit.ensemble import Ensemble
+from robustkit.eot import Averaged
 from robustkit.errors import UserError
 from robustkit.fastpath import Crafting
 from robustkit.parallel import run_all
@@ -144,7 +145,7 @@ class Workshop:
         run_all(one, [pool for pool in pools if len(pool)], self.workers)
 
     def _watch(self) -> None:
-        self.passes += 1
+        self.passes += self.cell.eot
         now = time.monotonic()
         if now > self._shown + LOOK:
             self._shown = now
@@ -154,6 +155,8 @@ class Workshop:
         """Attack some samples of a block and check what comes back."""
         cell, kept = self.cell, int((batch < block.keep).sum())  # rows ascend, so the kept ones come first
         model = ensemble.view(cell.source)
+        if cell.eot > 1:
+            model = Averaged(model, cell.eot)
         if cell.backend == "native":
             model = Batched(model, self.batch_size)
         trace = Trace(len(batch), keep=kept, watch=self._watch)
@@ -178,8 +181,8 @@ class Workshop:
         with self._lock:
             block.made[batch], block.status[batch] = images, status
             block.seconds[batch] += (time.perf_counter() - started) / len(batch)
-            block.forwards[batch] += trace.forwards
-            block.backwards[batch] += trace.backwards
+            block.forwards[batch] += trace.forwards * cell.eot
+            block.backwards[batch] += trace.backwards * cell.eot
             self.warnings += warnings
             if kept:
                 block.history.append((batch[:kept], trace.history))
@@ -190,19 +193,22 @@ def rough_params(cell: Cell) -> dict[str, int]:
 
     Half of the steps of a long gradient attack with a budget, once. What it breaks so early the exact model would break
     too, given all steps, so that numbers stay the same; of the last steps that cannot be said, and of a short attack
-    half is too little to be worth it.
+    half is too little to be worth it. Nor does one go first at a randomised model, which would be scored twice where
+    the first score counts for the attack.
     """
     facts, params = attacks.attack.entry(cell.name).facts, cell.attack.params if cell.attack else {}
     fits = cell.kind == "attack" and cell.backend == "native" and cell.eps is not None and facts.get("iterative")
     steps = int(params.get("steps", 0))
-    if not fits or steps < LONG:
+    if not fits or steps < LONG or cell.eot > 1:
         return {}
     return {"steps": steps // 2, **({"restarts": 1} if "restarts" in params else {})}
 
 
 def configured(cell: Cell, spec: Spec) -> Craft:
     """Return the attack of a cell with its whole configuration, and with what an evaluation decides if it takes it."""
-    decided = {"eps": cell.eps, "norm": cell.norm, "targeted": cell.targeted, "stop_early": cell.kind == "attack"}
+    # Where the mean of a randomised model's passes has just been fooled, every other single pass is not: go on.
+    early = cell.kind == "attack" and cell.eot == 1
+    decided = {"eps": cell.eps, "norm": cell.norm, "targeted": cell.targeted, "stop_early": early}
     takes = {param.name for param in attacks.attack.entry(spec.name).params}
     if cell.targeted and "targeted" not in takes:
         raise UserError(f"attack '{spec.name}' has no targeted mode; leave it out or leave out --targeted.")

@@ -33,7 +33,7 @@ def minimum_norm(name: str, run: Run, clean: Run) -> MinimumNorm:
     return MinimumNorm(
         ensemble=name,
         attack=attack.name,
-        params=dict(attack.params),
+        params=run.cell.params,
         norm=run.cell.norm,
         targeted=run.cell.targeted,
         clean_accuracy=clean_accuracy,

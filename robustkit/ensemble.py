@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from robustkit.errors import unknown
 from robustkit.fusion import FUSIONS
+
+Rule = Callable[[Tensor], Tensor]
 
 
 class Normalize(nn.Module):
@@ -50,8 +52,9 @@ class Ensemble(nn.Module):
     ----------
     members : sequence of nn.Module
         Each maps x (B, C, H, W) in [0, 1] to logits (B, L); architectures may differ.
-    fusion : str
-        One of ``mean-prob``, ``mean-logit``, ``median``, ``geometric-mean``, ``majority``.
+    fusion : str or callable
+        One of ``mean-prob``, ``mean-logit``, ``median``, ``geometric-mean``, ``majority``, or a rule of your own:
+        member logits (M, B, L) to fused log-probabilities (B, L).
 
     Raises
     ------
@@ -59,14 +62,16 @@ class Ensemble(nn.Module):
         If the fusion rule is unknown or there is no member.
     """
 
-    def __init__(self, members: Sequence[nn.Module], fusion: str = "mean-prob") -> None:
+    def __init__(self, members: Sequence[nn.Module], fusion: str | Rule = "mean-prob") -> None:
         super().__init__()
-        if fusion not in FUSIONS:
+        if isinstance(fusion, str) and fusion not in FUSIONS:
             raise unknown("fusion rule", fusion, FUSIONS)
         if not members:
             raise ValueError("an ensemble needs at least one member")
         self.members = nn.ModuleList(members)
-        self.fusion = fusion
+        self.rule: Rule = FUSIONS[fusion] if isinstance(fusion, str) else fusion
+        names = {rule: name for name, rule in FUSIONS.items()}
+        self.fusion: str = names.get(self.rule, getattr(self.rule, "__name__", type(self.rule).__name__))
 
     def __len__(self) -> int:
         return len(self.members)
@@ -77,7 +82,7 @@ class Ensemble(nn.Module):
 
     def fuse(self, logits: Tensor) -> Tensor:
         """Return fused log-probabilities (B, L) from member logits (M, B, L)."""
-        return FUSIONS[self.fusion](logits)
+        return self.rule(logits)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return fused log-probabilities (B, L)."""

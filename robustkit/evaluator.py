@@ -87,8 +87,9 @@ def run_cell(
         raise ValueError("an attack cell needs the samples of the clean cell")
     if bool(cell.after) != (lower is not None):
         raise ValueError("a cell needs the samples of the cell that it comes after")
+    batch_size = max(1, setting.batch(split.shape) // cell.eot)  # several passes of a batch may be in memory at once
     workshop = Workshop(
-        cell, ensemble, crafting or Crafting(ensemble), setting.device, setting.batch(split.shape), setting.workers,
+        cell, ensemble, crafting or Crafting(ensemble), setting.device, batch_size, setting.workers,
         advance or (lambda steps=1, note="": None),
     )  # fmt: skip
     keep = cell.attack is not None and setting.keep_examples and (lower is None or len(lower.examples) > 0)
@@ -159,7 +160,8 @@ def _chosen(cell: Cell, left: _Left, block: Block, carried: Tensor) -> Tensor:
     """Return the rows of a block that are attacked, ascending."""
     every = torch.arange(len(block.y))
     wanted = (block.aims >= 0) & (block.status != ERROR)
-    if cell.kind == "attack":  # what is won without a perturbation is left as it is
+    # What is won without a perturbation is left as it is, unless that may have been the luck of a single pass.
+    if cell.kind == "attack" and cell.eot == 1:
         wanted &= ~block.won(every, cell.targeted)
     known = every[carried == CARRIED]
     wanted[known[left.probes :]] = False

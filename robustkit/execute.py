@@ -78,7 +78,7 @@ def execute(
 
         outcomes = [o for part in (first, chains) for chain in run_all(finish, part, setting.workers) for o in chain]
     reused = sum(stored for stored, _ in outcomes)
-    if reused:
+    if reused and not study.further:  # what follows on a doubt goes over the same store again
         reporter.say(f"[dim]{reused} of {total} cells were in the store already.[/dim]")
     return list(dict.fromkeys(warning for _, warnings in outcomes for warning in warnings))
 
@@ -131,6 +131,8 @@ def describe(cell: Cell) -> str:
     words = [cell.attack.name, f"eps {cell.eps:.4g}" if cell.eps is not None else cell.norm]
     if "steps" in cell.attack.params:
         words.insert(1, f"{cell.attack.params['steps']} steps")
+    if cell.eot > 1:
+        words.append(f"eot {cell.eot}")
     return ", ".join(
         words + ["targeted"] * cell.targeted + ([f"from {cell.source}"] if cell.kind == "transfer" else [])
     )

@@ -161,7 +161,7 @@ def _folded(ensemble: Ensemble, x: Tensor) -> tuple[Ensemble, str]:
             reason = type(error).__name__
         members.append(folded)
         kept += [f"member {index}: {reason}"] if reason else []
-    return Ensemble(members, ensemble.fusion).eval().requires_grad_(False), "; ".join(kept)
+    return Ensemble(members, ensemble.rule).eval().requires_grad_(False), "; ".join(kept)
 
 
 def _channels_last(ensemble: Ensemble) -> Ensemble:
@@ -171,14 +171,14 @@ def _channels_last(ensemble: Ensemble) -> Ensemble:
 def _compiled(ensemble: Ensemble) -> Ensemble:
     # Batches shrink as samples leave: sizes must stay free, or each of them would be compiled on its own.
     members: list[nn.Module] = [torch.compile(member, dynamic=True) for member in ensemble.members]  # type: ignore[misc]
-    return Ensemble(members, ensemble.fusion).eval()
+    return Ensemble(members, ensemble.rule).eval()
 
 
 class _Stacked(Ensemble):
     """Members of one architecture computed as one model of stacked weights: fewer, larger operations for a GPU."""
 
     def __init__(self, ensemble: Ensemble) -> None:
-        super().__init__(list(ensemble.members), ensemble.fusion)
+        super().__init__(list(ensemble.members), ensemble.rule)
         self._weights, self._buffers_stacked = torch.func.stack_module_state(list(ensemble.members))
         self.eval()
 
@@ -210,7 +210,7 @@ class _Rough(Ensemble):
     """An ensemble in bfloat16, computed in whatever way the exact one is."""
 
     def __init__(self, exact: Ensemble) -> None:
-        super().__init__([_Bfloat16(member) for member in exact.members], exact.fusion)
+        super().__init__([_Bfloat16(member) for member in exact.members], exact.rule)
         self._exact = exact
         self.eval()
 

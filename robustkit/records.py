@@ -80,12 +80,12 @@ class Cell:
         probe: what it follows on.
     source : str
         What the attack sees: ``ensemble`` (the fused output) or ``member-0``, ``member-1``, ...
-    eot : int
-        Over how many draws of a randomised model the attack takes the mean.
     seed : int
         Seed of the per-sample randomness.
     backend : str
         Whose implementation runs.
+    eot : int
+        Over how many passes of the model what the attack is shown is averaged (expectation over transformation).
     version : str
         The robustkit version that made the record: another version never reuses it.
     """
@@ -99,15 +99,17 @@ class Cell:
     target: str = ""
     source: str = "ensemble"
     after: str = ""
-    eot: int = 1
     seed: int = 0
     backend: str = "native"
     version: str = ""
+    eot: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Return the cell as plain JSON."""
         value = {f.name: getattr(self, f.name) for f in fields(self)}
         value["attack"] = self.attack.to_json() if self.attack else None
+        if self.eot == 1:  # the question is what it was before there was such a field, and so is its key
+            del value["eot"]
         return {"schema_version": SCHEMA_VERSION, **value}
 
     @classmethod
@@ -126,6 +128,12 @@ class Cell:
     def name(self) -> str:
         """Name of the attack, empty for a clean cell."""
         return self.attack.name if self.attack else ""
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Configuration of the attack, with ``eot`` where it is above 1; empty for a clean cell."""
+        own = dict(self.attack.params) if self.attack else {}
+        return {**own, "eot": self.eot} if self.eot > 1 else own
 
     @property
     def targeted(self) -> bool:

@@ -100,7 +100,7 @@ def _evaluation(known: Known, scored: Scored, clean: Run) -> Evaluation:
         ensemble=known.record.id,
         attack=attack.name,
         backend=run.cell.backend,
-        params=dict(attack.params),
+        params=run.cell.params,
         eps=scored.eps,
         norm=run.cell.norm,
         targeted=run.cell.targeted,
@@ -152,7 +152,7 @@ def _transfer(ensemble: EnsembleRecord, runs: Sequence[Run], clean: Run) -> list
             Transfer(
                 ensemble=ensemble.id,
                 attack=attack.name,
-                params={**attack.params, "eps": runs[0].cell.eps, "norm": runs[0].cell.norm},
+                params={**runs[0].cell.params, "eps": runs[0].cell.eps, "norm": runs[0].cell.norm},
                 targeted=targeted,
                 metric=metric + suffix,
                 sources=labels,

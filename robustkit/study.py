@@ -59,6 +59,9 @@ class Study:
         Attacks that followed on suspect numbers, in the order in which they were run.
     corruptions : tuple of Spec
         Corruptions at one severity each, of kind the suite (:mod:`robustkit.corruptions._plan`, which has their cells).
+    eot : int
+        Passes of the model over which what every attack is shown is averaged. Above 1, each eps is attacked by itself:
+        a randomised model that one pass found broken at a smaller eps may well withstand another pass.
     """
 
     ensembles: tuple[EnsembleRecord, ...]
@@ -75,6 +78,7 @@ class Study:
     trust: str = "quick"
     further: tuple[Further, ...] = ()
     corruptions: tuple[Spec, ...] = ()
+    eot: int = 1
 
     def cells(self) -> Iterator[Cell]:
         """Yield every cell of the plan, cheap ones that others need first."""
@@ -112,9 +116,9 @@ class Study:
                 yield self._cell("attack", ensemble, spec, None, self.target)
             else:
                 budgets = sorted(set(spec.params.get("eps", self.eps)))
-                yield from _chained(self._cell("attack", ensemble, spec, eps, self.target) for eps in budgets)
+                yield from self._swept(self._cell("attack", ensemble, spec, eps, self.target) for eps in budgets)
         if self.reference:
-            yield from _chained(self._cell("attack", ensemble, self._longer(eps), eps, "") for eps in self.eps)
+            yield from self._swept(self._cell("attack", ensemble, self._longer(eps), eps, "") for eps in self.eps)
 
     def escalated(self, ensemble: EnsembleRecord) -> Iterator[tuple[Further, Cell]]:
         """Yield the attacks that followed on suspect numbers of an ensemble."""
@@ -145,6 +149,9 @@ class Study:
         elements = math.prod(self.dataset.shape)
         return ({"l0": 1.0, "l1": float(elements), "l2": math.sqrt(elements), "linf": 1.0}[cell.norm],)
 
+    def _swept(self, cells: Iterable[Cell]) -> Iterator[Cell]:
+        return _chained(cells) if self.eot == 1 else iter(cells)
+
     def _longer(self, eps: float) -> Spec:
         params = {k: v for k, v in attack.entry("pgd").defaults().items() if k not in OWN_OPTION}
         return Spec("attack", "pgd", {**params, "steps": REFERENCE_STEPS, "step_size": eps / REFERENCE_DIVISOR})
@@ -158,7 +165,6 @@ class Study:
             ensemble=ensemble.key,
             data=self.dataset.sha256,
             attack=Spec(spec.kind, spec.name, {k: v for k, v in spec.params.items() if k not in ("eps", "eot")}),
-            eot=spec.params.get("eot", 1),
             eps=eps,
             norm=norm_for(spec.name, self.norm),
             target=target,
@@ -166,6 +172,7 @@ class Study:
             seed=self.seed,
             backend=library or "native",
             version=self.version,
+            eot=spec.params.get("eot", self.eot),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -185,6 +192,7 @@ class Study:
             "trust": self.trust,
             "further": [f.to_json() for f in self.further],
             "corruptions": [c.to_json() for c in self.corruptions],
+            "eot": self.eot,
         }
 
     @classmethod

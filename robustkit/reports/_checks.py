@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from robustkit.reports._format import number
-from robustkit.reports._labels import budget, budget_text, labeller, ordered
+from robustkit.reports._labels import Run, budget, budget_text, labeller, ordered
 from robustkit.schema import EnsembleResult, Evaluation, Results, Verdict, WorstCase
 
 UNNAMED = "(none recorded)"
+WORST = "worst case"
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,15 @@ class Failure:
 
 
 def failing(results: Results) -> list[Failure]:
-    """Return the failing checks of every evaluation that is not trusted, in the order of the file."""
-    label, found = labeller(results), []
-    for e in results["evaluations"]:
+    """Return the failing checks of every number that is not trusted: the worst cases, then the runs."""
+    label = labeller(results)
+    found: list[Failure] = []
+    numbers: list[tuple[str, Run]] = [(WORST, w) for w in results["worst_case"]]
+    numbers += [(label(e), e) for e in results["evaluations"]]
+    for name, e in numbers:
         if e["verdict"] == "trusted":
             continue
-        about = (e["ensemble"], budget_text(*budget(e)), label(e), e["verdict"])
+        about = (e["ensemble"], budget_text(*budget(e)), name, e["verdict"])
         failed = [c for c in e["checks"] if not c["passed"]]
         found += [Failure(*about, c["name"], c["value"], c["threshold"], c["advice"]) for c in failed]
         if not failed:  # a number without a reason is still one to mention
@@ -50,7 +54,7 @@ def by_check(results: Results) -> list[tuple[str, str, list[Failure]]]:
     return [(check, advice, failures) for (check, advice), failures in ranked]
 
 
-def hint(e: Evaluation) -> str:
+def hint(e: Evaluation | WorstCase) -> str:
     """Return the verdict in words: every failing check with value, threshold and advice."""
     failed = [
         f"{c['name']} {number(c['value'])} (threshold {number(c['threshold'])}): {c['advice']}"
@@ -64,9 +68,8 @@ def hint(e: Evaluation) -> str:
 class Headline:
     """The number to quote for one ensemble: its worst case at the headline budget.
 
-    ``verdict`` is that of the strongest run there (the one that leaves the fewest samples standing), but at best
-    suspect beside an invalid run; None where nothing was attacked. ``verdicts`` counts every number of the ensemble,
-    ``others`` are its worst cases at the other budgets.
+    ``verdict`` is its own; None where nothing was attacked. ``strongest`` names the run that leaves the fewest samples
+    standing, ``verdicts`` counts every run of the ensemble, ``others`` are its worst cases at the other budgets.
     """
 
     ensemble: EnsembleResult
@@ -99,9 +102,7 @@ def headlines(results: Results) -> Iterator[Headline]:
         quoted = next((w for w in worst if budget(w) == at), None)
         # Of equally strong runs the trusted one vouches for the number.
         best = min(here, key=lambda e: (e["robust_accuracy"], e["verdict"] != "trusted"), default=None)
-        verdict = best["verdict"] if best else None
-        if verdict == "trusted" and any(e["verdict"] == "invalid" for e in here):
-            verdict = "suspect"
+        verdict = quoted["verdict"] if quoted else None
         yield Headline(
             ensemble, budget_text(*at) if at else "", quoted, verdict, label(best) if best else "",
             Counter(e["verdict"] for e in own), [w for w in worst if w is not quoted],

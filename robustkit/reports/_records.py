@@ -42,9 +42,23 @@ def evaluations(results: Results, label: Callable[[Run], str]) -> list[Record]:
 def worst_case(results: Results) -> list[Record]:
     """Return one record per ensemble and budget."""
     return [
-        {**{k: v for k, v in w.items() if k != "ci95"}, "ci_low": w["ci95"][0], "ci_high": w["ci95"][1]}
+        {
+            **{k: v for k, v in w.items() if k not in ("ci95", "checks")},
+            "ci_low": w["ci95"][0], "ci_high": w["ci95"][1],
+            "failed_checks": " ".join(c["name"] for c in w["checks"] if not c["passed"]),
+        }
         for w in results["worst_case"]
-    ]
+    ]  # fmt: skip
+
+
+def escalations(results: Results) -> list[Record]:
+    """Return one record per attack that followed on a suspect worst case."""
+    return [
+        {"ensemble": e["ensemble"], "eps": e["eps"], "norm": e["norm"], "before": e["before"], "step": number,
+         **step, "params": _json(step["params"]), "because": " ".join(step["because"])}
+        for e in results["escalation"]
+        for number, step in enumerate(e["path"], 1)
+    ]  # fmt: skip
 
 
 def minimum_norms(results: Results) -> list[Record]:
@@ -58,13 +72,20 @@ def minimum_norms(results: Results) -> list[Record]:
 
 
 def checks(results: Results, label: Callable[[Run], str]) -> list[Record]:
-    """Return one record per check of every evaluation, the passed ones included."""
-    return [
+    """Return one record per check of every evaluation and worst case, the passed ones included."""
+    runs = [
         {"ensemble": e["ensemble"], "attack": e["attack"], "label": label(e), "backend": e["backend"],
          "eps": e["eps"], "norm": e["norm"], "targeted": e["targeted"], "verdict": e["verdict"], **check}
         for e in results["evaluations"]
         for check in e["checks"]
     ]  # fmt: skip
+    worst = [
+        {"ensemble": w["ensemble"], "attack": "", "label": "worst case", "backend": "", "eps": w["eps"],
+         "norm": w["norm"], "targeted": False, "verdict": w["verdict"], **check}
+        for w in results["worst_case"]
+        for check in w["checks"]
+    ]  # fmt: skip
+    return runs + worst
 
 
 def transfer(t: Transfer, label: Callable[[Run], str]) -> list[Record]:

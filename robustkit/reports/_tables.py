@@ -10,7 +10,7 @@ from robustkit.reports import _corruptions, _records
 from robustkit.reports import _format as f
 from robustkit.reports._checks import failing, hint
 from robustkit.reports._labels import baseline_of, budget, budget_text, labeller, ordered, panel_text
-from robustkit.schema import Evaluation, Results, Verdict
+from robustkit.schema import Evaluation, Results, Verdict, WorstCase
 from robustkit.stats import wilson
 
 SUITES = ("detection", "ood", "calibration", "corruptions", "diversity")
@@ -67,6 +67,7 @@ def tables(results: Results) -> list[Table]:
         ensembles(results),
         robustness(results),
         worst_case(results),
+        escalations(results),
         minimum_norms(results),
         checks(results),
         perturbations(results),
@@ -118,11 +119,29 @@ def worst_case(results: Results) -> Table:
     rows = []
     for norm, eps in sorted({key[:2] for key in found}):
         line = [found.get((norm, eps, i)) for i in ids]
-        text = [f"{f.percent(w['robust_accuracy'])} {f.interval(w['ci95'])}" if w else f.NONE for w in line]
-        rows.append(_cells(budget_text(eps, norm), *text))
-    note = "A sample counts as robust only if no attack broke it. In % with Wilson 95 % interval."
+        rows.append([*_cells(budget_text(eps, norm)), *(_robust(w) for w in line)])
+    note = (
+        f"A sample counts as robust only if no attack broke it. In % with Wilson 95 % interval. Verdicts: {f.LEGEND}."
+    )
     align, records = "l" + "r" * len(ids), _records.worst_case(results)
     return Table("worst-case", "Worst case over all attacks", ["eps", *ids], align, rows, note, records=records)
+
+
+def escalations(results: Results) -> Table:
+    """Return what was run because worst cases were suspect, and how far they went down."""
+    rows = []
+    for e in results["escalation"]:
+        about = _cells(e["ensemble"], budget_text(*budget(e)))
+        before = Cell(f.percent(e["before"]), e["verdict_before"])
+        rows.append([*about, *_cells("what was asked for", ""), before])
+        for step in e["path"]:
+            words = [f"{step['params'][k]} {k}" for k in ("steps", "restarts", "queries") if k in step["params"]]
+            name = f"{step['attack']} ({', '.join(words)})" if words else step["attack"]
+            now = Cell(f.percent(step["robust_accuracy"]), step["verdict"])
+            rows.append([*about, *_cells(name, ", ".join(step["because"])), now])
+    columns = ["ensemble", "eps", "then ran", "because of", "worst case %"]
+    note = "Each attack ran on all samples; the number is the worst case over it and everything above it."
+    return Table("escalation", "Escalation", columns, "llllr", rows, note, 2, True, _records.escalations(results))
 
 
 def minimum_norms(results: Results) -> Table:
@@ -224,7 +243,7 @@ def _attack_order(results: Results) -> list[str]:
     return sorted(key, key=lambda name: key[name])
 
 
-def _robust(e: Evaluation | None) -> Cell:
+def _robust(e: Evaluation | WorstCase | None) -> Cell:
     if e is None:
         return Cell(f.NONE)
     return Cell(f"{f.percent(e['robust_accuracy'])} {f.interval(e['ci95'])}", e["verdict"], hint(e))

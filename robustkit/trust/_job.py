@@ -112,7 +112,7 @@ class Job:
         parts = []
         for x, y in zip(torch.split(self.x, SCORE_BATCH), torch.split(self.y, SCORE_BATCH), strict=True):
             with torch.enable_grad():
-                point = x.to(self.setting.device).requires_grad_(True)
+                point = x.to(self.setting.device).detach().requires_grad_(True)
                 loss = cross_entropy(self.ensemble(point), y.to(self.setting.device)).sum()
             gradient = torch.autograd.grad(loss, point, allow_unused=True)[0] if loss.requires_grad else None
             if gradient is None:
@@ -163,9 +163,9 @@ class Job:
         params = dict(spec.params)
         cell = Cell(
             "attack" if source is None else "transfer", source or self.cell.ensemble, self.cell.data,
-            replace(spec, params=params), self.eps if eps is None else eps, self.cell.norm, eot=params.pop("eot", 1),
+            replace(spec, params=params), self.eps if eps is None else eps, self.cell.norm,
             seed=self.cell.seed + OTHER_SEED, backend=spec.name.rpartition(":")[0] or "native",
-            version=self.cell.version,
+            version=self.cell.version, eot=params.pop("eot", self.cell.eot),
         )  # fmt: skip
         setting = replace(self.setting, keep_examples=False)
         if ensemble is None:

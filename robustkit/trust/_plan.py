@@ -124,7 +124,7 @@ def _cell(
     return Cell(
         kind="probe", ensemble=ensemble.key, data=study.dataset.sha256, eps=eps, norm=norm, after=after,
         attack=Spec("probe", entry.name, {**params, **({"others": others} if others else {})}), seed=study.seed,
-        version=study.version,
+        version=study.version, eot=study.eot,
     )  # fmt: skip
 
 

@@ -1,0 +1,140 @@
+"""Does the verdict see what is wrong? Every planted fault is evaluated like any other model, and two sound ones."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from robustkit import __version__
+from robustkit.attacks import OWN_OPTION, attack
+from robustkit.carry_out import carry_out
+from robustkit.data import Dataset
+from robustkit.ensemble import Ensemble
+from robustkit.evaluator import Setting
+from robustkit.faults import Fault, faults, registered
+from robustkit.parallel import run_all
+from robustkit.progress import Reporter
+from robustkit.records import DatasetRecord, EnsembleRecord, Spec, digest
+from robustkit.results import build
+from robustkit.schema import Evaluation
+from robustkit.store import Store
+from robustkit.study import Study
+
+SAMPLES = 100
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was said of one planted fault, or, with ``caught_by`` empty, of a sound model.
+
+    ``failed`` are the checks that failed; ``right`` says whether the right one did, or, of a sound model, none.
+    """
+
+    name: str
+    what: str
+    caught_by: str
+    verdict: str
+    failed: tuple[str, ...]
+    robust_accuracy: float
+
+    @property
+    def right(self) -> bool:
+        """Whether the verdict is what it has to be."""
+        return self.caught_by in self.failed if self.caught_by else self.verdict == "trusted"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as plain JSON."""
+        return {**asdict(self), "failed": list(self.failed), "right": self.right}
+
+
+def run(
+    plain: Ensemble,
+    loaded: Dataset,
+    setting: Setting,
+    reporter: Reporter,
+    *,
+    sound: Mapping[str, Ensemble] | None = None,
+    only: Sequence[str] = (),
+    eps: float | None = None,
+    n: int = SAMPLES,
+    seed: int = 0,
+) -> list[Outcome]:
+    """Evaluate the planted faults, made of a plain ensemble, and the sound models; return what was said of each.
+
+    Parameters
+    ----------
+    sound : mapping of str to Ensemble
+        Models with nothing wrong, beside the plain one itself: a verdict that is never "trusted" is worth nothing.
+    only : sequence of str
+        Names of faults and of sound models to evaluate; empty: all.
+    eps : float or None
+        The budget; None: that of the dataset's transfer matrices.
+    """
+    budget = loaded.threat.transfer_eps if eps is None else eps
+    healthy = [
+        Fault(f"sound: {name}", "nothing is wrong", "", lambda _, kept=kept: kept)  # type: ignore[misc]
+        for name, kept in {"plain": plain, **(sound or {})}.items()
+    ]
+    cases = [case for case in (*faults(), *healthy) if not only or case.name in only]
+    inner = replace(setting, workers=max(1, setting.workers // max(1, len(cases))))
+
+    def one(case: Fault) -> Outcome:
+        outcome = _outcome(case, plain, loaded, inner, reporter, budget, n, seed)
+        done(1)
+        return outcome
+
+    with registered(), reporter.task("self-test", len(cases)) as done:
+        return run_all(one, cases, setting.workers)
+
+
+def table(outcomes: Sequence[Outcome]) -> Table:
+    """Return the outcomes as a table for a terminal."""
+    rows = Table(title="Self-test of the verdicts", title_justify="left")
+    for column in (
+        "model or attack",
+        "what is wrong",
+        "must be caught by",
+        "",
+        "verdict",
+        "robust %",
+        "failing checks",
+    ):
+        rows.add_column(column, overflow="fold")
+    for o in outcomes:
+        said = ("[green]caught[/]" if o.caught_by else "[green]trusted[/]") if o.right else "[bold red]missed[/]"
+        failed = ", ".join(o.failed)
+        rows.add_row(
+            o.name, o.what, o.caught_by or "nothing", said, o.verdict, f"{100 * o.robust_accuracy:.1f}", failed
+        )
+    return rows
+
+
+def _outcome(
+    case: Fault, plain: Ensemble, loaded: Dataset, setting: Setting, reporter: Reporter, eps: float, n: int, seed: int
+) -> Outcome:
+    ensemble = case.plant(plain).to(setting.device).eval()
+    split = loaded.split("test").take(n)
+    key = digest({"weights": ensemble.fingerprint(), "fusion": ensemble.fusion, "fault": case.name})
+    record = EnsembleRecord(case.name, key, "planted", {}, ("planted",), len(ensemble), ensemble.fusion, "")
+    name, given = case.attack
+    defaults = {k: v for k, v in attack.entry(name).defaults().items() if k not in OWN_OPTION}
+    steps = given.get("steps", 0)
+    settled = {"step_size": eps / max(10, steps // 5)} if name == "pgd" else {}
+    study = Study(
+        ensembles=(record,), attacks=(Spec("attack", name, {**defaults, **settled, **given}),), eps=(eps,),
+        dataset=DatasetRecord(loaded.name, "test", len(split), loaded.classes, split.sha256(), loaded.shape),
+        norm=loaded.threat.norm, transfer_eps=eps, suites=("attacks",), reference=False, trust="full", seed=seed,
+        version=__version__,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        quiet = Reporter() if case.caught_by else reporter  # a planted fault's warnings are no news
+        results = build(carry_out(study, {key: ensemble}, split, store, setting, quiet), store)
+    number: Evaluation = results["evaluations"][0]
+    failed = tuple(check["name"] for check in number["checks"] if not check["passed"])
+    return Outcome(case.name, case.what, case.caught_by, number["verdict"], failed, number["robust_accuracy"])
