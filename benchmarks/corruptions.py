@@ -12,7 +12,7 @@ import argparse
 import functools
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "corruptions"))
 
 import corruption_reference_bar  # noqa: F401 - fills REFERENCES
 from corruption_constants import C32, C224
-from corruption_reference import REFERENCES, levels
+from corruption_reference import REFERENCES, levels, smooth
 from corruption_tape import Tape
 
 from robustkit import corruptions, options
@@ -81,7 +81,7 @@ def measure(suite: str, name: str, size: int, args: argparse.Namespace) -> Row:
             tape = Tape(0, args.images)
             corruptions.get(name)(x[: args.images].cpu(), severity, table=table_name, generator=tape)
             each = [
-                fastest(_reference(name, images[row], constants[name][severity - 1], tape, row), args.repeats)
+                fastest(_reference(name, images[row], constants[name][severity - 1], tape), args.repeats)
                 for row in range(args.images)
             ]
             theirs.append(sum(each) / len(each))
@@ -91,11 +91,42 @@ def measure(suite: str, name: str, size: int, args: argparse.Namespace) -> Row:
     }  # fmt: skip
 
 
-def _reference(name: str, image: np.ndarray, c: Any, tape: Tape, row: int) -> Callable[[], Any]:
-    """Return the reference with the random numbers drawn already, which flatters it."""
-    if name == "shot_noise":  # inverting SciPy's distribution is for equality; who only wants photons draws them
-        return lambda: levels(np.random.default_rng(0).poisson(image / 255 * c) / c)
-    return lambda: REFERENCES[name](image, c, tape.of(row))
+def _reference(name: str, image: np.ndarray, c: Any, tape: Tape) -> Callable[[], Any]:
+    """Return the reference with random numbers from NumPy.
+
+    Two references of the tests are made for equality and not for speed; these do what the published code does.
+    """
+    random = np.random.RandomState(0)
+    if name == "shot_noise":
+        return lambda: levels(random.poisson(image / 255 * c) / c)
+    if name == "glass_blur":
+        return lambda: glass(image, c, random)
+    return lambda: REFERENCES[name](image, c, _fresh(tape, random))
+
+
+def _fresh(tape: Tape, random: np.random.RandomState) -> Iterator[Any]:
+    """Draw again what a corruption has drawn for one image, by NumPy."""
+    for name, args in tape.calls:
+        if name == "normal":
+            yield random.standard_normal(args[0])
+        elif name == "uniform":
+            yield random.uniform(*(args[1:] or (0.0, 1.0)), args[0])
+        elif name == "integers":
+            yield random.randint(0, args[0], args[1])
+        else:
+            yield random.randint(0, 2**62, args[0])
+
+
+def glass(image: np.ndarray, c: tuple[float, int, int], random: np.random.RandomState) -> np.ndarray:
+    """Glass blur with two random offsets drawn at each pixel."""
+    sigma, reach, iterations = c
+    x = levels(smooth(image / 255, sigma))
+    for _ in range(iterations):
+        for h in range(len(x) - reach, reach, -1):
+            for w in range(len(x) - reach, reach, -1):
+                right, down = random.randint(-reach, reach, size=(2,))
+                x[h, w] = x[h + down, w + right]
+    return levels(smooth(x / 255, sigma))
 
 
 def fastest(call: Callable[[], Any], repeats: int, device: str = "cpu") -> float:

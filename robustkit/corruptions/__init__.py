@@ -1,8 +1,8 @@
 """Natural corruptions: one file each, found by the registry; ``get("fog")(x, 3)``. Never imports torch.
 
-A corruption is ``function(x, severity, *, table, quantize, generator)``. It takes images x (B, C, H, W), floats in
-[0, 1], C 1 or 3, at least 8x8 pixels, and a severity from 1 to 5, and returns images of the same shape, dtype and
-device; x is not changed. A :class:`UserError` names what is wrong with them.
+A corruption is ``function(x, severity, *, table, quantize, generator)``. It takes images x (B, C, H, W), float32 or
+float64 in [0, 1], C 1 or 3, at least 8x8 pixels, and a severity from 1 to 5, and returns images of the same shape,
+dtype and device; x is not changed. A :class:`UserError` names what is wrong with them.
 
 table : {"auto", "imagenet", "cifar"}
     The constants published for 224 px or for 32 px; ``auto``: the nearer. At another size, constants that are lengths

@@ -34,7 +34,7 @@ def begin(x: Tensor, severity: int, table: Table, imagenet: Sequence[Row], cifar
     Parameters
     ----------
     x : Tensor
-        Floating point in [0, 1], (B, C, H, W), C 1 or 3, at least 8x8 pixels.
+        float32 or float64 in [0, 1], (B, C, H, W), C 1 or 3, at least 8x8 pixels.
     severity : int
         1 to 5.
     table : {"auto", "imagenet", "cifar"}
@@ -73,8 +73,9 @@ def check(x: Tensor) -> None:
     if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] not in (1, 3):
         shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise UserError(f"images of shape {shape} cannot be corrupted; give (B, C, H, W) with C 1 or 3.")
-    if not x.is_floating_point():
-        raise UserError(f"images of {x.dtype} cannot be corrupted; give floats in [0, 1], like x.float() / 255.")
+    if x.dtype not in (torch.float32, torch.float64):
+        how = "x.float()" if x.is_floating_point() else "x.float() / 255"
+        raise UserError(f"images of {x.dtype} cannot be corrupted; give floats in [0, 1], like {how}.")
     if min(x.shape[2:]) < SMALLEST:
         raise UserError(
             f"images of {x.shape[2]}x{x.shape[3]} pixels are too small; the least is {SMALLEST}x{SMALLEST}."

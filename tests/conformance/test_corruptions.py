@@ -112,6 +112,10 @@ def test_bad_input(entry: Entry):
             function(x, severity, generator=0)
     with pytest.raises(UserError, match=r"torch.uint8 cannot be corrupted; give floats"):
         function((x * 255).to(torch.uint8), 1, generator=0)
+    with pytest.raises(
+        UserError, match=r"torch.float16 cannot be corrupted; give floats in \[0, 1\], like x.float\(\)\."
+    ):
+        function(x.half(), 1, generator=0)
     with pytest.raises(UserError, match=r"pixels from 0 to 255 are outside \[0, 1\]"):
         function(torch.tensor([0.0, 255.0]).repeat(600).view(1, 3, 20, 20), 1, generator=0)
     with pytest.raises(UserError, match="pixels from nan to nan are outside"):

@@ -16,6 +16,7 @@ class Tape(SampleGenerator):
     def __init__(self, seed: int, n: int) -> None:
         super().__init__(seed, torch.arange(n), "tape")
         self.drawn: list[np.ndarray] = []
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []  # what was asked for, without the device
         self._depth = 0
 
     def _call(self, name: str, *args: Any, **kwargs: Any) -> Tensor:
@@ -26,6 +27,7 @@ class Tape(SampleGenerator):
             self._depth -= 1
         if self._depth == 0:
             self.drawn.append(value.numpy())
+            self.calls.append((name, tuple(arg for arg in args if not isinstance(arg, torch.device))))
         return value
 
     def bits(self, *args: Any, **kwargs: Any) -> Tensor:
