@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robustkit.trust import Evidence, Finding, check
-from robustkit.trust._evidence import POINT, spec
+from robustkit.trust._evidence import POINT, how, long_pgd, spec
 
 
 @check("iterative-beats-single-step", source="Athalye et al. 2018, arXiv:1802.00420, section 3.1")
@@ -16,5 +16,7 @@ def iterative_beats_single_step(evidence: Evidence) -> Finding | None:
     if not single:
         return None
     only = float((run.standing & ~single[0].standing).mean())
-    advice = f"FGSM breaks what this attack cannot: gradients may be masked; try --set {run.name}.restarts=5"
-    return Finding(only, POINT, advice, (spec("pgd", steps=100, restarts=5), spec("apgd-dlr")))
+    remedy = (long_pgd(100, evidence.eps, restarts=5), spec("apgd-dlr"))
+    return Finding(
+        only, POINT, f"FGSM breaks what this attack cannot: gradients may be masked; run {how(*remedy)}", remedy
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robustkit.records import CONFIRMED, HERE, MISSED
 from robustkit.trust import Evidence, Finding, check
-from robustkit.trust._evidence import POINT, Scored, spec
+from robustkit.trust._evidence import POINT, Scored, how, spec
 
 
 @check("stronger-with-eps", source="Carlini et al. 2019, arXiv:1902.06705, section 4.4")
@@ -21,8 +21,9 @@ def stronger_with_eps(evidence: Evidence) -> Finding | None:
     if not smaller:
         return None
     rise = _alone(run) - min(float(s.standing.mean()) for s in smaller)
-    advice = f"a smaller eps breaks more: gradients may be masked; try another loss, --set {run.name}.loss=margin"
-    return Finding(rise, POINT, advice, (spec("apgd-dlr"), spec("square")))
+    remedy = (spec("apgd-dlr"), spec("square"))
+    advice = f"a smaller eps breaks more: gradients may be masked; try another loss, {how(*remedy)}"
+    return Finding(rise, POINT, advice, remedy)
 
 
 def _alone(run: Scored) -> float:
