@@ -41,6 +41,21 @@ def record(name: str, defense: str = "adp") -> EnsembleRecord:
     return EnsembleRecord(name, f"key-{name}", defense, {}, ("lenet",), 3, "mean-prob", "ab" * 32)
 
 
+@pytest.fixture(scope="module")
+def fitted(digits: data.Dataset) -> Ensemble:
+    """Three linear classifiers of digits, each fitted to its own third by ridge regression."""
+    train = digits.split("train")
+    x, y = train.tensor().flatten(1).double(), torch.nn.functional.one_hot(train.y, 10).double()
+    members = []
+    for third in range(3):
+        own, goal = x[third::3], y[third::3]
+        weight = torch.linalg.solve(own.T @ own + torch.eye(64), own.T @ (goal - 0.1))
+        linear = torch.nn.Linear(64, 10)
+        linear.weight.data, linear.bias.data = 10 * weight.T.float(), torch.zeros(10)
+        members.append(torch.nn.Sequential(torch.nn.Flatten(), linear))
+    return Ensemble(members, fusion="mean-prob").eval()
+
+
 @pytest.fixture
 def split(digits: data.Dataset) -> Split:
     return digits.split("test").take(40)
@@ -64,9 +79,9 @@ def carried_out(
     return store
 
 
-def test_numbers_are_those_of_corrupting_and_asking_the_model(trained: Ensemble, split: Split, tmp_path: Path):
+def test_numbers_are_those_of_corrupting_and_asking_the_model(fitted: Ensemble, split: Split, tmp_path: Path):
     study = study_of(split)
-    result = corruption_results(study, carried_out(study, {"key-adp": trained}, split, tmp_path))[0]
+    result = corruption_results(study, carried_out(study, {"key-adp": fitted}, split, tmp_path))[0]
     ids, x, y = split.batch(torch.arange(40))
     shares, own = [], []
     for spec in SPECS:
@@ -74,8 +89,8 @@ def test_numbers_are_those_of_corrupting_and_asking_the_model(trained: Ensemble,
         generator = SampleGenerator(0, ids, f"{spec.name}/{severity}")
         made = corruptions.get(spec.name)(x, severity, generator=generator)
         with torch.no_grad():
-            logits = trained.member_logits(made)
-            shares.append(float((trained.fuse(logits).argmax(1) == y).float().mean()))
+            logits = fitted.member_logits(made)
+            shares.append(float((fitted.fuse(logits).argmax(1) == y).float().mean()))
             own.append((logits.argmax(2) == y).float().mean(1).numpy())
     assert [level["accuracy"] for level in result["levels"]] == pytest.approx(shares)
     assert result["accuracy"] == pytest.approx(np.mean(shares))
@@ -85,11 +100,11 @@ def test_numbers_are_those_of_corrupting_and_asking_the_model(trained: Ensemble,
     assert (result["mce"], result["reference"]) == (None, None)
 
 
-def test_the_plain_ensemble_is_the_reference(trained: Ensemble, split: Split, tmp_path: Path):
-    weak = Ensemble(trained.members[:1], fusion="mean-prob").eval()
+def test_the_plain_ensemble_is_the_reference(fitted: Ensemble, split: Split, tmp_path: Path):
+    weak = Ensemble(fitted.members[:1], fusion="mean-prob").eval()
     study = study_of(split, ensembles=("baseline", "adp"))
     study = Study(**{**study.__dict__, "ensembles": (record("baseline", "baseline"), record("adp"))})
-    store = carried_out(study, {"key-baseline": weak, "key-adp": trained}, split, tmp_path)
+    store = carried_out(study, {"key-baseline": weak, "key-adp": fitted}, split, tmp_path)
     plain, other = corruption_results(study, store)
     assert plain["mce"] == pytest.approx(100)
 
@@ -101,8 +116,8 @@ def test_the_plain_ensemble_is_the_reference(trained: Ensemble, split: Split, tm
     assert other["reference"] == "baseline"
 
 
-def test_what_is_stored_is_not_made_again(trained: Ensemble, split: Split, tmp_path: Path, monkeypatch: Any):
-    study, models = study_of(split), {"key-adp": trained}
+def test_what_is_stored_is_not_made_again(fitted: Ensemble, split: Split, tmp_path: Path, monkeypatch: Any):
+    study, models = study_of(split), {"key-adp": fitted}
     store = carried_out(study, models, split, tmp_path)
     made = []
     get = corruptions.get
@@ -115,8 +130,8 @@ def test_what_is_stored_is_not_made_again(trained: Ensemble, split: Split, tmp_p
     assert made == ["fog"]
 
 
-def test_batches_change_no_number(trained: Ensemble, split: Split, tmp_path: Path, monkeypatch: Any):
-    study, models = study_of(split), {"key-adp": trained}
+def test_batches_change_no_number(fitted: Ensemble, split: Split, tmp_path: Path, monkeypatch: Any):
+    study, models = study_of(split), {"key-adp": fitted}
     whole = corruption_results(study, carried_out(study, models, split, tmp_path / "a"))
     monkeypatch.setattr(_run, "batch_of", lambda shape: 7)
     assert corruption_results(study, carried_out(study, models, split, tmp_path / "b"))[0]["levels"] == [
@@ -151,7 +166,7 @@ def test_the_plan_of_a_suite():
 
 @pytest.mark.parametrize("layout", ["npy", "folders"])
 def test_a_copy_reads_back_as_what_an_evaluation_makes(
-    layout: str, trained: Ensemble, split: Split, tmp_path: Path, monkeypatch: Any
+    layout: str, fitted: Ensemble, split: Split, tmp_path: Path, monkeypatch: Any
 ):
     monkeypatch.setitem(corruptions.SUITES, "small", corruptions.Suite("small", "Small", tuple(
         member for member in corruptions.SUITES["cifar-c"].members if member.name in ("fog", "contrast")
@@ -162,7 +177,7 @@ def test_a_copy_reads_back_as_what_an_evaluation_makes(
     read = study_of(split, specs)
     fresh = study_of(split, _plan.ask(("small",), split.shape))
     results = [
-        corruption_results(study, carried_out(study, {"key-adp": trained}, split, tmp_path / str(i), published))[0]
+        corruption_results(study, carried_out(study, {"key-adp": fitted}, split, tmp_path / str(i), published))[0]
         for i, study in enumerate((read, fresh))
     ]
     assert [r["source"] for r in results] == ["published", "generated"]
@@ -184,26 +199,26 @@ def array_set(folder: Path, split: Split, names: tuple[str, ...]) -> None:
     np.save(folder / "labels.npy", np.tile(y.numpy(), 5))
 
 
-def test_an_incomplete_set_names_what_is_missing_and_gives_the_rest(trained: Ensemble, split: Split, tmp_path: Path):
+def test_an_incomplete_set_names_what_is_missing_and_gives_the_rest(fitted: Ensemble, split: Split, tmp_path: Path):
     array_set(tmp_path / "c", split, ("fog", "snow", "contrast"))
     whole = (tmp_path / "c" / "snow.npy").read_bytes()
     (tmp_path / "c" / "snow.npy").write_bytes(whole[: len(whole) // 2])
     published = Published(tmp_path / "c")
     study = study_of(split, _plan.ask(("cifar-c",), split.shape, published=published))
-    result = corruption_results(study, carried_out(study, {"key-adp": trained}, split, tmp_path / "r", published))[0]
+    result = corruption_results(study, carried_out(study, {"key-adp": fitted}, split, tmp_path / "r", published))[0]
     assert {level["corruption"] for level in result["levels"]} == {"fog", "contrast"}
     assert set(result["missing"]) == {*corruptions.FIFTEEN} - {"fog", "contrast"}
     assert "lacks gaussian_noise" in result["notes"][0]
     assert result["levels"][0]["accuracy"] == pytest.approx(result["clean_accuracy"], abs=0.03)  # severity 1 is clean
 
 
-def test_a_set_of_other_images_is_refused(trained: Ensemble, split: Split, digits: data.Dataset, tmp_path: Path):
+def test_a_set_of_other_images_is_refused(fitted: Ensemble, split: Split, digits: data.Dataset, tmp_path: Path):
     other = digits.split("train").take(40)
     array_set(tmp_path / "c", other, ("fog",))
     published = Published(tmp_path / "c")
     study = study_of(split, _plan.ask(("cifar-c",), split.shape, published=published))
     with pytest.raises(UserError, match="are not those of the images evaluated"):
-        carried_out(study, {"key-adp": trained}, split, tmp_path / "r", published)
+        carried_out(study, {"key-adp": fitted}, split, tmp_path / "r", published)
     (tmp_path / "c" / "labels.npy").unlink()
     with pytest.raises(UserError, match=r"has no labels.npy"):
         Published(tmp_path / "c")
@@ -232,9 +247,9 @@ def test_folders_named_by_strength_and_grouped(tmp_path: Path):
     assert (images[:, 0, 0, 0] * 255).round().tolist() == [50, 0]
 
 
-def test_reports_show_suites_severities_and_images(trained: Ensemble, split: Split, tmp_path: Path):
+def test_reports_show_suites_severities_and_images(fitted: Ensemble, split: Split, tmp_path: Path):
     study = study_of(split)
-    store = carried_out(study, {"key-adp": trained}, split, tmp_path / "runs")
+    store = carried_out(study, {"key-adp": fitted}, split, tmp_path / "runs")
     results = build(study, store)
     every = tables(results)
     summary, detail = find(every, "corruptions"), find(every, "corruptions-cifar-c")
