@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from robustkit.corruptions._filters import apply, spline_prefilter
 
+SMALL = 48**2  # pixels of an image up to which the matrix is small, too
 TOLERANCE = 1e-9  # pixels by which double rounding may leave the image
 
 
@@ -18,10 +20,13 @@ def rotated_sum(x: Tensor, degrees: Sequence[float], weights: Sequence[float]) -
     """Return sum_i w_i rotate(x, degrees_i) about the middle, (B, C, H, W), 0 beyond the image.
 
     Each turned image is a fixed sum over 16 pixels of the spline coefficients of x, so that the batch shares all
-    indices and weights.
+    indices and weights. For a small image the whole sum is one matrix.
     """
     b, c, height, width = x.shape
     coefficients = apply(x, spline_prefilter(height), spline_prefilter(width))
+    if height * width <= SMALL:
+        matrix = _matrix(height, width, tuple(degrees), tuple(weights)).to(x)
+        return (coefficients.flatten(2) @ matrix.mT).view_as(x)
     table = coefficients.flatten(2).permute(2, 0, 1).reshape(height * width, b * c)
     total = torch.zeros_like(table)
     for angle, weight in zip(degrees, weights, strict=True):
@@ -29,6 +34,16 @@ def rotated_sum(x: Tensor, degrees: Sequence[float], weights: Sequence[float]) -
         taps = (weight * taps).to(x.dtype)
         total = total + functional.embedding_bag(index, table, mode="sum", per_sample_weights=taps)
     return total.view(height, width, b, c).permute(2, 3, 0, 1)
+
+
+@functools.lru_cache(maxsize=16)
+def _matrix(height: int, width: int, degrees: tuple[float, ...], weights: tuple[float, ...]) -> Tensor:
+    """Return the weight of each coefficient (column) in the sum at each pixel (row), (H W, H W)."""
+    matrix = torch.zeros(height * width, height * width, dtype=torch.float64)
+    for angle, weight in zip(degrees, weights, strict=True):
+        index, taps = _taps(height, width, angle, matrix.device)
+        matrix.scatter_add_(1, index, weight * taps)
+    return matrix
 
 
 def _taps(height: int, width: int, degrees: float, device: torch.device) -> tuple[Tensor, Tensor]:

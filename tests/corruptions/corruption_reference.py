@@ -148,18 +148,18 @@ def fog(image: np.ndarray, c: tuple[float, float], draws: Draws) -> np.ndarray:
     while step >= 2:
         half = step // 2
         noise = [wibble**2 * next(draws) for _ in range(3)]
-        for i in range(0, side, step):  # centres of squares
-            for j in range(0, side, step):
-                i2, j2 = (i + step) % side, (j + step) % side
-                corners = height[i, j] + height[i2, j] + height[i, j2] + height[i2, j2]
-                height[i + half, j + half] = corners / 4 + noise[0][i // step, j // step]
-        for i in range(0, side, step):  # middles of edges, above and left of each centre
-            for j in range(0, side, step):
-                i2, j2 = (i + step) % side, (j + step) % side
-                above = height[i + half, j + half] + height[i - half, j + half] + height[i, j] + height[i, j2]
-                height[i, j + half] = above / 4 + noise[1][i // step, j // step]
-                left = height[i + half, j + half] + height[i + half, j - half] + height[i, j] + height[i2, j]
-                height[i + half, j] = left / 4 + noise[2][i // step, j // step]
+        here = np.arange(0, side, step)
+        after, middle, before = (here + step) % side, here + half, here - half
+
+        def at(*lines: np.ndarray, height: np.ndarray = height) -> np.ndarray:
+            return height[np.ix_(*lines)]
+
+        corners = at(here, here) + at(after, here) + at(here, after) + at(after, after)
+        height[np.ix_(middle, middle)] = corners / 4 + noise[0]  # centres of squares, then the edges above and left
+        above = at(middle, middle) + at(before, middle) + at(here, here) + at(here, after)
+        height[np.ix_(here, middle)] = above / 4 + noise[1]
+        left = at(middle, middle) + at(middle, before) + at(here, here) + at(after, here)
+        height[np.ix_(middle, here)] = left / 4 + noise[2]
         step, wibble = half, wibble / c[1]
     height = (height - height.min()) / np.ptp(height)
     x = image / 255

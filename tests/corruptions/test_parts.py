@@ -13,7 +13,7 @@ import torch
 from corruption_tape import Tape
 
 from robustkit import corruptions
-from robustkit.corruptions import _filters, _motion, _warp, glass_blur
+from robustkit.corruptions import _filters, _motion, _rotation, _warp, glass_blur
 from robustkit.corruptions._common import table_for, truncated
 from robustkit.corruptions._poisson import poisson
 from robustkit.errors import UserError
@@ -210,3 +210,14 @@ def test_grown_frost_is_bright_rough_and_bluish():
     steps = (ice[..., 1:] - ice[..., :-1]).abs().mean()
     assert 0.002 < float(steps) < 0.1  # neither flat nor noise
     assert float(torch.corrcoef(ice[:, 0].flatten(1)).fill_diagonal_(0).abs().max()) < 0.8  # each has its own
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (50, 60)], ids=["one matrix", "pixel by pixel"])
+def test_turned_images_are_those_of_scipy(shape: tuple[int, int]):
+    x = random(1, 2, *shape).double()
+    ours = _rotation.rotated_sum(x, [-17.0, 4.5], [0.25, 2.0])[0].numpy()
+    theirs = sum(
+        weight * scipy.ndimage.rotate(x[0].numpy(), angle, axes=(1, 2), reshape=False)
+        for angle, weight in ((-17.0, 0.25), (4.5, 2.0))
+    )
+    assert np.abs(ours - theirs).max() < 1e-9
