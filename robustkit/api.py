@@ -67,7 +67,7 @@ def evaluate(
     corruption_dir: str | Path | None = None,
     trust: str = "quick",
     escalate: bool = False,
-    escalate_budget: float = 20.0,
+    escalate_budget: float = 20_000.0,
     eot: int = 1,
     device: str = "auto",
     batch_size: int | None = None,
@@ -112,8 +112,8 @@ def evaluate(
     trust : {"quick", "full", "off"}
         What the checks of each number may cost: at most 30 % of the attacks' passes, at most as many, or none.
     escalate, escalate_budget
-        Where a worst case is suspect, run the attacks that its failing checks advise, until it settles or their passes
-        exceed that multiple of those of the attacks that were asked for.
+        Where a worst case is suspect, run the attacks that its failing checks advise, until it settles or has cost so
+        many forward passes for each sample (a backward pass counted as two).
     eot : int
         Passes of the model over which what every attack is shown is averaged, for randomised models; 1: none.
     batch_size : int or None

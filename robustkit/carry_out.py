@@ -32,7 +32,7 @@ def carry_out(
     ensembles : mapping of str to Ensemble
         By the key that the study's ensemble records carry.
     escalate : float
-        What the attacks that follow on suspect worst cases may cost, as a multiple of those asked for; 0: none follow.
+        What may follow on a suspect worst case, in forward passes for each sample; 0: nothing.
     published : Published or None
         A published set of corrupted images that the study's corruptions are read from.
     """

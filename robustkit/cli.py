@@ -115,8 +115,8 @@ def evaluate(
         bool, typer.Option("--escalate", help="Where a worst case is suspect, run what its checks advise.")
     ] = False,
     escalate_budget: Annotated[
-        float, typer.Option(help="What that may cost, as a multiple of the attacks that were asked for.")
-    ] = 20.0,
+        float, typer.Option(help="What that may cost at each eps, in forward passes for each sample.")
+    ] = 20_000.0,
     eot: Annotated[int, typer.Option(help="Passes of a randomised model that every attack averages.")] = 1,
     device: Device = "auto",
     batch_size: Annotated[
