@@ -15,6 +15,9 @@ from robustkit.reports._style import INK
 from robustkit.store import Store
 from robustkit.study import Study
 
+Image = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+SIDE, GAP = 96, 8  # pixels of an image that is not larger, and between two
+
 
 def path(out: Path, suite: str) -> Path:
     """Return where the sheet of a suite lies."""
@@ -26,7 +29,7 @@ def write(study: Study, store: Store, out: Path) -> list[Path]:
     written = []
     asked = study.corruptions if "corruptions" in study.suites else ()
     for suite in dict.fromkeys(spec.kind for spec in asked):
-        images: dict[str, dict[int, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]] = {}
+        images: dict[str, dict[int, Image]] = {}
         for spec in (s for s in asked if s.kind == suite):
             run = store.load(cell_of(study, study.ensembles[0], spec), examples=True)
             if run is not None and len(run.samples.examples):
@@ -37,18 +40,26 @@ def write(study: Study, store: Store, out: Path) -> list[Path]:
     return written
 
 
-def _sheet(images: dict[str, dict[int, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]]) -> Figure:
+def _sheet(images: dict[str, dict[int, Image]]) -> Figure:
+    """Draw all images as one picture, white between them."""
     severities = sorted({severity for row in images.values() for severity in row})
-    figure = Figure(figsize=(1.0 * len(severities) + 1.8, 1.0 * len(images) + 0.4), layout="constrained", dpi=80)
-    panels = figure.subplots(len(images), len(severities), squeeze=False)
-    for line, (name, row) in zip(panels, images.items(), strict=True):
-        for axes, severity in zip(line, severities, strict=True):
-            axes.set_axis_off()
-            if severity in row:
-                image = row[severity].transpose(1, 2, 0)
-                axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        title, place = name.replace("_", " "), line[0].transAxes
-        line[0].text(-0.08, 0.5, title, transform=place, ha="right", va="center", fontsize=8, color=INK)
-    for axes, severity in zip(panels[0], severities, strict=True):
-        axes.set_title(f"severity {severity}", fontsize=8, color=INK)
+    channels, height, width = next(iter(next(iter(images.values())).values())).shape
+    scale = max(1, SIDE // max(height, width))
+    tall, wide = height * scale + GAP, width * scale + GAP
+    canvas = np.ones((channels, tall * len(images), wide * len(severities)), np.float32)
+    for down, row in enumerate(images.values()):
+        for severity, image in row.items():
+            top, left = down * tall, severities.index(severity) * wide
+            large = image.repeat(scale, 1).repeat(scale, 2)
+            canvas[:, top : top + tall - GAP, left : left + wide - GAP] = large
+    size = (canvas.shape[2] / SIDE + 2.6, canvas.shape[1] / SIDE + 0.4)  # inches
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    axes.imshow(canvas.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
+    axes.set_yticks([tall * (at + 0.5) for at in range(len(images))], [name.replace("_", " ") for name in images])
+    axes.set_xticks([wide * (at + 0.5) for at in range(len(severities))], [f"severity {s}" for s in severities])
+    axes.xaxis.tick_top()
+    axes.tick_params(labelsize=8, colors=INK, length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
     return figure
