@@ -64,6 +64,7 @@ def run(
     eps: float | None = None,
     n: int = SAMPLES,
     seed: int = 0,
+    trust: str = "full",
 ) -> list[Outcome]:
     """Evaluate the planted faults, made of a plain ensemble, and the sound models; return what was said of each.
 
@@ -75,6 +76,8 @@ def run(
         Names of faults and of sound models to evaluate; empty: all.
     eps : float or None
         The budget; None: that of the dataset's transfer matrices.
+    trust : {"quick", "full"}
+        What the checks may cost, as for :func:`robustkit.evaluate`.
     """
     budget = loaded.threat.transfer_eps if eps is None else eps
     healthy = [
@@ -85,7 +88,7 @@ def run(
     inner = replace(setting, workers=max(1, setting.workers // max(1, len(cases))))
 
     def one(case: Fault) -> Outcome:
-        outcome = _outcome(case, plain, loaded, inner, reporter, budget, n, seed)
+        outcome = _outcome(case, plain, loaded, inner, reporter, budget, n, seed, trust)
         done(1)
         return outcome
 
@@ -105,8 +108,9 @@ def table(outcomes: Sequence[Outcome]) -> Table:
 
 
 def _outcome(
-    case: Fault, plain: Ensemble, loaded: Dataset, setting: Setting, reporter: Reporter, eps: float, n: int, seed: int
-) -> Outcome:
+    case: Fault, plain: Ensemble, loaded: Dataset, setting: Setting, reporter: Reporter, eps: float, n: int, seed: int,
+    trust: str,
+) -> Outcome:  # fmt: skip
     ensemble = case.plant(plain).to(setting.device).eval()
     split = loaded.split("test").take(n)
     key = digest({"weights": ensemble.fingerprint(), "fusion": ensemble.fusion, "fault": case.name})
@@ -118,7 +122,7 @@ def _outcome(
     study = Study(
         ensembles=(record,), attacks=(Spec("attack", name, {**defaults, **settled, **given}),), eps=(eps,),
         dataset=DatasetRecord(loaded.name, "test", len(split), loaded.classes, split.sha256(), loaded.shape),
-        norm=loaded.threat.norm, transfer_eps=eps, suites=("attacks",), reference=False, trust="full", seed=seed,
+        norm=loaded.threat.norm, transfer_eps=eps, suites=("attacks",), reference=False, trust=trust, seed=seed,
         version=__version__,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
