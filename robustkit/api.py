@@ -13,6 +13,8 @@ import torch
 from robustkit import __version__, data, models, options, paths, reports, request, selftest, subjects
 from robustkit.carry_out import carry_out
 from robustkit.checkpoint import read_meta
+from robustkit.corruptions._plan import ask
+from robustkit.corruptions._published import Published
 from robustkit.data import Dataset, Split
 from robustkit.ensemble import Ensemble
 from robustkit.errors import UserError
@@ -60,9 +62,12 @@ def evaluate(
     settings: Settings = None,
     baseline: bool = True,
     reference: bool = True,
+    corruptions: Names | None = None,
+    frost_dir: str | Path | None = None,
+    corruption_dir: str | Path | None = None,
     trust: str = "quick",
     escalate: bool = False,
-    escalate_budget: float = 20.0,
+    escalate_budget: float = 20_000.0,
     eot: int = 1,
     device: str = "auto",
     batch_size: int | None = None,
@@ -107,8 +112,8 @@ def evaluate(
     trust : {"quick", "full", "off"}
         What the checks of each number may cost: at most 30 % of the attacks' passes, at most as many, or none.
     escalate, escalate_budget
-        Where a worst case is suspect, run the attacks that its failing checks advise, until it settles or their passes
-        exceed that multiple of those of the attacks that were asked for.
+        Where a worst case is suspect, run the attacks that its failing checks advise, until it settles or has cost so
+        many forward passes for each sample (a backward pass counted as two).
     eot : int
         Passes of the model over which what every attack is shown is averaged, for randomised models; 1: none.
     batch_size : int or None
@@ -135,7 +140,7 @@ def evaluate(
     checkpoints = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint or ())
     asked = request.check(
         defenses=() if checkpoints else defense, attacks=attacks, preset=preset, backend=backend, dataset=dataset,
-        eps=eps, norm=norm, suites=suites, fusion=fusion, settings=settings,
+        eps=eps, norm=norm, suites=suites, fusion=fusion, settings=settings, corruptions=corruptions,
     )  # fmt: skip
     counts = {"n": n, "eot": eot, "batch size": batch_size, "members": members, "epochs": epochs, "workers": workers}
     options.at_least_one(counts)
@@ -154,6 +159,10 @@ def evaluate(
     loaded = load(dataset)
     aim = request.target(target if target is not None else "random" if targeted else "", len(loaded.classes))
     split, split_name = _evaluated(loaded, metas, n)
+    published = Published(corruption_dir) if corruption_dir else None
+    corrupted: tuple[Spec, ...] = ()
+    if "corruptions" in asked.suites:
+        corrupted = ask(asked.corruptions, tuple(loaded.shape), frost_dir, published)
     folder = writable(Path(out), "--out")
     if checkpoints:
         pairs = [
@@ -186,12 +195,13 @@ def evaluate(
         seed=seed,
         version=__version__,
         trust=trust,
+        corruptions=corrupted,
         eot=eot,
     )
     store = Store(folder / "runs")
     ensembles = {record.key: ensemble.to(on) for record, (_, ensemble) in zip(records, pairs, strict=True)}
     setting = Setting(on, batch_size, keep_examples, side_by_side, speed)
-    carry_out(study, ensembles, split, store, setting, reporter, escalate_budget if escalate else 0.0)
+    carry_out(study, ensembles, split, store, setting, reporter, escalate_budget if escalate else 0.0, published)
     return report(folder, formats=formats)
 
 
@@ -314,6 +324,10 @@ def report(path: str | Path, *, formats: Iterable[str] = FORMATS, out: str | Pat
         raise UserError(f"'{store.folder / STUDY}' cannot be read ({error}); run `robustkit evaluate` again.") from None
     results = build(study, store)
     folder = writable(Path(out) if out else store.folder.parent, "--out")
+    if {"figures", "html"} & set(chosen):
+        from robustkit.reports import _contact
+
+        _contact.write(study, store, folder)
     reports.write(results, folder, chosen)
     return results
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from robustkit.corruptions._published import Published
+from robustkit.corruptions._run import run_corruptions
 from robustkit.data import Split
 from robustkit.ensemble import Ensemble
 from robustkit.evaluator import Setting
@@ -21,7 +23,7 @@ ROUNDS = 8  # of escalation at most; steps double in each
 
 def carry_out(
     study: Study, ensembles: Mapping[str, Ensemble], split: Split, store: Store, setting: Setting, reporter: Reporter,
-    escalate: float = 0.0,
+    escalate: float = 0.0, published: Published | None = None,
 ) -> Study:  # fmt: skip
     """Run what the store lacks of a study, and note the study in the store; return it with what followed.
 
@@ -30,7 +32,9 @@ def carry_out(
     ensembles : mapping of str to Ensemble
         By the key that the study's ensemble records carry.
     escalate : float
-        What the attacks that follow on suspect worst cases may cost, as a multiple of those asked for; 0: none follow.
+        What may follow on a suspect worst case, in forward passes for each sample; 0: nothing.
+    published : Published or None
+        A published set of corrupted images that the study's corruptions are read from.
     """
     craftings = Craftings(study, ensembles, split, setting, reporter)
     warned: set[str] = set()
@@ -43,6 +47,8 @@ def carry_out(
             warned.add(warning)
 
     run(study)
+    for warning in run_corruptions(study, ensembles, split, store, setting, reporter, published):
+        reporter.say(f"[yellow]warning:[/yellow] {warning}")
     if study.trust == "off" or "attacks" not in study.suites:
         return study
     probe_all(study, ensembles, split, store, setting, reporter, craftings)

@@ -40,6 +40,9 @@ Fusion = Annotated[str | None, typer.Option(help="mean-prob, mean-logit, median,
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="A parameter, like pgd.steps=50, adp.alpha=1, train.lr=1e-3.")
 ]
+FrostDir = Annotated[
+    Path | None, typer.Option(help="Folder of the photographs frost1.png to frost5.jpg; default: grown from noise.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
@@ -85,7 +88,17 @@ def evaluate(
         str | None,
         typer.Option(help="Aim at random, least-likely or next-best labels, or at the class of this number."),
     ] = None,
-    suites: Annotated[str | None, typer.Option(help="What to run: attacks, transfer; default: both.")] = None,
+    suites: Annotated[
+        str | None, typer.Option(help="What to run: attacks, transfer, corruptions; default: the first two.")
+    ] = None,
+    corruptions: Annotated[
+        str | None,
+        typer.Option(help="Suites of natural corruptions, like cifar-c,cifar-c-bar; default: by image size."),
+    ] = None,
+    frost_dir: FrostDir = None,
+    corruption_dir: Annotated[
+        Path | None, typer.Option(help="A published set of corrupted images to read, like CIFAR-10-C.")
+    ] = None,
     n: Annotated[int | None, typer.Option(help="Only the first N test samples.")] = None,
     arch: Arch = None,
     members: Members = None,
@@ -102,8 +115,8 @@ def evaluate(
         bool, typer.Option("--escalate", help="Where a worst case is suspect, run what its checks advise.")
     ] = False,
     escalate_budget: Annotated[
-        float, typer.Option(help="What that may cost, as a multiple of the attacks that were asked for.")
-    ] = 20.0,
+        float, typer.Option(help="What that may cost at each eps, in forward passes for each sample.")
+    ] = 20_000.0,
     eot: Annotated[int, typer.Option(help="Passes of a randomised model that every attack averages.")] = 1,
     device: Device = "auto",
     batch_size: Annotated[
@@ -143,6 +156,7 @@ def evaluate(
         eps=eps,
         norm=norm,
         suites=suites,
+        corruptions=corruptions,
         fusion=fusion,
         settings=settings,
     )
@@ -153,7 +167,7 @@ def evaluate(
     results = api.evaluate(
         defense=defense, checkpoint=checkpoint, dataset=dataset, data_dir=data_dir, download=download,
         image_size=image_size, attacks=attacks, preset=preset, backend=backend, eps=eps, norm=norm, targeted=targeted,
-        target=target, suites=suites,
+        target=target, suites=suites, corruptions=corruptions, frost_dir=frost_dir, corruption_dir=corruption_dir,
         n=n, arch=arch, members=members, epochs=epochs, fusion=fusion, settings=settings, baseline=baseline,
         reference=reference, trust=trust, escalate=escalate, escalate_budget=escalate_budget, eot=eot, device=device,
         batch_size=batch_size, speed=speed, workers=workers, seed=seed, out=out, keep_examples=keep_examples,
@@ -161,6 +175,45 @@ def evaluate(
     )  # fmt: skip
     terminal.show(results, console)
     typer.echo(f"report: {out / 'report.html'}")
+
+
+@app.command()
+def corrupt(
+    dataset: Annotated[str, typer.Argument(metavar="IN", help="digits, cifar10, imagefolder:PATH, npz:PATH, ...")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the corrupted copy.")],
+    suite: Annotated[str | None, typer.Option(help="Suites, like cifar-c,cifar-c-bar; default: by image size.")] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="npy (like CIFAR-10-C) or folders (like ImageNet-C); default: folders for image folders."),
+    ] = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    image_size: ImageSize = None,
+    n: Annotated[int | None, typer.Option(help="Only the first N test images.")] = None,
+    frost_dir: FrostDir = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Write a corrupted copy of a dataset's test images, in the layout of the published sets.
+
+    Example: robustkit corrupt digits digits-c --suite cifar-c
+    """
+    from rich.console import Console
+
+    from robustkit import data
+    from robustkit.corruptions._plan import chosen
+    from robustkit.progress import Reporter
+
+    chosen(suite)  # before torch is imported
+    data.describe(dataset)
+    console = Console()
+    with console.status("loading torch ..."):
+        from robustkit.corruptions._copy import corrupt as run
+    made = run(
+        dataset, out, suites=suite, layout=layout, data_dir=data_dir, download=download, image_size=image_size, n=n,
+        frost_dir=frost_dir, device=device, seed=seed, reporter=Reporter(console),
+    )  # fmt: skip
+    typer.echo(f"{len(made)} corruptions: {out}")
 
 
 @app.command()
@@ -333,7 +386,9 @@ def bench(
 def list_methods(
     kind: Annotated[
         str | None,
-        typer.Argument(help="attacks, defenses, models, datasets, reports, checks or reproductions; default: all."),
+        typer.Argument(
+            help="attacks, corruptions, defenses, models, datasets, reports, checks or reproductions; default: all."
+        ),
     ] = None,
 ) -> None:
     """List what there is: names, what they do, parameters with defaults, sources."""

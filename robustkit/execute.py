@@ -78,7 +78,7 @@ def execute(
 
         outcomes = [o for part in (first, chains) for chain in run_all(finish, part, setting.workers) for o in chain]
     reused = sum(stored for stored, _ in outcomes)
-    if reused:
+    if reused and not study.further:  # what follows on a doubt goes over the same store again
         reporter.say(f"[dim]{reused} of {total} cells were in the store already.[/dim]")
     return list(dict.fromkeys(warning for _, warnings in outcomes for warning in warnings))
 

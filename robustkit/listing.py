@@ -8,6 +8,7 @@ from rich.table import Table
 
 from robustkit import options, trainspec
 from robustkit.attacks import OWN_OPTION, attack
+from robustkit.corruptions import corruption
 from robustkit.data import dataset
 from robustkit.defenses import defense
 from robustkit.models import model
@@ -20,6 +21,7 @@ from robustkit.trust import check
 INTERNAL = ("check", "companion", "fresh", "paper_own")  # between a method and what runs it
 REGISTRIES: dict[str, Registry] = {
     "attacks": attack,
+    "corruptions": corruption,
     "defenses": defense,
     "models": model,
     "datasets": dataset,
@@ -51,6 +53,8 @@ def table(title: str, registry: Registry) -> Table:
 
 def parameters(entry: Entry) -> list[str]:
     """Return ``name: type = default`` for each parameter that ``--set`` takes."""
+    if entry.kind == "corruption":  # a suite decides
+        return []
     own = (
         set(OWN_OPTION)
         if entry.kind == "attack"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 FUSIONS = ("mean-prob", "mean-logit", "median", "geometric-mean", "majority")
-SUITES = ("attacks", "transfer")
+SUITES = ("attacks", "transfer", "corruptions")
+DEFAULT_SUITES = ("attacks", "transfer")
 NORMS = ("linf", "l2")
 SPEEDS = ("off", "auto", "max")
 TRUST = ("quick", "full", "off")  # how much the checks may cost
@@ -14,6 +15,7 @@ SCHEDULES = ("steps", "cosine", "constant")
 
 # Type aliases that method signatures use, written out, so that the registry can read them without importing them.
 ALIASES = {
+    "Table": "Literal['auto', 'imagenet', 'cifar']",
     "Norm": "Literal['linf', 'l2']",
     "Loss": "Literal['ce', 'margin', 'dlr']",
 }

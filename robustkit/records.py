@@ -58,9 +58,10 @@ class Cell:
 
     Attributes
     ----------
-    kind : {"clean", "attack", "transfer", "probe"}
+    kind : {"clean", "attack", "transfer", "probe", "corruption"}
         ``attack`` is white-box on the fused output and stops at the first success; ``transfer`` runs all steps;
-        ``probe`` notes facts for the trust checks, and ``attack`` then names the probe.
+        ``probe`` notes facts for the trust checks, and ``attack`` then names the probe; of a ``corruption`` it names
+        the corruption, with its severity.
     ensemble : str
         Hash of the ensemble's weights, architecture and fusion rule.
     data : str

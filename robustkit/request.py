@@ -8,10 +8,11 @@ from typing import Any
 
 from robustkit import backends, data, options, presets, trainspec
 from robustkit.attacks import OWN_OPTION, attack, is_minimum
+from robustkit.corruptions._plan import chosen
 from robustkit.data import Facts
 from robustkit.defenses import defense
 from robustkit.errors import UserError, unknown
-from robustkit.names import FUSIONS, NORMS, SUITES, TARGETS
+from robustkit.names import DEFAULT_SUITES, FUSIONS, NORMS, SUITES, TARGETS
 from robustkit.records import Spec
 from robustkit.registry import Registry
 
@@ -31,6 +32,7 @@ class Request:
     eps: tuple[float, ...]
     norm: str
     suites: tuple[str, ...]
+    corruptions: tuple[str, ...] | None
     fusion: str | None
     training: Mapping[str, Any]
     recipe: Mapping[str, Any]
@@ -46,6 +48,7 @@ def check(
     eps: Any = None,
     norm: str | None = None,
     suites: Names | None = None,
+    corruptions: Names | None = None,
     fusion: str | None = None,
     settings: Settings = None,
     paper: bool = False,
@@ -55,6 +58,9 @@ def check(
     ``paper`` takes the recipe and the parameters of the (one) defence from its paper, where --set says nothing.
     """
     facts = data.describe(dataset)
+    corruption_suites = chosen(corruptions)
+    if suites is None and corruption_suites:
+        suites = (*DEFAULT_SUITES, "corruptions")
     chosen_norm = options.choice(norm or facts.threat.norm, "norm", NORMS)
     budgets = options.eps_list(eps)
     if budgets is None and chosen_norm != facts.threat.norm:
@@ -83,6 +89,7 @@ def check(
         eps=budgets or _own_eps(rows) or facts.threat.eps,
         norm=chosen_norm,
         suites=tuple(s for s in SUITES if s in _suites(suites)),
+        corruptions=corruption_suites,
         fusion=options.choice(fusion, "fusion rule", FUSIONS) if fusion else None,
         training=trainspec.settings(table.get("train", {})),
         recipe=recipe,
@@ -142,7 +149,7 @@ def target(rule: str | int, classes: int) -> str:
 
 def _suites(suites: Names | None) -> tuple[str, ...]:
     if suites is None:
-        return SUITES
+        return DEFAULT_SUITES
     chosen = options.names(suites, kind="suite")
     for suite in chosen:
         options.choice(suite, "suite", SUITES)

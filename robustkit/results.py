@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from robustkit.corruptions._results import corruption_results
 from robustkit.distortion import minimum_norm
 from robustkit.records import ERROR, NOT_ATTACKED, EnsembleRecord, Run
 from robustkit.schema import (
@@ -69,7 +70,7 @@ def build(study: Study, store: Store) -> Results:
         transfer=transfer,
         minimum_norm=smallest,
         escalation=escalation,
-        detection=[], ood=[], calibration=[], corruptions=[], diversity=[],
+        detection=[], ood=[], calibration=[], corruptions=corruption_results(study, store), diversity=[],
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch import Tensor
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)  # 64-bit constants as the signed integers that torch.int64 holds
 _MIX1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX2 = 0x94D049BB133111EB - (1 << 64)
+CACHED = 2**16  # elements made at a time on a CPU
 
 
 def _wrap(value: int) -> int:
@@ -25,14 +26,19 @@ def _wrap(value: int) -> int:
 
 
 def _mix(z: Tensor) -> Tensor:
-    z = (z ^ _shift(z, 30)) * _MIX1
-    z = (z ^ _shift(z, 27)) * _MIX2
-    return z ^ _shift(z, 31)
+    z = (z ^ _shift(z, 30)).mul_(_MIX1)
+    z = z.bitwise_xor_(_shift(z, 27)).mul_(_MIX2)
+    return z.bitwise_xor_(_shift(z, 31))
 
 
 def _shift(z: Tensor, bits: int) -> Tensor:
     # torch shifts int64 arithmetically: mask the sign bits away for the logical shift that the hash needs.
-    return (z >> bits) & ((1 << (64 - bits)) - 1)
+    return (z >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+
+
+def _unit(bits: Tensor) -> Tensor:
+    """Return bits as float32 numbers, uniform in [0, 1)."""
+    return _shift(bits, 40).to(torch.float32) * 2.0**-24
 
 
 class SampleGenerator:
@@ -64,29 +70,51 @@ class SampleGenerator:
 
     def bits(self, shape: Sequence[int], device: torch.device | str | None = None) -> Tensor:
         """Draw 64 random bits for each element of ``(B, *shape)``, as int64."""
-        keys = self._keys.to(device) if device is not None else self._keys
-        count = math.prod(shape)
-        self._draws += 1
-        row = _mix(keys + _wrap(self._draws * _GOLDEN))
-        position = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
-        return _mix(row[:, None] + position[None, :]).view(len(keys), *shape)
+        return self._drawn(1, shape, device, torch.int64, lambda bits: bits)
 
     def uniform(
         self, shape: Sequence[int], low: float = 0.0, high: float = 1.0, device: torch.device | str | None = None
     ) -> Tensor:
         """Draw float32 numbers, uniform in [low, high), of shape ``(B, *shape)``."""
-        return low + (high - low) * (_shift(self.bits(shape, device), 40).to(torch.float32) * 2.0**-24)
+        return self._drawn(1, shape, device, torch.float32, lambda bits: low + (high - low) * _unit(bits))
 
     def normal(self, shape: Sequence[int], device: torch.device | str | None = None) -> Tensor:
         """Draw standard normal float32 numbers of shape ``(B, *shape)`` (Box-Muller)."""
-        radius = torch.sqrt(-2.0 * torch.log1p(-self.uniform(shape, device=device)))
-        return radius * torch.cos(2.0 * math.pi * self.uniform(shape, device=device))
+
+        def normal(first: Tensor, second: Tensor) -> Tensor:
+            return torch.sqrt(-2.0 * torch.log1p(-_unit(first))) * torch.cos(2.0 * math.pi * _unit(second))
+
+        return self._drawn(2, shape, device, torch.float32, normal)
+
+    def _drawn(
+        self,
+        draws: int,
+        shape: Sequence[int],
+        device: torch.device | str | None,
+        dtype: torch.dtype,
+        make: Callable[..., Tensor],
+    ) -> Tensor:
+        """Return ``make`` of so many draws of bits; on a CPU a few rows at a time, so that they stay in its cache."""
+        keys = self._keys.to(device) if device is not None else self._keys
+        count = math.prod(shape)
+        position = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
+        starts = [_mix(keys + _wrap((self._draws + 1 + i) * _GOLDEN)) for i in range(draws)]
+        self._draws += draws
+        made = torch.empty(len(keys), count, dtype=dtype, device=keys.device)
+        rows = max(1, CACHED // max(1, count)) if keys.device.type == "cpu" else len(keys)
+        for at in range(0, len(keys), max(1, rows)):
+            part = slice(at, at + rows)
+            made[part] = make(*(_mix(start[part, None] + position) for start in starts))
+        return made.view(len(keys), *shape)
 
     def integers(
         self, high: int | Tensor, shape: Sequence[int] = (), device: torch.device | str | None = None
     ) -> Tensor:
         """Draw int64 numbers, uniform in [0, high), of shape ``(B, *shape)``; ``high`` may differ per element."""
-        return _shift(self.bits(shape, device), 1) % high
+        whole = _shift(self.bits(shape, device), 1)
+        if isinstance(high, int) and high & (high - 1) == 0:  # a mask is faster than a remainder
+            return whole.bitwise_and_(high - 1)
+        return whole % high
 
 
 def as_generator(generator: SampleGenerator | torch.Generator | int | None, x: Tensor) -> SampleGenerator:

@@ -152,6 +152,48 @@ class MinimumNorm(TypedDict):
     accuracy: list[float]
 
 
+class CorruptionLevel(TypedDict):
+    """One corruption at one severity; ``strength`` is that of a C-bar corruption where its suite fixes one, in [0, 10].
+
+    ``nll`` is in nats, ``brier`` in [0, 2], of the fused output; null where the model's output is not finite.
+    """
+
+    corruption: str
+    severity: int
+    strength: float | None
+    accuracy: float
+    member_accuracy: list[float]
+    nll: float | None
+    ece: float | None
+    brier: float | None
+
+
+class CorruptionResult(TypedDict):
+    """One ensemble on one suite of natural corruptions; means are over all corruptions and severities.
+
+    ``mce`` and ``relative_mce`` are in percent of the errors of ``reference`` ("alexnet" or an ensemble's id), null
+    where there is none. ``missing`` names what a published set lacks, ``notes`` what to know before comparing numbers.
+    """
+
+    ensemble: str
+    suite: str
+    source: Literal["generated", "published"]
+    missing: list[str]
+    notes: list[str]
+    clean_accuracy: float
+    accuracy: float
+    accuracy_drop: float
+    clean_member_accuracy: list[float]
+    member_accuracy: list[float]
+    mce: float | None
+    relative_mce: float | None
+    reference: str | None
+    nll: float | None
+    ece: float | None
+    brier: float | None
+    levels: list[CorruptionLevel]
+
+
 class Results(TypedDict):
     """The whole of ``results.json``."""
 
@@ -169,5 +211,5 @@ class Results(TypedDict):
     detection: list[dict[str, Any]]
     ood: list[dict[str, Any]]
     calibration: list[dict[str, Any]]
-    corruptions: list[dict[str, Any]]
+    corruptions: list[CorruptionResult]
     diversity: list[dict[str, Any]]

@@ -57,6 +57,8 @@ class Study:
         How much the trust checks may cost: ``off``, ``quick`` or ``full``.
     further : tuple of Further
         Attacks that followed on suspect numbers, in the order in which they were run.
+    corruptions : tuple of Spec
+        Corruptions at one severity each, of kind the suite (:mod:`robustkit.corruptions._plan`, which has their cells).
     eot : int
         Passes of the model over which what every attack is shown is averaged. Above 1, each eps is attacked by itself:
         a randomised model that one pass found broken at a smaller eps may well withstand another pass.
@@ -75,6 +77,7 @@ class Study:
     version: str = ""
     trust: str = "quick"
     further: tuple[Further, ...] = ()
+    corruptions: tuple[Spec, ...] = ()
     eot: int = 1
 
     def cells(self) -> Iterator[Cell]:
@@ -188,6 +191,7 @@ class Study:
             "version": self.version,
             "trust": self.trust,
             "further": [f.to_json() for f in self.further],
+            "corruptions": [c.to_json() for c in self.corruptions],
             "eot": self.eot,
         }
 
@@ -203,6 +207,7 @@ class Study:
                 "eps": tuple(value["eps"]),
                 "suites": tuple(value["suites"]),
                 "further": tuple(Further.from_json(f) for f in value["further"]),
+                "corruptions": tuple(Spec.from_json(c) for c in value.get("corruptions", ())),
             }
         )
 

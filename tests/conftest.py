@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+import os
+from dataclasses import replace
 
 import pytest
 import torch
+from filelock import FileLock
+from torch import nn
 
-from robustkit import data
+from robustkit import data, subjects
 from robustkit.ensemble import Ensemble
+from robustkit.progress import Reporter
 from robustkit.records import Spec
-from robustkit.training import fit
 from robustkit.trainspec import TrainSpec
 
 
@@ -25,8 +29,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
-    """Small tensors gain nothing from a second thread, and two test runs on one machine would stall each other."""
+    """Small tensors gain nothing from a second thread, and two test runs on one machine would stall each other.
+
+    The processes that tests start obey, too.
+    """
     torch.set_num_threads(1)
+    patch = pytest.MonkeyPatch()
+    patch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    patch.undo()
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +46,18 @@ def digits() -> data.Dataset:
 
 
 @pytest.fixture(scope="session")
-def _trained_once(digits: data.Dataset) -> Ensemble:
+def few_digits(digits: data.Dataset) -> data.Dataset:
+    """The digits with 256 images to train on and 100 to validate: enough where how well it learns does not matter."""
+    keep = {"train": 256, "validation": 100, "test": 100}
+    source = replace(digits.source, read=lambda name: digits.split(name).take(keep[name]))
+    return replace(digits, source=source, _splits={})
+
+
+@pytest.fixture(scope="session")
+def _trained_once(digits: data.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Ensemble:
+    """One training for all workers of pytest-xdist: the first that needs it holds the lock, the others read."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     spec = TrainSpec(
         Spec("defense", "baseline", {}),
         "digits",
@@ -45,13 +67,21 @@ def _trained_once(digits: data.Dataset) -> Ensemble:
         lr=3e-3,
         speed="off",  # a trial by the clock would round, and so train, another way now and then
     )
-    return fit(spec, digits).ensemble
+    with pytest.MonkeyPatch.context() as patch, FileLock(shared / "trained.lock"):
+        patch.setenv("ROBUSTKIT_CACHE", str(shared / "trained"))
+        return subjects.trained(spec, digits, torch.device("cpu"), Reporter())[1]
 
 
 @pytest.fixture
 def trained(_trained_once: Ensemble) -> Ensemble:
     """Three small ResNets, ten epochs on digits, 95 % or more; a copy of its own for each test."""
     return copy.deepcopy(_trained_once)
+
+
+@pytest.fixture
+def network(trained: Ensemble) -> nn.Module:
+    """One member of it, (B, 1, 8, 8) to logits: a third of the cost, where no ensemble is needed."""
+    return trained.members[0]
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
-"""Two processes under torchrun train the ensemble that one would."""
+"""Two processes, of torchrun or other, train the ensemble that one would."""
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import robustkit
 from robustkit.checkpoint import load_ensemble, read_meta
 from robustkit.ranks import Ranks, own_device
 
@@ -23,15 +25,41 @@ def net(channels, classes):
 """
 
 
-def _train(folder: Path, *more: str, processes: int = 1) -> None:
-    launch = [sys.executable, "-m"]
-    if processes > 1:
-        launch += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+# Two ranks without torchrun: forked once torch is imported, which takes longer than these trainings.
+FORKED = """
+import os, sys
+import robustkit.api
+from robustkit.__main__ import main
+
+children = []
+for rank in range(2):
+    if not (child := os.fork()):
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+        code = 1
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    children.append(child)
+sys.exit(max([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children], key=abs))
+"""
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "robustkit")
+
+
+def _train(folder: Path, launch: tuple[str, ...], *more: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
     environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-                   "ROBUSTKIT_CACHE": str(folder / f"cache{processes}"), "OMP_NUM_THREADS": "1"}  # fmt: skip
-    out = ("--out", str(folder / f"out{processes}"))
+                   "ROBUSTKIT_CACHE": str(folder / "cache2"), "OMP_NUM_THREADS": "1",
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
     done = subprocess.run(
-        [*launch, "robustkit", "train", "--dataset", "digits", "--speed", "off", *out, *more],
+        [sys.executable, *launch, "train", "--dataset", "digits", "--speed", "off", "--out", str(folder / "out2"),
+         *more],
         env=environment, cwd=folder, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -42,10 +70,12 @@ def test_two_processes_move_the_weights_as_one_would(tmp_path: Path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "plainnet.py").write_text(WITHOUT_BATCH_NORM)
     # No shifts: the processes draw different ones. Without batch norm the shares of a batch add up to the whole.
-    options = ("--defense", "adp", "--arch", "plainnet:net", "--members", "2", "--epochs", "2",
-               "--set", "train.shift=0", "--set", "train.optimiser=sgd", "--set", "train.lr=0.05")  # fmt: skip
-    _train(tmp_path, *options)
-    _train(tmp_path, *options, processes=2)
+    settings = ["train.shift=0", "train.optimiser=sgd", "train.lr=0.05"]
+    robustkit.train(
+        defense="adp", arch="plainnet:net", members=2, epochs=2, settings=settings, speed="off", out=tmp_path / "out1"
+    )
+    options = ("--defense", "adp", "--arch", "plainnet:net", "--members", "2", "--epochs", "2")
+    _train(tmp_path, TORCHRUN, *options, *(word for setting in settings for word in ("--set", setting)))
     one, two = (load_ensemble(tmp_path / f"out{n}", arch="plainnet:net") for n in (1, 2))
     for (name, a), b in zip(one.named_parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
@@ -57,7 +87,8 @@ def test_two_processes_move_the_weights_as_one_would(tmp_path: Path, monkeypatch
 
 
 def test_two_processes_with_batch_norm_agree_and_learn(tmp_path: Path):
-    _train(tmp_path, "--defense", "advt-fgsm", "--members", "2", "--epochs", "4", "--set", "train.lr=3e-3", processes=2)
+    options = ("--defense", "advt-fgsm", "--members", "2", "--epochs", "4", "--set", "train.lr=3e-3")
+    _train(tmp_path, ("-c", FORKED), *options)
     meta = read_meta(tmp_path / "out2")
     assert meta["metrics"]["test_accuracy"] > 0.8
 

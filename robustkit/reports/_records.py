@@ -72,13 +72,20 @@ def minimum_norms(results: Results) -> list[Record]:
 
 
 def checks(results: Results, label: Callable[[Run], str]) -> list[Record]:
-    """Return one record per check of every evaluation, the passed ones included."""
-    return [
+    """Return one record per check of every evaluation and worst case, the passed ones included."""
+    runs = [
         {"ensemble": e["ensemble"], "attack": e["attack"], "label": label(e), "backend": e["backend"],
          "eps": e["eps"], "norm": e["norm"], "targeted": e["targeted"], "verdict": e["verdict"], **check}
         for e in results["evaluations"]
         for check in e["checks"]
     ]  # fmt: skip
+    worst = [
+        {"ensemble": w["ensemble"], "attack": "", "label": "worst case", "backend": "", "eps": w["eps"],
+         "norm": w["norm"], "targeted": False, "verdict": w["verdict"], **check}
+        for w in results["worst_case"]
+        for check in w["checks"]
+    ]  # fmt: skip
+    return runs + worst
 
 
 def transfer(t: Transfer, label: Callable[[Run], str]) -> list[Record]:

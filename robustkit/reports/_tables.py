@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from robustkit.reports import _corruptions, _records
 from robustkit.reports import _format as f
-from robustkit.reports import _records
 from robustkit.reports._checks import failing, hint
 from robustkit.reports._labels import baseline_of, budget, budget_text, labeller, ordered, panel_text
 from robustkit.schema import Evaluation, Results, Verdict, WorstCase
@@ -210,11 +210,26 @@ def transfers(results: Results) -> list[Table]:
 def suites(results: Results) -> Iterator[Table]:
     """Yield a table per further suite that ran, with the fields as they are."""
     for name in SUITES:
+        if name == "corruptions":
+            yield from corruptions(results)
+            continue
         records: list[dict[str, Any]] = results[name]  # type: ignore[literal-required]
         columns = list(dict.fromkeys(key for record in records for key in record))
         rows = [_cells(*(f.plain(record.get(key)) for key in columns)) for record in records]
         lead = min(1, len(columns) - 1)
         yield Table(name, name.capitalize(), columns, "l" * len(columns), rows, lead=lead, records=records)
+
+
+def corruptions(results: Results) -> Iterator[Table]:
+    """Yield the summary of the natural corruptions, then accuracy by severity of each suite."""
+    columns, rows, note, records = _corruptions.summary(results)
+    cells = [_cells(*row) for row in rows]
+    yield Table(
+        "corruptions", "Natural corruptions", columns, "ll" + "r" * (len(columns) - 2), cells, note, 2, True, records
+    )
+    for name, title, columns, rows in _corruptions.details(results):
+        align = "ll" + "r" * (len(columns) - 2)
+        yield Table(name, title, columns, align, [_cells(*row) for row in rows], "In %.", 2, True)
 
 
 def _attack_order(results: Results) -> list[str]:

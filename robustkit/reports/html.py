@@ -6,8 +6,8 @@ import base64
 from pathlib import Path
 from typing import Any
 
+from robustkit.reports import _corruptions, report
 from robustkit.reports import _format as f
-from robustkit.reports import report
 from robustkit.reports._checks import Headline, by_check, headline_budget, headlines
 from robustkit.reports._files import write_text
 from robustkit.reports._labels import baseline_of, budget, budget_text, labeller
@@ -44,11 +44,26 @@ def html(results: Results, out: Path) -> list[Path]:
         groups=by_check(results),
         tables={table.name: table for table in every},
         suites=[table for name in ("minimum-norm", *SUITES) if (table := find(every, name))],
+        severities=[table for table in every if table.name.startswith("corruptions-")],
+        sheets=_sheets(results, out),
         pictures=pictures,
         settings=_settings(results),
         facts=_facts(results),
     )
     return [write_text(out / "report.html", text)]
+
+
+def _sheets(results: Results, out: Path) -> list[dict[str, str]]:
+    """Return the contact sheets of the corruptions that were drawn below ``out``."""
+    from robustkit.reports import _contact
+
+    found = []
+    for suite in _corruptions.by_suite(results):
+        file = _contact.path(out, suite)
+        if file.is_file():
+            source = "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
+            found.append({"suite": suite, "alt": f"{suite}: one image at every severity.", "source": source})
+    return found
 
 
 def _scope(results: Results) -> list[str]:

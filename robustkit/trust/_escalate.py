@@ -60,16 +60,15 @@ def next_round(study: Study, store: Store, most: float) -> tuple[Further, ...]:
     Parameters
     ----------
     most : float
-        What all that follow may cost, as a multiple of the passes of the attacks that were asked for.
+        What may follow at a budget, in forward passes for each sample, a backward pass counted as two; once
+        that is spent, no further round is begun there.
     """
     found: list[Further] = []
     for record in study.ensembles:
         known = Known.of(study, store, record)
-        spent = sum(_passes(run) for _, run in known.further)
-        if spent >= most * sum({id(run.run): _passes(run) for run in known.asked}.values()):
-            continue
         for norm, eps in known.budgets():
-            if norm in NORMS and eps > 0:
+            here = [run for more, run in known.further if (more.norm, more.eps) == (norm, eps)]
+            if norm in NORMS and eps > 0 and sum(map(_passes, here)) < most * study.dataset.n:
                 found += _advised(known, norm, eps, study.eot)
     return tuple(found)
 

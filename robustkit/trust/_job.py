@@ -112,7 +112,7 @@ class Job:
         parts = []
         for x, y in zip(torch.split(self.x, SCORE_BATCH), torch.split(self.y, SCORE_BATCH), strict=True):
             with torch.enable_grad():
-                point = x.to(self.setting.device).requires_grad_(True)
+                point = x.to(self.setting.device).detach().requires_grad_(True)
                 loss = cross_entropy(self.ensemble(point), y.to(self.setting.device)).sum()
             gradient = torch.autograd.grad(loss, point, allow_unused=True)[0] if loss.requires_grad else None
             if gradient is None:

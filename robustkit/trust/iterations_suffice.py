@@ -55,11 +55,9 @@ def _stored(evidence: Evidence, steps: int) -> Finding | None:
     more = [s for s in evidence.at(run.eps) if s.steps >= 2 * run.steps]
     if not more:
         return None
-    drop = run.standing.mean() - min(s.standing.mean() for s in more)
-    most = max(s.steps for s in more)
-    advice = (
-        f"a longer attack ({most} steps) breaks more: quote the worst case, or --set {run.name}.steps={most}"
-        if run.steps > 1
-        else "an attack of more steps breaks more: quote the worst case, not this attack alone"
-    )
+    strongest = min(more, key=lambda s: s.standing.mean())
+    drop = run.standing.mean() - strongest.standing.mean()
+    advice = f"{strongest.settings} breaks more: quote the worst case"
+    if strongest.name == run.name:
+        advice += f", or --set {run.name}.steps={strongest.steps}"
     return Finding(float(drop), POINT, advice)

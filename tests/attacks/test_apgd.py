@@ -55,7 +55,7 @@ def test_reaches_the_largest_loss_in_the_ball(norm: str, dual: str):
 
 @pytest.mark.parametrize(("norm", "dual"), [("linf", "l1"), ("l2", "l2")])
 def test_apgd_t_breaks_what_can_be_broken_and_nothing_else(norm: str, dual: str):
-    model, x = Linear(6), images()
+    model, x = Linear(6), images(6)
     model.b = -model(x).detach().mean(0)
     z = model(x).detach()
     y = z.argmax(1)
@@ -148,18 +148,18 @@ def test_later_restarts_see_only_the_samples_that_stand(trained: Ensemble, test_
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.08), ("l2", 0.5)])
-def test_no_weaker_than_torchattacks(trained: Ensemble, test_images: tuple[Tensor, Tensor], norm: str, eps: float):
+def test_no_weaker_than_torchattacks(network: nn.Module, test_images: tuple[Tensor, Tensor], norm: str, eps: float):
     torchattacks = pytest.importorskip("torchattacks")
     x, y = (t[:60] for t in test_images)
     budget, theirs = {"eps": eps, "steps": 20}, norm.capitalize()
     pairs = [
-        (apgd_ce, torchattacks.APGD(trained, norm=theirs, loss="ce", **budget)),
-        (apgd_dlr, torchattacks.APGD(trained, norm=theirs, loss="dlr", **budget)),
-        (apgd_t, torchattacks.APGDT(trained, norm=theirs, **budget)),
+        (apgd_ce, torchattacks.APGD(network, norm=theirs, loss="ce", **budget)),
+        (apgd_dlr, torchattacks.APGD(network, norm=theirs, loss="dlr", **budget)),
+        (apgd_t, torchattacks.APGDT(network, norm=theirs, **budget)),
     ]
     for ours, peer in pairs:
-        left = (trained(ours(trained, x, y, norm=norm, **budget)).argmax(1) == y).double().mean()
-        peers = (trained(peer(x, y)).argmax(1) == y).double().mean()
+        left = (network(ours(network, x, y, norm=norm, **budget)).argmax(1) == y).double().mean()
+        peers = (network(peer(x, y)).argmax(1) == y).double().mean()
         assert left <= peers + (peers * (1 - peers) / 60).sqrt(), ours.__name__
 
 

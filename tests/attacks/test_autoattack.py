@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustkit.attacks.apgd_ce import apgd_ce
 from robustkit.attacks.apgd_t import apgd_t
@@ -17,47 +17,47 @@ from robustkit.trace import Trace
 CHEAP = {"steps": 10, "queries": 60, "targets": 4}
 
 
-def accuracy(model: Ensemble, x: Tensor, y: Tensor) -> float:
+def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     return (model(x).argmax(1) == y).double().mean().item()
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.08), ("l2", 0.5)])
-def test_no_weaker_than_its_parts(trained: Ensemble, test_images: tuple[Tensor, Tensor], norm: str, eps: float):
+def test_no_weaker_than_its_parts(network: nn.Module, test_images: tuple[Tensor, Tensor], norm: str, eps: float):
     x, y = (t[:60] for t in test_images)
     trace = Trace(60, keep=2)
-    made = autoattack(trained, x, y, eps=eps, norm=norm, trace=trace, **CHEAP)
+    made = autoattack(network, x, y, eps=eps, norm=norm, trace=trace, **CHEAP)
     assert size(made - x, norm).max() <= eps * (1 + 1e-5)
-    left = accuracy(trained, made, y)
+    left = accuracy(network, made, y)
     parts = [
-        apgd_ce(trained, x, y, eps=eps, norm=norm, steps=10),
-        apgd_t(trained, x, y, eps=eps, norm=norm, steps=10, targets=4),
-        square(trained, x, y, eps=eps, norm=norm, queries=60),
+        apgd_ce(network, x, y, eps=eps, norm=norm, steps=10),
+        apgd_t(network, x, y, eps=eps, norm=norm, steps=10, targets=4),
+        square(network, x, y, eps=eps, norm=norm, queries=60),
     ]
     slack = 1 / 60  # the parts draw other starts here
-    assert all(left <= accuracy(trained, part, y) + slack for part in parts)
-    assert 0 < left < accuracy(trained, x, y)
-    stands = trained(made).argmax(1) == y
+    assert all(left <= accuracy(network, part, y) + slack for part in parts)
+    assert 0 < left < accuracy(network, x, y)
+    stands = network(made).argmax(1) == y
     # clean and final pass of each of four attacks; 11 passes of apgd-ce, 4 x 11 of apgd-t, 4 x 20 of fab, 61 of square
     assert (trace.forwards[stands] == 8 + 11 + 44 + 80 + 61).all()
     assert (trace.backwards[stands] == 10 + 40 + 40).all()
-    assert (trace.forwards[trained(x).argmax(1) != y] == 2).all()  # wrong already: only the first attack's two passes
+    assert (trace.forwards[network(x).argmax(1) != y] == 2).all()  # wrong already: only the first attack's two passes
     assert (trace.forwards[~stands] < trace.forwards[stands][0]).all()
 
 
-def test_no_weaker_than_the_same_battery_of_torchattacks(trained: Ensemble, test_images: tuple[Tensor, Tensor]):
+def test_no_weaker_than_the_same_battery_of_torchattacks(network: nn.Module, test_images: tuple[Tensor, Tensor]):
     ta = pytest.importorskip("torchattacks")
     x, y = (t[:50] for t in test_images)
     common = {"norm": "Linf", "eps": 0.08}
     battery = ta.MultiAttack(
         [
-            ta.APGD(trained, steps=12, loss="ce", **common),
-            ta.APGDT(trained, steps=12, **common),
-            ta.FAB(trained, steps=12, multi_targeted=True, **common),
-            ta.Square(trained, n_queries=60, **common),
+            ta.APGD(network, steps=12, loss="ce", **common),
+            ta.APGDT(network, steps=12, **common),
+            ta.FAB(network, steps=12, multi_targeted=True, **common),
+            ta.Square(network, n_queries=60, **common),
         ]
     )
-    peers = accuracy(trained, battery(x, y), y)
-    ours = accuracy(trained, autoattack(trained, x, y, eps=0.08, steps=12, queries=60), y)
+    peers = accuracy(network, battery(x, y), y)
+    ours = accuracy(network, autoattack(network, x, y, eps=0.08, steps=12, queries=60), y)
     assert ours <= peers + (peers * (1 - peers) / 50) ** 0.5
 
 
@@ -70,12 +70,12 @@ def test_torchattacks_standard_version_has_a_tenth_of_the_steps():
     assert peer.get_seed() != 0
 
 
-def test_images_of_fab_outside_the_ball_do_not_count(trained: Ensemble, test_images: tuple[Tensor, Tensor]):
+def test_images_of_fab_outside_the_ball_do_not_count(network: nn.Module, test_images: tuple[Tensor, Tensor]):
     x, y = (t[:30] for t in test_images)
-    right = trained(x).argmax(1) == y
-    made = autoattack(trained, x, y, eps=1e-4, **CHEAP)
+    right = network(x).argmax(1) == y
+    made = autoattack(network, x, y, eps=1e-4, **CHEAP)
     assert size(made - x, "linf").max() <= 1.01e-4
-    assert (trained(made).argmax(1) == y)[right].all()
+    assert (network(made).argmax(1) == y)[right].all()
 
 
 def test_an_unknown_version_is_refused(trained: Ensemble, test_images: tuple[Tensor, Tensor]):

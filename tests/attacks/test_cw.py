@@ -66,12 +66,12 @@ def test_the_c_that_the_boundary_asks_for_is_the_closed_form_one():
     assert torch.allclose(search._following(), 1.5 * search._critical.clamp(2 / 1.5, 100 / 1.5))
 
 
-def test_adaptive_search_takes_fewer_passes_for_distances_as_small(trained, test_images):
-    x, y = (t[10:40] for t in test_images)
+def test_adaptive_search_takes_fewer_passes_for_distances_as_small(network, test_images):
+    x, y = (t[10:30] for t in test_images)
     sizes, passes = [], []
     for adaptive in (True, False):
         trace = Trace(len(x))
-        made = cw(trained, x, y, steps=200, search_steps=6, adaptive=adaptive, trace=trace)
+        made = cw(network, x, y, steps=150, search_steps=6, adaptive=adaptive, trace=trace)
         sizes.append(size(made - x, "l2"))
         passes.append(float(trace.forwards.float().mean()))
     found = [s > 0 for s in sizes]
@@ -115,7 +115,7 @@ def test_confidence_is_reached_or_the_smallest_plain_success_is_kept():
     assert (margin(model(sure), y) >= 0.3).all()
     closed_form = (x.flatten(1) @ w + model.b + 0.3) / w.norm()
     torch.testing.assert_close(size(sure - x, "l2"), closed_form, rtol=0.01, atol=0)
-    out_of_reach = cw(model, x, y, steps=400, confidence=1e3)
+    out_of_reach = cw(model, x, y, steps=100, confidence=1e3)
     assert (model(out_of_reach).argmax(1) == 1).all()
 
 
@@ -165,15 +165,15 @@ def test_settings_out_of_range_are_refused(given: dict[str, float]):
         cw(TwoClass(w, 0.0), x, torch.zeros(6, dtype=torch.int64), **given)
 
 
-def test_foolbox_at_equal_iterations_is_not_better(trained, test_images):
+def test_foolbox_at_equal_iterations_is_not_better(network, test_images):
     foolbox = pytest.importorskip("foolbox")
     x, y = (t[:50] for t in test_images)
     theirs = foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=3, steps=80, initial_const=0.1)
-    bounded = foolbox.PyTorchModel(trained, bounds=(0, 1), device="cpu")
+    bounded = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
     _, theirs, _ = theirs(bounded, x, y, epsilons=None)
     theirs = torch.where(theirs.flatten(1).any(1)[:, None, None, None], theirs, x)  # its failures are black images
-    ours = cw(trained, x, y, steps=80, search_steps=3, initial_c=0.1)
-    not_worse(trained, x, y, ours, theirs, "l2")
+    ours = cw(network, x, y, steps=80, search_steps=3, initial_c=0.1)
+    not_worse(network, x, y, ours, theirs, "l2")
 
 
 class Positive(nn.Module):
@@ -187,13 +187,13 @@ class Positive(nn.Module):
         return self.model(x) + 200
 
 
-def test_torchattacks_depends_on_the_batch_and_is_not_better(trained, test_images):
+def test_torchattacks_depends_on_the_batch_and_is_not_better(network, test_images):
     torchattacks = pytest.importorskip("torchattacks")
     x, y = (t[:50] for t in test_images)
-    attack = torchattacks.CW(Positive(trained).eval(), c=1, steps=80)
+    attack = torchattacks.CW(Positive(network).eval(), c=1, steps=80)
     theirs = attack(x, y)
     assert not torch.equal(theirs, x)
-    not_worse(trained, x, y, cw(trained, x, y, steps=80, search_steps=1, initial_c=1.0), theirs, "l2")
+    not_worse(network, x, y, cw(network, x, y, steps=80, search_steps=1, initial_c=1.0), theirs, "l2")
     alone = torch.cat([attack(x[i : i + 1], y[i : i + 1]) for i in range(8)])
     assert size(alone - theirs[:8], "l2").max() > 0.01  # it stops on the cost summed over the batch
 

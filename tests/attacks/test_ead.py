@@ -129,20 +129,20 @@ class Positive(nn.Module):
 
 
 @pytest.mark.parametrize("rule", ["L1", "EN"])
-def test_peers_at_equal_iterations_are_not_better(rule: str, trained, test_images):
+def test_peers_at_equal_iterations_are_not_better(rule: str, network, test_images):
     foolbox, torchattacks = pytest.importorskip("foolbox"), pytest.importorskip("torchattacks")
     x, y = (t[:50] for t in test_images)
-    ours = ead(trained, x, y, steps=60, search_steps=5, initial_c=0.1, decision_rule=rule)
+    ours = ead(network, x, y, steps=60, search_steps=5, initial_c=0.1, decision_rule=rule)
     theirs = foolbox.attacks.EADAttack(
         binary_search_steps=5, steps=60, initial_const=0.1, regularization=0.01, decision_rule=rule
     )
-    bounded = foolbox.PyTorchModel(trained, bounds=(0, 1), device="cpu")
+    bounded = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
     made = theirs(bounded, x, y, epsilons=None)[1]
     made = torch.where(made.flatten(1).any(1)[:, None, None, None], made, x)  # its failures are black images
-    not_worse(trained, x, y, ours, made, rule)
+    not_worse(network, x, y, ours, made, rule)
     make = torchattacks.EADL1 if rule == "L1" else torchattacks.EADEN
-    theirs = make(Positive(trained).eval(), binary_search_steps=5, max_iterations=60, initial_const=0.1, beta=0.01)
-    not_worse(trained, x, y, ours, theirs(x, y), rule)
+    theirs = make(Positive(network).eval(), binary_search_steps=5, max_iterations=60, initial_const=0.1, beta=0.01)
+    not_worse(network, x, y, ours, theirs(x, y), rule)
 
 
 def not_worse(model: nn.Module, x: Tensor, y: Tensor, ours: Tensor, theirs: Tensor, rule: str) -> None:

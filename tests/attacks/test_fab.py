@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from robustkit.attacks._boundary import DUAL, linearise, to_hyperplane
 from robustkit.attacks.fab import fab
-from robustkit.ensemble import Ensemble
 from robustkit.losses import margin
 from robustkit.norms import size
 from robustkit.trace import Trace
@@ -100,33 +99,33 @@ def test_linear_model_in_closed_form(norm: str, targets: int):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_same_distances_as_torchattacks(trained: Ensemble, test_images: tuple[Tensor, Tensor], norm: str):
+def test_same_distances_as_torchattacks(network: nn.Module, test_images: tuple[Tensor, Tensor], norm: str):
     torchattacks = pytest.importorskip("torchattacks")
     x, y = (t[:40] for t in test_images)
-    right = trained(x).argmax(1) == y
-    peer = torchattacks.FAB(trained, norm=norm.capitalize(), steps=10, eps=1e9)
+    right = network(x).argmax(1) == y
+    peer = torchattacks.FAB(network, norm=norm.capitalize(), steps=10, eps=1e9)
     theirs = size(peer(x, y) - x, norm)[right]
-    ours = size(fab(trained, x, y, norm=norm, steps=10, targets=0, search_steps=0) - x, norm)[right]
+    ours = size(fab(network, x, y, norm=norm, steps=10, targets=0, search_steps=0) - x, norm)[right]
     assert ((ours > 0) >= (theirs > 0)).all()  # ten steps without restarts: one sample is found by neither
     assert (ours > 0).double().mean() >= 0.95
     assert ours.median() <= theirs.median() * 1.02
     assert ((ours - theirs).abs() <= 0.01 * theirs).double().mean() > 0.8  # most of them are the same point
 
 
-def test_a_restart_never_loses_and_starts_elsewhere(trained: Ensemble, test_images: tuple[Tensor, Tensor]):
+def test_a_restart_never_loses_and_starts_elsewhere(network: nn.Module, test_images: tuple[Tensor, Tensor]):
     x, y = (t[:16] for t in test_images)
-    once = size(fab(trained, x, y, norm="l2", steps=6, targets=2, search_steps=0) - x, "l2")
-    twice = size(fab(trained, x, y, norm="l2", steps=6, targets=2, search_steps=0, restarts=3) - x, "l2")
+    once = size(fab(network, x, y, norm="l2", steps=6, targets=2, search_steps=0) - x, "l2")
+    twice = size(fab(network, x, y, norm="l2", steps=6, targets=2, search_steps=0, restarts=3) - x, "l2")
     assert (twice <= once).all()
     assert (twice < once).any()
 
 
-def test_passes_as_promised(trained: Ensemble, test_images: tuple[Tensor, Tensor]):
+def test_passes_as_promised(network: nn.Module, test_images: tuple[Tensor, Tensor]):
     x, y = (t[:12] for t in test_images)
-    right = trained(x).argmax(1) == y
+    right = network(x).argmax(1) == y
     for targets, backwards, forwards in ((0, 4 * 9, 8), (3, 4 * 3, 8 * 3)):
         trace = Trace(12)
-        fab(trained, x, y, steps=4, targets=targets, search_steps=0, trace=trace)
+        fab(network, x, y, steps=4, targets=targets, search_steps=0, trace=trace)
         assert (trace.backwards[right] == backwards).all()
         assert (trace.forwards[right] == 1 + forwards).all()
 

@@ -87,16 +87,16 @@ def median(model: nn.Module, x: Tensor, y: Tensor, made: Tensor, norm: str) -> f
 
 
 @pytest.mark.parametrize("norm", ["linf", "l1", "l0"])
-def test_fmn_is_no_farther_than_foolbox(trained: Ensemble, test_images: tuple[Tensor, Tensor], norm: str):
+def test_fmn_is_no_farther_than_foolbox(network: nn.Module, test_images: tuple[Tensor, Tensor], norm: str):
     foolbox = pytest.importorskip("foolbox")
     x, y = (t[:60] for t in test_images)
     peer = {"linf": "LInfFMNAttack", "l1": "L1FMNAttack", "l0": "L0FMNAttack"}[norm]
-    wrapped = foolbox.PyTorchModel(trained, bounds=(0, 1), device="cpu")
+    wrapped = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
     theirs = getattr(foolbox.attacks, peer)(steps=40).run(wrapped, x, foolbox.criteria.Misclassification(y))
-    ours = fmn(trained, x, y, norm=norm, steps=40)
-    assert median(trained, x, y, ours, norm) <= 1.02 * median(trained, x, y, theirs, norm)
-    right = trained(x).argmax(1) == y
-    assert (trained(ours).argmax(1) != y)[right].all()  # foolbox's l1 leaves about a fifth of them unbroken
+    ours = fmn(network, x, y, norm=norm, steps=40)
+    assert median(network, x, y, ours, norm) <= 1.02 * median(network, x, y, theirs, norm)
+    right = network(x).argmax(1) == y
+    assert (network(ours).argmax(1) != y)[right].all()  # foolbox's l1 leaves about a fifth of them unbroken
 
 
 def test_foolbox_fmn_l2_does_not_project(trained: Ensemble, test_images: tuple[Tensor, Tensor]):

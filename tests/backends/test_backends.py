@@ -84,11 +84,11 @@ def test_any_of_their_attacks_runs(trained: Ensemble, digits: Dataset, name: str
         defenses="adp", attacks=name, dataset="digits", settings=given, norm=norm, eps="0.1"
     ).attacks
     assert {k: spec.params[k] for k in settings} == settings
-    result = run(trained, digits, spec, eps, n=15)
+    result = run(trained, digits, spec, eps, n=8)
     assert attacks.is_minimum(name) is (eps is None)
     assert (result.status != ERROR).all()
     assert (result.prediction == result.y).mean() < 0.8
-    again = run(trained, digits, spec, eps, n=15)
+    again = run(trained, digits, spec, eps, n=8)
     assert np.array_equal(result.prediction, again.prediction)
 
 

@@ -128,6 +128,12 @@ def results() -> Results:
     return copy.deepcopy(make())
 
 
+@pytest.fixture(scope="module")
+def unchanged() -> Results:
+    """Return the same, for what a module makes of it once and only reads."""
+    return make()
+
+
 @pytest.fixture
 def empty() -> Results:
     """Return what a run looks like in which nothing was evaluated."""

@@ -46,8 +46,14 @@ def render(results: Results, out: Path) -> tuple[str, Page]:
     return text, Page(text)
 
 
-def test_numbers_and_headline(results: Results, tmp_path: Path) -> None:
-    _, page = render(results, tmp_path)
+@pytest.fixture(scope="module")
+def rendered(unchanged: Results, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Page]:
+    """Return the page of the unchanged results, drawn once: its figures take a second."""
+    return render(unchanged, tmp_path_factory.mktemp("page"))
+
+
+def test_numbers_and_headline(rendered: tuple[str, Page]) -> None:
+    _, page = rendered
     assert "adp keeps 8.7 % [8.1, 9.3], baseline 3.9 % [3.6, 4.2]: +4.8 points." in page.text
     assert "Worst-case robust accuracy at eps 8/255 8.7 % [8.1, 9.3]" in page.text
     assert "Clean accuracy 99.2 %" in page.text
@@ -60,14 +66,14 @@ def test_numbers_and_headline(results: Results, tmp_path: Path) -> None:
     assert "digits, test split, n = 500, 10 classes" in page.text
 
 
-def test_marks_carry_the_reason(results: Results, tmp_path: Path) -> None:
-    _, page = render(results, tmp_path)
+def test_marks_carry_the_reason(rendered: tuple[str, Page]) -> None:
+    _, page = rendered
     hints = [a.get("title") or "" for tag, a in page.tags if tag == "abbr" and a.get("class") == "mark suspect"]
     assert any(hint.startswith("suspect:\niterations-suffice 3.25 (threshold 1): Run again") for hint in hints)
 
 
-def test_self_contained(results: Results, tmp_path: Path) -> None:
-    text, page = render(results, tmp_path)
+def test_self_contained(rendered: tuple[str, Page]) -> None:
+    text, page = rendered
     assert "http" not in text.replace("http://www.w3.org/", "")
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
     assert not re.search(r"@import|url\(", text)
@@ -108,14 +114,25 @@ def test_each_part_may_be_missing(results: Results, tmp_path: Path, missing: str
 
 
 def test_all_trusted(results: Results, tmp_path: Path) -> None:
-    for e in results["evaluations"]:
+    results["transfer"] = []  # their heatmaps take a second, and say nothing of trust
+    for e in (*results["evaluations"], *results["worst_case"]):
         e |= {"verdict": "trusted", "checks": []}
     _, page = render(results, tmp_path)
     assert "Every check of every number passed." in page.text
     assert "All 12 numbers are trusted." in page.text
 
 
+def test_escalation_appears_with_its_reasons(results: Results, tmp_path: Path) -> None:
+    _, page = render(results, tmp_path)
+    assert "Escalation: what followed on suspect worst cases" in page.text
+    assert "pgd (200 steps, 5 restarts) iterations-suffice, fusion-swap 9.4" in page.text
+    results["escalation"] = []
+    (tmp_path / "report.html").unlink()
+    assert "Escalation" not in render(results, tmp_path)[1].text
+
+
 def test_a_later_suite_appears(results: Results, tmp_path: Path) -> None:
+    results["transfer"] = []
     results["calibration"] = [{"ensemble": "adp", "ece": 0.0123}]
     _, page = render(results, tmp_path)
     assert "Calibration ensemble ece adp 0.0123" in page.text

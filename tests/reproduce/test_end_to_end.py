@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from robustkit import api
+from robustkit import api, trainpath
 from robustkit.checkpoint import load_ensemble
 from robustkit.data import load
 from robustkit.defenses import defense
@@ -24,20 +24,29 @@ from robustkit.stats import wilson
 from robustkit.training import accuracies
 
 QUICK = ["train.batch_size=256", "train.lr=0.01"]  # five steps an epoch
-SHORT = {"cw": ["cw.steps=5"], "ead": ["ead.steps=5"], "jsma": ["jsma.limit=steps"]}
+SHORT = {
+    "cw": ["cw.steps=5"], "ead": ["ead.steps=5"], "jsma": ["jsma.limit=steps"], "advt-pgd": ["advt-pgd.steps=2"],
+}  # fmt: skip
 
 
-def run(name: str, out: Path, stands_for: str, **changed: Any) -> dict[str, Any]:
-    short = [s for a in reproduction.entry(name).facts["attacks"] for s in SHORT.get(a, [])]
+def run(name: str, out: Path, stands_for: str, *, plain: bool = True, **changed: Any) -> dict[str, Any]:
+    """Reproduce on digits; ``plain``: without trials of what is fastest, and without a page for each evaluation."""
+    facts = reproduction.entry(name).facts
+    methods = dict.fromkeys([*facts["attacks"], *(part for d in facts["defenses"] for part in d.split("+"))])
     asked: dict[str, Any] = {
-        "epochs": 4,
+        "epochs": 1,
         "n": 12,
         "workers": 1,
         "device": "cpu",
-        "settings": [*QUICK, *short],
+        "settings": [*QUICK, *(s for method in methods for s in SHORT.get(method, []))],
         **changed,
     }
-    done = reproduce(name, dataset="digits", stands_for=stands_for, out=out, **asked)
+    with pytest.MonkeyPatch.context() as patch:
+        if plain:
+            real = api.evaluate
+            patch.setattr(api, "evaluate", lambda **given: real(**{**given, "speed": "off", "formats": ()}))
+            patch.setattr(trainpath, "choose", lambda *_, **__: trainpath.PLAIN)
+        done = reproduce(name, dataset="digits", stands_for=stands_for, out=out, **asked)
     written: dict[str, Any] = json.loads((out / "reproduction.json").read_text())
     assert written == json.loads(json.dumps(done.to_json()))
     return written
@@ -46,7 +55,7 @@ def run(name: str, out: Path, stands_for: str, **changed: Any) -> dict[str, Any]
 @pytest.fixture(scope="module")
 def table1(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("table1")
-    return out, run("adp-table1", out, "mnist", n=None)
+    return out, run("adp-table1", out, "mnist", n=None, epochs=2, plain=False)
 
 
 def test_table_1_has_the_errors_of_the_ensembles_it_trained(table1):
@@ -67,7 +76,7 @@ def test_table_1_says_what_differs(table1):
     differ = {d["setting"]: (d["paper"], d["ours"]) for d in written["settings_that_differ"]}
     assert differ["dataset"] == ("mnist", "digits")
     assert differ["training images"] == (50_000, 1097)
-    assert differ["epochs"] == (40, 4)
+    assert differ["epochs"] == (40, 2)
     assert differ["batch size"] == (64, 256)
     assert differ["architecture"] == ("resnet20", "small-resnet")
     assert differ["test images (clean)"] == (10_000, 500)
@@ -83,25 +92,25 @@ def test_the_page_names_the_command_the_numbers_and_the_settings(table1):
     assert (
         f"| Ensemble | ADP(2,0) | 0.32 | {row['ours']:.2f} [{low:.2f}, {high:.2f}] | {row['difference']:+.2f} |" in page
     )
-    assert "| epochs | 40 | 4 |" in page
+    assert "| epochs | 40 | 2 |" in page
     assert (out / "evaluations" / "clean" / "report.html").is_file()
 
 
 def test_the_same_command_trains_nothing_again_and_gives_the_same(table1, monkeypatch: pytest.MonkeyPatch):
     out, written = table1
     monkeypatch.setattr(api, "train", lambda **_: pytest.fail("trained again"))
-    assert run("adp-table1", out, "mnist", n=None) == written
+    assert run("adp-table1", out, "mnist", n=None, epochs=2) == written
 
 
 def test_another_request_is_not_taken_for_a_finished_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Nor is one that was made with a setting which the request now leaves to its default."""
     trained, real = [], api.train
     monkeypatch.setattr(api, "train", lambda **asked: (trained.append(asked["out"].name), real(**asked))[1])
-    shifted = run("adp-figure2", tmp_path, "cifar10", settings=[*QUICK, "train.shift=0"], epochs=1)
+    shifted = run("adp-figure2", tmp_path, "cifar10", settings=[*QUICK, "train.shift=0"])
     assert {"setting": "train.shift", "paper": "not stated", "ours": "0"} in shifted["settings_that_differ"]
     meta = tmp_path / "ensembles" / "baseline" / "ensemble.json"
     assert json.loads(meta.read_text())["training"]["shift"] == 0
-    plain = run("adp-figure2", tmp_path, "cifar10", epochs=1)
+    plain = run("adp-figure2", tmp_path, "cifar10")
     assert trained == ["baseline", "adp-2-0.5"] * 2
     assert json.loads(meta.read_text())["training"]["shift"] == 0.1
     assert "train.shift" not in {d["setting"] for d in plain["settings_that_differ"]}
@@ -113,7 +122,7 @@ def test_a_damaged_ensemble_is_made_again(table1, monkeypatch: pytest.MonkeyPatc
     weights.write_bytes(weights.read_bytes()[:-8])
     again, real = [], api.train
     monkeypatch.setattr(api, "train", lambda **asked: (again.append(asked["defense"]), real(**asked))[1])
-    assert run("adp-table1", out, "mnist", n=None) == written
+    assert run("adp-table1", out, "mnist", n=None, epochs=2) == written
     assert again == ["baseline"]
 
 
@@ -198,7 +207,7 @@ def test_every_other_one_runs_and_draws(entry, tmp_path: Path, monkeypatch: pyte
         with pytest.raises(UserError, match="unknown defense"):
             run(entry.name, tmp_path, "cifar10")
         return
-    written = run(entry.name, tmp_path, "cifar10", epochs=2)
+    written = run(entry.name, tmp_path, "cifar10")
     assert written["comparisons"]
     assert all(r["ours"] is not None or r["unit"] in ("", "%") for r in written["comparisons"])
     assert len(written["figures"]) == FIGURES.get(entry.name, 0)

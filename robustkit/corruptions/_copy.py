@@ -1,0 +1,162 @@
+"""A corrupted copy of a dataset, in the layout of CIFAR-10-C or of ImageNet-C."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor
+
+from robustkit import data, options
+from robustkit.corruptions import get
+from robustkit.corruptions._plan import ask, chosen
+from robustkit.corruptions._published import LABELS
+from robustkit.corruptions._run import batch_of
+from robustkit.data import Split
+from robustkit.errors import UserError
+from robustkit.files import writable, write_atomic
+from robustkit.progress import Advance, Reporter
+from robustkit.records import Spec
+from robustkit.sampling import SampleGenerator
+
+LAYOUTS = ("npy", "folders")
+
+
+def corrupt(
+    dataset: str,
+    out: str | Path,
+    *,
+    suites: str | Iterable[str] | None = None,
+    layout: str | None = None,
+    data_dir: str | Path | None = None,
+    download: bool = False,
+    image_size: int | None = None,
+    n: int | None = None,
+    frost_dir: str | Path | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> list[Path]:
+    """Write the test images of a dataset under every corruption and severity of some suites.
+
+    ``npy``: ``NAME.npy``, uint8 (S N, H, W, C), severity after severity, and ``labels.npy``, int64 (S N,), S the number
+    of severities. ``folders``: ``NAME/SEVERITY/CLASS/ID.png``. What is there already stays: an interrupted copy
+    goes on; delete OUT for another seed or other images. The same image, seed and severity give the same pixels as an
+    evaluation.
+
+    Parameters
+    ----------
+    dataset, data_dir, download, image_size
+        As for :func:`robustkit.data.load`; ``everything`` of a dataset that has no division of its own.
+    suites : str or list of str
+        By default the one for the size of the images.
+    layout : {"npy", "folders"}
+        By default folders for an image folder.
+
+    Returns
+    -------
+    list of Path
+        The array or the folder of each corruption.
+
+    Raises
+    ------
+    UserError
+        On bad input, before anything is written.
+    """
+    from robustkit.api import find_device
+
+    layout = options.choice(layout or ("folders" if dataset.startswith("imagefolder:") else "npy"), "layout", LAYOUTS)
+    options.at_least_one({"n": n})
+    names, on = chosen(suites), find_device(device)
+    loaded = data.load(dataset, data_dir=data_dir, download=download, image_size=image_size)
+    split = loaded.everything() if loaded.whole else loaded.split("test")
+    split = split if n is None else split.take(n)
+    groups = _grouped(ask(names, tuple(loaded.shape), frost_dir))
+    folder = writable(Path(out), "OUT")
+    made = []
+    with (reporter or Reporter()).task("corrupting", len(split) * sum(map(len, groups.values()))) as advance:
+        for where, levels in groups.items():
+            write = _arrays if layout == "npy" else _folders
+            made.append(write(folder, where, levels, split, loaded.classes, seed, on, advance))
+    if layout == "npy":
+        labels = np.tile(split.y.numpy(), len(next(iter(groups.values()))))
+        write_atomic(folder / LABELS, lambda stream: np.save(stream, labels))
+    return made
+
+
+def _grouped(specs: Sequence[Spec]) -> dict[str, list[Spec]]:
+    """Return the severities of each corruption; a :class:`UserError` where two suites differ in what a name means."""
+    groups: dict[str, list[Spec]] = {}
+    for spec in specs:
+        group = groups.setdefault(spec.name, [])
+        if not any(spec.params == other.params for other in group):
+            group.append(spec)
+    severities = {name: [spec.params["severity"] for spec in group] for name, group in groups.items()}
+    odd = next((n for n, s in severities.items() if len(set(s)) < len(s) or s != next(iter(severities.values()))), None)
+    if odd is not None:
+        kinds = " and ".join(dict.fromkeys(spec.kind for spec in specs))
+        raise UserError(f"{kinds} differ in constants or severities of {odd}; write each suite to a folder of its own.")
+    return groups
+
+
+def _levels(
+    spec: Spec, split: Split, rows: Tensor, seed: int, device: torch.device
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Return some corrupted images as (B, H, W, C), as an evaluation would make them."""
+    ids, x, _ = split.batch(rows)
+    params = dict(spec.params)
+    severity = int(params.pop("severity"))
+    made: Tensor = get(spec.name)(
+        x.to(device), severity, **params, generator=SampleGenerator(seed, ids, f"{spec.name}/{severity}")
+    )
+    return (made * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _arrays(
+    folder: Path, name: str, specs: list[Spec], split: Split, classes: tuple[str, ...], seed: int,
+    device: torch.device, advance: Advance,
+) -> Path:  # fmt: skip
+    """Write one array, whole or not at all."""
+    path = folder / f"{name}.npy"
+    total = len(specs) * len(split)
+    if path.exists():
+        advance(total)
+        return path
+    channels, height, width = split.shape
+    part = path.with_suffix(".part")
+    array = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(total, height, width, channels))
+    for at, spec in enumerate(specs):
+        for rows in torch.split(torch.arange(len(split)), batch_of(split.shape)):
+            array[rows.numpy() + at * len(split)] = _levels(spec, split, rows, seed, device)
+            advance(len(rows), name)
+    array.flush()
+    part.replace(path)
+    return path
+
+
+def _folders(
+    folder: Path, name: str, specs: list[Spec], split: Split, classes: tuple[str, ...], seed: int,
+    device: torch.device, advance: Advance,
+) -> Path:  # fmt: skip
+    """Write a folder for each severity, whole or not at all."""
+    digits = len(str(int(split.ids.max())))
+    for spec in specs:
+        target = folder / name / str(spec.params["severity"])
+        if target.exists():
+            advance(len(split))
+            continue
+        part = target.with_name(f".{target.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        for rows in torch.split(torch.arange(len(split)), batch_of(split.shape)):
+            images = _levels(spec, split, rows, seed, device)
+            for image, row in zip(images, rows.tolist(), strict=True):
+                file = part / classes[int(split.y[row])] / f"{int(split.ids[row]):0{digits}d}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                PIL.Image.fromarray(image.squeeze()).save(file)
+            advance(len(rows), name)
+        part.replace(target)
+    return folder / name

@@ -1,0 +1,90 @@
+"""Which corruptions an evaluation runs, and their cells. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustkit import options
+from robustkit.corruptions import SUITES, default_suite
+from robustkit.corruptions import suite as suite_of
+from robustkit.errors import UserError
+from robustkit.records import Cell, EnsembleRecord, Spec
+
+if TYPE_CHECKING:
+    from robustkit.corruptions._published import Published
+    from robustkit.study import Study
+
+KIND = "corruption"
+
+
+def chosen(names: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    """Check the names of suites; None, for the one that fits the size of the images, stays None."""
+    if names is None:
+        return None
+    found = options.names(names, kind="corruption suite")
+    for name in found:
+        suite_of(name)
+    return found
+
+
+def ask(
+    names: tuple[str, ...] | None,
+    shape: tuple[int, ...],
+    textures: str | Path | None = None,
+    published: Published | None = None,
+) -> tuple[Spec, ...]:
+    """Return a Spec for every corruption and severity; its kind is the suite.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        ``(C, H, W)`` of the images, from which the suite follows where none is named.
+    textures : path or None
+        The folder of frost's photographs.
+    published : Published or None
+        A set whose images are read instead of made; what it lacks is left out.
+    """
+    side = min(shape[1:])
+    if side < 8:
+        raise UserError(f"images of {shape[1]}x{shape[2]} pixels cannot be corrupted; the least is 8x8.")
+    specs = []
+    for name in names or (default_suite(side),):
+        for member in SUITES[name].members:
+            own = {"textures": str(textures)} if textures and member.name == "frost" else {}
+            for severity in member.severities:
+                params = {**member.params, **own, "severity": severity}
+                if published is not None:
+                    if severity not in published.severities(member.name):
+                        continue
+                    params = {"severity": severity, "published": published.fingerprint(member.name, severity)}
+                specs.append(Spec(name, member.name, params))
+    if not specs:
+        raise UserError(f"'{published.folder if published else ''}' holds none of the corruptions that were asked for.")
+    return tuple(specs)
+
+
+def missing(study: Study, suite: str) -> list[str]:
+    """Return the corruptions of a suite that a study lacks a severity of, because a published set is not whole."""
+    planned = {(spec.name, spec.params["severity"]) for spec in study.corruptions if spec.kind == suite}
+    return [m.name for m in SUITES[suite].members if any((m.name, s) not in planned for s in m.severities)]
+
+
+def cell_of(study: Study, ensemble: EnsembleRecord, spec: Spec) -> Cell:
+    """Return the cell of one corruption at one severity; two suites that agree share it."""
+    return Cell(
+        kind=KIND,
+        ensemble=ensemble.key,
+        data=study.dataset.sha256,
+        attack=Spec(KIND, spec.name, spec.params),
+        seed=study.seed,
+        version=study.version,
+    )
+
+
+def cells(study: Study) -> Iterator[Cell]:
+    """Yield every cell once."""
+    asked = study.corruptions if "corruptions" in study.suites else ()
+    found = {(cell := cell_of(study, ensemble, spec)).key: cell for ensemble in study.ensembles for spec in asked}
+    yield from found.values()

@@ -1,0 +1,149 @@
+"""Reads the published sets of corrupted images: arrays like CIFAR-10-C's, or folders like ImageNet-C's."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustkit.corruptions import corruption
+from robustkit.data._images import Images, probe
+from robustkit.errors import UserError
+
+SEVERITIES = 5
+LABELS = "labels.npy"
+ENDINGS = (".jpeg", ".jpg", ".png")
+
+
+class Published:
+    """A folder of ``NAME.npy`` and ``labels.npy``, or of ``[GROUP/]NAME/SEVERITY/CLASS/IMAGE``.
+
+    Of an array, rows (s - 1) N to s N are severity s of the N test images, in their order. Of folders, the images of a
+    severity are those of the image folder in the order of classes and names, or, where all names are numbers, the ids;
+    severities are 1 to 5, or, of the C-bar sets, five strengths like 2.35 in ascending order.
+
+    Parameters
+    ----------
+    folder : path
+        The set. A corruption, or a severity, that it lacks or that is not whole is listed nowhere.
+
+    Raises
+    ------
+    UserError
+        If there is nothing in it that can be used; later, if its labels or images are not those asked for.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).expanduser()
+        if not self.folder.is_dir():
+            raise UserError(f"'{folder}' is no folder; give that of a published set, like CIFAR-10-C.")
+        known = set(corruption.names())
+        self._arrays = {path.stem: path for path in sorted(self.folder.glob("*.npy")) if path.stem in known}
+        self._folders: dict[str, dict[int, Path]] = {}
+        if self._arrays and not (self.folder / LABELS).is_file():
+            raise UserError(f"'{self.folder}' has no {LABELS}; add it: without it no image has its label.")
+        if not self._arrays:
+            for path in sorted([*self.folder.glob("*/"), *self.folder.glob("*/*/")]):
+                if path.is_dir() and path.name in known:
+                    self._folders[path.name] = _severities(path)
+        if not self._arrays and not self._folders:
+            raise UserError(f"'{self.folder}' holds no corruption; give a folder with NAME.npy or NAME/1/CLASS/.")
+
+    def severities(self, name: str) -> tuple[int, ...]:
+        """Return the severities of a corruption that are there and whole."""
+        if name in self._arrays:
+            try:
+                return tuple(range(1, SEVERITIES + 1)) if len(self._array(name)) == len(self._labels) else ()
+            except (OSError, ValueError):  # cut off, or no array
+                return ()
+        return tuple(self._folders.get(name, {}))
+
+    def fingerprint(self, name: str, severity: int) -> str:
+        """Return what identifies a corruption's images: a hash of its array, or of its files' names and sizes."""
+        if name in self._arrays:
+            return _sha256(self._arrays[name])
+        digest = hashlib.sha256()
+        for file in self._files(name, severity)[0]:
+            path = Path(file)
+            digest.update(f"{path.parent.name}/{path.name} {path.stat().st_size}\n".encode())
+        return digest.hexdigest()
+
+    def images(self, name: str, severity: int, rows: Tensor, ids: Tensor, y: Tensor) -> Tensor:
+        """Return the images of some test samples, float32 in [0, 1], (B, C, H, W).
+
+        Parameters
+        ----------
+        rows, ids, y : Tensor
+            Places of the samples among the test images, their ids, and their labels, int64 (B,).
+        """
+        if name in self._arrays:
+            array, labels = self._array(name), self._labels
+            n = len(labels) // SEVERITIES
+            self._compare(name, rows, y, torch.from_numpy(np.asarray(labels[:n], np.int64)))
+            images = np.asarray(array[rows.numpy() + (severity - 1) * n])
+            pixels = torch.from_numpy(images[..., None] if images.ndim == 3 else images).permute(0, 3, 1, 2)
+        else:
+            files, labels_of = self._files(name, severity)
+            numbers = [Path(file).stem for file in files]
+            if all(number.isdecimal() for number in numbers):
+                place = {int(number): at for at, number in enumerate(numbers)}
+                ids = torch.tensor([place.get(i, len(files)) for i in ids.tolist()])
+            self._compare(name, ids, y, torch.tensor(labels_of))
+            pixels = self._decoder(name, severity)[ids]
+        return pixels.float().div(255).contiguous()
+
+    def _compare(self, name: str, ids: Tensor, y: Tensor, labels: Tensor) -> None:
+        if int(ids.max()) >= len(labels):
+            raise UserError(
+                f"'{self.folder}' has {len(labels)} images of {name}; sample {int(ids.max())} is not there."
+            )
+        if not torch.equal(labels[ids], y):
+            raise UserError(f"the labels in '{self.folder}' are not those of the images evaluated; give their own set.")
+
+    def _array(self, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        return np.load(self._arrays[name], mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+
+    @functools.cached_property
+    def _labels(self) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+        return np.load(self.folder / LABELS, allow_pickle=False)  # type: ignore[no-any-return]
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019 - a set lives as long as the evaluation
+    def _files(self, name: str, severity: int) -> tuple[list[str], list[int]]:
+        """Return the files of a severity and the number of each file's class."""
+        folder = self._folders[name][severity]
+        classes = sorted(path for path in folder.iterdir() if path.is_dir())
+        each = [sorted(str(f) for f in path.iterdir() if f.suffix.lower() in ENDINGS) for path in classes]
+        return [f for files in each for f in files], [label for label, files in enumerate(each) for _ in files]
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019
+    def _decoder(self, name: str, severity: int) -> Images:
+        files, _ = self._files(name, severity)
+        channels, size = probe(files[:1], one_size=True)
+        return Images(files, channels=channels, size=size, resize=False)
+
+
+def _severities(folder: Path) -> dict[int, Path]:
+    """Return the folder of each severity: named 1 to 5, or by five ascending strengths."""
+    named: list[tuple[float, Path]] = []
+    for path in folder.iterdir():
+        try:
+            named.append((float(path.name), path))
+        except ValueError:
+            continue
+    named.sort()
+    if all(number in range(1, SEVERITIES + 1) for number, _ in named):
+        return {int(number): path for number, path in named if any(path.iterdir())}
+    return {at: path for at, (_, path) in enumerate(named, 1)} if len(named) == SEVERITIES else {}
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while part := stream.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,142 @@
+"""Corruption cells: corrupt the images of a split, or read them, and score them with the untouched model."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustkit.corruptions import get
+from robustkit.corruptions._plan import cells
+from robustkit.corruptions._published import Published
+from robustkit.data import Split
+from robustkit.ensemble import Ensemble
+from robustkit.errors import UserError
+from robustkit.evaluator import Setting, environment
+from robustkit.parallel import run_all
+from robustkit.progress import Reporter
+from robustkit.records import ERROR, HERE, OK, Cell, Run, Samples
+from robustkit.sampling import SampleGenerator
+from robustkit.scoring import SCORE_BATCH, score, sent
+from robustkit.store import Store
+from robustkit.study import Study
+
+ELEMENTS = 2**20  # of the images that are corrupted together
+SHOWN = 1  # images that a cell keeps, for the contact sheet
+
+
+def run_corruptions(
+    study: Study, ensembles: Mapping[str, Ensemble], split: Split, store: Store, setting: Setting, reporter: Reporter,
+    published: Published | None = None,
+) -> list[str]:  # fmt: skip
+    """Run every corruption cell of a study that the store has not; return the distinct warnings of all of them.
+
+    Each corruption is made once for all ensembles that lack it.
+    """
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells(study):
+        if store.load(cell) is None and cell.attack is not None:
+            groups.setdefault((cell.name, str(sorted(cell.attack.params.items()))), []).append(cell)
+    total = sum(map(len, groups.values()))
+    warnings: list[str] = []
+    if not total:
+        return warnings
+    ids = {record.key: record.id for record in study.ensembles}
+    with reporter.task("corruptions", total * len(split)) as advance:
+
+        def work(group: list[Cell]) -> None:
+            runs = run_cells(group, ensembles, split, setting, published)
+            for run in runs:
+                store.save(run)
+                warnings.extend(f"{ids[run.cell.ensemble]}: {warning}" for warning in run.warnings)
+                advance(len(split), run.cell.name)
+
+        run_all(work, list(groups.values()), setting.workers)
+    return list(dict.fromkeys(warnings))
+
+
+def run_cells(
+    group: list[Cell], ensembles: Mapping[str, Ensemble], split: Split, setting: Setting, published: Published | None
+) -> list[Run]:
+    """Run cells that differ in the ensemble only."""
+    started = time.perf_counter()
+    parts: list[list[Samples]] = [[] for _ in group]
+    for rows in torch.split(torch.arange(len(split)), batch_of(split.shape)):
+        ids, x, y = split.batch(rows)
+        began = time.perf_counter()
+        made = corrupted(group[0], split, rows, setting.device, published)
+        seconds = (time.perf_counter() - began) / len(rows)
+        for cell, part in zip(group, parts, strict=True):
+            keep = SHOWN if setting.keep_examples and not part else 0
+            part.append(_samples(ensembles[cell.ensemble], ids, x, y, made, seconds, keep, setting.device))
+    joined = [_joined(part) for part in parts]
+    took = (time.perf_counter() - started) / len(group)
+    return [
+        Run(cell, samples, took, _warnings(samples), environment(setting.device))
+        for cell, samples in zip(group, joined, strict=True)
+    ]
+
+
+def batch_of(shape: tuple[int, ...]) -> int:
+    """Return how many images of a shape are corrupted together: whole score batches, where they are small."""
+    most = max(1, ELEMENTS // math.prod(shape))
+    return most // SCORE_BATCH * SCORE_BATCH if most > SCORE_BATCH else most
+
+
+def corrupted(cell: Cell, split: Split, rows: Tensor, device: torch.device, published: Published | None) -> Tensor:
+    """Return the corrupted images of some rows of a split, on the CPU, float32 (B, C, H, W)."""
+    ids, x, y = split.batch(rows)
+    if cell.attack is None:
+        raise ValueError("a corruption cell names its corruption")
+    params = dict(cell.attack.params)
+    severity = int(params.pop("severity"))
+    if "published" in params:
+        if published is None:
+            raise ValueError("a cell of a published set needs the set")
+        return _same_shape(published, published.images(cell.name, severity, rows, ids, y), x)
+    generator = SampleGenerator(cell.seed, ids, f"{cell.name}/{severity}")
+    made: Tensor = get(cell.name)(sent(x, device), severity, **params, generator=generator)
+    return made.cpu().float()
+
+
+def _same_shape(published: Published, made: Tensor, x: Tensor) -> Tensor:
+    if made.shape != x.shape:
+        size, wanted = ("x".join(map(str, images.shape[1:])) for images in (made, x))
+        raise UserError(f"images in '{published.folder}' are {size}, yours {wanted}; give a set of that size.")
+    return made
+
+
+def _samples(
+    ensemble: Ensemble, ids: Tensor, x: Tensor, y: Tensor, made: Tensor, seconds: float, keep: int, device: torch.device
+) -> Samples:
+    """Score one batch."""
+    scores = score(ensemble, x, made, device)
+    n = len(ids)
+    zeros = np.zeros(n, np.int64)
+    l0, l1, l2, linf = scores.sizes.numpy()
+    return Samples(
+        ids=ids.numpy(), y=y.numpy(), target=np.full(n, -1), member_logits=scores.member_logits.numpy(),
+        fused=scores.fused.numpy(), l0=l0, l1=l1, l2=l2, linf=linf, forwards=zeros, backwards=zeros.copy(),
+        seconds=np.full(n, seconds, np.float32), status=torch.where(scores.finite, OK, ERROR).numpy(),
+        carried=np.full(n, HERE), history=np.zeros((0, 0), np.float32), examples=made[:keep].clone().numpy(),
+    )  # fmt: skip
+
+
+def _joined(parts: list[Samples]) -> Samples:
+    """Put the samples of consecutive batches together; the first alone has examples."""
+    arrays = {
+        name: parts[0].arrays()[name]
+        if name in ("history", "examples")
+        else np.concatenate([part.arrays()[name] for part in parts], axis=1 if name == "member_logits" else 0)
+        for name in parts[0].arrays()
+    }
+    return Samples(**arrays)
+
+
+def _warnings(samples: Samples) -> tuple[str, ...]:
+    failed = bool((samples.status == ERROR).any())
+    return ("the model's output is not finite on some corrupted images",) if failed else ()

@@ -1,0 +1,36 @@
+"""Gaussian noise."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from robustkit.corruptions import corruption
+from robustkit.corruptions._common import Random, Table, begin, finish
+from robustkit.sampling import as_generator
+
+IMAGENET = (0.08, 0.12, 0.18, 0.26, 0.38)
+CIFAR = (0.04, 0.06, 0.08, 0.09, 0.10)
+
+
+@corruption(
+    "gaussian_noise",
+    family="noise",
+    fidelity="exact",
+    differentiable=True,
+    source="Hendrycks and Dietterich 2019, arXiv:1903.12261",
+)
+def gaussian_noise(
+    x: Tensor,
+    severity: int,
+    *,
+    table: Table = "auto",
+    quantize: bool = True,
+    generator: Random = None,
+) -> Tensor:
+    """Add Gaussian noise: x + sigma N(0, 1), per channel element.
+
+    Draws: one normal number per element.
+    """
+    sigma, _ = begin(x, severity, table, IMAGENET, CIFAR)
+    noise = as_generator(generator, x).normal(x.shape[1:], x.device)
+    return finish(x + sigma * noise, x, quantize)

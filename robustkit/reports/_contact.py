@@ -1,0 +1,65 @@
+"""A contact sheet of a suite of corruptions: one image at every severity, from the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from robustkit.corruptions._plan import cell_of
+from robustkit.reports._figures import Drawing
+from robustkit.reports._files import write_bytes
+from robustkit.reports._format import slug
+from robustkit.reports._style import INK
+from robustkit.store import Store
+from robustkit.study import Study
+
+Image = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+SIDE, GAP = 96, 8  # pixels of an image that is not larger, and between two
+
+
+def path(out: Path, suite: str) -> Path:
+    """Return where the sheet of a suite lies."""
+    return out / "figures" / f"{slug('contact-sheet', suite)}.png"
+
+
+def write(study: Study, store: Store, out: Path) -> list[Path]:
+    """Write the sheet of every suite whose cells kept an image; return the files."""
+    written = []
+    asked = study.corruptions if "corruptions" in study.suites else ()
+    for suite in dict.fromkeys(spec.kind for spec in asked):
+        images: dict[str, dict[int, Image]] = {}
+        for spec in (s for s in asked if s.kind == suite):
+            run = store.load(cell_of(study, study.ensembles[0], spec), examples=True)
+            if run is not None and len(run.samples.examples):
+                images.setdefault(spec.name, {})[int(spec.params["severity"])] = run.samples.examples[0]
+        if images:
+            drawing = Drawing(suite, f"{suite}: one image at every severity.", _sheet(images), "corruptions")
+            written.append(write_bytes(path(out, suite), drawing.png()))
+    return written
+
+
+def _sheet(images: dict[str, dict[int, Image]]) -> Figure:
+    """Draw all images as one picture, white between them."""
+    severities = sorted({severity for row in images.values() for severity in row})
+    channels, height, width = next(iter(next(iter(images.values())).values())).shape
+    scale = max(1, SIDE // max(height, width))
+    tall, wide = height * scale + GAP, width * scale + GAP
+    canvas = np.ones((channels, tall * len(images), wide * len(severities)), np.float32)
+    for down, row in enumerate(images.values()):
+        for severity, image in row.items():
+            top, left = down * tall, severities.index(severity) * wide
+            large = image.repeat(scale, 1).repeat(scale, 2)
+            canvas[:, top : top + tall - GAP, left : left + wide - GAP] = large
+    size = (canvas.shape[2] / SIDE + 2.6, canvas.shape[1] / SIDE + 0.4)  # inches
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    axes.imshow(canvas.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
+    axes.set_yticks([tall * (at + 0.5) for at in range(len(images))], [name.replace("_", " ") for name in images])
+    axes.set_xticks([wide * (at + 0.5) for at in range(len(severities))], [f"severity {s}" for s in severities])
+    axes.xaxis.tick_top()
+    axes.tick_params(labelsize=8, colors=INK, length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    return figure
