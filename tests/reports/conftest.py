@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from robustkit.schema import Check, Evaluation, MinimumNorm, Results, Transfer
+from robustkit.schema import Check, Escalation, EscalationStep, Evaluation, MinimumNorm, Results, Transfer
 
 N = 500
 EPS = (4 / 255, 8 / 255, 0.05)
@@ -17,6 +17,10 @@ FAILED: Check = {
 }  # fmt: skip
 PASSED: Check = {
     "name": "deterministic", "passed": True, "value": 0.0, "threshold": 1e-4, "advice": "Nothing to do.",
+}  # fmt: skip
+SWAPPED: Check = {
+    "name": "fusion-swap", "passed": False, "value": 0.0625, "threshold": 0.01,
+    "advice": "Attack the members: run --attacks fusion-swap.",
 }  # fmt: skip
 # ensemble -> label -> robust accuracy at the three EPS
 ROBUST = {
@@ -64,6 +68,20 @@ def minimum(ensemble: str, median: float | None, found: float) -> MinimumNorm:
     }  # fmt: skip
 
 
+def escalation() -> Escalation:
+    """Adp at 8/255: a longer PGD breaks more, the fusion swap more still, and that leaves no doubt."""
+    steps: list[EscalationStep] = [
+        {"attack": "pgd", "params": {"steps": 200, "restarts": 5}, "because": ["iterations-suffice", "fusion-swap"],
+         "robust_accuracy": 0.094, "verdict": "suspect", "seconds": 3.5},
+        {"attack": "fusion-swap", "params": {"steps": 100}, "because": ["fusion-swap"],
+         "robust_accuracy": 0.087, "verdict": "suspect", "seconds": 2.25},
+    ]  # fmt: skip
+    return {
+        "ensemble": "adp", "eps": 8 / 255, "norm": "linf", "before": 0.116, "verdict_before": "suspect",
+        "path": steps, "robust_accuracy": 0.087, "verdict": "suspect", "left": ["fusion-swap"],
+    }  # fmt: skip
+
+
 def make() -> Results:
     ensembles = [
         {"id": i, "defense": i, "params": {"alpha": 2.0} if i == "adp" else {}, "arch": "small_resnet", "members": 3,
@@ -84,7 +102,9 @@ def make() -> Results:
     evaluations[11] |= {"verdict": "invalid", "checks": [bad]}  # baseline, fgsm, targeted, 0.05
     worst = [
         {"ensemble": i, "eps": eps, "norm": "linf", "robust_accuracy": round(by["pgd (100 steps)"][at] * 0.75, 3),
-         "ci95": [by["pgd (100 steps)"][at] * 0.7, by["pgd (100 steps)"][at] * 0.8]}
+         "ci95": [by["pgd (100 steps)"][at] * 0.7, by["pgd (100 steps)"][at] * 0.8],
+         **({"verdict": "suspect", "checks": [PASSED, SWAPPED]} if (i, at) == ("adp", 1) else
+            {"verdict": "trusted", "checks": [PASSED]})}
         for i, by in ROBUST.items() for at, eps in enumerate(EPS)
     ]  # fmt: skip
     matrices = [
@@ -98,6 +118,7 @@ def make() -> Results:
         "dataset": {"name": "digits", "split": "test", "n": N, "classes": list("0123456789"), "sha256": "cd" * 32},
         "ensembles": ensembles, "evaluations": evaluations, "worst_case": worst, "transfer": matrices,
         "minimum_norm": [minimum("baseline", 0.4375, 0.875), minimum("adp", None, 0.375)],
+        "escalation": [escalation()],
         "detection": [], "ood": [], "calibration": [], "corruptions": [], "diversity": [],
     }  # type: ignore[typeddict-item]  # fmt: skip
 
@@ -117,6 +138,6 @@ def unchanged() -> Results:
 def empty() -> Results:
     """Return what a run looks like in which nothing was evaluated."""
     value: dict[str, Any] = dict(make())
-    for key in ("ensembles", "evaluations", "worst_case", "transfer", "minimum_norm"):
+    for key in ("ensembles", "evaluations", "worst_case", "transfer", "minimum_norm", "escalation"):
         value[key] = []
     return value  # type: ignore[return-value]

@@ -115,11 +115,20 @@ def test_each_part_may_be_missing(results: Results, tmp_path: Path, missing: str
 
 def test_all_trusted(results: Results, tmp_path: Path) -> None:
     results["transfer"] = []  # their heatmaps take a second, and say nothing of trust
-    for e in results["evaluations"]:
+    for e in (*results["evaluations"], *results["worst_case"]):
         e |= {"verdict": "trusted", "checks": []}
     _, page = render(results, tmp_path)
     assert "Every check of every number passed." in page.text
     assert "All 12 numbers are trusted." in page.text
+
+
+def test_escalation_appears_with_its_reasons(results: Results, tmp_path: Path) -> None:
+    _, page = render(results, tmp_path)
+    assert "Escalation: what followed on suspect worst cases" in page.text
+    assert "pgd (200 steps, 5 restarts) iterations-suffice, fusion-swap 9.4" in page.text
+    results["escalation"] = []
+    (tmp_path / "report.html").unlink()
+    assert "Escalation" not in render(results, tmp_path)[1].text
 
 
 def test_a_later_suite_appears(results: Results, tmp_path: Path) -> None:

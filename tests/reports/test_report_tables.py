@@ -121,15 +121,16 @@ def test_another_norm_is_named(results: Results) -> None:
 def test_checks_table_lists_only_what_is_not_trusted(results: Results) -> None:
     table = find(tables(results), "checks")
     assert table is not None
-    assert len(table.rows) == 9  # pgd and mim at the two larger eps, twice, and the invalid one
-    first = [str(cell) for cell in table.rows[0]]
+    assert len(table.rows) == 10  # pgd and mim at the two larger eps, twice, the invalid one, and a worst case
+    worst, first = ([str(cell) for cell in row] for row in table.rows[:2])  # the worst cases go before the runs
+    assert worst[:6] == ["adp", "8/255", "worst case", "suspect ?", "fusion-swap", "0.0625"]
     assert first[:4] == ["baseline", "8/255", "pgd", "suspect ?"]
     assert first[4:7] == ["iterations-suffice", "3.25", "1"]
     assert first[7].startswith("Run again")
     results["evaluations"][0] |= {"verdict": "invalid", "checks": []}
     table = find(tables(results), "checks")
     assert table is not None
-    assert str(table.rows[0][4]) == "(none recorded)"
+    assert str(table.rows[1][4]) == "(none recorded)"
 
 
 def test_headline(results: Results) -> None:
@@ -140,10 +141,35 @@ def test_headline(results: Results) -> None:
     assert base.worst["robust_accuracy"] == 0.039
     assert adp.strongest == "pgd (100 steps)"  # suspect weaker runs do not spoil the strongest
     assert [w["eps"] for w in adp.others] == [4 / 255, 0.05]
-    results["evaluations"][10] |= {"verdict": "invalid"}  # a crash counts as broken: it may be in the worst case
-    assert next(headlines(results)).verdict == "suspect"
-    results["evaluations"][4] |= {"verdict": "suspect"}
-    assert next(headlines(results)).verdict == "suspect"
+    assert adp.verdict == "suspect"  # the worst case's own, whatever is said of the runs it is made of
+    for e in results["evaluations"]:
+        e["verdict"] = "invalid"
+    assert [h.verdict for h in headlines(results)] == ["trusted", "suspect"]
+    results["worst_case"] = []
+    assert [h.verdict for h in headlines(results)] == [None, None]
+
+
+def test_escalation_table_shows_the_path(results: Results, tmp_path: Path) -> None:
+    table = find(tables(results), "escalation")
+    assert table is not None
+    assert [[str(cell) for cell in row] for row in table.rows] == [
+        ["adp", "8/255", "what was asked for", "", "11.6 ?"],
+        ["adp", "8/255", "pgd (200 steps, 5 restarts)", "iterations-suffice, fusion-swap", "9.4 ?"],
+        ["adp", "8/255", "fusion-swap (100 steps)", "fusion-swap", "8.7 ?"],
+    ]
+    write(results, tmp_path, ["md", "csv", "tex"])
+    assert (
+        "| adp | 8/255 | fusion-swap (100 steps) | fusion-swap | 8.7 ? |"
+        in (tmp_path / "tables" / "escalation.md").read_text()
+    )
+    assert "fusion-swap (100 steps) & fusion-swap & 8.7" in (tmp_path / "tables" / "escalation.tex").read_text()
+    rows = read_csv(tmp_path / "tables" / "escalation.csv")
+    assert [(r["step"], r["attack"], r["because"], float(r["robust_accuracy"]), float(r["before"])) for r in rows] == [
+        ("1", "pgd", "iterations-suffice fusion-swap", 0.094, 0.116), ("2", "fusion-swap", "fusion-swap", 0.087, 0.116),
+    ]  # fmt: skip
+    assert json.loads(rows[0]["params"]) == {"steps": 200, "restarts": 5}
+    results["escalation"] = []
+    assert find(tables(results), "escalation") is None
 
 
 def test_markdown_files(results: Results, tmp_path: Path) -> None:
@@ -161,7 +187,7 @@ def test_markdown_files(results: Results, tmp_path: Path) -> None:
     assert "| 8/255 | pgd | 32.6 [28.6, 36.6] ? | 44.8 [40.8, 48.8] ? | +12.2 ? |" in text
     assert "+ trusted, ? suspect, ! invalid" in text
     worst = (tmp_path / "tables" / "worst-case.md").read_text()
-    assert "| 8/255 | 3.9 [3.6, 4.2] | 8.7 [8.1, 9.3] |" in worst
+    assert "| 8/255 | 3.9 [3.6, 4.2] + | 8.7 [8.1, 9.3] ? |" in worst
     sizes = (tmp_path / "tables" / "perturbations.md").read_text()
     assert "| adp | 8/255 | fgsm, targeted | - | 12.5 | 0.625 | 0.0314 | 11 | 10.5 | 1.25 |" in sizes
     matrix = (tmp_path / "tables" / "transfer-adp-pgd-8-255-accuracy.md").read_text()
@@ -194,7 +220,8 @@ def test_csv_parses_back_to_the_same_numbers(results: Results, tmp_path: Path) -
     assert [float(row["value"]) for row in cells] == flat
     assert (cells[1]["source"], cells[1]["target"]) == ("member 0", "member 1")
     judged = read_csv(tmp_path / "tables" / "checks.csv")
-    assert len(judged) == sum(len(e["checks"]) for e in results["evaluations"])  # the passed ones too
+    numbers = [*results["evaluations"], *results["worst_case"]]
+    assert len(judged) == sum(len(e["checks"]) for e in numbers)  # the passed ones too
 
 
 def test_tex(results: Results, tmp_path: Path) -> None:
