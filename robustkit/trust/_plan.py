@@ -15,7 +15,7 @@ from robustkit.study import Study
 from robustkit.trust import probe
 from robustkit.trust._evidence import Bools, Probed, Scored
 
-SHARES = {"quick": 0.3, "full": 1.0}  # of the passes of the attacks that all probes together may take
+SHARES = {"quick": 0.15, "full": 0.6}  # of the attacks' passes; smaller batches take about twice their time
 FEWEST, MOST = 32, 256  # samples that are looked at, whatever that costs or allows
 NORMS = ("linf", "l2")  # of the budgets that probes know
 LONG_ENOUGH = 20  # steps of a longer attack at least: twice one step is no test of anything
