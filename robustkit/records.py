@@ -192,8 +192,11 @@ class Samples:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def select(self, rows: Ints | slice) -> Samples:
-        """Return some of the samples, without their loss histories, and without images where some have none."""
-        whole = len(self.examples) == len(self.y)
+        """Return some of the samples, without their loss histories.
+
+        Where only the first have images, a slice keeps those that it reaches; of other rows none is kept.
+        """
+        whole = len(self.examples) == len(self.y) or isinstance(rows, slice)
         kept: dict[str, npt.NDArray[Any]] = {}
         for name, values in self.arrays().items():
             if name == "history" or (name == "examples" and not whole):

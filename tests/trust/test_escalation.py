@@ -117,7 +117,7 @@ def test_runs_that_followed_are_evaluations_like_any_other(model, split, tmp_pat
     ]  # fmt: skip
     assert short["verdict"] == "invalid"  # two steps of eps / 10 reach nothing without a budget either
     (said,) = [c["advice"] for c in short["checks"] if c["name"] == "iterations-suffice"]
-    assert said.startswith(f"a longer attack ({2 * FIRST} steps) breaks more")
+    assert said.startswith(f"pgd ({FIRST} steps) breaks more: quote the worst case")
 
 
 def test_several_failing_checks_advise_several_attacks_each_once(tmp_path: Path):
