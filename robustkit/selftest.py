@@ -26,7 +26,7 @@ from robustkit.schema import Evaluation
 from robustkit.store import Store
 from robustkit.study import Study
 
-SAMPLES = 100
+SAMPLES = 150
 
 
 @dataclass(frozen=True)

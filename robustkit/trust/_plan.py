@@ -16,7 +16,8 @@ from robustkit.trust import probe
 from robustkit.trust._evidence import Bools, Probed, Scored
 
 SHARES = {"quick": 0.15, "full": 0.6}  # of the attacks' passes; smaller batches take about twice their time
-FEWEST, MOST = 32, 256  # samples that are looked at, whatever that costs or allows
+FEWEST = {"quick": 32, "full": 128}  # samples that are looked at, whatever that costs ...
+MOST = 256  # ... and whatever the attacks' passes would allow
 NORMS = ("linf", "l2")  # of the budgets that probes know
 LONG_ENOUGH = 20  # steps of a longer attack at least: twice one step is no test of anything
 BACKWARD = 2  # a backward pass costs about two forward passes
@@ -52,7 +53,7 @@ def plan(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Scor
     """Return the probes of an ensemble, given every white-box run that was asked for.
 
     All probes together cost at most the share of the attacks' passes that the level of trust allows, by looking at
-    fewer samples: never at fewer than 32, nor at more than 256.
+    fewer samples: never at fewer than 32 (full: 128), nor at more than 256.
     """
     if study.trust == "off" or not runs:
         return []
@@ -60,7 +61,7 @@ def plan(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Scor
     distinct = {id(r.run): r.run.samples for r in runs}.values()
     paid = sum(int(s.forwards.sum() + BACKWARD * s.backwards.sum()) for s in distinct)
     own = sum(_passes(item, runs) * item.rows.mean() for item in items)
-    n = int(np.clip(SHARES[study.trust] * paid / max(1.0, own), FEWEST, MOST))
+    n = int(np.clip(SHARES[study.trust] * paid / max(1.0, own), FEWEST[study.trust], MOST))
     return [_first(item, min(n, len(item.rows))) for item in items]
 
 
