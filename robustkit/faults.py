@@ -13,16 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
 
-from robustkit import attacks
+from robustkit import attacks, corruptions
 from robustkit.ensemble import Ensemble
 
 SCALE = 1e4
 LEVELS = 8
 NOISE = 0.1  # standard deviation, in pixel units
 FLOOR = 1e-4  # below which the mean probability is clamped
-QUALITY = 75  # of the JPEG
 
 
 @dataclass(frozen=True)
@@ -106,14 +104,11 @@ class Noisy(_Front):
 
 
 class Jpeg(_Front):
-    """Every image compressed to a JPEG and back."""
+    """Every image compressed to a JPEG of quality 80 and back."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, L)."""
-        pixels = (x.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
-        mode = ImageReadMode.GRAY if x.shape[1] == 1 else ImageReadMode.RGB
-        back = torch.stack([decode_jpeg(encode_jpeg(image, QUALITY), mode) for image in pixels])
-        z: Tensor = self.member((back.to(x.dtype) / 255).to(x.device))
+        z: Tensor = self.member(corruptions.get("jpeg_compression")(x.detach().clamp(0, 1), 1, table="cifar"))
         return z
 
 
