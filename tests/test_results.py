@@ -21,7 +21,7 @@ RECORD = EnsembleRecord("adp", "key", "adp", {"alpha": 2.0}, ("lenet", "resnet20
 STUDY = Study(
     ensembles=(RECORD,), dataset=DatasetRecord("digits", "test", N, ("a", "b", "c"), "dd"),
     attacks=(Spec("attack", "pgd", {"steps": 10}), Spec("attack", "fgsm", {})), eps=(0.1, 0.2), norm="linf",
-    transfer_eps=0.1, reference=False, seed=5, version="9",
+    transfer_eps=0.1, reference=False, seed=5, version="9", trust="off",
 )  # fmt: skip
 
 
@@ -160,6 +160,14 @@ def test_plan():
     ]  # fmt: skip
     assert [c.kind for c in Study(**{**STUDY.__dict__, "suites": ()}).cells()] == ["clean"]
     assert isinstance(cells[0], Cell)
+
+
+def test_a_store_without_its_probes_gives_no_verdict(tmp_path: Path):
+    """An evaluation that was killed before its checks must not look as if they had passed."""
+    store = Store(tmp_path)
+    fill(store)
+    with pytest.raises(RunError, match=r"lacks \d+ of the trust probes; run the same"):
+        build(Study(**{**STUDY.__dict__, "trust": "quick"}), store)
 
 
 def test_minimum_norm_attack_has_a_curve_a_median_and_a_row_per_eps(tmp_path: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from robustkit.errors import RunError
 from robustkit.records import EnsembleRecord, Facts, Spec
 from robustkit.schema import Check, Escalation, EscalationStep
 from robustkit.store import Store
@@ -30,7 +31,13 @@ class Known:
         runs = asked(study, store, record)
         further = [(more, Scored(store.get(cell), more.eps)) for more, cell in study.escalated(record)]
         items = plan(study, record, store.get(study.clean(record)), runs)
-        return cls(record, len(study.dataset.classes), runs, further, load(store, items))
+        facts = load(store, items)
+        if len(facts) < len(items):  # a verdict without its probes would be too good
+            raise RunError(
+                f"the store '{store.folder}' lacks {len(items) - len(facts)} of the trust probes; "
+                "run the same `robustkit evaluate` again."
+            )
+        return cls(record, len(study.dataset.classes), runs, further, facts)
 
     @property
     def runs(self) -> list[Scored]:

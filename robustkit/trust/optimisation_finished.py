@@ -16,15 +16,17 @@ LONGER = 4  # times the steps that are advised
 def optimisation_finished(evidence: Evidence) -> Finding | None:
     """The running best loss of the samples that still stand no longer moves over the last ten iterations.
 
-    Needs more than ten steps. The loss is scaled to [0, 1] for each sample by its range over the run.
+    Needs more than ten steps. The loss is scaled to [0, 1] for each sample by its range over the run. A worst case is
+    asked for the longest of its runs.
     """
-    run = evidence.run
-    if run is None or run.run.cell.eps is None or run.steps <= LAST:
+    budgeted = [s for s in evidence.counted if s.run.cell.eps is not None]
+    run = max(budgeted, key=lambda s: s.steps, default=None)
+    if run is None or run.steps <= LAST:
         return None
     history = run.run.samples.history[:, : run.steps + 1]
     if history.shape[1] <= LAST:
         return None
-    rows = run.standing[: len(history)] & np.isfinite(history).all(1)
+    rows = evidence.standing[: len(history)] & np.isfinite(history).all(1)
     if not rows.any():
         return None
     best = np.maximum.accumulate(history[rows], axis=1)

@@ -309,11 +309,15 @@ def test_the_worst_case_is_judged_by_the_same_facts(name: str):
     assert judge(bad)[0] == ("invalid" if name in INVALID else "suspect")
 
 
-def test_checks_of_a_single_run_are_not_asked_of_the_worst_case():
+def test_the_worst_case_is_asked_for_what_concerns_its_longest_run_and_for_no_other_run():
     runs = [make(first=100, speed=1), make("fgsm", steps=None, first=90), make(eps=0.2, broken=50)]
     assert outcome(about(None, *runs)) == (
-        "suspect", {"completed": True, "within-budget": True, "iterations-suffice": False}
+        "suspect", {
+            "completed": True, "within-budget": True, "iterations-suffice": False, "optimisation-finished": False,
+        },
     )  # fmt: skip
+    settled = [make(first=100), make("fgsm", steps=None, first=90)]
+    assert outcome(about(None, *settled))[1]["optimisation-finished"]
 
 
 def test_a_crash_in_any_run_of_the_worst_case_makes_it_invalid():
