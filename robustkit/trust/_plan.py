@@ -18,6 +18,7 @@ from robustkit.trust._evidence import Bools, Probed, Scored
 SHARES = {"quick": 0.15, "full": 0.6}  # of the attacks' passes; smaller batches take about twice their time
 FEWEST = {"quick": 32, "full": 128}  # samples that are looked at, whatever that costs ...
 MOST = 256  # ... and whatever the attacks' passes would allow
+BUDGETS = {"quick": 2, "full": 1000}  # of each norm that are probed at most
 NORMS = ("linf", "l2")  # of the budgets that probes know
 LONG_ENOUGH = 20  # steps of a longer attack at least: twice one step is no test of anything
 BACKWARD = 2  # a backward pass costs about two forward passes
@@ -70,7 +71,7 @@ def _items(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Sc
     correct: Bools = clean.samples.prediction == clean.samples.y
     every = np.ones_like(correct)
     untargeted = [r for r in runs if not r.run.cell.target and r.run.cell.norm in NORMS and r.eps > 0]
-    budgets = sorted({(r.run.cell.norm, r.eps) for r in untargeted})
+    budgets = _telling(untargeted, BUDGETS[study.trust])
     for entry in probe:
         if ensemble.members < entry.facts.get("members", 1) or (entry.facts.get("others") and len(study.ensembles) < 2):
             continue
@@ -90,6 +91,16 @@ def _items(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Sc
                 whole = params | {"attack": spec.to_json()}
                 most = entry.facts.get("most", len(correct))
                 yield Item(_cell(study, ensemble, entry, whole, norm, eps), correct & (np.cumsum(correct) <= most))
+
+
+def _telling(runs: Sequence[Scored], most: int) -> list[tuple[str, float]]:
+    """Return the budgets (norm, eps) to probe: of each norm, those whose worst case is nearest to a half."""
+    worst: dict[tuple[str, float], Bools] = {}
+    for r in runs:
+        key = (r.run.cell.norm, r.eps)
+        worst[key] = worst.get(key, np.ones_like(r.standing)) & r.standing
+    ranked = sorted(worst, key=lambda key: (abs(float(worst[key].mean()) - 0.5), key))
+    return sorted(key for norm in NORMS for key in [k for k in ranked if k[0] == norm][:most])
 
 
 def _longer(params: Mapping[str, Any], runs: Sequence[Scored]) -> dict[str, int]:

@@ -48,7 +48,8 @@ def _stored(evidence: Evidence, steps: int) -> Finding | None:
         shorter = [s.standing for s in evidence.counted if 2 * s.steps <= steps]
         if not shorter:
             return None
-        drop = np.logical_and.reduce(shorter).mean() - evidence.standing.mean()
+        left = evidence.standing.mean()  # no longer attack can break more than that
+        drop = min(np.logical_and.reduce(shorter).mean() - left, left)
         remedy = long_pgd(max(ENOUGH, 2 * steps), evidence.eps, restarts=RESTARTS)
         advice = f"the runs of {steps} steps broke more than the shorter ones: run {how(remedy)}"
         return Finding(float(drop), POINT, advice, (remedy,))

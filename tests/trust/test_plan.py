@@ -68,15 +68,26 @@ def test_no_probe_without_trust_or_without_runs():
     assert not items(study())
 
 
+def test_quick_probes_the_two_budgets_of_each_norm_whose_worst_case_is_nearest_to_a_half():
+    share = {0.1: 0.05, 0.2: 0.3, 0.3: 0.55, 0.4: 0.9}  # broken
+    runs = [large(make(steps=10, eps=eps), broken=round(part * LARGE)) for eps, part in share.items()]
+    assert [i.cell.eps for i in items(study(), *runs) if i.name == "corners"] == [0.2, 0.3]
+    assert [i.cell.eps for i in items(study("full"), *runs) if i.name == "corners"] == [0.1, 0.2, 0.3, 0.4]
+    l2 = large(make(steps=10, eps=2.0, norm="l2"), broken=LARGE)
+    found = {(i.cell.norm, i.cell.eps) for i in items(study(), *runs, l2) if i.name == "corners"}
+    assert found == {("linf", 0.2), ("linf", 0.3), ("l2", 2.0)}
+    # The worst case over both attacks counts: at 0.3 nothing stands any more.
+    strong = large(make("mim", steps=10, eps=0.3), broken=LARGE)
+    assert [i.cell.eps for i in items(study(), *runs, strong) if i.name == "corners"] == [0.2, 0.4]
+
+
 def test_one_item_for_each_ensemble_budget_and_attack():
     once = dict.fromkeys(PER_ENSEMBLE | PER_BUDGET | PER_ATTACK, 1)
     assert names(items(study(), RUN)) == once
     three = [large(make(steps=10, eps=e)) for e in (0.1, 0.2, 0.3)]
     mim = large(make("mim", steps=10, eps=0.3))
-    assert names(items(study(), *three, mim)) == {
-        **once, **dict.fromkeys(PER_BUDGET, 3), **dict.fromkeys(PER_ATTACK, 2),
-    }  # fmt: skip
-    found = items(study(), *three, mim)
+    found = items(study("full"), *three, mim)
+    assert names(found) == {**once, **dict.fromkeys(PER_BUDGET, 3), **dict.fromkeys(PER_ATTACK, 2)}
     assert [i.cell.eps for i in found if i.name == "longer"] == [0.1, 0.2, 0.3]
     assert sorted((i.cell.attack.params["attack"]["name"], i.cell.eps) for i in found if i.name == "planted") == [
         ("mim", 0.3), ("pgd", 0.2),  # the middle one of its budgets
