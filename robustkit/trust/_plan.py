@@ -15,7 +15,7 @@ from robustkit.study import Study
 from robustkit.trust import probe
 from robustkit.trust._evidence import Bools, Probed, Scored
 
-SHARES = {"quick": 0.15, "full": 0.6}  # of the attacks' passes; smaller batches take about twice their time
+SHARES = {"quick": 0.08, "full": 0.6}  # of the passes of the attacks; small batches take up to thrice their time
 FEWEST = {"quick": 32, "full": 128}  # samples that are looked at, whatever that costs ...
 MOST = 256  # ... and whatever the attacks' passes would allow
 BUDGETS = {"quick": 2, "full": 1000}  # of each norm that are probed at most

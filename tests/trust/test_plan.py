@@ -124,7 +124,7 @@ def test_transfer_needs_another_ensemble_and_the_swap_a_second_member():
     assert "swap" not in names(items(study(members=1), RUN))
 
 
-@pytest.mark.parametrize(("level", "share"), [("quick", 0.15), ("full", 0.6)])
+@pytest.mark.parametrize(("level", "share"), [("quick", 0.08), ("full", 0.6)])
 def test_all_probes_together_cost_their_share(level: str, share: float):
     """Forward passes for a sample that is looked at, a backward pass counting as two, written out here once more."""
     settings = {"quick": (10, 100, 10, 100, 100, 20, 1), "full": (100, 1000, 40, 1000, 200, 20, 5)}[level]
@@ -157,7 +157,7 @@ def test_no_more_samples_than_there_are():
 
 
 def test_backward_passes_and_every_run_are_paid_once():
-    forward, both = (large(make(steps=10), 400, backwards=np.full(LARGE, count)) for count in (0, 400))
+    forward, both = (large(make(steps=10), 1000, backwards=np.full(LARGE, count)) for count in (0, 1000))
     n = [len(items(study(), run)[0].rows) for run in (forward, both)]
     assert n[1] == pytest.approx(3 * n[0], abs=3)
     # A minimum-norm run is scored at three budgets and was paid once, whatever three times the probes cost.
