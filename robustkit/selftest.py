@@ -26,7 +26,8 @@ from robustkit.schema import Evaluation
 from robustkit.store import Store
 from robustkit.study import Study
 
-SAMPLES = 150
+SAMPLES = 100
+PROPER = ("pgd", {"steps": 200, "restarts": 5})  # what a sound model is attacked with
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def run(
     """
     budget = loaded.threat.transfer_eps if eps is None else eps
     healthy = [
-        Fault(f"sound: {name}", "nothing is wrong", "", lambda _, kept=kept: kept)  # type: ignore[misc]
+        Fault(f"sound: {name}", "nothing is wrong", "", lambda _, kept=kept: kept, PROPER)  # type: ignore[misc]
         for name, kept in {"plain": plain, **(sound or {})}.items()
     ]
     cases = [case for case in (*faults(), *healthy) if not only or case.name in only]

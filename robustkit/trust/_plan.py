@@ -16,7 +16,7 @@ from robustkit.trust import probe
 from robustkit.trust._evidence import Bools, Probed, Scored
 
 SHARES = {"quick": 0.08, "full": 0.6}  # of the passes of the attacks; small batches take up to thrice their time
-FEWEST = {"quick": 32, "full": 128}  # samples that are looked at, whatever that costs ...
+FEWEST = {"quick": 32, "full": 64}  # samples that are looked at, whatever that costs ...
 MOST = 256  # ... and whatever the attacks' passes would allow
 BUDGETS = {"quick": 2, "full": 1000}  # of each norm that are probed at most
 NORMS = ("linf", "l2")  # of the budgets that probes know
@@ -54,7 +54,7 @@ def plan(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Scor
     """Return the probes of an ensemble, given every white-box run that was asked for.
 
     All probes together cost at most the share of the attacks' passes that the level of trust allows, by looking at
-    fewer samples: never at fewer than 32 (full: 128), nor at more than 256.
+    fewer samples: never at fewer than 32 (full: 64), nor at more than 256.
     """
     if study.trust == "off" or not runs:
         return []

@@ -20,6 +20,7 @@ from robustkit.ensemble import Ensemble
 from robustkit.evaluator import Setting
 from robustkit.progress import Reporter
 from robustkit.trust import check
+from robustkit.trust._plan import FEWEST
 
 EPS, SAMPLES, SEEDS = 0.1, 50, (0, 1, 2)
 NAMED = {
@@ -92,7 +93,10 @@ def test_robust_accuracy_is_lower_than_what_the_faults_pretend(outcome, seed: in
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_max_fusion_is_caught_where_enough_samples_are_looked_at(digits: data.Dataset, seed: int):
+def test_max_fusion_is_caught_where_enough_samples_are_looked_at(
+    digits: data.Dataset, seed: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(FEWEST, "full", 150)
     plain = trained(digits, seed, members=3)
     (found,) = selftest.run(
         plain, digits, SETTING, Reporter(), only=["max-fusion"], eps=EPS, n=150, seed=seed, trust="full"
