@@ -110,7 +110,7 @@ def evaluate(
     reference : bool
         Run a PGD of 100 steps beside the attacks.
     trust : {"quick", "full", "off"}
-        What the checks of each number may cost: at most 30 % of the attacks' passes, at most as many, or none.
+        What the checks of each number may cost: about 30 % of the attacks' time, about as much as they, or nothing.
     escalate, escalate_budget
         Where a worst case is suspect, run the attacks that its failing checks advise, until it settles or has cost so
         many forward passes for each sample (a backward pass counted as two).

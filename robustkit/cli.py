@@ -109,7 +109,7 @@ def evaluate(
     reference: Annotated[bool, typer.Option(help="Run a 100-step PGD beside the attacks.")] = True,
     trust: Annotated[
         str,
-        typer.Option(help="Cost of the checks: quick (30 % of the attacks' passes), full (as many as these), or off."),
+        typer.Option(help="Cost of the checks: quick (about 30 % of the attacks' time), full (about as much), or off."),
     ] = "quick",
     escalate: Annotated[
         bool, typer.Option("--escalate", help="Where a worst case is suspect, run what its checks advise.")

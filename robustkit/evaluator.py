@@ -95,7 +95,7 @@ def run_cell(
     keep = cell.attack is not None and setting.keep_examples and (lower is None or len(lower.examples) > 0)
     left = _Left(PROBE, HISTORY, EXAMPLE_BYTES if keep else 0)
     rows = torch.split(torch.arange(len(split)), _block_size(split, setting))
-    samples = _joined([_run_block(workshop, left, split, r, _take(clean, r), _take(lower, r)) for r in rows])
+    samples = Samples.joined([_run_block(workshop, left, split, r, _take(clean, r), _take(lower, r)) for r in rows])
     made_on = environment(setting.device) | ({"crafting": workshop.crafting.chosen} if cell.attack else {})
     return Run(cell, samples, time.perf_counter() - started, tuple(sorted(set(workshop.warnings))), made_on)
 
@@ -220,15 +220,3 @@ def _block_size(split: Split, setting: Setting) -> int:
 def _take(samples: Samples | None, rows: Tensor) -> Samples | None:
     """Return consecutive rows of samples, without their histories."""
     return None if samples is None else samples.select(slice(int(rows[0]), int(rows[-1]) + 1))
-
-
-def _joined(parts: list[Samples]) -> Samples:
-    """Put the samples of consecutive blocks together."""
-    steps = max(part.history.shape[1] for part in parts)
-    history = [np.pad(p.history, ((0, 0), (0, steps - p.history.shape[1])), constant_values=np.nan) for p in parts]
-    arrays = {
-        name: np.concatenate([getattr(part, name) for part in parts], axis=1 if name == "member_logits" else 0)
-        for name in parts[0].arrays()
-        if name != "history"
-    }
-    return Samples(**arrays, history=np.concatenate(history))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -190,6 +190,18 @@ class Samples:
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays by name, as they are written."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def joined(cls, parts: Sequence[Samples]) -> Samples:
+        """Put consecutive samples together; a history that is shorter than the others' ends in NaN."""
+        steps = max(part.history.shape[1] for part in parts)
+        history = [np.pad(p.history, ((0, 0), (0, steps - p.history.shape[1])), constant_values=np.nan) for p in parts]
+        arrays = {
+            name: np.concatenate([getattr(part, name) for part in parts], axis=1 if name == "member_logits" else 0)
+            for name in parts[0].arrays()
+            if name != "history"
+        }
+        return cls(**arrays, history=np.concatenate(history))
 
     def select(self, rows: Ints | slice) -> Samples:
         """Return some of the samples, without their loss histories.

@@ -12,7 +12,7 @@ import rich.box
 from rich.table import Table
 
 from robustkit import __version__
-from robustkit.attacks import OWN_OPTION, attack
+from robustkit.attacks import spec
 from robustkit.carry_out import carry_out
 from robustkit.data import Dataset
 from robustkit.ensemble import Ensemble
@@ -20,7 +20,7 @@ from robustkit.evaluator import Setting
 from robustkit.faults import Fault, faults, registered
 from robustkit.parallel import run_all
 from robustkit.progress import Reporter
-from robustkit.records import DatasetRecord, EnsembleRecord, Spec, digest
+from robustkit.records import DatasetRecord, EnsembleRecord, digest
 from robustkit.results import build
 from robustkit.schema import Evaluation
 from robustkit.store import Store
@@ -117,11 +117,10 @@ def _outcome(
     key = digest({"weights": ensemble.fingerprint(), "fusion": ensemble.fusion, "fault": case.name})
     record = EnsembleRecord(case.name, key, "planted", {}, ("planted",), len(ensemble), ensemble.fusion, "")
     name, given = case.attack
-    defaults = {k: v for k, v in attack.entry(name).defaults().items() if k not in OWN_OPTION}
     steps = given.get("steps", 0)
     settled = {"step_size": eps / max(10, steps // 5)} if name == "pgd" else {}
     study = Study(
-        ensembles=(record,), attacks=(Spec("attack", name, {**defaults, **settled, **given}),), eps=(eps,),
+        ensembles=(record,), attacks=(spec(name, **settled, **given),), eps=(eps,),
         dataset=DatasetRecord(loaded.name, "test", len(split), loaded.classes, split.sha256(), loaded.shape),
         norm=loaded.threat.norm, transfer_eps=eps, suites=("attacks",), reference=False, trust=trust, seed=seed,
         version=__version__,

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from robustkit.attacks import OWN_OPTION, attack, is_minimum, norm_for
+from robustkit.attacks import is_minimum, norm_for
+from robustkit.attacks import spec as attack_spec
 from robustkit.records import Cell, DatasetRecord, EnsembleRecord, Spec
 
 REFERENCE_STEPS = 100  # the longer PGD that stands beside every number ...
@@ -153,8 +154,7 @@ class Study:
         return _chained(cells) if self.eot == 1 else iter(cells)
 
     def _longer(self, eps: float) -> Spec:
-        params = {k: v for k, v in attack.entry("pgd").defaults().items() if k not in OWN_OPTION}
-        return Spec("attack", "pgd", {**params, "steps": REFERENCE_STEPS, "step_size": eps / REFERENCE_DIVISOR})
+        return attack_spec("pgd", steps=REFERENCE_STEPS, step_size=eps / REFERENCE_DIVISOR)
 
     def _cell(
         self, kind: str, ensemble: EnsembleRecord, spec: Spec, eps: float | None, target: str, source: str = "ensemble"

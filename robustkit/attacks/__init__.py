@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from robustkit.backends import find
+from robustkit.records import Spec
 from robustkit.registry import Entry, Registry
 
 
@@ -26,6 +27,12 @@ get = attack.get
 
 # Parameters that an evaluation decides for every attack alike, and what decides them.
 OWN_OPTION = {"eps": "--eps", "norm": "--norm", "targeted": "--targeted", "stop_early": "the suite"}
+
+
+def spec(name: str, **params: Any) -> Spec:
+    """Return an attack with its whole configuration: its defaults, and what is said here."""
+    defaults = {k: v for k, v in attack.entry(name).defaults().items() if k not in OWN_OPTION}
+    return Spec("attack", name, {**defaults, **params})
 
 
 def is_minimum(name: str) -> bool:

@@ -12,16 +12,14 @@ import torch
 from torch import Tensor
 
 from robustkit import data, options
-from robustkit.corruptions import get
 from robustkit.corruptions._plan import ask, chosen
 from robustkit.corruptions._published import LABELS
-from robustkit.corruptions._run import batch_of
+from robustkit.corruptions._run import batch_of, make
 from robustkit.data import Split
 from robustkit.errors import UserError
 from robustkit.files import writable, write_atomic
 from robustkit.progress import Advance, Reporter
 from robustkit.records import Spec
-from robustkit.sampling import SampleGenerator
 
 LAYOUTS = ("npy", "folders")
 
@@ -108,12 +106,8 @@ def _levels(
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """Return some corrupted images as (B, H, W, C), as an evaluation would make them."""
     ids, x, _ = split.batch(rows)
-    params = dict(spec.params)
-    severity = int(params.pop("severity"))
-    made: Tensor = get(spec.name)(
-        x.to(device), severity, **params, generator=SampleGenerator(seed, ids, f"{spec.name}/{severity}")
-    )
-    return (made * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    made = make(spec, seed, ids, x, device)
+    return (made * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
 def _arrays(

@@ -19,7 +19,7 @@ from robustkit.errors import UserError
 from robustkit.evaluator import Setting, environment
 from robustkit.parallel import run_all
 from robustkit.progress import Reporter
-from robustkit.records import ERROR, HERE, OK, Cell, Run, Samples
+from robustkit.records import ERROR, HERE, OK, Cell, Run, Samples, Spec
 from robustkit.sampling import SampleGenerator
 from robustkit.scoring import SCORE_BATCH, score, sent
 from robustkit.store import Store
@@ -73,7 +73,7 @@ def run_cells(
         for cell, part in zip(group, parts, strict=True):
             keep = SHOWN if setting.keep_examples and not part else 0
             part.append(_samples(ensembles[cell.ensemble], ids, x, y, made, seconds, keep, setting.device))
-    joined = [_joined(part) for part in parts]
+    joined = [Samples.joined(part) for part in parts]
     took = (time.perf_counter() - started) / len(group)
     return [
         Run(cell, samples, took, _warnings(samples), environment(setting.device))
@@ -92,14 +92,20 @@ def corrupted(cell: Cell, split: Split, rows: Tensor, device: torch.device, publ
     ids, x, y = split.batch(rows)
     if cell.attack is None:
         raise ValueError("a corruption cell names its corruption")
-    params = dict(cell.attack.params)
-    severity = int(params.pop("severity"))
-    if "published" in params:
+    if "published" in cell.attack.params:
         if published is None:
             raise ValueError("a cell of a published set needs the set")
+        severity = int(cell.attack.params["severity"])
         return _same_shape(published, published.images(cell.name, severity, rows, ids, y), x)
-    generator = SampleGenerator(cell.seed, ids, f"{cell.name}/{severity}")
-    made: Tensor = get(cell.name)(sent(x, device), severity, **params, generator=generator)
+    return make(cell.attack, cell.seed, ids, x, device)
+
+
+def make(spec: Spec, seed: int, ids: Tensor, x: Tensor, device: torch.device) -> Tensor:
+    """Return images under a corruption at the severity of its spec, on the CPU, float32 (B, C, H, W)."""
+    params = dict(spec.params)
+    severity = params.pop("severity")
+    generator = SampleGenerator(seed, ids, f"{spec.name}/{severity}")
+    made: Tensor = get(spec.name)(sent(x, device), severity, **params, generator=generator)
     return made.cpu().float()
 
 
@@ -124,17 +130,6 @@ def _samples(
         seconds=np.full(n, seconds, np.float32), status=torch.where(scores.finite, OK, ERROR).numpy(),
         carried=np.full(n, HERE), history=np.zeros((0, 0), np.float32), examples=made[:keep].clone().numpy(),
     )  # fmt: skip
-
-
-def _joined(parts: list[Samples]) -> Samples:
-    """Put the samples of consecutive batches together; the first alone has examples."""
-    arrays = {
-        name: parts[0].arrays()[name]
-        if name in ("history", "examples")
-        else np.concatenate([part.arrays()[name] for part in parts], axis=1 if name == "member_logits" else 0)
-        for name in parts[0].arrays()
-    }
-    return Samples(**arrays)
 
 
 def _warnings(samples: Samples) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robustkit.attacks import OWN_OPTION, attack
+from robustkit.attacks import attack, spec
 from robustkit.records import ERROR, Run, Spec
 
 Bools = npt.NDArray[np.bool_]
@@ -183,12 +183,6 @@ class Evidence:
 def uses_gradient(name: str) -> bool:
     """Return whether an attack asks for gradients, by what its file says of it; of other libraries' all do."""
     return ":" in name or not attack.entry(name).facts.get("gradient_free")
-
-
-def spec(name: str, **params: Any) -> Spec:
-    """Return an attack with its whole configuration: its defaults, and what is said here."""
-    defaults = {k: v for k, v in attack.entry(name).defaults().items() if k not in OWN_OPTION}
-    return Spec("attack", name, {**defaults, **params})
 
 
 def stride(steps: int, eps: float) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from robustkit.attacks import spec
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import Bools, how, spec, stride
+from robustkit.trust._evidence import Bools, how, stride
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job

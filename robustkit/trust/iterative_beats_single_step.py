@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from robustkit.attacks import spec
 from robustkit.trust import Evidence, Finding, check
-from robustkit.trust._evidence import POINT, how, long_pgd, spec
+from robustkit.trust._evidence import POINT, how, long_pgd
 
 
 @check("iterative-beats-single-step", source="Athalye et al. 2018, arXiv:1802.00420, section 3.1")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from robustkit.attacks import spec
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import POINT, Bools, how, spec
+from robustkit.trust._evidence import POINT, Bools, how
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job

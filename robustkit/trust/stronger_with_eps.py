@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from robustkit.attacks import spec
 from robustkit.records import CONFIRMED, HERE, MISSED
 from robustkit.trust import Evidence, Finding, check
-from robustkit.trust._evidence import POINT, Scored, how, spec
+from robustkit.trust._evidence import POINT, Scored, how
 
 
 @check("stronger-with-eps", source="Carlini et al. 2019, arXiv:1902.06705, section 4.4")

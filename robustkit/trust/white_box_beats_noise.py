@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from robustkit.attacks import spec
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import Bools, how, long_pgd, spec
+from robustkit.trust._evidence import Bools, how, long_pgd
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job
