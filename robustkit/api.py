@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from robustkit import __version__, data, models, options, paths, reports, request, selftest, subjects
-from robustkit.carry_out import carry_out
+from robustkit.carry_out import Further, carry_out
 from robustkit.checkpoint import read_meta
 from robustkit.corruptions._plan import ask
 from robustkit.corruptions._published import Published
@@ -31,6 +31,7 @@ from robustkit.results import build
 from robustkit.schema import Results
 from robustkit.store import STUDY, Store, open_runs
 from robustkit.study import Study
+from robustkit.suites import Wanted, ask_suites
 from robustkit.untrained import accuracies
 
 FORMATS = ("html", "md", "tex", "csv", "figures")
@@ -63,6 +64,7 @@ def evaluate(
     baseline: bool = True,
     reference: bool = True,
     corruptions: Names | None = None,
+    ood: Names | None = None,
     frost_dir: str | Path | None = None,
     corruption_dir: str | Path | None = None,
     trust: str = "quick",
@@ -163,6 +165,7 @@ def evaluate(
     corrupted: tuple[Spec, ...] = ()
     if "corruptions" in asked.suites:
         corrupted = ask(asked.corruptions, tuple(loaded.shape), frost_dir, published)
+    further = ask_suites(asked.suites, Wanted({"ood": ood}, loaded, split, load))
     folder = writable(Path(out), "--out")
     if checkpoints:
         pairs = [
@@ -197,11 +200,15 @@ def evaluate(
         trust=trust,
         corruptions=corrupted,
         eot=eot,
+        asked=further,
     )
     store = Store(folder / "runs")
     ensembles = {record.key: ensemble.to(on) for record, (_, ensemble) in zip(records, pairs, strict=True)}
     setting = Setting(on, batch_size, keep_examples, side_by_side, speed)
-    carry_out(study, ensembles, split, store, setting, reporter, escalate_budget if escalate else 0.0, published)
+    carry_out(
+        study, ensembles, split, store, setting, reporter, escalate_budget if escalate else 0.0, published,
+        Further(loaded, load),
+    )  # fmt: skip
     return report(folder, formats=formats)
 
 
@@ -325,9 +332,9 @@ def report(path: str | Path, *, formats: Iterable[str] = FORMATS, out: str | Pat
     results = build(study, store)
     folder = writable(Path(out) if out else store.folder.parent, "--out")
     if {"figures", "html"} & set(chosen):
-        from robustkit.reports import _contact
+        from robustkit.reports import _suites
 
-        _contact.write(study, store, folder)
+        _suites.write_sheets(study, store, folder)
     reports.write(results, folder, chosen)
     return results
 

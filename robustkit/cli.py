@@ -89,11 +89,17 @@ def evaluate(
         typer.Option(help="Aim at random, least-likely or next-best labels, or at the class of this number."),
     ] = None,
     suites: Annotated[
-        str | None, typer.Option(help="What to run: attacks, transfer, corruptions; default: the first two.")
+        str | None,
+        typer.Option(
+            help="attacks, transfer, corruptions, detection, ood, calibration, diversity, all; default: the first two."
+        ),
     ] = None,
     corruptions: Annotated[
         str | None,
         typer.Option(help="Suites of natural corruptions, like cifar-c,cifar-c-bar; default: by image size."),
+    ] = None,
+    ood: Annotated[
+        str | None, typer.Option(help="Out-of-distribution sets, like near:fashionmnist,far:imagefolder:PATH.")
     ] = None,
     frost_dir: FrostDir = None,
     corruption_dir: Annotated[
@@ -167,8 +173,9 @@ def evaluate(
     results = api.evaluate(
         defense=defense, checkpoint=checkpoint, dataset=dataset, data_dir=data_dir, download=download,
         image_size=image_size, attacks=attacks, preset=preset, backend=backend, eps=eps, norm=norm, targeted=targeted,
-        target=target, suites=suites, corruptions=corruptions, frost_dir=frost_dir, corruption_dir=corruption_dir,
-        n=n, arch=arch, members=members, epochs=epochs, fusion=fusion, settings=settings, baseline=baseline,
+        target=target, suites=suites, corruptions=corruptions, ood=ood, frost_dir=frost_dir,
+        corruption_dir=corruption_dir, n=n, arch=arch, members=members, epochs=epochs, fusion=fusion, settings=settings,
+        baseline=baseline,
         reference=reference, trust=trust, escalate=escalate, escalate_budget=escalate_budget, eot=eot, device=device,
         batch_size=batch_size, speed=speed, workers=workers, seed=seed, out=out, keep_examples=keep_examples,
         reporter=Reporter(console),

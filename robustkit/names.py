@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 FUSIONS = ("mean-prob", "mean-logit", "median", "geometric-mean", "majority")
-SUITES = ("attacks", "transfer", "corruptions")
+SUITES = ("attacks", "transfer", "corruptions", "detection", "ood", "calibration", "diversity")
+ALL = "all"  # every suite
 DEFAULT_SUITES = ("attacks", "transfer")
 NORMS = ("linf", "l2")
 SPEEDS = ("off", "auto", "max")

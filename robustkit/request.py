@@ -12,7 +12,7 @@ from robustkit.corruptions._plan import chosen
 from robustkit.data import Facts
 from robustkit.defenses import defense
 from robustkit.errors import UserError, unknown
-from robustkit.names import DEFAULT_SUITES, FUSIONS, NORMS, SUITES, TARGETS
+from robustkit.names import ALL, DEFAULT_SUITES, FUSIONS, NORMS, SUITES, TARGETS
 from robustkit.records import Spec
 from robustkit.registry import Registry
 
@@ -152,5 +152,5 @@ def _suites(suites: Names | None) -> tuple[str, ...]:
         return DEFAULT_SUITES
     chosen = options.names(suites, kind="suite")
     for suite in chosen:
-        options.choice(suite, "suite", SUITES)
-    return chosen
+        options.choice(suite, "suite", (*SUITES, ALL))
+    return SUITES if ALL in chosen else chosen

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from robustkit import suites
 from robustkit.corruptions._results import corruption_results
 from robustkit.distortion import minimum_norm
 from robustkit.records import ERROR, NOT_ATTACKED, EnsembleRecord, Run
@@ -70,8 +72,16 @@ def build(study: Study, store: Store) -> Results:
         transfer=transfer,
         minimum_norm=smallest,
         escalation=escalation,
-        detection=[], ood=[], calibration=[], corruptions=corruption_results(study, store), diversity=[],
-    )  # fmt: skip
+        corruptions=corruption_results(study, store),
+        detection=_suite("detection", study, store),
+        ood=_suite("ood", study, store),
+        calibration=_suite("calibration", study, store),
+        diversity=_suite("diversity", study, store),
+    )
+
+
+def _suite(name: str, study: Study, store: Store) -> list[Any]:
+    return suites.get(name).results(study, store) if name in study.asked else []
 
 
 def _ensemble(record: EnsembleRecord, clean: Run) -> EnsembleResult:

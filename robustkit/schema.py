@@ -1,12 +1,14 @@
 """The types of ``results.json``, schema version 1: what users and reports may rely on. Never imports torch.
 
-Every number is a plain float in [0, 1] unless its field says otherwise. Fields of later suites are empty lists until
-those suites run.
+Every number is a plain float in [0, 1] unless its field says otherwise. The fields of suites that did not run are
+empty lists; those of the further suites are in :mod:`robustkit.schema_suites`.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
+
+from robustkit.schema_suites import CalibrationResult, DetectionResult, DiversityResult, OodResult
 
 SCHEMA_VERSION = 1  # of results.json and of the records in the store
 
@@ -208,8 +210,8 @@ class Results(TypedDict):
     transfer: list[Transfer]
     minimum_norm: list[MinimumNorm]
     escalation: list[Escalation]
-    detection: list[dict[str, Any]]
-    ood: list[dict[str, Any]]
-    calibration: list[dict[str, Any]]
+    detection: list[DetectionResult]
+    ood: list[OodResult]
+    calibration: list[CalibrationResult]
     corruptions: list[CorruptionResult]
-    diversity: list[dict[str, Any]]
+    diversity: list[DiversityResult]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from robustkit.attacks import is_minimum, norm_for
@@ -63,6 +63,8 @@ class Study:
     eot : int
         Passes of the model over which what every attack is shown is averaged. Above 1, each eps is attacked by itself:
         a randomised model that one pass found broken at a smaller eps may well withstand another pass.
+    asked : mapping of str to mapping
+        What further suites are asked for, by suite (:mod:`robustkit.suites`), as plain JSON.
     """
 
     ensembles: tuple[EnsembleRecord, ...]
@@ -80,6 +82,7 @@ class Study:
     further: tuple[Further, ...] = ()
     corruptions: tuple[Spec, ...] = ()
     eot: int = 1
+    asked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def cells(self) -> Iterator[Cell]:
         """Yield every cell of the plan, cheap ones that others need first."""
@@ -193,6 +196,7 @@ class Study:
             "further": [f.to_json() for f in self.further],
             "corruptions": [c.to_json() for c in self.corruptions],
             "eot": self.eot,
+            "asked": {name: dict(asked) for name, asked in self.asked.items()},
         }
 
     @classmethod

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from robustkit.corruptions._plan import cell_of
-from robustkit.reports._figures import Drawing
-from robustkit.reports._files import write_bytes
-from robustkit.reports._format import slug
 from robustkit.reports._style import INK
 from robustkit.store import Store
 from robustkit.study import Study
@@ -19,14 +16,8 @@ Image = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 SIDE, GAP = 96, 8  # pixels of an image that is not larger, and between two
 
 
-def path(out: Path, suite: str) -> Path:
-    """Return where the sheet of a suite lies."""
-    return out / "figures" / f"{slug('contact-sheet', suite)}.png"
-
-
-def write(study: Study, store: Store, out: Path) -> list[Path]:
-    """Write the sheet of every suite whose cells kept an image; return the files."""
-    written = []
+def figures(study: Study, store: Store) -> Iterator[tuple[str, Figure]]:
+    """Yield the sheet of every suite whose cells kept an image."""
     asked = study.corruptions if "corruptions" in study.suites else ()
     for suite in dict.fromkeys(spec.kind for spec in asked):
         images: dict[str, dict[int, Image]] = {}
@@ -35,9 +26,7 @@ def write(study: Study, store: Store, out: Path) -> list[Path]:
             if run is not None and len(run.samples.examples):
                 images.setdefault(spec.name, {})[int(spec.params["severity"])] = run.samples.examples[0]
         if images:
-            drawing = Drawing(suite, f"{suite}: one image at every severity.", _sheet(images), "corruptions")
-            written.append(write_bytes(path(out, suite), drawing.png()))
-    return written
+            yield suite, _sheet(images)
 
 
 def _sheet(images: dict[str, dict[int, Image]]) -> Figure:

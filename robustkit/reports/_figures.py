@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from robustkit.reports import _corruption_maps
 from robustkit.reports._curves import curves
 from robustkit.reports._distortion import distortion
 from robustkit.reports._heatmaps import heatmaps
@@ -49,5 +48,6 @@ def drawings(results: Results) -> Iterator[Drawing]:
         yield Drawing("distortion", alt, distortion(results), "curves")
     for name, title, figure in heatmaps(results):
         yield Drawing(name, f"Transfer matrices. {title}", figure, "transfer")
-    for name, title, figure in _corruption_maps.heatmaps(results):
-        yield Drawing(name, f"Heatmap. {title}", figure, "corruptions")
+    from robustkit.reports import _suites  # whose modules draw with this one
+
+    yield from _suites.drawings(results)

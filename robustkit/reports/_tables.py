@@ -6,14 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from robustkit.reports import _corruptions, _records
 from robustkit.reports import _format as f
+from robustkit.reports import _records
 from robustkit.reports._checks import failing, hint
 from robustkit.reports._labels import baseline_of, budget, budget_text, labeller, ordered, panel_text
 from robustkit.schema import Evaluation, Results, Verdict, WorstCase
 from robustkit.stats import wilson
-
-SUITES = ("detection", "ood", "calibration", "corruptions", "diversity")
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def ensembles(results: Results) -> Table:
     for e in ordered(results):
         share = f"{f.percent(e['accuracy'])} {f.interval(wilson(round(e['accuracy'] * n), n))}"
         own = " ".join(f.percent(a) for a in e["member_accuracy"])
-        rows.append(_cells(e["id"], e["defense"], e["arch"], str(e["members"]), share, own or f.NONE))
+        rows.append(cells(e["id"], e["defense"], e["arch"], str(e["members"]), share, own or f.NONE))
     columns = ["ensemble", "defense", "arch", "members", "clean accuracy %", "member accuracies %"]
     note = f"Clean accuracy on n = {n} samples with Wilson 95 % interval."
     return Table("ensembles", "Ensembles", columns, "lllrrl", rows, note, records=_records.ensembles(results))
@@ -103,7 +101,7 @@ def robustness(results: Results) -> Table:
     for ((norm, eps), attack), by in sorted(found.items(), key=lambda item: (item[0][0], order[item[0][1]])):
         numbers = [_robust(by.get(i)) for i in ids]
         differences = [_difference(by.get(i), by.get(plain or "")) for i in others]
-        rows.append([*_cells(budget_text(eps, norm), attack), *numbers, *differences])
+        rows.append([*cells(budget_text(eps, norm), attack), *numbers, *differences])
     columns = ["eps", "attack", *ids, *(f"{i} - {plain}" for i in others)]
     note = f"In % with Wilson 95 % interval; differences in points. Verdicts: {f.LEGEND}."
     records = _records.evaluations(results, label)
@@ -119,7 +117,7 @@ def worst_case(results: Results) -> Table:
     rows = []
     for norm, eps in sorted({key[:2] for key in found}):
         line = [found.get((norm, eps, i)) for i in ids]
-        rows.append([*_cells(budget_text(eps, norm)), *(_robust(w) for w in line)])
+        rows.append([*cells(budget_text(eps, norm)), *(_robust(w) for w in line)])
     note = (
         f"A sample counts as robust only if no attack broke it. In % with Wilson 95 % interval. Verdicts: {f.LEGEND}."
     )
@@ -131,14 +129,14 @@ def escalations(results: Results) -> Table:
     """Return what was run because worst cases were suspect, and how far they went down."""
     rows = []
     for e in results["escalation"]:
-        about = _cells(e["ensemble"], budget_text(*budget(e)))
+        about = cells(e["ensemble"], budget_text(*budget(e)))
         before = Cell(f.percent(e["before"]), e["verdict_before"])
-        rows.append([*about, *_cells("what was asked for", ""), before])
+        rows.append([*about, *cells("what was asked for", ""), before])
         for step in e["path"]:
             words = [f"{step['params'][k]} {k}" for k in ("steps", "restarts", "queries") if k in step["params"]]
             name = f"{step['attack']} ({', '.join(words)})" if words else step["attack"]
             now = Cell(f.percent(step["robust_accuracy"]), step["verdict"])
-            rows.append([*about, *_cells(name, ", ".join(step["because"])), now])
+            rows.append([*about, *cells(name, ", ".join(step["because"])), now])
     columns = ["ensemble", "eps", "then ran", "because of", "worst case %"]
     note = "Each attack ran on all samples; the number is the worst case over it and everything above it."
     return Table("escalation", "Escalation", columns, "llllr", rows, note, 2, True, _records.escalations(results))
@@ -150,7 +148,7 @@ def minimum_norms(results: Results) -> Table:
     rows = []
     for m in sorted(results["minimum_norm"], key=lambda m: (m["attack"], place.get(m["ensemble"], 0))):
         name = f"{m['attack']}, targeted" if m["targeted"] else m["attack"]
-        rows.append(_cells(name, m["ensemble"], m["norm"], f.percent(m["found"]), f.number(m["median"])))
+        rows.append(cells(name, m["ensemble"], m["norm"], f.percent(m["found"]), f.number(m["median"])))
     columns = ["attack", "ensemble", "norm", "broken %", "median distance"]
     note = "Over all samples; one that is wrong from the start has distance 0. No median where half or more stand."
     records = _records.minimum_norms(results)
@@ -161,8 +159,8 @@ def checks(results: Results) -> Table:
     """Return the failing checks of every number that is not trusted; the records hold the passed ones too."""
     rows = [
         [
-            *_cells(x.ensemble, x.budget, x.attack), Cell(x.verdict, x.verdict), *_cells(x.check),
-            *_cells(f.number(x.value), f.number(x.threshold), x.advice),
+            *cells(x.ensemble, x.budget, x.attack), Cell(x.verdict, x.verdict), *cells(x.check),
+            *cells(f.number(x.value), f.number(x.threshold), x.advice),
         ]
         for x in failing(results)
     ]  # fmt: skip
@@ -184,7 +182,7 @@ def perturbations(results: Results) -> Table:
         numbers = (
             e["mean_l0"], e["mean_l1"], e["mean_l2"], e["mean_linf"], e["forwards"], e["backwards"], e["seconds"]
         )  # fmt: skip
-        rows.append(_cells(e["ensemble"], budget_text(*budget(e)), label(e), *map(f.number, numbers)))
+        rows.append(cells(e["ensemble"], budget_text(*budget(e)), label(e), *map(f.number, numbers)))
     columns = ["ensemble", "eps", "attack", "L0", "L1", "L2", "Linf", "forwards", "backwards", "seconds"]
     note = (
         "L0 is a share of elements, the others are in pixel units [0, 1]; means over the successful adversarial "
@@ -199,7 +197,7 @@ def transfers(results: Results) -> list[Table]:
     for t in results["transfer"]:
         title = f"{t['ensemble']}: {panel_text(t, label)}"
         name = f.slug("transfer", t["ensemble"], label(t), budget_text(*budget(t)), t["metric"])
-        rows = [_cells(source, *map(f.percent, row)) for source, row in zip(t["sources"], t["matrix"], strict=True)]
+        rows = [cells(source, *map(f.percent, row)) for source, row in zip(t["sources"], t["matrix"], strict=True)]
         columns = ["crafted on \\ scored on", *t["targets"]]
         note = "In %. The last row and column are the fused ensemble."
         align, records = "l" + "r" * len(t["targets"]), _records.transfer(t, label)
@@ -208,28 +206,11 @@ def transfers(results: Results) -> list[Table]:
 
 
 def suites(results: Results) -> Iterator[Table]:
-    """Yield a table per further suite that ran, with the fields as they are."""
-    for name in SUITES:
-        if name == "corruptions":
-            yield from corruptions(results)
-            continue
-        records: list[dict[str, Any]] = results[name]  # type: ignore[literal-required]
-        columns = list(dict.fromkeys(key for record in records for key in record))
-        rows = [_cells(*(f.plain(record.get(key)) for key in columns)) for record in records]
-        lead = min(1, len(columns) - 1)
-        yield Table(name, name.capitalize(), columns, "l" * len(columns), rows, lead=lead, records=records)
+    """Yield the tables of the further suites that ran."""
+    from robustkit.reports import _suites  # whose modules make tables with this one
 
-
-def corruptions(results: Results) -> Iterator[Table]:
-    """Yield the summary of the natural corruptions, then accuracy by severity of each suite."""
-    columns, rows, note, records = _corruptions.summary(results)
-    cells = [_cells(*row) for row in rows]
-    yield Table(
-        "corruptions", "Natural corruptions", columns, "ll" + "r" * (len(columns) - 2), cells, note, 2, True, records
-    )
-    for name, title, columns, rows in _corruptions.details(results):
-        align = "ll" + "r" * (len(columns) - 2)
-        yield Table(name, title, columns, align, [_cells(*row) for row in rows], "In %.", 2, True)
+    for name in _suites.SUITES:
+        yield from _suites.tables(results, name)
 
 
 def _attack_order(results: Results) -> list[str]:
@@ -258,7 +239,8 @@ def _difference(e: Evaluation | None, base: Evaluation | None) -> Cell:
     return Cell(f.points(e["robust_accuracy"] - base["robust_accuracy"]), worse)
 
 
-def _cells(*texts: str) -> list[Cell]:
+def cells(*texts: str) -> list[Cell]:
+    """Return formatted cells of plain texts."""
     return [Cell(text) for text in texts]
 
 

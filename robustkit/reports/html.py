@@ -6,12 +6,12 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from robustkit.reports import _corruptions, report
 from robustkit.reports import _format as f
+from robustkit.reports import _suites, report
 from robustkit.reports._checks import Headline, by_check, headline_budget, headlines
 from robustkit.reports._files import write_text
 from robustkit.reports._labels import baseline_of, budget, budget_text, labeller
-from robustkit.reports._tables import SUITES, find, tables
+from robustkit.reports._tables import Table, find, tables
 from robustkit.schema import Results, WorstCase
 
 MARKS = {"trusted": "\N{CHECK MARK}", "suspect": "?", "invalid": "!"}
@@ -32,8 +32,7 @@ def html(results: Results, out: Path) -> list[Path]:
     environment.filters["budget"] = lambda run: budget_text(*budget(run))
     every = tables(results)
     pictures = [
-        {"kind": d.kind, "alt": d.alt, "source": "data:image/svg+xml;base64," + base64.b64encode(d.svg()).decode()}
-        for d in drawings(results)
+        {"kind": d.kind, "alt": d.alt, "source": _embedded("image/svg+xml", d.svg())} for d in drawings(results)
     ]
     text = environment.get_template("report.html.j2").render(
         results=results,
@@ -43,9 +42,7 @@ def html(results: Results, out: Path) -> list[Path]:
         takeaway=_takeaway(results, list(headlines(results))),
         groups=by_check(results),
         tables={table.name: table for table in every},
-        suites=[table for name in ("minimum-norm", *SUITES) if (table := find(every, name))],
-        severities=[table for table in every if table.name.startswith("corruptions-")],
-        sheets=_sheets(results, out),
+        sections=_sections(results, out, every, pictures),
         pictures=pictures,
         settings=_settings(results),
         facts=_facts(results),
@@ -53,17 +50,27 @@ def html(results: Results, out: Path) -> list[Path]:
     return [write_text(out / "report.html", text)]
 
 
-def _sheets(results: Results, out: Path) -> list[dict[str, str]]:
-    """Return the contact sheets of the corruptions that were drawn below ``out``."""
-    from robustkit.reports import _contact
-
+def _sections(results: Results, out: Path, every: list[Table], pictures: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Return for each further suite that ran its tables, the one that bears its name first, figures and sheets."""
     found = []
-    for suite in _corruptions.by_suite(results):
-        file = _contact.path(out, suite)
-        if file.is_file():
-            source = "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
-            found.append({"suite": suite, "alt": f"{suite}: one image at every severity.", "source": source})
+    for name in _suites.SUITES:
+        table = find(every, name)
+        if table:
+            found.append({
+                "name": name,
+                "table": table,
+                "details": [t for t in every if t.name.startswith(f"{name}-")],
+                "pictures": [p for p in pictures if p["kind"] == name],
+                "sheets": [
+                    {"title": s.title, "alt": s.alt, "source": _embedded("image/png", s.file.read_bytes())}
+                    for s in _suites.sheets(results, name, out)
+                ],
+            })  # fmt: skip
     return found
+
+
+def _embedded(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64," + base64.b64encode(content).decode()
 
 
 def _scope(results: Results) -> list[str]:

@@ -11,9 +11,10 @@ from rich.padding import Padding
 from rich.text import Text
 
 from robustkit.reports import _format as f
+from robustkit.reports import _suites
 from robustkit.reports._checks import by_check
 from robustkit.reports._labels import labeller, ordered, panel_text
-from robustkit.reports._tables import SUITES, Cell, Table, find, tables
+from robustkit.reports._tables import Cell, Table, find, tables
 from robustkit.schema import Results, Transfer, Verdict
 
 _VERDICT = {"trusted": "green", "suspect": "yellow", "invalid": "bold red"}
@@ -38,7 +39,7 @@ def show(results: Results, console: Console) -> None:
             show_table(table, console)
     _believe(results, console)
     _transfers(results, console)
-    for name in SUITES:
+    for name in _suites.SUITES:
         table = find(every, name)
         if table:
             show_table(table, console)

@@ -13,7 +13,7 @@ from robustkit import __version__
 from robustkit.files import write_json
 from robustkit.reports import _format as f
 from robustkit.reports._files import write_bytes, write_text
-from robustkit.reports._tables import Cell, Table
+from robustkit.reports._tables import Cell, Table, cells
 from robustkit.reports.md import markdown
 from robustkit.reports.terminal import show_table
 from robustkit.reproduce._ask import Ask
@@ -92,9 +92,9 @@ def tables(done: Reproduced) -> list[Table]:
     """Return the comparison, the claims where there are any, and the settings that differ."""
     found = [comparison_table(done.outcome)]
     if done.outcome.claims:
-        rows = [_cells(c.paper, c.measured, "yes" if c.holds else "no") for c in done.outcome.claims]
+        rows = [cells(c.paper, c.measured, "yes" if c.holds else "no") for c in done.outcome.claims]
         found.append(Table("claims", "What the paper says", ["the paper", "here", "agrees"], "lll", rows, lead=0))
-    rows = [_cells(d.setting, f.plain(d.paper), f.plain(d.ours)) for d in done.differences]
+    rows = [cells(d.setting, f.plain(d.paper), f.plain(d.ours)) for d in done.differences]
     note = (
         "Computed from the records of what ran."
         if rows
@@ -109,7 +109,7 @@ def comparison_table(outcome: Outcome) -> Table:
     """Return the paper's numbers, ours, and the differences, a row each."""
     rows = [
         [
-            *_cells(c.row, c.column, _paper(c, outcome.decimals)),
+            *cells(c.row, c.column, _paper(c, outcome.decimals)),
             Cell(_ours(c, outcome.decimals), c.verdict),
             Cell(_signed(c.difference, outcome.decimals)),
         ]
@@ -144,7 +144,3 @@ def _signed(value: float | None, decimals: int) -> str:
         return f.NONE
     text = f"{value:+.{decimals}f}"
     return text.lstrip("+-") if float(text) == 0 else text
-
-
-def _cells(*texts: str) -> list[Cell]:
-    return [Cell(text) for text in texts]

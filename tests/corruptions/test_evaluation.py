@@ -22,7 +22,7 @@ from robustkit.errors import UserError
 from robustkit.evaluator import Setting, run_cell
 from robustkit.progress import Reporter
 from robustkit.records import DatasetRecord, EnsembleRecord, Spec
-from robustkit.reports import _contact, _corruptions
+from robustkit.reports import _corruptions, _suites
 from robustkit.reports._tables import find, tables
 from robustkit.results import build
 from robustkit.sampling import SampleGenerator
@@ -260,8 +260,10 @@ def test_reports_show_suites_severities_and_images(fitted: Ensemble, split: Spli
     assert [str(cell) for cell in detail.rows[0][2:]] == [f"{100 * v:.1f}" for v in [*fog, np.mean(fog)]]
     assert "scaled to images of 8x8" in summary.note
     assert list(_corruptions.by_suite(results)) == ["cifar-c"]
-    [sheet] = _contact.write(study, store, tmp_path)
-    assert PIL.Image.open(sheet).width > 300
+    [written] = _suites.write_sheets(study, store, tmp_path)
+    [sheet] = _suites.sheets(results, "corruptions", tmp_path)
+    assert sheet.file == written
+    assert PIL.Image.open(written).width > 300
 
 
 def test_the_command_writes_a_copy_and_refuses_what_does_not_fit(tmp_path: Path):

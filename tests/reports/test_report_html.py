@@ -129,10 +129,3 @@ def test_escalation_appears_with_its_reasons(results: Results, tmp_path: Path) -
     results["escalation"] = []
     (tmp_path / "report.html").unlink()
     assert "Escalation" not in render(results, tmp_path)[1].text
-
-
-def test_a_later_suite_appears(results: Results, tmp_path: Path) -> None:
-    results["transfer"] = []
-    results["calibration"] = [{"ensemble": "adp", "ece": 0.0123}]
-    _, page = render(results, tmp_path)
-    assert "Calibration ensemble ece adp 0.0123" in page.text

@@ -245,14 +245,6 @@ def test_tex_row_that_starts_with_a_bracket(results: Results) -> None:
     assert "\n{}[x] & " in latex(table)
 
 
-def test_a_later_suite_is_shown_as_it_is(results: Results) -> None:
-    results["ood"] = [{"set": "notmnist", "auroc": 0.9134}, {"set": "svhn", "auroc": None, "extra": [1, 2]}]
-    table = find(tables(results), "ood")
-    assert table is not None
-    assert table.columns == ["set", "auroc", "extra"]
-    assert [[str(c) for c in row] for row in table.rows] == [["notmnist", "0.913", "-"], ["svhn", "-", "[1, 2]"]]
-
-
 def test_empty_results_have_no_tables(empty: Results, tmp_path: Path) -> None:
     assert write(empty, tmp_path, ["md", "csv", "tex", "figures"]) == []
 

@@ -1,0 +1,94 @@
+"""Measurements beside the attacks, their transfer and the corruptions: one file each, found by the registry.
+
+A suite is a class that keeps nothing, with three static methods: ``ask`` turns what the user wants into plain JSON and
+refuses what cannot be done, before anything is trained; ``run`` runs what the store lacks; ``results`` makes records of
+``results.json`` from the store alone. How these look is in ``robustkit/reports/_suite_<name>.py``. Never imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from robustkit.registry import Registry
+
+if TYPE_CHECKING:
+    from robustkit.data import Dataset, Split
+    from robustkit.ensemble import Ensemble
+    from robustkit.evaluator import Setting
+    from robustkit.execute import Craftings
+    from robustkit.progress import Reporter
+    from robustkit.store import Store
+    from robustkit.study import Study
+
+suite = Registry("suite", "robustkit.suites")
+ORDER = ("detection", "ood", "calibration", "diversity")  # in which they run and are reported
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user wants of a suite.
+
+    Attributes
+    ----------
+    options : mapping
+        Options of the command that a suite may read, by name; None where the user said nothing.
+    dataset : Dataset
+        What is evaluated on; its other splits may serve, too.
+    split : Split
+        The samples that are evaluated.
+    load : callable
+        :func:`robustkit.data.load` with the user's ``data_dir``, ``download`` and ``image_size``.
+    """
+
+    options: Mapping[str, Any]
+    dataset: Dataset
+    split: Split
+    load: Callable[[str], Dataset]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a suite may use to run what the store lacks; ``ensembles`` are on ``setting.device``, by their record's key.
+
+    ``asked`` is what the suite's own ``ask`` returned, ``craftings`` gives what attacks are shown of an ensemble.
+    """
+
+    study: Study
+    asked: Mapping[str, Any]
+    ensembles: Mapping[str, Ensemble]
+    dataset: Dataset
+    split: Split
+    load: Callable[[str], Dataset]
+    store: Store
+    setting: Setting
+    reporter: Reporter
+    craftings: Craftings
+
+
+class Suite(Protocol):
+    """What every class that is registered as a suite offers."""
+
+    @staticmethod
+    def ask(wanted: Wanted) -> Mapping[str, Any]:
+        """Return what is asked for as plain JSON; a :class:`UserError` refuses what cannot be done."""
+
+    @staticmethod
+    def run(job: Job) -> list[str]:
+        """Run what the store lacks; return warnings, each naming its ensemble."""
+
+    @staticmethod
+    def results(study: Study, store: Store) -> list[Any]:
+        """Return the records of ``results.json``; a :class:`RunError` names what the store lacks."""
+
+
+def ask_suites(names: Iterable[str], wanted: Wanted) -> dict[str, Mapping[str, Any]]:
+    """Return what each of the named suites that are of this package is asked for, in the order in which they run."""
+    chosen = set(names)
+    return {name: get(name).ask(wanted) for name in ORDER if name in chosen}
+
+
+def get(name: str) -> Suite:
+    """Return a suite by name."""
+    return cast(Suite, suite.get(name))
