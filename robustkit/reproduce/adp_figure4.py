@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from robustkit.metrics.diversity import log_ensemble_diversity
 from robustkit.records import ERROR, NOT_ATTACKED, Samples
 from robustkit.reports._figures import Drawing
 from robustkit.reports._style import DPI, INK, PALETTE, SOFT, bare
 from robustkit.reproduce import reproduction
 from robustkit.reproduce._lab import Lab
-from robustkit.reproduce._log_ed import log_ed
 from robustkit.reproduce._parts import Claim, Comparison, Images, Outcome
 from robustkit.reproduce._recipes import ADP, adp_recipe
 
@@ -101,7 +101,7 @@ def roc(normal: Floats, adversarial: Floats) -> tuple[float, tuple[Floats, Float
 
 
 def _scores(samples: Samples, how: str) -> Floats:
-    return log_ed(samples.member_logits, samples.y if how == TRUE else samples.prediction)
+    return log_ensemble_diversity(samples.member_logits, samples.y if how == TRUE else samples.prediction)
 
 
 def _fixed(lab: Lab) -> Iterator[Attacked]:

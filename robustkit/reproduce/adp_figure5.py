@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from robustkit.metrics.diversity import log_ensemble_diversity
 from robustkit.reports._figures import Drawing
 from robustkit.reports._style import DPI, INK, PALETTE, SOFT, bare
 from robustkit.reproduce import reproduction
 from robustkit.reproduce._lab import Lab
-from robustkit.reproduce._log_ed import log_ed
 from robustkit.reproduce._parts import Claim, Comparison, Images, Outcome
 from robustkit.reproduce._recipes import ADP, ADP_ENTROPY, BASELINE, adp_recipe
 
@@ -32,7 +32,7 @@ def adp_figure5(lab: Lab) -> Outcome:
     lab.train(COLUMNS, adp_recipe(lab.stands_for))
     lab.clean(COLUMNS, Images(10_000, 10_000))
     runs = {record.id: run.samples for record, run in lab.runs("clean")}
-    values = {c.name: log_ed(runs[lab.name(c)].member_logits, runs[lab.name(c)].y) for c in COLUMNS}
+    values = {c.name: log_ensemble_diversity(runs[lab.name(c)].member_logits, runs[lab.name(c)].y) for c in COLUMNS}
     plain, entropy, full = (float(np.median(v)) for v in values.values())
     comparisons = [
         Comparison("median log ED", name, float(np.median(v)), unit="nats") for name, v in values.items()

@@ -11,8 +11,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from robustkit.ensemble import Ensemble, Member
 from robustkit.errors import UserError
+from robustkit.metrics.diversity import log_ensemble_diversity
 from robustkit.reproduce import adp_figure2, adp_figure3, adp_figure4, adp_figure5, sdde_table1
-from robustkit.reproduce._log_ed import log_ed
 from robustkit.schema import Transfer
 
 
@@ -58,14 +58,14 @@ def test_log_ed_of_hand_made_predictions():
             [[0.7, 0, 0.3, 0], [0.4, 0.6, 0, 0], [0.5, 0.5, 0, 0]],
         ]
     )
-    values = log_ed(np.log(p + 1e-30), np.zeros(3, np.int64))
+    values = log_ensemble_diversity(np.log(p + 1e-30), np.zeros(3, np.int64))
     assert values == pytest.approx([0.0, math.log(2e-6), math.log(0.5)], abs=1e-4)
 
 
 def test_log_ed_of_very_confident_members_is_that_of_their_wrong_answers():
     """The wrong classes share 1e-7: in float32 a softmax would still see them, their squares hardly."""
     z = np.array([[[20.0, 3.0, -20.0]], [[20.0, -20.0, 3.0]]], np.float32)
-    assert log_ed(z, np.zeros(1, np.int64)) == pytest.approx([0.0], abs=1e-3)
+    assert log_ensemble_diversity(z, np.zeros(1, np.int64)) == pytest.approx([0.0], abs=1e-3)
 
 
 def test_roc_by_hand():

@@ -1,0 +1,101 @@
+"""How well a score tells normal samples (positive, high) from others: ROC, areas, intervals. NumPy and scikit-learn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+Floats = npt.NDArray[np.floating[Any]]
+RESAMPLES = 1000
+POINTS = 201  # of a stored curve
+
+
+@dataclass(frozen=True)
+class Roc:
+    """What a detector is worth. Positive is normal: a score at or above the threshold is taken for normal.
+
+    Attributes
+    ----------
+    auroc : float
+        Area under the ROC curve.
+    ci95 : tuple of float
+        Its percentile bootstrap interval (both classes resampled).
+    aupr, aupr_other : float
+        Average precision with the normal samples as positive, and with the others.
+    fpr95 : float
+        Share of the others taken for normal at the first threshold that keeps at least 95 % of the normal ones.
+    fpr, tpr : array
+        The curve, at most 201 points each.
+    """
+
+    auroc: float
+    ci95: tuple[float, float]
+    aupr: float
+    aupr_other: float
+    fpr95: float
+    fpr: Floats
+    tpr: Floats
+
+
+def roc(normal: Floats, others: Floats, *, seed: int = 0) -> Roc:
+    """Return how well scores, higher = more normal, tell normal samples (N,) from others (N',).
+
+    Raises
+    ------
+    ValueError
+        If one of the two is empty or a score is not finite.
+    """
+    if not len(normal) or not len(others):
+        raise ValueError(f"a ROC needs samples of both kinds, not {len(normal)} normal and {len(others)} others")
+    truth = np.r_[np.ones(len(normal)), np.zeros(len(others))]
+    values = np.r_[normal, others].astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("a score is not finite")
+    fpr, tpr, _ = roc_curve(truth, values, drop_intermediate=True)
+    return Roc(
+        auroc=float(roc_auc_score(truth, values)),
+        ci95=bootstrap(normal, others, seed=seed),
+        aupr=float(average_precision_score(truth, values)),
+        aupr_other=float(average_precision_score(1 - truth, -values)),
+        fpr95=fpr_at(fpr, tpr, 0.95),
+        fpr=_thinned(fpr),
+        tpr=_thinned(tpr),
+    )
+
+
+def fpr_at(fpr: Floats, tpr: Floats, least: float) -> float:
+    """Return the false positive rate at the first threshold whose true positive rate is at least ``least``."""
+    return float(fpr[np.argmax(tpr >= least - 1e-12)])
+
+
+def bootstrap(
+    normal: Floats, others: Floats, *, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the AUROC, each class resampled on its own.
+
+    The AUROC of a resample is sum over values v of n(v) (m(below v) + m(v) / 2) / (N N'), from the counts n and m of
+    normal and other samples, so that no resample is sorted.
+    """
+    rng = np.random.default_rng(seed)
+    values, at = np.unique(np.r_[normal, others], return_inverse=True)
+    counts = []
+    for group in (at[: len(normal)], at[len(normal) :]):
+        drawn = group[rng.integers(0, len(group), (resamples, len(group)))]
+        flat = drawn + len(values) * np.arange(resamples)[:, None]
+        counts.append(np.bincount(flat.ravel(), minlength=resamples * len(values)).reshape(resamples, -1))
+    n, m = counts
+    below = np.cumsum(m, 1) - m
+    areas = (n * (below + m / 2)).sum(1) / (len(normal) * len(others))
+    low, high = np.quantile(areas, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _thinned(values: Floats) -> Floats:
+    if len(values) <= POINTS:
+        return values
+    kept: Floats = values[np.linspace(0, len(values) - 1, POINTS).round().astype(int)]
+    return kept
