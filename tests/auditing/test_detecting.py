@@ -1,0 +1,247 @@
+"""What a file does not say is found on networks made so that the answer is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robustkit.auditing.adapting import STATISTICS, Adapted, Preprocessing, first_tensor
+from robustkit.auditing.behaviour import kind_of
+from robustkit.auditing.detecting import Detected, Given, detect, statistics
+from robustkit.errors import UserError
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+CENTRES = torch.tensor([[0.2, 0.5, 0.8], [0.8, 0.5, 0.2], [0.5, 0.9, 0.5], [0.5, 0.2, 0.5], [0.3, 0.3, 0.3]])
+
+NOISE = 0.1  # of an image's colour: those of two classes hardly overlap
+
+
+class Nearest(nn.Module):
+    """Answers by the nearest mean colour, in the units that it was made for: right only if it is run so."""
+
+    def __init__(self, how: Preprocessing, order: tuple[int, ...] = (0, 1, 2, 3, 4)) -> None:
+        super().__init__()
+        self.look = nn.Conv2d(3, 3, 1, bias=False)  # what says how many channels it takes
+        self.look.weight.data = torch.eye(3)[:, :, None, None]
+        seen = Recorder()
+        Adapted(seen, how)(CENTRES[:, :, None, None])
+        self.register_buffer("centres", seen.x[:, :, 0, 0][torch.tensor(order)])
+        self.sharpness = float((torch.tensor(how.std).mean() / how.scale) ** 2) / (2 * NOISE**2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        colour = self.look(x).mean((2, 3))
+        return -self.sharpness * ((colour[:, None] - self.centres) ** 2).sum(2)
+
+
+class Recorder(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        self.x = x
+        return x.mean((2, 3))
+
+
+@pytest.fixture(scope="module")
+def coloured() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(200) % 5
+    colour = CENTRES[y] + NOISE * torch.randn(200, 3, generator=generator)
+    return colour[:, :, None, None].expand(-1, -1, 6, 6).contiguous(), y
+
+
+def value(found: Detected, what: str) -> str:
+    return next(f.value for f in found.findings if f.what == what)
+
+
+def how_of(name: str, order: str = "rgb", scale: float = 1.0) -> Preprocessing:
+    mean, std = STATISTICS[name]
+    turn = slice(None, None, -1 if order == "bgr" else 1)
+    return Preprocessing(mean[turn], std[turn], scale, order)
+
+
+@pytest.mark.parametrize(
+    ("name", "order", "scale"),
+    [
+        ("none", "rgb", 1.0),
+        ("imagenet", "rgb", 1.0),
+        ("half", "bgr", 1.0),
+        ("none", "rgb", 255.0),
+        ("caffe", "bgr", 1.0),
+    ],
+)
+def test_normalisation_range_and_order_are_found(coloured, name: str, order: str, scale: float):
+    found = detect(Nearest(how_of(name, order, scale)), *coloured)
+    assert (found.trials[0].normalize, found.how.order, found.how.scale) == (name, order, scale)
+    assert found.trials[0].accuracy > 0.9
+    assert value(found, "pixel range") == ("0..255" if scale == 255 or name == "caffe" else "0..1")
+    assert found.renaming is None
+    assert not [f for f in found.findings if f.concern]
+
+
+def test_what_is_given_is_not_tried(coloured):
+    found = detect(Nearest(how_of("imagenet")), *coloured, Given(normalize="imagenet", order="rgb", outputs="logits"))
+    assert len(found.trials) == 1
+    assert {f.how for f in found.findings if f.what in ("normalisation", "channel order", "outputs")} == {"given"}
+    own = detect(Nearest(how_of("half")), *coloured, Given(normalize="0.5,0.5,0.5/0.5,0.5,0.5"))
+    assert own.how.mean == (0.5, 0.5, 0.5)
+    assert own.trials[0].accuracy > 0.9
+
+
+def test_another_order_of_classes_is_reported_and_not_applied(coloured):
+    found = detect(Nearest(how_of("imagenet"), order=(1, 2, 0, 3, 4)), *coloured)
+    assert found.renaming == (2, 0, 1, 3, 4)
+    assert found.trials[0].normalize == "imagenet"
+    assert found.trials[0].accuracy < 0.5 < 0.9 < found.trials[0].renamed_accuracy
+    [finding] = [f for f in found.findings if f.what == "class order"]
+    assert finding.concern
+    assert "nothing was renamed" in finding.evidence
+
+
+def test_a_model_that_knows_nothing_is_a_concern(coloured):
+    x, y = coloured
+    found = detect(Nearest(how_of("none")), x[torch.randperm(len(x), generator=torch.Generator().manual_seed(1))], y)
+    assert next(f for f in found.findings if f.what == "normalisation").concern
+
+
+@pytest.mark.parametrize(
+    ("wrap", "kind"),
+    [
+        (lambda z: z, "logits"),
+        (lambda z: z.softmax(1), "probabilities"),
+        (lambda z: z.log_softmax(1), "log-probabilities"),
+        (lambda z: {"aux": z * 0, "logits": z}, "logits"),
+        (lambda z: (z, None), "logits"),
+    ],
+)
+def test_kinds_of_outputs(coloured, wrap: Callable[[Tensor], object], kind: str):
+    inner = Nearest(how_of("none"))
+
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Tensor) -> object:
+            return wrap(self.inner(x))
+
+    x, y = coloured
+    found = detect(Wrapped(), x, y, Given(normalize="none", order="rgb", scale=1.0))
+    assert found.how.outputs == kind
+    ours = Adapted(Wrapped(), found.how)(x).softmax(1)
+    torch.testing.assert_close(ours, inner(x).softmax(1), rtol=1e-4, atol=1e-6)
+
+
+def test_kind_of_rows():
+    assert kind_of(torch.tensor([[0.25, 0.75], [1.0, 0.0]])) == "probabilities"
+    assert kind_of(torch.tensor([[0.25, 0.75], [1.0, 0.5]])) == "logits"
+    assert kind_of(torch.tensor([[0.5, 0.5]]).log()) == "log-probabilities"
+    assert kind_of(torch.tensor([[float("nan"), 0.5]])) == "logits"
+
+
+class Odd(nn.Module):
+    """A model with one habit that makes its numbers doubtful."""
+
+    def __init__(self, habit: str) -> None:
+        super().__init__()
+        self.habit, self.inner = habit, Nearest(how_of("none"))
+        self.norm = nn.BatchNorm1d(5, track_running_stats=False)
+        self.drop = nn.Dropout(0.5)
+
+    def train(self, mode: bool = True) -> Odd:
+        super().train(mode)
+        if self.habit == "training":
+            self.drop.training = True
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.inner(x)
+        if self.habit == "batch":
+            return self.norm(z) if len(z) > 1 else z
+        if self.habit == "training":
+            return z + 0 * self.drop(z)
+        return z + torch.randn_like(z) if self.habit == "random" else z / 0 if self.habit == "nan" else z
+
+
+@pytest.mark.parametrize(
+    ("habit", "what"),
+    [
+        ("batch", "dependence on the batch"),
+        ("training", "training mode"),
+        ("random", "randomness"),
+        ("nan", "finite outputs"),
+    ],
+)
+def test_doubtful_habits_are_concerns(coloured, habit: str, what: str):
+    found = detect(Odd(habit), *coloured, Given(normalize="none", order="rgb", scale=1.0))
+    assert what in [f.what for f in found.findings if f.concern]
+    calm = detect(Odd("none"), *coloured, Given(normalize="none", order="rgb", scale=1.0))
+    assert not [f for f in calm.findings if f.concern]
+
+
+def test_grey_and_colour_and_size():
+    class Sized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 3)
+            self.head = nn.Linear(2 * 26 * 26, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.conv(x).flatten(1))
+
+    torch.manual_seed(0)
+    found = detect(Sized(), torch.rand(60, 3, 32, 32), torch.arange(60) % 2)
+    assert (found.how.channels, found.how.size) == (1, (28, 28))
+    assert value(found, "input size") == "28x28"
+    assert "turned to grey" in next(f.evidence for f in found.findings if f.what == "channels")
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(7, 5)), "cannot be run on images of 3x6x6"),
+        (nn.Conv2d(3, 5, 1), "returns a tensor of shape"),
+        (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)), "has 4 outputs"),
+    ],
+)
+def test_what_cannot_be_run_is_one_sentence(coloured, network: nn.Module, message: str):
+    with pytest.raises(UserError, match=message) as caught:
+        detect(network, *coloured)
+    assert "\n" not in str(caught.value)
+
+
+def test_statistics_are_read_and_refused():
+    assert statistics("0.1/0.2", 3) == ((0.1,), (0.2,))
+    for text in ("imagnet", "1,2/3", "0.5/0", "0.1,0.2/0.1,0.2", "a/b"):
+        with pytest.raises(UserError, match="is not known; write one of none, imagenet"):
+            statistics(text, 3)
+
+
+def test_what_is_no_row_of_logits_is_refused():
+    with pytest.raises(UserError, match="returns str"):
+        first_tensor("text")
+
+
+def test_the_public_resnet20_takes_imagenets_statistics():
+    file, images = SHARED / "checkpoints/resnet20-12fca82f.th", SHARED / "cifar10/test_1017_lossless.npz"
+    if not file.is_file() or not images.is_file():
+        pytest.skip("the public checkpoint is not at hand")
+    from robustkit import models
+
+    network = models.build("resnet20", 3, 10)
+    state = torch.load(file, weights_only=True, map_location="cpu")["state_dict"]
+    network.load_state_dict({key.removeprefix("module."): tensor for key, tensor in state.items()})
+    with np.load(images) as arrays:
+        x = torch.from_numpy(arrays["x"][:256]).permute(0, 3, 1, 2) / 255
+        y = torch.from_numpy(arrays["y"][:256]).long()
+    found = detect(network, x, y)
+    assert (found.trials[0].normalize, found.how.order, found.how.scale, found.how.outputs) == (
+        "imagenet",
+        "rgb",
+        1.0,
+        "logits",
+    )
+    assert found.trials[0].accuracy > 0.9
+    assert not [f for f in found.findings if f.concern]
