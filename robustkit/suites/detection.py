@@ -57,20 +57,15 @@ class Detection:
             clean = _take(job.store.get(study.clean(record)), job.asked["images"]["n"])
             return strong_enough(study, record, spec, obtain.sha256, clean, obtain).cell
 
-        chosen = run_all(strong, pairs, job.setting.workers)
-        further = [
-            (record, cell)
-            for record in study.ensembles
-            for cell in dict.fromkeys(
-                a for c in chosen if c.ensemble == record.key for _, a in adaptive(study, record, c)
-            )
-        ]
+        records = {record.key: record for record in study.ensembles}
+        further: dict[str, Cell] = {}  # several attacks at one eps have one adaptive attacker
+        for cell in run_all(strong, pairs, job.setting.workers):
+            further.update({known.key: known for _, known in adaptive(study, records[cell.ensemble], cell)})
 
-        def informed(pair: tuple[EnsembleRecord, Cell]) -> None:
-            record, cell = pair
-            _Runner(job, record, "adaptive_images", len(further), warned)(cell)
+        def informed(cell: Cell) -> None:
+            _Runner(job, records[cell.ensemble], "adaptive_images", len(further), warned)(cell)
 
-        run_all(informed, further, job.setting.workers)
+        run_all(informed, list(further.values()), job.setting.workers)
         return list(warned)
 
     @staticmethod
