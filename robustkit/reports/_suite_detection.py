@@ -21,6 +21,7 @@ PANELS = {False: "attacker ignores the detector", True: "attacker knows the dete
 CURVES = ("fpr", "tpr")  # not in the CSV file
 OTHERS = ("msp", "energy", "agreement", "mutual-information")  # drawn where too few scores are attacked
 Row = DetectionResult
+_HEADS = {"broken": "broken %", "fpr95": "FPR95 %", "evaded": "evaded %"}
 
 
 def tables(results: Results) -> Iterator[Table]:
@@ -35,14 +36,17 @@ def tables(results: Results) -> Iterator[Table]:
         "attacker ignores the detector. Adaptive: he knows it and maximises the score within the same eps"
         + (f" ({attacked}). " if attacked else " (not run). ")
         + "FPR95: adversarial images taken for normal where 95 % of the normal ones are. Evaded: attacked images that "
-        "are misclassified and taken for normal. In %, but AUROC. Minimum-norm attacks have no eps and are left out."
+        "are misclassified and taken for normal. Both: oblivious / adaptive. Attacks without eps are left out."
         + _alone(results)
     )
     title = "Detection of adversarial images" + (", worst attack" if whole is not every else "")
-    yield _table("detection", title, whole, note, records=[dict(row) for row in every])
+    brief = ("fpr95", "evaded")
+    yield _table("detection", title, whole, brief, note, records=[dict(row) for row in every])
     if whole is not every:
         details = [row for row in every if row["attack"] != WORST]
-        yield _table("detection-attacks", "Detection of adversarial images, every attack", details, "As above.")
+        more = "As above; broken: images that the attack made wrong, of those that were right."
+        name, title = "detection-attacks", "Detection of adversarial images, every attack"
+        yield _table(name, title, details, ("broken", *brief), more)
 
 
 def drawings(results: Results) -> Iterator[Drawing]:
@@ -82,7 +86,10 @@ def draw(ensemble: str, shown: Sequence[Row]) -> Figure:
     return figure
 
 
-def _table(name: str, title: str, rows: Sequence[Row], note: str, records: Iterable[dict[str, Any]] = ()) -> Table:
+def _table(
+    name: str, title: str, rows: Sequence[Row], shares: Sequence[str], note: str,
+    records: Iterable[dict[str, Any]] = (),
+) -> Table:  # fmt: skip
     """Return a row for each ensemble, attack and score, the two attackers side by side."""
     found: dict[tuple[str, str, str], dict[bool, Row]] = {}
     for row in rows:
@@ -92,12 +99,11 @@ def _table(name: str, title: str, rows: Sequence[Row], note: str, records: Itera
     for (ensemble, _, label), pair in found.items():
         plain, informed = pair[False], pair.get(True)
         attack = f"{plain['of'] or plain['attack']}, eps {budget_text(plain['eps'], plain['norm'])}"
-        shares = [f"{_share(plain, key)} / {_share(informed, key)}" for key in ("broken", "fpr95", "evaded")]
-        lines.append(cells(ensemble, attack, label, _auroc(plain), _auroc(informed), *shares))
-    columns = ["ensemble", "attack", "score", "AUROC oblivious", "AUROC adaptive", "broken", "FPR95", "evaded"]
-    columns[5:] = [f"{column} obl. / adapt." for column in columns[5:]]
+        both = [f"{_share(plain, key)} / {_share(informed, key)}" for key in shares]
+        lines.append(cells(ensemble, attack, label, _auroc(plain), _auroc(informed), *both))
+    columns = ["ensemble", "attack", "score", "AUROC oblivious", "AUROC adaptive", *(_HEADS[key] for key in shares)]
     kept = [{k: v for k, v in record.items() if k not in CURVES} for record in records]
-    return Table(name, title, columns, "lll" + "r" * 5, lines, note, 3, True, kept)
+    return Table(name, title, columns, "lll" + "r" * (len(columns) - 3), lines, note, 3, True, kept)
 
 
 def _auroc(row: Row | None) -> str:

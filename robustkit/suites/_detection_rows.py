@@ -40,7 +40,7 @@ def rows(
     normal = clean.select(np.flatnonzero(clean.status != ERROR)[:LIMIT])
     own = made.adversarial
     for name, labels, score in _scores(record.members):
-        values = np.where(own, score(made.samples), np.nan)
+        values = _of(score, made.samples, own)
         row = partial(_row, record, made, name, labels, score(normal))
         yield row(values, own, made.right, adaptive=False, params=made.cell.params)
         if name in informed and labels == "predicted":
@@ -48,7 +48,7 @@ def rows(
             n = len(run.samples.y)
             right = made.right[:n]
             other = broken(run.samples, targeted=False) & right
-            better = np.fmax(values[:n], np.where(other, score(run.samples), np.nan))
+            better = np.fmax(values[:n], _of(score, run.samples, other))
             yield row(better, own[:n] | other, right, adaptive=True, params=run.cell.params)
 
 
@@ -69,6 +69,14 @@ def _scores(members: int) -> Iterator[tuple[str, Labels, OfSamples]]:
         yield name, "predicted", lambda samples, score=score: score(samples.member_logits, samples.fused)  # type: ignore[misc]
         if name == "log-ed":
             yield name, "true", lambda samples: log_ensemble_diversity(samples.member_logits, samples.y)
+
+
+def _of(score: OfSamples, samples: Samples, chosen: Bools) -> Floats:
+    """Return the score of the chosen samples, NaN for the others, which may have no finite logits."""
+    values = np.full(len(chosen), np.nan)
+    if chosen.any():
+        values[chosen] = score(samples.select(np.flatnonzero(chosen)))
+    return values
 
 
 def _row(

@@ -48,6 +48,8 @@ class Attacked:
 
 def rungs(first: float, norm: str) -> tuple[float, ...]:
     """Return the budgets that are tried: ``first``, doubled up to 0.4 in linf, three times in another norm."""
+    if first == 0:  # what cannot grow
+        return (first,)
     if norm != "linf":
         return tuple(first * 2**i for i in range(RUNGS))
     found = [first]
