@@ -54,8 +54,8 @@ def adaptive_pgd(
     w = 1 pulls at the logits equally hard whatever the score's unit. Where F is reached, only S is ascended. The step
     size falls linearly to a tenth. After each of ``search_steps`` runs w grows where the run found an image that is
     misclassified, and falls where it did not: by a factor of 10, then by bisection of its logarithm. A run starts at
-    the best misclassified image so far, or without one at a random point of the ball. Of all iterates that are
-    misclassified by more than ``confidence``, the one of highest score is returned.
+    a random point of the ball, every second one at the best misclassified image so far, where there is one. Of all
+    iterates that are misclassified by ``confidence``, the one of highest score is returned.
 
     A model without members (another callable, one member of an ensemble) is taken for an ensemble of one. There the
     scores that compare members say nothing, and what is left is PGD on the margin.
@@ -108,9 +108,9 @@ def adaptive_pgd(
         gradient = torch.autograd.grad(logits, point, pull)[0]
         return z.detach(), torch.stack([gain, normal], 1).detach(), gradient
 
-    for _ in range(max(1, search_steps)):
+    for run in range(max(1, search_steps)):
         fresh = random_start(x, eps, norm, draws)
-        point = torch.where(per_sample(best.won, x), best.x, fresh)
+        point = torch.where(per_sample(best.won, x), best.x, fresh) if run % 2 else fresh
         found = torch.zeros_like(best.won)
         for step in range(steps + 1):
             z, values, gradient = _expected(model, look, point, y, weights.value)
