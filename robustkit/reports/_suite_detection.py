@@ -19,7 +19,7 @@ from robustkit.schema_suites import DetectionResult
 WORST = "worst"
 PANELS = {False: "attacker ignores the detector", True: "attacker knows the detector"}
 CURVES = ("fpr", "tpr")  # not in the CSV file
-OTHERS = ("msp", "energy", "agreement", "mutual-information")  # drawn where too few scores are attacked
+OTHERS = ("log-ed", "msp", "energy")  # drawn where no score is attacked
 Row = DetectionResult
 _HEADS = {"broken": "broken %", "fpr95": "FPR95 %", "evaded": "evaded %"}
 
@@ -61,9 +61,9 @@ def drawings(results: Results) -> Iterator[Drawing]:
 
 
 def draw(ensemble: str, shown: Sequence[Row]) -> Figure:
-    """Draw a panel for each attacker, in both the scores that are attacked in the same colours."""
+    """Draw a panel for each attacker: in both the same scores, in the same colours."""
     known = list(dict.fromkeys(row["score"] for row in shown if row["adaptive"]))
-    names = list(dict.fromkeys([*known, *(OTHERS if len(known) < 2 else ())]))
+    names = known or list(OTHERS)
     panels = [kind for kind in PANELS if any(row["adaptive"] == kind for row in shown)]
     figure = Figure(figsize=(4.9 * len(panels), 4.8), layout="constrained", facecolor="white", dpi=DPI)
     figure.suptitle(f"{ensemble}: normal against adversarial images", fontsize=11, color=INK)
@@ -73,7 +73,8 @@ def draw(ensemble: str, shown: Sequence[Row]) -> Figure:
         for row in shown:
             if row["adaptive"] == kind and row["score"] in names:
                 colour = PALETTE[names.index(row["score"]) % len(PALETTE)]
-                label = f"{row['score']}, {row['attack']}, AUROC {row['auroc'] or 0.0:.3f}"
+                attack = f"{row['attack']} at {budget_text(row['eps'], row['norm'])}"
+                label = f"{row['score']}, {attack}, AUROC {row['auroc'] or 0.0:.3f}"
                 panel.plot(row["fpr"], row["tpr"], color=colour, linewidth=1.6, label=label)
         panel.set_title(PANELS[kind], fontsize=10, color=INK)
         panel.set_xlabel("adversarial images taken for normal", fontsize=9, color=SOFT)
