@@ -99,12 +99,16 @@ def _table(
     lines = []
     for (ensemble, _, label), pair in found.items():
         plain, informed = pair[False], pair.get(True)
-        attack = f"{plain['of'] or plain['attack']}, eps {budget_text(plain['eps'], plain['norm'])}"
+        attack = " / ".join(dict.fromkeys(_attack(row) for row in (plain, informed) if row))
         both = [f"{_share(plain, key)} / {_share(informed, key)}" for key in shares]
         lines.append(cells(ensemble, attack, label, _auroc(plain), _auroc(informed), *both))
     columns = ["ensemble", "attack", "score", "AUROC oblivious", "AUROC adaptive", *(_HEADS[key] for key in shares)]
     kept = [{k: v for k, v in record.items() if k not in CURVES} for record in records]
     return Table(name, title, columns, "lll" + "r" * (len(columns) - 3), lines, note, 3, True, kept)
+
+
+def _attack(row: Row) -> str:
+    return f"{row['of'] or row['attack']}, eps {budget_text(row['eps'], row['norm'])}"
 
 
 def _auroc(row: Row | None) -> str:

@@ -273,6 +273,29 @@ def test_no_budget_breaks_nothing_and_no_attack_with_a_budget_is_said(
     assert detection.Detection.results(study, store) == []
 
 
+def test_another_norm(fitted: Ensemble, digits: data.Dataset, tmp_path: Path):
+    split = digits.split("test").take(30)
+    study = study_of(split, digits, ("pgd",), norm="l2", transfer_eps=0.5)
+    store, _ = carried_out(study, fitted, split, digits, tmp_path)
+    found = detection.Detection.results(study, store)
+    plain, known = (by(found, "msp", adaptive=kind) for kind in (False, True))
+    assert plain["norm"] == known["norm"] == "l2"
+    assert plain["eps"] in rungs(0.5, "l2")
+    assert known["auroc"] < plain["auroc"]
+    (cell,) = [c for c in store.cells() if c.name == "adaptive-pgd" and c.params["score"] == "msp"]
+    assert 0.9 * cell.eps < store.get(cell).samples.l2.max() <= cell.eps + 1e-5
+
+
+def test_two_worst_attacks_are_both_named(done: Any):
+    study, store, _, _ = done
+    results = build(study, store)
+    known = by(results["detection"], "msp", attack="worst", adaptive=True)
+    plain = by(results["detection"], "msp", attack="worst")
+    known["of"], known["eps"], plain["of"], plain["eps"] = "mim", 0.4, "pgd", 0.2
+    row = next(row for row in find(tables(results), "detection").rows if str(row[2]) == "msp")
+    assert str(row[1]) == "pgd, eps 0.2 / mim, eps 0.4"
+
+
 def test_tables_and_figures(done: Any):
     study, store, found, _ = done
     results = build(study, store)
