@@ -46,7 +46,7 @@ class Detection:
     def run(job: Job) -> list[str]:
         """Attack at growing budgets, then adaptively at those that were enough."""
         study, warned = job.study, dict[str, None]()
-        pairs = [(record, spec) for record in study.ensembles for spec in study.transferred()]
+        pairs = [(record, spec) for record in study.ensembles for spec in oblivious(study)]
         if not pairs:
             ids = ", ".join(record.id for record in study.ensembles)
             return [f"{ids}: no attack has a budget, so that detection has nothing to detect; add --attacks pgd"]
@@ -76,11 +76,16 @@ class Detection:
         for record in study.ensembles:
             clean = _take(store.get(study.clean(record)), images["n"])
             own: list[DetectionResult] = []
-            for spec in study.transferred():
+            for spec in oblivious(study):
                 made = strong_enough(study, record, spec, images["sha256"], clean, store.get)
                 own += rows(record, made, clean, _informed(study, store, record, made))
-            found += [*own, *(worst(own) if len(study.transferred()) > 1 else [])]
+            found += [*own, *(worst(own) if len(oblivious(study)) > 1 else [])]
         return found
+
+
+def oblivious(study: Study) -> tuple[Spec, ...]:
+    """Return the attacks that have a budget and know no detector."""
+    return tuple(spec for spec in study.transferred() if spec.name != ADAPTIVE)
 
 
 def adaptive(study: Study, record: EnsembleRecord, cell: Cell) -> Iterator[tuple[str, Cell]]:

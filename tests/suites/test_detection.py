@@ -267,7 +267,7 @@ def test_no_budget_breaks_nothing_and_no_attack_with_a_budget_is_said(
     assert all(row["auroc"] is None and row["broken"] == 0 for row in built["detection"])
     assert list(looks.drawings(built)) == []
     assert str(find(tables(built), "detection").rows[0][3]) == "-"
-    study = study_of(split, digits, ("cw",))
+    study = study_of(split, digits, ("cw", "adaptive-pgd"))
     store, (warning,) = carried_out(study, fitted, split, digits, tmp_path)
     assert warning.startswith("adp: no attack has a budget")
     assert detection.Detection.results(study, store) == []
