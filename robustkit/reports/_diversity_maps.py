@@ -28,7 +28,9 @@ Floats = npt.NDArray[np.floating[Any]]
 def pair_matrices(found: Sequence[DiversityResult], names: Mapping[str, tuple[str, str, str]]) -> Figure:
     """Draw the pair matrices: a row per ensemble, a column per measure, one colour scale per column, no diagonal."""
     found = [r for r in found if r["pairwise"]]
-    side = min(4.0, max(1.5, 0.42 * max(r["members"] for r in found)))
+    most = max(r["members"] for r in found)
+    side = min(4.0, max(1.5, 0.42 * most))  # inches of a matrix
+    size = min(8.0, 20 * side / most)
     figure = Figure(
         figsize=((side + 0.35) * len(names), (side + 0.55) * len(found) + 0.2), layout="constrained",
         facecolor="white", dpi=DPI,
@@ -41,12 +43,9 @@ def pair_matrices(found: Sequence[DiversityResult], names: Mapping[str, tuple[st
             axes.pcolormesh(np.ma.masked_invalid(matrix), cmap=SHADES, norm=scale, edgecolor="white", linewidth=1.0)
             for (row, column), value in np.ndenumerate(matrix):
                 if np.isfinite(value):
-                    text = f.percent(value) if unit == "%" else f.number(value)
+                    text = f.percent(value) if unit == "%" else f"{value:.2f}"
                     ink = "white" if scale(value) > 0.6 else INK
-                    size = min(8.0, 26 * side / len(matrix) / max(3, len(text)) * 1.6)
-                    axes.text(
-                        column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size, color=ink
-                    )  # fmt: skip
+                    axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size, color=ink)
             _quiet(axes, range(len(matrix)), range(len(matrix)))
             axes.set_aspect("equal")
             if axes in panels[0]:
@@ -78,7 +77,7 @@ def cosines(found: Sequence[DiversityResult]) -> Figure:
         axes.set_xlabel(f"cosine between two members' {MAPS[maps]} maps", fontsize=9, color=INK)
         axes.set_ylabel("share of images and pairs", fontsize=9, color=INK)
         axes.tick_params(labelsize=8, colors=SOFT)
-        axes.legend(frameon=False, fontsize=8, loc="upper left")
+        axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0))
         bare(axes)
     return figure
 
