@@ -89,7 +89,8 @@ def layers(r: DiversityResult) -> Figure:
     left = 0
     if len(panels) > SEPARATE and all(own == names[0] for own in names):
         maps = np.array([matrix for _, _, _, matrix in panels])
-        panels = [(f"mean over {len(panels)} pairs", names[0], names[0], np.nanmean(maps, 0))]
+        mean = np.ma.masked_invalid(maps).mean(0).filled(np.nan)
+        panels = [(f"mean over {len(panels)} pairs", names[0], names[0], mean)]
     elif len(panels) > SEPARATE:
         left = max(0, len(panels) - MOST_PAIRS)
         panels = panels[:MOST_PAIRS]

@@ -15,20 +15,20 @@ import torch
 from torch import Tensor, nn
 
 import robustkit
-from robustkit import data, models
+from robustkit import api, data, models
 from robustkit.checkpoint import save_ensemble
 from robustkit.data import Split
 from robustkit.ensemble import Ensemble, Member
 from robustkit.errors import RunError
 from robustkit.evaluator import Setting, run_cell
-from robustkit.metrics.pairwise import PAIRWISE, mean_of_pairs
+from robustkit.metrics.pairwise import PAIRWISE, mean_of_pairs, pairs
 from robustkit.progress import Reporter
 from robustkit.records import DatasetRecord, EnsembleRecord
-from robustkit.reports import _suites
+from robustkit.reports import _diversity_maps, _suites
 from robustkit.reports._figures import drawings
 from robustkit.reports._tables import find, tables
 from robustkit.results import build
-from robustkit.schema_suites import DiversityResult
+from robustkit.schema_suites import DiversityResult, LayerSimilarity
 from robustkit.store import Store
 from robustkit.study import Study
 from robustkit.suites import Job, _layers, diversity
@@ -320,7 +320,9 @@ def test_a_checkpoint_from_the_command_to_the_report(three: Ensemble, tmp_path: 
         three, tmp_path / "three", arch=["small-resnet"] * 3, classes=list("0123456789"), shape=(1, 8, 8)
     )  # fmt: skip
     out = tmp_path / "out"
-    results = robustkit.evaluate(checkpoint=tmp_path / "three", suites="diversity", n=24, out=out, device="cpu")
+    results = robustkit.evaluate(
+        checkpoint=tmp_path / "three", suites="diversity", n=24, out=out, device="cpu", formats=("html",)
+    )
     [found] = results["diversity"]
     assert found["ensemble"] == "three"
     assert (found["attributions"]["samples"], found["layer_samples"]) == (24, 24)
@@ -329,14 +331,37 @@ def test_a_checkpoint_from_the_command_to_the_report(three: Ensemble, tmp_path: 
     rows = {str(row[0]): str(row[2]) for row in find(every, "diversity").rows}
     q = next(m for m in found["pairwise"] if m["name"] == "double-fault")
     assert rows["double fault [%]"] == f"{100 * q['mean']:.1f}"
-    pairs = find(every, "diversity-pairs")
-    assert [str(row[1]) for row in pairs.rows] == ["0, 1", "0, 2", "1, 2"]
-    assert pairs.records[2]["double-fault"] == q["matrix"][1][2]
+    table = find(every, "diversity-pairs")
+    assert [str(row[1]) for row in table.rows] == ["0, 1", "0, 2", "1, 2"]
+    assert table.records[2]["double-fault"] == q["matrix"][1][2]
     assert len(find(every, "diversity-cka").records) == 3 * 11 * 11
-    for name in ("diversity-pairs", "diversity-cosines", "diversity-cka-three", "diversity-gallery-three"):
-        assert PIL.Image.open(out / "figures" / f"{name}.png").width > 500
+    assert [d.name for d in drawings(results)] == ["diversity-pairs", "diversity-cosines", "diversity-cka-three"]
+    assert PIL.Image.open(out / "figures" / "diversity-gallery-three.png").width > 500
     page = (out / "report.html").read_text()
-    assert page.count("Diversity of the members") >= 1
+    assert "Diversity of the members" in page
+    assert page.count("<svg") + page.count("data:image/svg") >= 3
     assert "three: where its members look" in page
-    again = robustkit.api.report(out, formats=("md",), out=tmp_path / "again")
+    again = api.report(out, formats=("md",), out=tmp_path / "again")
     assert again["diversity"] == [found]
+
+
+def similarity(i: int, j: int, layers: list[list[str]], value: float) -> LayerSimilarity:
+    matrix = [[value] * len(layers[1]) for _ in layers[0]]
+    return LayerSimilarity(members=[i, j], layers=layers, matrix=matrix, same_layer=value, last=value)
+
+
+def test_many_pairs_share_a_map_where_their_layers_correspond():
+    base: Any = {"ensemble": "adp", "members": 5}
+    alike = [similarity(i, j, [["n.a", "n.b"]] * 2, 0.2 + 0.1 * i) for i, j in pairs(5)]
+    figure = _diversity_maps.layers({**base, "layers": alike})
+    assert [axes.get_title() for axes in figure.axes] == ["mean over 10 pairs", ""]  # the second is the colour bar
+    assert np.ravel(figure.axes[0].collections[0].get_array().filled()) == pytest.approx(
+        [0.3] * 4
+    )  # 4 x .2, 3 x .3, 2 x .4, .5
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["a", "b"]
+    figure = _diversity_maps.layers({**base, "layers": alike[:3]})
+    assert [axes.get_title() for axes in figure.axes[:3]] == [f"member 0 (rows), member {j}" for j in (1, 2, 3)]
+    unlike = [similarity(i, j, [["a"] * (i + 1), ["a"] * (j + 1)], 0.5) for i, j in pairs(5)]
+    figure = _diversity_maps.layers({**base, "layers": unlike})
+    assert len(figure.axes) == 7
+    assert "4 further pairs are in results.json" in figure.get_suptitle()
