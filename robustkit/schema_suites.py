@@ -60,10 +60,10 @@ class AttributionDiversity(TypedDict):
     samples: int
     steps: int
     cosines: list[CosineDistribution]
-    saliency_variance: float
-    saliency_variance_normalised: float
-    integrated_variance: float
-    integrated_variance_normalised: float
+    saliency_variance: float | None
+    saliency_variance_normalised: float | None
+    integrated_variance: float | None
+    integrated_variance_normalised: float | None
 
 
 class LayerSimilarity(TypedDict):

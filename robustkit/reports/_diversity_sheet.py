@@ -22,7 +22,7 @@ def galleries(study: Study, store: Store) -> Iterator[tuple[str, Figure]]:
     """Yield (ensemble, figure) for each ensemble that has maps to show."""
     for record in study.ensembles:
         facts = store.load_facts(cell_of(study, record, "attributions"))
-        if facts is not None and len(facts.arrays["shown"]):
+        if facts is not None and len(facts.arrays.get("shown", ())):
             yield record.id, _gallery(dict(facts.arrays), study.dataset.classes)
 
 

@@ -37,8 +37,17 @@ def attributions(
         ``label`` (n,); ``saliency-cosine`` (n, P) and, where the members have maps of one size, ``gradcam-cosine``;
         ``saliency-variance``, ``integrated-variance`` and both with ``-normalised`` (n,); ``map-sizes`` (M, 2), 0
         where a member has no map; of the first few ``shown`` (G, C, H, W), ``shown-saliency`` (G, M, H, W) and
-        ``shown-gradcam-I`` (G, h, w) of each member that has maps.
+        ``shown-gradcam-I`` (G, h, w) of each member that has maps. Where a member has no gradient, ``error`` alone.
     """
+    try:
+        return _all(ensemble, split, asked, setting, advance)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # autograd's word for a member that it cannot go through; other measures remain
+        return {"error": np.array(str(error).splitlines()[0].rstrip("."))}
+
+
+def _all(ensemble: Ensemble, split: Split, asked: Mapping[str, Any], setting: Setting, advance: Advance) -> Arrays:
     n = asked["samples"]
     shown = asked["shown"] if setting.keep_examples else 0
     parts = []

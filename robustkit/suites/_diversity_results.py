@@ -77,7 +77,8 @@ def _answers(samples: Samples, record: EnsembleRecord, notes: list[str]) -> Dive
     if record.members == 1 or not len(y):
         return found
     found["pairwise"] = [_measure(name, measure(labels, y)) for name, measure in PAIRWISE.items()]
-    found["mutual_information"] = _mean(diversity.mutual_information(softmax(samples.member_logits.astype(float), 2)))
+    probabilities = softmax(samples.member_logits.astype(np.float64), 2)
+    found["mutual_information"] = _mean(diversity.mutual_information(probabilities))
     votes = diversity.vote_equitability(labels, classes)
     found["equitability_right"], found["equitability_wrong"] = (
         _finite(_mean(votes[right])),
@@ -93,8 +94,11 @@ def _answers(samples: Samples, record: EnsembleRecord, notes: list[str]) -> Dive
     return found
 
 
-def _attributions(facts: Facts, members: int, notes: list[str]) -> AttributionDiversity:
+def _attributions(facts: Facts, members: int, notes: list[str]) -> AttributionDiversity | None:
     arrays, params = facts.arrays, facts.cell.params
+    if "error" in arrays:
+        notes.append(f"No attributions: {arrays['error']}.")
+        return None
     cosines = []
     if "gradcam-cosine" in arrays:
         cosines.append(_distribution("gradcam", arrays["gradcam-cosine"], members))
@@ -103,10 +107,10 @@ def _attributions(facts: Facts, members: int, notes: list[str]) -> AttributionDi
     cosines.append(_distribution("saliency", arrays["saliency-cosine"], members))
     return AttributionDiversity(
         samples=len(arrays["label"]), steps=int(params["steps"]), cosines=cosines,
-        saliency_variance=_mean(arrays["saliency-variance"]),
-        saliency_variance_normalised=_mean(arrays["saliency-variance-normalised"]),
-        integrated_variance=_mean(arrays["integrated-variance"]),
-        integrated_variance_normalised=_mean(arrays["integrated-variance-normalised"]),
+        saliency_variance=_mean_of_finite(arrays["saliency-variance"]),
+        saliency_variance_normalised=_mean_of_finite(arrays["saliency-variance-normalised"]),
+        integrated_variance=_mean_of_finite(arrays["integrated-variance"]),
+        integrated_variance_normalised=_mean_of_finite(arrays["integrated-variance-normalised"]),
     )  # fmt: skip
 
 
@@ -169,6 +173,10 @@ def _plain(matrix: Floats) -> list[list[float | None]]:
 
 def _mean(values: npt.NDArray[Any]) -> float:
     return float(np.mean(values, dtype=np.float64)) if len(values) else float("nan")
+
+
+def _mean_of_finite(values: npt.NDArray[Any]) -> float | None:
+    return _finite(_mean(values[np.isfinite(values)]))
 
 
 def _finite(value: float) -> float | None:

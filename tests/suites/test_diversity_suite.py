@@ -289,6 +289,33 @@ def test_answers_that_are_not_finite_are_left_out(three: Ensemble, split: Split,
     assert found["notes"][0] == "4 samples are left out: the members' outputs on them are not finite."
 
 
+class Closed(nn.Module):
+    """A member that no gradient goes through."""
+
+    def __init__(self, member: nn.Module) -> None:
+        super().__init__()
+        self.member = member
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.member(x)
+
+
+def test_members_without_gradients_keep_their_other_measures(
+    three: Ensemble, split: Split, digits: data.Dataset, tmp_path: Path
+):
+    study = study_of(split, 3)
+    ensemble = ensemble_of(*three.members[:2], Closed(three.members[2]))
+    results = build(study, carried_out(study, ensemble, split, tmp_path / "runs", digits))
+    [found] = results["diversity"]
+    assert found["attributions"] is None
+    assert found["notes"][-1].startswith("No attributions: ")
+    assert len(found["layers"]) == 3
+    assert len(found["pairwise"]) == len(PAIRWISE)
+    assert [d.name for d in drawings(results)] == ["diversity-pairs", "diversity-cka-adp"]
+    assert _suites.write_sheets(study, Store(tmp_path / "runs"), tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("arch", "most", "expected"),
     [
