@@ -67,14 +67,14 @@ def label_mutual_information(predictions: Ints, y: Ints) -> Floats:
     """
     members, n = predictions.shape
     classes = int(predictions.max()) + 1
+    own = [np.bincount(labels, minlength=classes) / n for labels in predictions]
     found = np.zeros((members, members))
     for i in range(members):
         for j in range(i, members):
-            joint = np.bincount(predictions[i] * classes + predictions[j], minlength=classes**2) / n
-            p = joint.reshape(classes, classes)
-            independent = p.sum(1, keepdims=True) * p.sum(0, keepdims=True)
-            there = p > 0
-            found[i, j] = found[j, i] = float((p[there] * np.log(p[there] / independent[there])).sum())
+            # Only what occurs: of a thousand classes, a table of all combinations would be nearly empty.
+            both, times = np.unique(predictions[i] * classes + predictions[j], return_counts=True)
+            independent = own[i][both // classes] * own[j][both % classes]
+            found[i, j] = found[j, i] = float((times / n * np.log(times / n / independent)).sum())
     return found
 
 
