@@ -13,7 +13,7 @@ from robustkit.store import Store
 from robustkit.study import Study
 from robustkit.suites._diversity_results import cell_of
 
-SIDE = 1.0  # inches of an image
+SIDE, LEFT, TOP = 1.05, 0.3, 0.4  # inches of an image with its gap, and of the margins that bear text
 MOST = 8  # members shown
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -36,10 +36,11 @@ def _gallery(arrays: Arrays, classes: tuple[str, ...]) -> Figure:
             columns.append((f"GradCAM\nmember {at}", arrays[f"shown-gradcam-{at}"]))
     columns += [(f"saliency\nmember {at}", lines[:, at]) for at in range(members)]
     wide = len(columns) + 1
-    figure = Figure(
-        figsize=(SIDE * wide * 1.06, SIDE * len(images) * 1.06 + 0.4), layout="constrained", facecolor="white"
-    )
+    inches = (SIDE * wide + LEFT, SIDE * len(images) + TOP)
+    figure = Figure(figsize=inches, facecolor="white")
     panels = figure.subplots(len(images), wide, squeeze=False)
+    # Placed by hand: a layout that measures every text would take most of the time.
+    figure.subplots_adjust(LEFT / inches[0], 0.01, 0.995, 1 - TOP / inches[1], wspace=0.06, hspace=0.06)
     height, width = images.shape[2:]
     for row, image in enumerate(images):
         grey = image.mean(0)

@@ -40,6 +40,7 @@ VARIANCES = {
     "integrated_variance": ("IG variance", "logit^2", "high"),
     "integrated_variance_normalised": ("IG variance, unit", "", "high"),
 }
+FEW = 30  # wrong answers, below which a report warns
 Row = tuple[str, str, str, float | None]  # name, unit, which way is more diverse, value
 
 
@@ -178,6 +179,9 @@ def _note(found: list[DiversityResult]) -> str:
                 f"steps; CKA on {r['layer_samples']}."
             )
             break
+    few = [f"{r['wrong']} ({r['ensemble']})" for r in found if r["pairwise"] and r["wrong"] < FEW]
+    if few:
+        notes.append(f"Wrong answers: {', '.join(few)}; measures of errors rest on these few.")
     notes += [f"{r['ensemble']}: {note}" for r in found for note in r["notes"]]
     return " ".join(notes)
 

@@ -360,6 +360,8 @@ def test_a_checkpoint_from_the_command_to_the_report(three: Ensemble, tmp_path: 
     assert rows["double fault [%]"] == f"{100 * q['mean']:.1f}"
     table = find(every, "diversity-pairs")
     assert [str(row[1]) for row in table.rows] == ["0, 1", "0, 2", "1, 2"]
+    assert found["wrong"] < 30
+    assert f"Wrong answers: {found['wrong']} (three); measures" in find(every, "diversity").note
     assert table.records[2]["double-fault"] == q["matrix"][1][2]
     assert len(find(every, "diversity-cka").records) == 3 * 11 * 11
     assert [d.name for d in drawings(results)] == ["diversity-pairs", "diversity-cosines", "diversity-cka-three"]
