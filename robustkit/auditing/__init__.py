@@ -1,1 +1,1 @@
-"""Third-party checkpoints, without trusting them: read the file (:mod:`.reading`), find its network (:mod:`.fitting`)."""
+"""Third-party checkpoints, without trusting them: read the file (`reading`), find its network (`fitting`)."""

@@ -17,7 +17,6 @@ from robustkit.auditing._tensors import TensorRef, check_all, materialise
 from robustkit.auditing._torch_legacy import Legacy, is_legacy
 from robustkit.auditing._unwrap import Part, parts, says
 from robustkit.checkpoint import META, WEIGHTS, load_ensemble, read_meta
-from robustkit.errors import UserError
 
 MODELS = frozenset({"zip", "legacy", "pickle", "safetensors", "onnx"})
 FOREIGN = {
@@ -61,7 +60,7 @@ def sniff(stream: BinaryIO, size: int) -> str:
 
 
 def load(stream: BinaryIO, size: int, *, trust_pickle: bool) -> Content:
-    """Read an open file; :class:`Damaged` or :class:`UserError` says why not."""
+    """Read an open file; :class:`Damaged` says why not."""
     form = sniff(stream, size)
     if form == "safetensors":
         file = SafeTensors(stream, size)
@@ -115,9 +114,7 @@ def _load_torch(form: str, stream: BinaryIO, size: int, trust_pickle: bool) -> C
     note = f"{kind} programs are run only with --trust-pickle; the weights alone were read, and need an architecture"
     if kind == "TorchScript":
         script = _torch_zip.script_state(archive)
-        content = _checked(
-            kind, script, lambda k: archive.size(f"data/{k}"), lambda k: archive.read(f"data/{k}"), size
-        )
+        content = _checked(kind, script, lambda k: archive.size(f"data/{k}"), lambda k: archive.read(f"data/{k}"), size)
     elif "serialized_state_dict.pt" in archive:  # torch 2.5 to 2.7: torch.save within the zip
         inner = io.BytesIO(archive.read("serialized_state_dict.pt"))
         content = _load_torch("zip", inner, len(inner.getvalue()), False)
@@ -128,15 +125,11 @@ def _load_torch(form: str, stream: BinaryIO, size: int, trust_pickle: bool) -> C
     return content
 
 
-def _checked(
-    kind: str, tree: Any, nbytes: Callable[[str], int], read: Callable[[str], bytes], size: int
-) -> Content:
+def _checked(kind: str, tree: Any, nbytes: Callable[[str], int], read: Callable[[str], bytes], size: int) -> Content:
     found = parts(tree)
     left = STATE_OVER_FILE * size + (1 << 16)
-    for part in found:
-        check_all(part.state or {}, nbytes, left)
-    if len(found) > 1:  # each alone is bounded; together too
-        check_all({f"{i}.{k}": v for i, p in enumerate(found) for k, v in (p.state or {}).items()}, nbytes, left)
+    together = {(f"{i}: {k}" if i else k): v for i, p in enumerate(found) for k, v in (p.state or {}).items()}
+    check_all(together, nbytes, left)
     return Content(kind, found, lambda state: materialise(state, read), [], says(tree))
 
 
@@ -184,8 +177,6 @@ def robustkit_members(folder: Path) -> tuple[list[nn.Module], tuple[str, ...]]:
         raise Damaged(f"has an {META} that is nested too deeply") from None
     _check_meta(meta, file.state)
     ensemble = load_ensemble(folder)
-    if len({len(file.state)}) and len(ensemble.members) != len(meta["members"]):
-        raise UserError(f"'{folder}' has another number of members than {META} says; copy the checkpoint again.")
     return list(ensemble.members), ("normalisation is inside, as robustkit trained it",)
 
 

@@ -1,9 +1,9 @@
 """ONNX through onnx2torch, with every name in the graph replaced before a line of Python is generated from it.
 
 onnx2torch makes a ``torch.fx`` graph, and torch.fx writes Python source with node names spliced into string literals
-unescaped: a node named ``x") or ...`` runs code when the graph is compiled or called. Names carry no meaning, so all of them
-are renamed. Refused besides: external data (a path into the user's disk), subgraphs, local functions, foreign
-operator domains, tensors whose declared shape disagrees with their bytes.
+unescaped: a node named ``x") or ...`` runs code when the network is called (a test shows it). Names carry no meaning,
+so all of them are replaced. Refused besides: external data (a path into the user's disk), subgraphs, local functions,
+foreign operator domains, tensors whose declared shape disagrees with their bytes.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def load(data: bytes) -> nn.Module:
     try:
         network: nn.Module = onnx2torch.convert(model)
     except Exception as error:  # NotImplementedError for an operator; KeyError, ValueError, ... for a broken graph
-        raise Damaged(f"is an ONNX file that onnx2torch cannot convert ({type(error).__name__}: {clean(error)})") from None
+        why = f"{type(error).__name__}: {clean(error)}"
+        raise Damaged(f"is an ONNX file that onnx2torch cannot convert ({why})") from None
     return network.eval()
 
 

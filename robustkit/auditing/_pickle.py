@@ -17,19 +17,19 @@ from typing import Any, BinaryIO
 from robustkit.auditing._limits import PICKLE_OPS, Damaged, clean
 from robustkit.auditing._tensors import DTYPES, STORAGES, StorageRef, TensorRef, integer, integers
 
-INERT = frozenset(
-    "argparse.Namespace types.SimpleNamespace easydict.EasyDict yacs.config.CfgNode uuid.UUID "
-    "numpy.core.multiarray.scalar numpy._core.multiarray.scalar numpy.core.multiarray._reconstruct "
-    "numpy._core.multiarray._reconstruct numpy.dtype numpy.ndarray "
-    "pathlib.Path pathlib.PosixPath pathlib.WindowsPath pathlib.PurePosixPath pathlib.PureWindowsPath "
-    "datetime.datetime datetime.date datetime.timedelta datetime.timezone typing.Any "
-    "builtins.set builtins.frozenset builtins.bytearray builtins.complex builtins.slice builtins.range "
-    "builtins.dict builtins.list builtins.int builtins.float builtins.str builtins.bool "
-    "_codecs.encode torch.device torch.Size torch.torch_version.TorchVersion torch.serialization._get_layout "
-    "torch.Tensor torch.nn.parameter.Parameter torch.nn.parameter.Buffer "
-    "torch.jit._pickle.build_intlist torch.jit._pickle.build_doublelist torch.jit._pickle.build_boollist "
-    "torch.jit._pickle.build_tensorlist torch.jit._pickle.restore_type_tag".split()
-)
+_INERT = """
+    argparse.Namespace types.SimpleNamespace easydict.EasyDict yacs.config.CfgNode uuid.UUID
+    numpy.core.multiarray.scalar numpy._core.multiarray.scalar numpy.core.multiarray._reconstruct
+    numpy._core.multiarray._reconstruct numpy.dtype numpy.ndarray pathlib.Path pathlib.PosixPath
+    pathlib.WindowsPath pathlib.PurePosixPath pathlib.PureWindowsPath datetime.datetime datetime.date
+    datetime.timedelta datetime.timezone typing.Any builtins.set builtins.frozenset builtins.bytearray
+    builtins.complex builtins.slice builtins.range builtins.dict builtins.list builtins.int builtins.float
+    builtins.str builtins.bool _codecs.encode torch.device torch.Size torch.torch_version.TorchVersion
+    torch.serialization._get_layout torch.Tensor torch.nn.parameter.Parameter torch.nn.parameter.Buffer
+    torch.jit._pickle.build_intlist torch.jit._pickle.build_doublelist torch.jit._pickle.build_boollist
+    torch.jit._pickle.build_tensorlist torch.jit._pickle.restore_type_tag
+"""
+INERT = frozenset(_INERT.split())
 INERT_PREFIXES = ("omegaconf.", "pytorch_lightning.", "lightning.", "lightning_fabric.")
 DICTS = frozenset({"collections.OrderedDict", "collections.defaultdict", "collections.Counter"})
 PYTHON2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
@@ -278,8 +278,9 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict, "EMPTY_SET": lambda: Thing("builtins.set"), "MARK": lambda: MARK,
 }  # fmt: skip
 _LITERALS = frozenset(
-    "BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINSTRING SHORT_BINSTRING "
-    "BINBYTES SHORT_BINBYTES BINBYTES8".split()
-)
+    {"BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT",
+     "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING",
+     "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
+)  # fmt: skip
 _IGNORED = frozenset({"PROTO", "FRAME", "STOP"})
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}

@@ -7,7 +7,6 @@ import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-
 from robustkit.auditing._limits import NESTING, PICKLE_BYTES, Damaged, clean
 from robustkit.auditing._pickle import Thing, parse
 from robustkit.auditing._tensors import StorageRef, TensorRef
@@ -28,7 +27,8 @@ class Legacy:
         self.tree: Any = parse(head)
         keys = parse(head)
         itemsize = {ref.key: ref.dtype.itemsize for ref in storages(self.tree)}
-        self._stream, self._places = stream, {}
+        self._stream = stream
+        self._places: dict[str, tuple[int, int]] = {}
         offset = head.tell()
         for key in keys if isinstance(keys, list) else ():
             key = key if isinstance(key, str) else str(key)
@@ -36,7 +36,7 @@ class Legacy:
             count = stream.read(8)
             if len(count) < 8:
                 raise Damaged("ends before its last tensor (cut off?)")
-            nbytes = struct.unpack("<q", count)[0] * itemsize.get(key, 1)
+            nbytes: int = struct.unpack("<q", count)[0] * itemsize.get(key, 1)
             if nbytes < 0 or offset + 8 + nbytes > size:
                 raise Damaged(f"ends before its tensor storage '{clean(key)}' does (cut off?)")
             if key in self._places:
@@ -76,5 +76,3 @@ def storages(tree: Any) -> Iterator[StorageRef]:
 def is_legacy(head: bytes) -> bool:
     """Return whether a file begins as ``torch.save`` wrote it before 1.6."""
     return head[:1] == b"\x80" and head[2:14] == MAGIC
-
-

@@ -67,7 +67,9 @@ class Archive:
         if name not in self._infos:
             raise Damaged(f"lacks its record '{clean(name)}'")
         if limit is not None and self.size(name) > limit:
-            raise Damaged(f"holds a '{clean(name)}' of {self.size(name) / MIB:.0f} MiB, {limit // MIB} at most are read")
+            raise Damaged(
+                f"holds a '{clean(name)}' of {self.size(name) / MIB:.0f} MiB, {limit // MIB} at most are read"
+            )
         try:
             return self._zip.read(self._infos[name])
         except Exception as error:  # BadZipFile, zlib.error, EOFError, NotImplementedError, ...

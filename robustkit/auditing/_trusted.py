@@ -28,7 +28,7 @@ def unpickle(stream: BinaryIO) -> Any:
 def torchscript(stream: BinaryIO) -> nn.Module:
     """Load TorchScript, code and all."""
     stream.seek(0)
-    network: nn.Module = torch.jit.load(io.BytesIO(stream.read()), map_location="cpu")
+    network: nn.Module = torch.jit.load(io.BytesIO(stream.read()), map_location="cpu")  # type: ignore[no-untyped-call]
     return network
 
 

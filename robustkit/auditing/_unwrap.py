@@ -21,7 +21,7 @@ LISTS = ("members", "models", "nets")
 NUMBERED = re.compile(r"(?:model|member|net)_?(\d{1,3})")
 LISTED = re.compile(r"(?:(?:models|members|nets)\.|(?:model|member|net)_)(\d{1,3})\.")
 PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.", "net.", "network.")
-Declared = Mapping[str, TensorRef | Tensor]
+VISITS, NETWORKS = 5000, 100
 
 
 @dataclass
@@ -37,7 +37,9 @@ class Part:
 
 def parts(tree: Any) -> list[Part]:
     """Return every network in what a file holds; :class:`Damaged` says what it holds instead."""
-    found = _find(tree, "", 0)
+    found = _find(tree, "", 0, [VISITS])
+    if len(found) > NETWORKS:
+        raise Damaged(f"holds {len(found)} networks, {NETWORKS} at most are read")
     if not found:
         raise Damaged(f"holds no state dict but {_describe(tree)}")
     split = [piece for part in found for piece in _split(part)]
@@ -64,27 +66,28 @@ def _is_tensor(node: Any) -> bool:
     return isinstance(node, TensorRef | Tensor)
 
 
-def _find(node: Any, where: str, depth: int) -> list[Part]:
+def _find(node: Any, where: str, depth: int, left: list[int]) -> list[Part]:
+    left[0] -= 1  # lists of one shared list multiply: a thousand bytes can name 10**24 places
     if isinstance(node, nn.Module):
         return [Part(where, None, node)]
-    if depth > NESTING:
+    if depth > NESTING or left[0] < 0:
         return []
     if isinstance(node, list | tuple) and len(node) <= 1000:
-        found = [_find(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(node)]
+        found = [_find(item, f"{where}[{index}]", depth + 1, left) for index, item in enumerate(node)]
         return [part for group in found for part in group] if all(found) else []
     if not isinstance(node, dict):
         return []
     below = f"{where}." if where else ""
     numbered = sorted((int(m[1]), key) for key in node if (m := NUMBERED.fullmatch(str(key))))
-    inside = [(number, _find(node[key], f"{below}{key}", depth + 1)) for number, key in numbered]
+    inside = [(number, _find(node[key], f"{below}{key}", depth + 1, left)) for number, key in numbered]
     if inside and all(len(group) == 1 for _, group in inside):
         for number, group in inside:
             group[0].index = number
         return [group[0] for _, group in inside]
     holders = [key for key in (*WRAPPERS, *LISTS) if isinstance(node.get(key), dict | list | tuple | nn.Module)]
     for key in holders:
-        if found_here := _find(node[key], f"{below}{key}", depth + 1):
-            others = [name for name in holders if name != key and name != "models"]
+        if found_here := _find(node[key], f"{below}{key}", depth + 1, left):
+            others = [name for name in holders if name != key]
             for part in found_here if others else ():
                 part.notes.append(f"the file also holds {', '.join(others)}; {below}{key} is used")
             return found_here
@@ -120,7 +123,9 @@ def _bare(key: str) -> str:
 
 def _strip(part: Part, *, lightning: bool) -> None:
     state, stripped = part.state or {}, ""
-    while prefix := next((p for p in PREFIXES if state and all(len(k) > len(p) and k.startswith(p) for k in state)), ""):
+    while prefix := next(
+        (p for p in PREFIXES if state and all(len(k) > len(p) and k.startswith(p) for k in state)), ""
+    ):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
         stripped += prefix
     if lightning and not stripped:

@@ -6,10 +6,10 @@ about it (checked with torch 2.15; 2.6 behaves alike unless said):
 * **torch.save** (zip and legacy): a pickle runs any code. It is read as data (:mod:`._pickle`): nothing is imported or
   called, so this is stricter than ``torch.load(weights_only=True)``, whose result it equals on plain state dicts.
 * **safetensors**: a JSON header and raw bytes; nothing can run.
-* **TorchScript**: ``torch.jit.load`` runs ``__setstate__`` methods from the file while loading, and TorchScript may call
-  ``aten::save`` and ``aten::from_file``, which create and overwrite files (a test shows it). Its parser and unpickler are
-  C++ that was not written against hostile input. So it is loaded only with ``trust_pickle``; without, the weights are
-  read from its attribute tree, as data, and need an architecture like any state dict.
+* **TorchScript**: ``torch.jit.load`` runs ``__setstate__`` methods from the file while loading, and TorchScript may
+  call ``aten::save`` and ``aten::from_file``, which create and overwrite files (a test shows it). Its parser and
+  unpickler are C++ that was not written against hostile input. So it is loaded only with ``trust_pickle``; without,
+  the weights are read from its attribute tree, as data, and need an architecture like any state dict.
 * **torch.export** (``.pt2``): ``torch.export.load`` calls ``torch.load(weights_only=False)`` on weights that say so and
   on the sample inputs (where ``weights_only=True`` failed), ``pickle.loads`` on constants, sympy's ``eval`` on shape
   expressions, and resolves any ``torch.*`` name as an operator. Loaded only with ``trust_pickle``; without, the weights
@@ -26,20 +26,23 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from torch import Tensor, nn
 
 from robustkit.auditing import _formats
 from robustkit.auditing._limits import FILE_BYTES, FOLDER_FILES, GIB, Damaged, clean, refuse
 from robustkit.auditing._unwrap import Part, float32
+from robustkit.checkpoint import WEIGHTS
 from robustkit.errors import UserError
 
-SUFFIXES = frozenset(".pt .pth .th .ckpt .bin .safetensors .pt2 .onnx .pkl .pickle .tar .model .jit .ts".split())
+SUFFIXES = frozenset(
+    {".pt", ".pth", ".th", ".ckpt", ".bin", ".safetensors", ".pt2", ".onnx", ".pkl", ".pickle", ".model", ".jit", ".ts"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def _reason(path: Path, error: Exception) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Any:
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     """Open a regular file of bounded size; a FIFO or device neither blocks nor is read."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -137,7 +140,7 @@ def _opened(path: Path) -> Any:
         yield stream, facts.st_size
 
 
-def _guarded(path: Path, work: Any) -> Any:
+def _guarded(path: Path, work: Callable[[], list[Found]]) -> list[Found]:
     """Turn whatever a hostile file makes a parser raise into one sentence."""
     try:
         return work()
@@ -159,8 +162,7 @@ def _read_file(path: Path, trust_pickle: bool) -> list[Found]:
             content = _formats.load(stream, size, trust_pickle=trust_pickle)
             return [_found(path, content, part, digest) for part in content.parts]
 
-        found: list[Found] = _guarded(path, work)
-        return found
+        return _guarded(path, work)
 
 
 def _found(path: Path, content: _formats.Content, part: Part, digest: str) -> Found:
@@ -187,7 +189,7 @@ def _nothing() -> Tensor:
 def _read_robustkit(path: Path) -> list[Found]:
     folder = path if path.is_dir() else path.parent
     members, notes = _formats.robustkit_members(folder)
-    with _opened(folder / _formats.WEIGHTS) as (stream, _):
+    with _opened(folder / WEIGHTS) as (stream, _):
         digest = _sha256(stream)
     found = []
     for index, member in enumerate(members):
