@@ -75,4 +75,5 @@ def storages(tree: Any) -> Iterator[StorageRef]:
 
 def is_legacy(head: bytes) -> bool:
     """Return whether a file begins as ``torch.save`` wrote it before 1.6."""
-    return head[:1] == b"\x80" and head[2:14] == MAGIC
+    framed = head[2:3] == b"\x95"  # FRAME and its length, from protocol 4 on
+    return head[:1] == b"\x80" and head[11 if framed else 2 :].startswith(MAGIC)
