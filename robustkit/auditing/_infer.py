@@ -18,6 +18,7 @@ from robustkit import models
 Shapes = dict[str, tuple[int, ...]]
 CLASSES = 1013  # a prime that no layer has, so that its places are where the number of classes goes
 COUNTED = ".num_batches_tracked"  # files from before PyTorch 0.4.1 lack it, and it changes no output in eval mode
+DRAWN = frozenset({"normal_", "uniform_", "fill_", "zero_", "mul_", "add_", "clamp_", "erfinv_", "copy_"})
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "relative_position_index", "relative_coords_table")
 NEAR = 0.1  # an architecture whose number of weights differs by more is not looked at
 BUILT = 14  # at most so many of torchvision's are built for one file
@@ -43,6 +44,9 @@ class _WithoutData(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in (torch.empty, torch.zeros, torch.ones, torch.randn, torch.rand) and not kwargs.get("device"):
             kwargs = {**kwargs, "device": "meta"}
+        target = args[0] if args else kwargs.get("tensor")
+        if getattr(func, "__name__", "") in DRAWN and isinstance(target, torch.Tensor) and target.is_meta:
+            return target  # there is nothing to fill, and torch would import its compiler to say so (8 s)
         return func(*args, **kwargs)
 
 

@@ -28,7 +28,9 @@ def unpickle(stream: BinaryIO) -> Any:
 def torchscript(stream: BinaryIO) -> nn.Module:
     """Load TorchScript, code and all."""
     stream.seek(0)
-    network: nn.Module = torch.jit.load(io.BytesIO(stream.read()), map_location="cpu")  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that torch.jit is deprecated is not the user's doing
+        network: nn.Module = torch.jit.load(io.BytesIO(stream.read()), map_location="cpu")  # type: ignore[no-untyped-call]
     return network
 
 

@@ -24,6 +24,8 @@ from robustkit.auditing.reading import Found, read
 from robustkit.ensemble import Ensemble, Member
 from robustkit.errors import UserError
 
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning", "ignore:'str' object:SyntaxWarning")
+
 
 def _network(seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
@@ -99,8 +101,10 @@ def test_a_state_dict_is_found_wherever_torch_save_put_it(kind, legacy, network,
 def test_what_is_read_is_what_torch_load_reads(protocol, legacy, tmp_path):
     base = torch.arange(24.0).reshape(4, 6)
     state = {
-        "transposed": base.t(), "slice": base[1:3, ::2], "tied": base, "scalar": torch.tensor(2.5), "empty": torch.zeros(0, 3),
-        "flags": torch.tensor([True, False, True]), "counts": torch.arange(5), "bytes": torch.arange(5, dtype=torch.uint8),
+        "transposed": base.t(), "slice": base[1:3, ::2], "tied": base, "scalar": torch.tensor(2.5),
+        "empty": torch.zeros(0, 3),
+        "flags": torch.tensor([True, False, True]), "counts": torch.arange(5),
+        "bytes": torch.arange(5, dtype=torch.uint8),
         "wide": torch.tensor([1 / 3], dtype=torch.float64), "half": torch.tensor([1 / 3]).half(),
         "brain": torch.tensor([1 / 3]).bfloat16(),
     }  # fmt: skip
