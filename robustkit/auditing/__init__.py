@@ -1,1 +1,3 @@
-"""Models of others: read without trusting the file, run as they were meant to be, evaluated, reported."""
+"""Models of others, without trusting them: read the file (``reading``), find its network (``fitting``), find out how it
+is to be run (``detecting``), evaluate it like any other (``running``).
+"""

@@ -1,8 +1,10 @@
-"""Architectures: robustkit's own (one file each), any torchvision classifier, any ``module:factory``."""
+"""Architectures: robustkit's own (one file each), torchvision's and timm's classifiers, anybody's factory."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from robustkit.errors import UserError, unknown
@@ -13,21 +15,27 @@ if TYPE_CHECKING:
 
 model = Registry("model", "robustkit.models")
 get = model.get
+TIMM = "timm/"
 
 
 def check(arch: str) -> None:
     """Raise a :class:`UserError` unless ``arch`` can name an architecture; runs no code of the user's."""
     if ":" in arch:
         _factory_parts(arch)
+    elif arch.startswith(TIMM):
+        from robustkit.models._timm import check as check_timm
+
+        check_timm(arch.removeprefix(TIMM))
     elif arch not in model:
         from robustkit.models._torchvision import names
 
         if arch not in names():
-            raise unknown("architecture", arch, [*model.names(), "a torchvision name", "module:factory"], names())
+            known = [*model.names(), "a torchvision name", "timm/NAME", "module:factory", "path/to/file.py:factory"]
+            raise unknown("architecture", arch, known, names())
 
 
 def is_code(arch: str) -> bool:
-    """Return whether an architecture name makes :func:`build` run somebody's code (``module:factory``)."""
+    """Return whether :func:`build` runs somebody's code for it (``module:factory``, ``path/to/file.py:factory``)."""
     return ":" in arch
 
 
@@ -37,8 +45,8 @@ def build(arch: str, channels: int, classes: int, params: Mapping[str, Any] | No
     Parameters
     ----------
     arch : str
-        A registered name, a torchvision classifier's name, or ``module:factory``. A factory is called with
-        ``channels=, classes=`` where its signature takes them.
+        A registered name, a torchvision classifier's name, ``timm/NAME`` (extra ``timm``), ``module:factory`` or
+        ``path/to/file.py:factory``. A factory is called with ``channels=, classes=`` where its signature takes them.
     params : mapping
         Further keyword arguments of the builder.
 
@@ -53,36 +61,78 @@ def build(arch: str, channels: int, classes: int, params: Mapping[str, Any] | No
     if arch in model:
         network: nn.Module = model.get(arch)(channels=channels, classes=classes, **dict(params or {}))
         return network
+    if arch.startswith(TIMM):
+        from robustkit.models._timm import build as build_timm
+
+        return build_timm(arch.removeprefix(TIMM), channels, classes, dict(params or {}))
     from robustkit.models._torchvision import build as build_torchvision
 
     return build_torchvision(arch, channels, classes, dict(params or {}))
 
 
 def _factory_parts(arch: str) -> tuple[str, str]:
-    module, _, factory = arch.partition(":")
-    if not module or not factory.isidentifier() or not all(p.isidentifier() for p in module.split(".")):
+    module, _, factory = arch.rpartition(":")
+    is_file = module.endswith(".py")
+    if not factory.isidentifier() or not (is_file or all(p.isidentifier() for p in module.split("."))):
         raise UserError(
-            f"architecture '{arch}' is not of the form module:factory (for instance mypackage.nets:resnet)."
+            f"architecture '{arch}' is not of the form module:factory (for instance mypackage.nets:resnet) "
+            "or path/to/file.py:factory."
         )
+    if is_file and not Path(module).is_file():
+        raise UserError(f"architecture '{arch}': there is no file '{module}'; name the file that defines '{factory}'.")
     return module, factory
 
 
-def _from_factory(arch: str, channels: int, classes: int, params: dict[str, Any]) -> nn.Module:
-    import importlib
-    import inspect
+def _module_of_file(path: Path, arch: str) -> ModuleType:
+    """Run a file as a module of its own, once per process; its folder is importable, as it is for a script."""
+    import hashlib
+    import importlib.util
     import sys
 
-    from torch import nn
+    path = path.resolve()
+    name = f"_robustkit_arch_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"architecture '{arch}': '{path}' cannot be imported as Python.")
+    module = importlib.util.module_from_spec(spec)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    sys.modules[name] = module  # before it runs, so that dataclasses and pickles in it find their module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"architecture '{arch}': running '{path}' failed ({type(error).__name__}: {reason})."
+        ) from error
+    return module
 
-    module_name, name = _factory_parts(arch)
+
+def _imported(module_name: str, arch: str) -> ModuleType:
+    import importlib
+    import sys
+
     if "" not in sys.path:
         sys.path.insert(0, "")  # like `python -m`: the user's module may lie in the current directory
     try:
-        module = importlib.import_module(module_name)
+        return importlib.import_module(module_name)
     except ImportError as error:
         raise UserError(
             f"architecture '{arch}': cannot import '{module_name}' ({error}); is it on PYTHONPATH?"
         ) from error
+
+
+def _from_factory(arch: str, channels: int, classes: int, params: dict[str, Any]) -> nn.Module:
+    import inspect
+
+    from torch import nn
+
+    module_name, name = _factory_parts(arch)
+    is_file = module_name.endswith(".py")
+    module = _module_of_file(Path(module_name), arch) if is_file else _imported(module_name, arch)
     factory = getattr(module, name, None)
     if not callable(factory):
         raise UserError(f"architecture '{arch}': module '{module_name}' has no callable '{name}'.")

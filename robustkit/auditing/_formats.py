@@ -1,0 +1,203 @@
+"""One file's bytes to what they hold: which format, which networks, how their tensors are made."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from torch import Tensor, nn
+
+from robustkit.auditing import _onnx, _pickle, _torch_zip, _trusted
+from robustkit.auditing._limits import JSON_BYTES, PICKLE_BYTES, STATE_OVER_FILE, Damaged, clean
+from robustkit.auditing._safetensors import SafeTensors, is_safetensors
+from robustkit.auditing._tensors import TensorRef, check_all, materialise
+from robustkit.auditing._torch_legacy import Legacy, is_legacy
+from robustkit.auditing._unwrap import Part, parts, says
+from robustkit.checkpoint import META, WEIGHTS, load_ensemble, read_meta
+
+MODELS = frozenset({"zip", "legacy", "pickle", "safetensors", "onnx"})
+FOREIGN = {
+    b"\x1f\x8b": "is gzip-compressed; unpack it first",
+    b"BZh": "is bzip2-compressed; unpack it first",
+    b"\xfd7zXZ": "is xz-compressed; unpack it first",
+    b"\x28\xb5\x2f\xfd": "is zstd-compressed; unpack it first",
+    b"\x89HDF": "is an HDF5 file, as Keras writes it",
+    b"\x93NUMPY": "is a numpy array",
+    b"GGUF": "is a GGUF language model",
+}
+
+
+@dataclass
+class Content:
+    """What a file holds: its format, its networks, and how declared tensors become tensors."""
+
+    format: str
+    parts: list[Part]
+    tensors: Callable[[Mapping[str, TensorRef | Tensor]], dict[str, Tensor]]
+    notes: list[str] = field(default_factory=list)
+    says: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+def sniff(stream: BinaryIO, size: int) -> str:
+    """Return the container format by content: zip, legacy, pickle, tar, safetensors, onnx, or "" for none."""
+    stream.seek(0)
+    head = stream.read(4096)
+    stream.seek(0)
+    if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        return "zip"
+    if is_legacy(head):
+        return "legacy"
+    if head[:1] == b"\x80" and 2 <= head[1] <= 5 if len(head) > 1 else False:
+        return "pickle"
+    if head[257:262] == b"ustar":
+        return "tar"
+    if is_safetensors(head, size):
+        return "safetensors"
+    return "onnx" if _onnx.is_onnx(head, size) else ""
+
+
+def load(stream: BinaryIO, size: int, *, trust_pickle: bool) -> Content:
+    """Read an open file; :class:`Damaged` says why not."""
+    form = sniff(stream, size)
+    if form == "safetensors":
+        file = SafeTensors(stream, size)
+        return _checked("safetensors", file.state, file.size, file.read, size)
+    if form == "onnx":
+        return _load_onnx(stream)
+    if form == "tar":
+        raise Damaged("is a tar archive (PyTorch's format before 0.1.10 or a packed folder); unpack or save it again")
+    if form not in ("zip", "legacy", "pickle"):
+        stream.seek(0)
+        head = stream.read(8)
+        raise Damaged(next((why for magic, why in FOREIGN.items() if head.startswith(magic)), "is no model file"))
+    try:
+        return _load_torch(form, stream, size, trust_pickle)
+    except _pickle.NeedsCode as need:
+        if not trust_pickle:
+            raise Damaged(
+                f"holds a pickle that needs code to be run ('{clean(need.name)}'), which is done only with "
+                "--trust-pickle (in Python: trust_pickle=True), for files whose author you trust"
+            ) from None
+    tree = _trusted.unpickle(stream)
+    note = "PICKLE TRUSTED: the file's code was run with this user's rights (--trust-pickle)"
+    content = Content("torch state dict", parts(tree), lambda state: materialise(state, _nowhere), [note], says(tree))
+    content.format = "pickled module" if any(part.module is not None for part in content.parts) else content.format
+    return content
+
+
+def _load_torch(form: str, stream: BinaryIO, size: int, trust_pickle: bool) -> Content:
+    if form == "legacy":
+        file = Legacy(stream, size)
+        return _checked(_kind(file.tree), file.tree, file.size, file.read, size)
+    if form == "pickle":
+        stream.seek(0)
+        tree = _pickle.parse(io.BytesIO(stream.read(min(size, PICKLE_BYTES))))
+        parts(tree)
+        raise Damaged("is a pickle that torch.save did not write; save the state dict with torch.save")
+    archive = _torch_zip.Archive(stream, size)
+    kind = _torch_zip.kind(archive)
+    if not kind:
+        raise Damaged("is a zip archive without a model in it")
+    archive.check_byte_order()
+    if kind == "torch":
+        tree = archive.tree("data.pkl")
+        return _checked(
+            _kind(tree), tree, lambda k: archive.size(f"data/{k}"), lambda k: archive.read(f"data/{k}"), size
+        )
+    if trust_pickle:
+        load = _trusted.torchscript if kind == "TorchScript" else _trusted.exported
+        note = f"{kind.upper()} TRUSTED: code from the file was run (--trust-pickle)"
+        return Content(kind, [Part("program", None, load(stream))], _as_they_are, [note])
+    note = f"{kind} programs are run only with --trust-pickle; the weights alone were read, and need an architecture"
+    if kind == "TorchScript":
+        script = _torch_zip.script_state(archive)
+        content = _checked(kind, script, lambda k: archive.size(f"data/{k}"), lambda k: archive.read(f"data/{k}"), size)
+    elif "serialized_state_dict.pt" in archive:  # torch 2.5 to 2.7: torch.save within the zip
+        inner = io.BytesIO(archive.read("serialized_state_dict.pt"))
+        content = _load_torch("zip", inner, len(inner.getvalue()), False)
+        content.format = kind
+    else:
+        content = _checked(kind, _torch_zip.export_state(archive), archive.size, archive.read, size)
+    content.notes.append(note)
+    return content
+
+
+def _checked(kind: str, tree: Any, nbytes: Callable[[str], int], read: Callable[[str], bytes], size: int) -> Content:
+    found = parts(tree)
+    left = STATE_OVER_FILE * size + (1 << 16)
+    together = {(f"{i}: {k}" if i else k): v for i, p in enumerate(found) for k, v in (p.state or {}).items()}
+    check_all(together, nbytes, left)
+    return Content(kind, found, lambda state: materialise(state, read), [], says(tree))
+
+
+def _kind(tree: Any) -> str:
+    lightning = isinstance(tree, dict) and "pytorch-lightning_version" in tree
+    return "Lightning checkpoint" if lightning else "torch state dict"
+
+
+def _load_onnx(stream: BinaryIO) -> Content:
+    stream.seek(0)
+    try:
+        network = _onnx.load(stream.read())
+    except ImportError:
+        raise Damaged("is an ONNX file, which needs the extra: pip install 'robustkit[onnx]'") from None
+    return Content("ONNX", [Part("graph", None, network)], _as_they_are, ["converted by onnx2torch"])
+
+
+def _as_they_are(state: Mapping[str, TensorRef | Tensor]) -> dict[str, Tensor]:
+    return materialise(state, _nowhere)
+
+
+def _nowhere(key: str) -> bytes:
+    raise Damaged(f"lacks its record '{clean(key)}'")
+
+
+def is_robustkit(folder: Path, name: str = WEIGHTS) -> bool:
+    """Return whether a folder is robustkit's own checkpoint, and ``name`` one of its files."""
+    return name in (WEIGHTS, META) and (folder / META).is_file() and (folder / WEIGHTS).is_file()
+
+
+def robustkit_members(folder: Path) -> tuple[list[nn.Module], tuple[str, ...]]:
+    """Return the members of robustkit's own checkpoint, normalisation inside, after checking what its files declare."""
+    weights, meta_file = folder / WEIGHTS, folder / META
+    if meta_file.stat().st_size > JSON_BYTES:
+        raise Damaged(f"has an {META} of more than {JSON_BYTES} bytes")
+    with weights.open("rb") as stream:
+        size = weights.stat().st_size
+        if sniff(stream, size) != "safetensors":
+            raise Damaged(f"has a {WEIGHTS} that is no safetensors file")
+        file = SafeTensors(stream, size)
+        check_all(file.state, file.size, STATE_OVER_FILE * size + (1 << 16))
+    try:
+        meta = read_meta(folder)
+    except RecursionError:
+        raise Damaged(f"has an {META} that is nested too deeply") from None
+    _check_meta(meta, file.state)
+    ensemble = load_ensemble(folder)
+    return list(ensemble.members), ("normalisation is inside, as robustkit trained it",)
+
+
+def _check_meta(meta: Mapping[str, Any], state: Mapping[str, TensorRef]) -> None:
+    """Build every member without memory and hold it against the weights, before :func:`load_ensemble` allocates."""
+    from robustkit import models
+    from robustkit.auditing._infer import declared
+
+    rows, classes, shape = meta["members"], meta["classes"], meta["shape"]
+    ok = isinstance(rows, list) and 0 < len(rows) <= 1000 and isinstance(classes, list) and 0 < len(classes) <= 100_000
+    ok = ok and isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and 0 < n <= 16384 for n in shape)
+    if not ok or not all(isinstance(row, dict) and isinstance(row.get("arch"), str) for row in rows):
+        raise Damaged(f"has an {META} whose members, classes or shape make no sense")
+    for index, row in enumerate(rows):
+        if models.is_code(row["arch"]):
+            raise Damaged(
+                f"needs the code '{clean(row['arch'])}', which an audit does not run at a checkpoint's word; "
+                "load it with robustkit.load_ensemble(..., arch=...)"
+            )
+        expected = declared(row["arch"], shape[0], len(classes), row.get("params") or {})
+        prefix = f"members.{index}.network."
+        held = {k.removeprefix(prefix): v.size for k, v in state.items() if k.startswith(prefix)}
+        if held != expected:
+            raise Damaged(f"has a {WEIGHTS} that does not fit '{clean(row['arch'])}' as {META} has it")

@@ -1,0 +1,125 @@
+"""ONNX through onnx2torch, with every name in the graph replaced before a line of Python is generated from it.
+
+onnx2torch makes a ``torch.fx`` graph, and torch.fx writes Python source with node names spliced into string literals
+unescaped: a node named ``x") or ...`` runs code when the network is called (a test shows it). Names carry no meaning,
+so all of them are replaced. Refused besides: external data (a path into the user's disk), subgraphs, local functions,
+foreign operator domains, tensors whose declared shape disagrees with their bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from robustkit.auditing._limits import TENSORS, Damaged, clean
+
+NODES = 50_000
+
+
+def is_onnx(head: bytes, size: int) -> bool:
+    """Return whether a file begins as a serialised ModelProto: ir_version, then fields of plausible lengths.
+
+    Protocol buffers have no magic number; the first fields of ModelProto (numbers 1 to 8, small varints or strings
+    that end inside the file) are recognised instead.
+    """
+    place, seen = 0, 0
+    while place < len(head) - 1 and seen < 16:
+        field, wire = head[place] >> 3, head[place] & 7
+        if (wire, seen == 0) not in ((0, True), (0, False), (2, False)) or not 1 <= field <= 25 or head[place] > 127:
+            return False
+        if seen == 0 and (head[0] != 8 or not 3 <= head[1] <= 40):
+            return False
+        value, place = _varint(head, place + 1)
+        if value is None:
+            return False
+        if wire == 2:
+            if place + value > size:
+                return field == 7 and seen > 0  # a graph that is cut off is still ONNX
+            place += value
+        seen += 1
+    return seen > 1
+
+
+def _varint(data: bytes, place: int) -> tuple[int | None, int]:
+    value = 0
+    for shift in range(0, 63, 7):
+        if place >= len(data):
+            return None, place
+        value |= (data[place] & 127) << shift
+        place += 1
+        if data[place - 1] < 128:
+            return value, place
+    return None, place
+
+
+def load(data: bytes) -> nn.Module:
+    """Return the network of a serialised ONNX model; ImportError where the extra ``onnx`` is not installed."""
+    import onnx
+    import onnx2torch
+
+    try:
+        model = onnx.ModelProto.FromString(data)
+    except Exception as error:  # google.protobuf's DecodeError, which has no public home
+        raise Damaged(f"is a damaged ONNX file ({clean(error)})") from None
+    _check(model, onnx)
+    _rename(model.graph)
+    try:
+        network: nn.Module = onnx2torch.convert(model)
+    except Exception as error:  # NotImplementedError for an operator; KeyError, ValueError, ... for a broken graph
+        why = f"{type(error).__name__}: {clean(error)}"
+        raise Damaged(f"is an ONNX file that onnx2torch cannot convert ({why})") from None
+    return network.eval()
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+
+
+def _check(model: Any, onnx: Any) -> None:
+    graph = model.graph
+    if model.functions or model.training_info or graph.sparse_initializer or graph.quantization_annotation:
+        raise Damaged("is an ONNX file with functions, training steps, or sparse or quantised weights")
+    if not graph.node or len(graph.node) > NODES or len(graph.initializer) > TENSORS:
+        raise Damaged(f"is an ONNX file of {len(graph.node)} nodes, 1 to {NODES} are read")
+    for node in graph.node:
+        if node.domain not in ("", "ai.onnx"):
+            raise Damaged(f"is an ONNX file with operators of the foreign domain '{clean(node.domain)}'")
+        if any(a.HasField("g") or a.graphs or a.HasField("sparse_tensor") for a in node.attribute):
+            raise Damaged("is an ONNX file with branches or loops")
+    for tensor in _tensors(graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            raise Damaged("is an ONNX file with its weights in other files; save it with the weights inside")
+        itemsize = 0
+        if tensor.data_type in onnx.TensorProto.DataType.values() and tensor.data_type not in (0, 8):
+            itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        count = math.prod(tensor.dims)
+        values = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data)
+        held = len(tensor.raw_data) // itemsize if itemsize and tensor.raw_data else max(map(len, values))
+        if not itemsize or min([0, *tensor.dims]) < 0 or count != held:
+            raise Damaged("is an ONNX file with a tensor whose shape disagrees with its bytes")
+
+
+def _rename(graph: Any) -> None:
+    """Give every node and value a name of ours; the operators' own strings are left, none becomes source code."""
+    names: dict[str, str] = {"": ""}
+
+    def fresh(name: str) -> str:
+        return names.setdefault(name, f"value_{len(names)}")
+
+    for index, node in enumerate(graph.node):
+        node.name = f"node_{index}"
+        node.doc_string = ""
+        for values in (node.input, node.output):
+            values[:] = [fresh(name) for name in values]
+    for rows in (graph.initializer, graph.input, graph.output, graph.value_info):
+        for row in rows:
+            row.name = fresh(row.name)
+    graph.name = "graph"

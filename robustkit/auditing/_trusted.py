@@ -1,0 +1,42 @@
+"""The only place where code from a file is run, reached only with ``trust_pickle``."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import warnings
+from typing import Any, BinaryIO
+
+import torch
+from torch import nn
+
+
+def unpickle(stream: BinaryIO) -> Any:
+    """Unpickle with everything that the file asks for: a whole module, its classes importable here."""
+    stream.seek(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return torch.load(stream, map_location="cpu", weights_only=False)
+        except RuntimeError as error:
+            if "magic number" not in str(error):
+                raise
+            stream.seek(0)
+            return pickle.load(stream)
+
+
+def torchscript(stream: BinaryIO) -> nn.Module:
+    """Load TorchScript, code and all."""
+    stream.seek(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that torch.jit is deprecated is not the user's doing
+        network: nn.Module = torch.jit.load(io.BytesIO(stream.read()), map_location="cpu")  # type: ignore[no-untyped-call]
+    return network
+
+
+def exported(stream: BinaryIO) -> nn.Module:
+    """Load a ``torch.export`` program; it takes only the batch sizes that it was exported for."""
+    stream.seek(0)
+    program = torch.export.load(io.BytesIO(stream.read()))
+    network: nn.Module = program.module()
+    return network

@@ -1,0 +1,350 @@
+"""One small network saved in every format comes back with identical logits, and no format runs its file's code."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import sys
+from argparse import Namespace
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from robustkit import checkpoint, models
+from robustkit.auditing import _pickle
+from robustkit.auditing.fitting import fit
+from robustkit.auditing.reading import Found, read
+from robustkit.ensemble import Ensemble, Member
+from robustkit.errors import UserError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning", "ignore:'str' object:SyntaxWarning")
+
+
+def _network(seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = models.build("small-resnet", 3, 10)
+        for name, value in network.named_buffers():
+            if value.is_floating_point():
+                value.copy_(torch.rand_like(value) + (0.5 if name.endswith("var") else 0))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    return _network(1)
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    return torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+
+
+def _logits(found: Found, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return fit(found, arch="small-resnet", channels=3, classes=10).network(x)
+
+
+def _same(found: Found, network: nn.Module, x: Tensor) -> None:
+    with torch.no_grad():
+        assert torch.equal(_logits(found, x), network(x))
+
+
+def _prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return OrderedDict((prefix + key, value) for key, value in state.items())
+
+
+def _cast(state: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    return {key: value.to(dtype) if value.is_floating_point() else value for key, value in state.items()}
+
+
+WRAPPED = {
+    "bare": lambda s: s,
+    "state_dict": lambda s: {"epoch": 3, "state_dict": s},
+    "model": lambda s: {"model": s, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}},
+    "net": lambda s: {"net": s, "acc": 91.2},
+    "model_state_dict": lambda s: {"model_state_dict": s},
+    "ema": lambda s: {"ema": s},
+    "ema_state_dict": lambda s: {"ema_state_dict": s, "updates": 7},
+    "weights": lambda s: {"weights": s},
+    "params": lambda s: {"params": s},
+    "list of one": lambda s: [s],
+    "twice": lambda s: {"model": {"state_dict": s}},
+    "DataParallel": lambda s: {"state_dict": _prefixed(s, "module.")},
+    "compiled": lambda s: _prefixed(s, "_orig_mod."),
+    "both": lambda s: _prefixed(s, "_orig_mod.module.backbone."),
+    "parameters": lambda s: {k: nn.Parameter(v) if v.is_floating_point() else v for k, v in s.items()},
+    "arguments beside": lambda s: {"model": s, "args": Namespace(lr=0.1), "best": np.float64(0.9), "at": Path("a")},
+}
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_a_state_dict_is_found_wherever_torch_save_put_it(kind, legacy, network, images, tmp_path):
+    path = tmp_path / "m.pth"
+    torch.save(WRAPPED[kind](network.state_dict()), path, _use_new_zipfile_serialization=not legacy)
+    (found,) = read(path)
+    assert found.format == "torch state dict"
+    assert list(found.state) == list(network.state_dict())
+    _same(found, network, images)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_what_is_read_is_what_torch_load_reads(protocol, legacy, tmp_path):
+    base = torch.arange(24.0).reshape(4, 6)
+    state = {
+        "transposed": base.t(), "slice": base[1:3, ::2], "tied": base, "scalar": torch.tensor(2.5),
+        "empty": torch.zeros(0, 3),
+        "flags": torch.tensor([True, False, True]), "counts": torch.arange(5),
+        "bytes": torch.arange(5, dtype=torch.uint8),
+        "wide": torch.tensor([1 / 3], dtype=torch.float64), "half": torch.tensor([1 / 3]).half(),
+        "brain": torch.tensor([1 / 3]).bfloat16(),
+    }  # fmt: skip
+    path = tmp_path / "m.pt"
+    torch.save(state, path, pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy)
+    (found,) = read(path)
+    expected = torch.load(path, weights_only=False)
+    assert list(found.state) == list(expected)
+    for name, value in expected.items():
+        got = found.state[name]
+        assert got.dtype == (torch.float32 if value.is_floating_point() else value.dtype)
+        assert torch.equal(got, value.to(got.dtype))
+    text = " ".join(found.notes)
+    assert "1 tensors were converted from float64 to float32" in text
+    assert "1 tensors were converted from bfloat16 to float32" in text
+
+
+def test_a_view_of_an_old_storage_is_found(tmp_path):
+    path = tmp_path / "m.pt"
+    base = torch.arange(10.0)
+    torch.save({"a": base[2:5], "b": base[7:]}, path, _use_new_zipfile_serialization=False)
+    (found,) = read(path)
+    assert found.state["a"].tolist() == [2, 3, 4]
+    assert found.state["b"].tolist() == [7, 8, 9]
+
+
+def test_lightning_keeps_the_network_and_leaves_the_rest(network, images, tmp_path):
+    state = {**_prefixed(network.state_dict(), "model."), "loss.weight": torch.ones(10)}
+    path = tmp_path / "last.ckpt"
+    torch.save({"pytorch-lightning_version": "2.5.0", "state_dict": state, "hyper_parameters": {"lr": 0.1}}, path)
+    (found,) = read(path)
+    assert found.format == "Lightning checkpoint"
+    assert "loss.weight" in " ".join(found.notes)
+    assert found.says["lr"] == 0.1
+    _same(found, network, images)
+
+
+def test_safetensors(network, images, tmp_path):
+    path = tmp_path / "m.pth"  # the name says nothing
+    safetensors.torch.save_file(_prefixed(network.state_dict(), "module."), path)
+    (found,) = read(path)
+    assert found.format == "safetensors"
+    _same(found, network, images)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floats_come_back_as_float32(dtype, network, images, tmp_path):
+    state = _cast(network.state_dict(), dtype)
+    safetensors.torch.save_file(state, tmp_path / "m.safetensors")
+    torch.save(state, tmp_path / "m.pth")
+    for found in read(tmp_path):
+        for name, value in state.items():
+            assert torch.equal(found.state[name].to(dtype), value)
+        assert str(dtype).removeprefix("torch.") in " ".join(found.notes)
+
+
+ENSEMBLES = {
+    "numbered": lambda a, b: {"model_1": b, "model_0": a},
+    "list": lambda a, b: [a, b],
+    "members": lambda a, b: {"members": [{"state_dict": a}, {"state_dict": b}]},
+    "module list": lambda a, b: {**_prefixed(a, "module.models.0."), **_prefixed(b, "module.models.1.")},
+}
+
+
+@pytest.mark.parametrize("kind", ENSEMBLES)
+def test_several_networks_in_one_file(kind, network, images, tmp_path):
+    other = _network(2)
+    torch.save(ENSEMBLES[kind](network.state_dict(), other.state_dict()), tmp_path / "m.pth")
+    first, second = read(tmp_path / "m.pth")
+    assert [first.name, second.name] == ["m-model_0", "m-model_1"]
+    _same(first, network, images)
+    _same(second, other, images)
+
+
+def test_a_folder_is_its_model_files_sorted(network, images, tmp_path):
+    other = _network(2)
+    torch.save(other.state_dict(), tmp_path / "b.pth")
+    safetensors.torch.save_file(network.state_dict(), tmp_path / "a")  # found by content
+    (tmp_path / "README.md").write_text("two networks")
+    (tmp_path / "logs").mkdir()
+    first, second = read(tmp_path)
+    assert [first.name, second.name] == ["a", "b"]
+    assert "2 of the folder's entries are no models and were skipped (README.md, logs/)" in first.notes
+    _same(first, network, images)
+    _same(second, other, images)
+    again = read([tmp_path / "b.pth", tmp_path / "b.pth"])
+    assert [found.name for found in again] == ["b", "b-2"]
+    assert again[0].sha256 == again[1].sha256 != first.sha256
+
+
+def test_torchscript_needs_trust_to_run_and_none_for_its_weights(network, images, tmp_path):
+    path = tmp_path / "m.pt"
+    torch.jit.trace(network, images).save(path)
+    (found,) = read(path)
+    assert (found.format, found.module) == ("TorchScript", None)
+    assert "--trust-pickle" in " ".join(found.notes)
+    _same(found, network, images)
+    (whole,) = read(path, trust_pickle=True)
+    assert "TRUSTED" in " ".join(whole.notes)
+    _same(whole, network, images)
+    torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))).save(path)
+    assert list(read(path)[0].state) == [
+        "0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked",
+    ]  # fmt: skip
+
+
+def test_an_exported_program_needs_trust_to_run_and_none_for_its_weights(network, images, tmp_path):
+    path = tmp_path / "m.pt2"
+    program = torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=2)},))
+    torch.export.save(program, path)
+    (found,) = read(path)
+    assert (found.format, found.module) == ("torch.export", None)
+    _same(found, network, images)
+    (whole,) = read(path, trust_pickle=True)
+    assert "TRUSTED" in " ".join(whole.notes)
+    _same(whole, network, images)
+
+
+def test_a_whole_pickled_module_needs_trust(network, images, tmp_path):
+    torch.save({"model": network}, tmp_path / "m.pth")
+    with pytest.raises(
+        UserError, match=r"needs code to be run \('robustkit.models._residual.ResNet'\).*--trust-pickle"
+    ):
+        read(tmp_path / "m.pth")
+    (found,) = read(tmp_path / "m.pth", trust_pickle=True)
+    assert found.format == "pickled module"
+    assert "PICKLE TRUSTED" in found.notes[0]
+    _same(found, network, images)
+
+
+def test_robustkits_own_folder(network, tmp_path):
+    x = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    members = [Member(network, [0.5], [0.25]), Member(_network(2), [0.4], [0.3])]
+    ensemble = Ensemble(members).eval()
+    folder = tmp_path / "pair"
+    checkpoint.save_ensemble(
+        ensemble, folder, arch=["small-resnet"] * 2, classes=[str(i) for i in range(10)], shape=(3, 8, 8)
+    )
+    for path in (folder, folder / "weights.safetensors", folder / "ensemble.json", tmp_path):
+        found = read(path)
+        assert [one.name for one in found] == ["pair-model_0", "pair-model_1"]
+        assert {one.format for one in found} == {"robustkit"}
+        with torch.no_grad():
+            for one, member in zip(found, members, strict=True):
+                assert torch.equal(fit(one, channels=3, classes=10).network(x), member(x))
+
+
+def _onnx_model(node_name: str = "conv"):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnx2torch")
+    generator = torch.Generator().manual_seed(5)
+    conv, linear = torch.randn(4, 3, 3, 3, generator=generator), torch.randn(10, 4, generator=generator)
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], name=node_name, kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"], name="relu"),
+        helper.make_node("GlobalAveragePool", ["b"], ["c"], name="pool"),
+        helper.make_node("Flatten", ["c"], ["d"], name="flat", axis=1),
+        helper.make_node("Gemm", ["d", "v"], ["y"], name="fc", transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes, "net",
+        [helper.make_tensor_value_info("x", kind, ["batch", 3, 8, 8])],
+        [helper.make_tensor_value_info("y", kind, ["batch", 10])],
+        [onnx.numpy_helper.from_array(conv.numpy(), "w"), onnx.numpy_helper.from_array(linear.numpy(), "v")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return model, lambda x: torch.relu(torch.conv2d(x, conv, padding=1)).mean((2, 3)) @ linear.T
+
+
+def test_onnx(images, tmp_path):
+    model, reference = _onnx_model()
+    (tmp_path / "m.bin").write_bytes(model.SerializeToString())
+    (found,) = read(tmp_path / "m.bin")
+    assert found.format == "ONNX"
+    torch.testing.assert_close(fit(found, channels=3, classes=10).network(images), reference(images))
+
+
+def test_an_onnx_node_name_does_not_become_code(images, tmp_path):
+    onnx2torch = pytest.importorskip("onnx2torch")
+    canary = f"robustkit_canary_{os.getpid()}"
+    payload = f'relu") and getattr(__import__("builtins"), "setattr")(__import__("sys"), "{canary}", 1) or ("'
+    model, reference = _onnx_model(payload)
+    hostile = onnx2torch.convert(model)
+    with pytest.raises(TypeError):
+        hostile(images)
+    assert hasattr(sys, canary)  # without renaming the name is run: the payload is a real one
+    delattr(sys, canary)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    network = fit(read(tmp_path / "m.onnx")[0], channels=3, classes=10).network
+    torch.testing.assert_close(network(images), reference(images))
+    assert not hasattr(sys, canary)
+
+
+def test_onnx_without_the_extra_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    graph = b"\x3a\x04\x0a\x02\x0a\x00"
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x08\x12\x07pytorch" + graph)
+    with pytest.raises(UserError, match=r"pip install 'robustkit\[onnx\]'"):
+        read(tmp_path / "m.onnx")
+
+
+class _Saves(nn.Module):
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path, self.w = path, nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.w
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[str, Tensor, bool]:
+        return self.path, self.w, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, Tensor, bool]) -> None:
+        self.path, self.w, self.training = state
+        torch.save(self.w, self.path)
+
+
+def test_loading_torchscript_can_write_files_and_reading_it_does_not(tmp_path):
+    canary, path = tmp_path / "canary", tmp_path / "m.pt"
+    torch.jit.script(_Saves(str(canary))).save(path)
+    with pytest.raises(UserError):
+        read(path)
+    assert not canary.exists()
+    torch.jit.load(path)
+    assert canary.exists()  # why TorchScript needs --trust-pickle
+
+
+def test_a_pickle_is_read_as_data():
+    text = {"a": [1, 2.5, None, True, b"x", "y"], "b": (1, (2, 3)), 4: {"c": -7}, "d": 2**40, "e": set()}
+    for protocol in (2, 3, 4, 5):
+        got = _pickle.parse(io.BytesIO(pickle.dumps(text, protocol)))
+        assert isinstance(got.pop("e"), _pickle.Thing)
+        assert got["a"][4] == b"x" if protocol > 2 else got["a"][4].maker == "_codecs.encode"
+        assert got["a"][:4] + got["a"][5:] == [1, 2.5, None, True, "y"]
+        assert (got["b"], got["4"], got["d"]) == ((1, (2, 3)), {"c": -7}, 2**40)
+
+
+def test_the_hash_is_the_files(tmp_path):
+    torch.save({"w": torch.ones(2, 2)}, tmp_path / "m.pt")
+    assert read(tmp_path / "m.pt")[0].sha256 == hashlib.sha256((tmp_path / "m.pt").read_bytes()).hexdigest()
