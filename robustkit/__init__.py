@@ -9,9 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "evaluate", "load_ensemble", "load_runs", "train"]
+__all__ = ["__version__", "audit", "evaluate", "load_ensemble", "load_runs", "train"]
 
 _LAZY = {
+    "audit": "robustkit.auditing.running",
     "evaluate": "robustkit.api",
     "train": "robustkit.api",
     "load_runs": "robustkit.api",
@@ -21,6 +22,7 @@ _SUBPACKAGES = {"attacks", "data", "defenses", "models", "metrics", "reports", "
 
 if TYPE_CHECKING:
     from robustkit.api import evaluate, load_runs, train
+    from robustkit.auditing.running import audit
     from robustkit.checkpoint import load_ensemble
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,8 @@ def evaluate(
     *,
     defense: Names = "adp",
     checkpoint: Sequence[str | Path] | str | Path | None = None,
-    dataset: str = "digits",
+    ensembles: Sequence[Subject] = (),
+    dataset: str | Dataset = "digits",
     data_dir: str | Path | None = None,
     download: bool = False,
     image_size: int | None = None,
@@ -79,6 +80,7 @@ def evaluate(
     out: str | Path = "robustkit-out",
     keep_examples: bool = True,
     formats: Iterable[str] = FORMATS,
+    audited: Sequence[Mapping[str, Any]] = (),
     reporter: Reporter | None = None,
 ) -> Results:
     """Attack ensembles white-box and member to member, and write results, tables, figures and a report.
@@ -89,8 +91,10 @@ def evaluate(
         Defences to train, or to take from the cache; not used with ``checkpoint``.
     checkpoint : path or list of paths
         Folders that ``robustkit train`` wrote, evaluated instead of a defence.
+    ensembles : sequence of (EnsembleRecord, Ensemble)
+        Evaluated instead of a defence; :func:`robustkit.audit` makes them of other people's models.
     dataset, data_dir, download, image_size
-        As for :func:`robustkit.data.load`.
+        As for :func:`robustkit.data.load`; or a loaded dataset.
     attacks : str or list of str
         By default pgd and mim, or with ``preset`` none beside the preset's.
     preset : str
@@ -125,6 +129,8 @@ def evaluate(
         first where that pays; ``max`` also compiles.
     workers : int or None
         Trainings and cells that run side by side; None: one for each core of a CPU, one on a GPU.
+    audited : sequence of mapping
+        What is known of other people's models, for the report.
 
     Returns
     -------
@@ -141,7 +147,8 @@ def evaluate(
     reporter = reporter or Reporter()
     checkpoints = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint or ())
     asked = request.check(
-        defenses=() if checkpoints else defense, attacks=attacks, preset=preset, backend=backend, dataset=dataset,
+        defenses=() if checkpoints or ensembles else defense, attacks=attacks, preset=preset, backend=backend,
+        dataset=dataset if isinstance(dataset, str) else dataset.name,
         eps=eps, norm=norm, suites=suites, fusion=fusion, settings=settings, corruptions=corruptions,
     )  # fmt: skip
     counts = {"n": n, "eot": eot, "batch size": batch_size, "members": members, "epochs": epochs, "workers": workers}
@@ -158,20 +165,21 @@ def evaluate(
     side_by_side = workers or default_workers(on)
     metas = [read_meta(path) for path in checkpoints]
     load = functools.partial(data.load, data_dir=data_dir, download=download, image_size=image_size)
-    loaded = load(dataset)
+    loaded = load(dataset) if isinstance(dataset, str) else dataset
     aim = request.target(target if target is not None else "random" if targeted else "", len(loaded.classes))
-    split, split_name = _evaluated(loaded, metas, n)
+    split, split_name = _evaluated(loaded, metas or [{} for _ in ensembles], n)
     published = Published(corruption_dir) if corruption_dir else None
     corrupted: tuple[Spec, ...] = ()
     if "corruptions" in asked.suites:
         corrupted = ask(asked.corruptions, tuple(loaded.shape), frost_dir, published)
-    further = ask_suites(asked.suites, Wanted({"ood": ood}, loaded, split, load))
+    further = ask_suites(asked.suites, Wanted({"ood": ood, "audit": list(audited)}, loaded, split, load))
     folder = writable(Path(out), "--out")
+    pairs = list(ensembles)
     if checkpoints:
-        pairs = [
+        pairs += [
             subjects.from_checkpoint(p, m, arch, asked.fusion, loaded) for p, m in zip(checkpoints, metas, strict=True)
         ]
-    else:
+    elif not ensembles:
         defenses = asked.defenses
         if baseline and "baseline" not in [d.name for d in defenses]:
             defenses = (Spec("defense", "baseline", {}), *defenses)
@@ -181,12 +189,14 @@ def evaluate(
             (subjects.train_spec(d, loaded, wanted, outliers=o, speed=speed, seed=seed), o)
             for d, o in zip(defenses, others, strict=True)
         ]
-        pairs = run_all(lambda job: subjects.trained(job[0], loaded, on, reporter, outliers=job[1]), jobs, side_by_side)
+        pairs += run_all(
+            lambda job: subjects.trained(job[0], loaded, on, reporter, outliers=job[1]), jobs, side_by_side
+        )
     records = subjects.distinct_ids([record for record, _ in pairs])
     study = Study(
         ensembles=tuple(records),
         dataset=DatasetRecord(
-            dataset, split_name, len(split), tuple(loaded.classes), split.sha256(), tuple(loaded.shape)
+            loaded.name, split_name, len(split), tuple(loaded.classes), split.sha256(), tuple(loaded.shape)
         ),
         attacks=asked.attacks,
         eps=asked.eps,
@@ -203,10 +213,10 @@ def evaluate(
         asked=further,
     )
     store = Store(folder / "runs")
-    ensembles = {record.key: ensemble.to(on) for record, (_, ensemble) in zip(records, pairs, strict=True)}
+    on_device = {record.key: ensemble.to(on) for record, (_, ensemble) in zip(records, pairs, strict=True)}
     setting = Setting(on, batch_size, keep_examples, side_by_side, speed)
     carry_out(
-        study, ensembles, split, store, setting, reporter, escalate_budget if escalate else 0.0, published,
+        study, on_device, split, store, setting, reporter, escalate_budget if escalate else 0.0, published,
         Further(loaded, load),
     )  # fmt: skip
     return report(folder, formats=formats)

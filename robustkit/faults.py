@@ -55,7 +55,9 @@ def faults() -> tuple[Fault, ...]:
         Fault("jpeg", "a JPEG round trip in front: no gradient", "gradients-available", _members(Jpeg)),
         Fault("max-fusion", "the surest member answers for all", "fusion-swap", _fused(largest)),
         Fault("two-steps", "PGD stopped after two steps", "iterations-suffice", attacks=(("pgd", {"steps": 2}),)),
-        Fault("returns-x", "an attack that returns its input", "planted-vulnerability", attacks=(("self-test-idle", {}),)),
+        Fault(
+            "returns-x", "an attack that returns its input", "planted-vulnerability", attacks=(("self-test-idle", {}),)
+        ),
         Fault("leaves-the-ball", "an attack of twice the budget", "within-budget", attacks=(("self-test-twice", {}),)),
     )
 

@@ -73,6 +73,7 @@ def build(study: Study, store: Store) -> Results:
         minimum_norm=smallest,
         escalation=escalation,
         corruptions=corruption_results(study, store),
+        audit=_suite("audit", study, store),
         detection=_suite("detection", study, store),
         ood=_suite("ood", study, store),
         calibration=_suite("calibration", study, store),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
-from robustkit.schema_suites import CalibrationResult, DetectionResult, DiversityResult, OodResult
+from robustkit.schema_suites import AuditResult, CalibrationResult, DetectionResult, DiversityResult, OodResult
 
 SCHEMA_VERSION = 1  # of results.json and of the records in the store
 
@@ -210,6 +210,7 @@ class Results(TypedDict):
     transfer: list[Transfer]
     minimum_norm: list[MinimumNorm]
     escalation: list[Escalation]
+    audit: list[AuditResult]
     detection: list[DetectionResult]
     ood: list[OodResult]
     calibration: list[CalibrationResult]

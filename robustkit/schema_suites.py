@@ -8,6 +8,51 @@ from __future__ import annotations
 from typing import Any, Literal, TypedDict
 
 
+class AuditFinding(TypedDict):
+    """One thing that the file of a model does not say; ``concern`` is a reason to worry."""
+
+    what: str
+    value: str
+    how: Literal["detected", "given", "assumed"]
+    evidence: str
+    concern: bool
+
+
+class AuditTrial(TypedDict):
+    """One way in which a model was run on n clean images; ``log_likelihood`` and ``divergence`` are in nats.
+
+    ``renamed_accuracy`` is that under the best one-to-one renaming of classes, which is never applied. ``divergence`` is
+    how far the pixels are from those that the first batch norm was trained on, None where that was not asked.
+    """
+
+    normalize: str
+    how: dict[str, Any]
+    n: int
+    accuracy: float
+    renamed_accuracy: float
+    log_likelihood: float
+    divergence: float | None
+
+
+class AuditResult(TypedDict):
+    """One member that somebody else made: where it comes from, and what was found out about it."""
+
+    ensemble: str
+    member: int
+    name: str
+    path: str
+    format: str
+    where: str
+    sha256: str
+    arch: str
+    arch_args: dict[str, Any]
+    parameters: int
+    notes: list[str]
+    findings: list[AuditFinding]
+    trials: list[AuditTrial]
+    renaming: list[int] | None
+
+
 class DetectionResult(TypedDict):
     """One score as a detector of adversarial images: on one ensemble, against one attack, oblivious of it or not.
 

@@ -84,7 +84,7 @@ def trained(
     if ensemble is None:
         ensemble = load_ensemble(folder, arch=spec.arch)
     archs = [spec.arch] * spec.members
-    return _record(spec.defense.name, spec.defense.name, spec.defense.params, archs, ensemble), ensemble
+    return record_of(spec.defense.name, spec.defense.name, spec.defense.params, archs, ensemble), ensemble
 
 
 def _cached(folder: Path, spec: TrainSpec) -> Ensemble | None:
@@ -127,10 +127,11 @@ def from_checkpoint(path: str | Path, meta: Any, arch: str | None, fusion: str |
     ensemble = load_ensemble(path, fusion=fusion, arch=arch)
     method = (meta.get("training") or {}).get("defense") or {"name": "unknown", "params": {}}
     archs = [member["arch"] for member in meta["members"]]
-    return _record(Path(meta["folder"]).resolve().name, method["name"], method["params"], archs, ensemble), ensemble
+    return record_of(Path(meta["folder"]).resolve().name, method["name"], method["params"], archs, ensemble), ensemble
 
 
-def _record(id: str, defense: str, params: Any, arch: list[str], ensemble: Ensemble) -> EnsembleRecord:
+def record_of(id: str, defense: str, params: Any, arch: list[str], ensemble: Ensemble) -> EnsembleRecord:
+    """Return what a report says of an ensemble; its key names weights, fusion rule and architectures."""
     weights = ensemble.fingerprint()
     key = digest({"weights": weights, "fusion": ensemble.fusion, "arch": arch})
     return EnsembleRecord(id, key, defense, dict(params), tuple(arch), len(ensemble), ensemble.fusion, weights)

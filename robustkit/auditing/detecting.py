@@ -81,8 +81,8 @@ def detect(network: nn.Module, x: Tensor, y: Tensor, given: Given | None = None)
 
     Every normalisation that training code is known to use, both orders of channels and both ranges of pixels are tried
     on the first 128 images; those within six points of the best accuracy then on up to 1,024. Of these, whose
-    accuracies may hardly differ (ImageNet's statistics and CIFAR's), the one is taken under which the images look to the first
-    batch norm like those that it was trained on (:mod:`robustkit.auditing.fingerprint`), else the one of the highest
+    accuracies may hardly differ (ImageNet's statistics and CIFAR's), the one is taken under which the images look to the
+    first batch norm like those that it was trained on (:mod:`robustkit.auditing.fingerprint`), else the one of the highest
     likelihood. Accuracy is that under the best renaming of classes, so that another order of classes is not taken for
     another normalisation.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from robustkit.store import Store
     from robustkit.study import Study
 
-SUITES = ("detection", "ood", "calibration", "corruptions", "diversity")  # in reading order
+SUITES = ("audit", "detection", "ood", "calibration", "corruptions", "diversity")  # in reading order
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def write_sheets(study: Study, store: Store, out: Path) -> list[Path]:
     """Draw the pictures that are made of stored images; return the files."""
     written = []
     for name in SUITES:
-        if name in study.suites and hasattr(_module(name), "sheets_of"):
+        if (name in study.suites or name in study.asked) and hasattr(_module(name), "sheets_of"):
             drawn: Iterator[tuple[Sheet, Drawing]] = _module(name).sheets_of(study, store)
             written += [write_bytes(out / sheet.file, drawing.png()) for sheet, drawing in drawn]
     return written

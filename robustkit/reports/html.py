@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from robustkit.reports import _format as f
-from robustkit.reports import _suites, report
+from robustkit.reports import _suite_audit, _suites, report
 from robustkit.reports._checks import Headline, by_check, headline_budget, headlines
 from robustkit.reports._files import write_text
 from robustkit.reports._labels import baseline_of, budget, budget_text, labeller
@@ -42,6 +42,7 @@ def html(results: Results, out: Path) -> list[Path]:
         takeaway=_takeaway(results, list(headlines(results))),
         groups=by_check(results),
         tables={table.name: table for table in every},
+        audit=_audit(results),
         sections=_sections(results, out, every, pictures),
         pictures=pictures,
         settings=_settings(results),
@@ -67,6 +68,14 @@ def _sections(results: Results, out: Path, every: list[Table], pictures: list[di
                 ],
             })  # fmt: skip
     return found
+
+
+def _audit(results: Results) -> dict[str, list[str]] | None:
+    """Return what the first page says of other people's models: how they were run, concerns, what was not tested."""
+    if not results["audit"]:
+        return None
+    about = {"run": _suite_audit.brief, "concerns": _suite_audit.concerns, "untested": _suite_audit.not_tested}
+    return {name: phrases(results) for name, phrases in about.items()}
 
 
 def _embedded(kind: str, content: bytes) -> str:

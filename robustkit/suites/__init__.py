@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from robustkit.study import Study
 
 suite = Registry("suite", "robustkit.suites")
-ORDER = ("detection", "ood", "calibration", "diversity")  # in which they run and are reported
+ORDER = ("audit", "detection", "ood", "calibration", "diversity")  # in which they run and are reported
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Suite(Protocol):
 
 def ask_suites(names: Iterable[str], wanted: Wanted) -> dict[str, Mapping[str, Any]]:
     """Return what each of the named suites that are of this package is asked for, in the order in which they run."""
-    chosen = set(names)
+    chosen = {*names, *(("audit",) if wanted.options.get("audit") else ())}
     return {name: get(name).ask(wanted) for name in ORDER if name in chosen}
 
 

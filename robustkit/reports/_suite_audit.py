@@ -1,0 +1,105 @@
+"""Other people's models in a report: what was detected and assumed, and what was not tested."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from robustkit.reports import _format as f
+from robustkit.reports._labels import budget, budget_text
+from robustkit.reports._tables import Table, cells
+from robustkit.schema import Results
+from robustkit.schema_suites import AuditResult
+
+# What no evaluation of stored images can show, whatever it runs.
+NEVER = (
+    "backdoors and poisoned training data (no trigger is known to look for)",
+    "images from anywhere but this dataset and what was made of them",
+    "threats other than small changes of pixels (patches, rotations, physical objects)",
+)
+SUITES = {
+    "transfer": "transfer between the members",
+    "corruptions": "natural corruptions",
+    "detection": "detection of adversarial images",
+    "ood": "images from elsewhere (out-of-distribution)",
+    "calibration": "calibration of the probabilities",
+    "diversity": "diversity of the members",
+}
+
+
+def tables(results: Results) -> Iterator[Table]:
+    """Yield the findings of every member, then the files, then the ways that were tried."""
+    rows = [
+        cells(_member(a, results), x["what"], x["value"], x["how"] + (" (!)" if x["concern"] else ""), x["evidence"])
+        for a in results["audit"]
+        for x in a["findings"]
+    ]
+    columns = ["member", "what", "value", "how", "evidence"]
+    note = "(!) is a reason to doubt every number below. What was detected can be overridden on the command line."
+    yield Table("audit", "What was found out about the model", columns, "lllll", rows, note, 2, True)
+    columns = ["member", "file", "format", "where", "architecture", "parameters", "sha256", "notes"]
+    rows = [
+        cells(
+            _member(a, results), a["path"], a["format"], a["where"], a["arch"], f"{a['parameters']:,}", a["sha256"],
+            " ".join(a["notes"]),
+        )
+        for a in results["audit"]
+    ]  # fmt: skip
+    yield Table("audit-files", "The files", columns, "lllllrll", rows)
+    columns = ["member", "normalisation", "order", "times", "size", "n", "accuracy %", "log-likelihood", "divergence"]
+    rows = [
+        cells(
+            _member(a, results), t["normalize"], t["how"]["order"], f.number(t["how"]["scale"]),
+            "x".join(map(str, t["how"]["size"] or ())) or "as it is", str(t["n"]), f.percent(t["accuracy"]),
+            f.number(t["log_likelihood"]), f.number(t["divergence"]),
+        )
+        for a in results["audit"]
+        for t in a["trials"]
+    ]  # fmt: skip
+    note = (
+        "Every way in which the model was run on clean images, the one that was taken first. Divergence, in nats: how "
+        "far the pixels are from those that the first batch norm was trained on."
+    )
+    yield Table("audit-trials", "Ways to run the model that were tried", columns, "lllllrrrr", rows, note, 2, True)
+
+
+def concerns(results: Results) -> list[str]:
+    """Return the findings that are a reason to doubt the numbers, a phrase each."""
+    return [
+        f"{_member(a, results)}: {x['what']} is {x['value']} ({x['evidence']})"
+        for a in results["audit"]
+        for x in a["findings"]
+        if x["concern"]
+    ]
+
+
+def brief(results: Results) -> list[str]:
+    """Return how each member was run, a phrase each."""
+    shown = ("normalisation", "pixel range", "channel order", "channels", "input size", "outputs")
+    return [
+        f"{_member(a, results)}: {a['arch']} from a {a['format']} ({a['sha256'][:12]}), "
+        + ", ".join(f"{x['what']} {x['value']} ({x['how']})" for x in a["findings"] if x["what"] in shown)
+        for a in results["audit"]
+    ]
+
+
+def not_tested(results: Results) -> list[str]:
+    """Return what a reader might take to be tested and is not."""
+    found = [text for name, text in SUITES.items() if not _ran(results, name)]
+    if any(e["members"] == 1 for e in results["ensembles"]):
+        found = [text for text in found if text not in (SUITES["transfer"], SUITES["diversity"])]
+    budgets = sorted({budget(e)[::-1] for e in results["evaluations"]})
+    norms = {norm for norm, _ in budgets}
+    if budgets:
+        largest = max((eps, norm) for norm, eps in budgets)
+        found.append(f"perturbations larger than eps {budget_text(*largest)}")
+    found += [f"perturbations that are small in {norm}" for norm in ("linf", "l2", "l0") if norm not in norms]
+    return found + list(NEVER)
+
+
+def _ran(results: Results, name: str) -> bool:
+    return bool(results[name])  # type: ignore[literal-required]
+
+
+def _member(audited: AuditResult, results: Results) -> str:
+    alone = sum(a["ensemble"] == audited["ensemble"] for a in results["audit"]) == 1
+    return audited["name"] if alone else f"member {audited['member']}, {audited['name']}"
