@@ -103,6 +103,9 @@ def evaluate(
     targeted, target
         White-box attacks aim at a label: ``random`` (seeded; what ``targeted`` alone means), ``least-likely``,
         ``next-best``, or the number of a class.
+    ood : str or list of str
+        Out-of-distribution sets of the suite ``ood``: names that :func:`robustkit.data.load` takes, with ``near:`` or
+        ``far:`` before them; by default those that need no download.
     n : int
         Only the first n test samples.
     settings : list of str or mapping
@@ -142,7 +145,7 @@ def evaluate(
     checkpoints = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint or ())
     asked = request.check(
         defenses=() if checkpoints else defense, attacks=attacks, preset=preset, backend=backend, dataset=dataset,
-        eps=eps, norm=norm, suites=suites, fusion=fusion, settings=settings, corruptions=corruptions,
+        eps=eps, norm=norm, suites=suites, fusion=fusion, settings=settings, corruptions=corruptions, ood=ood,
     )  # fmt: skip
     counts = {"n": n, "eot": eot, "batch size": batch_size, "members": members, "epochs": epochs, "workers": workers}
     options.at_least_one(counts)
@@ -157,15 +160,16 @@ def evaluate(
     on = find_device(device)
     side_by_side = workers or default_workers(on)
     metas = [read_meta(path) for path in checkpoints]
-    load = functools.partial(data.load, data_dir=data_dir, download=download, image_size=image_size)
-    loaded = load(dataset)
+    load = functools.partial(_load, data_dir, download, image_size)
+    loaded = data.load(dataset, data_dir=data_dir, download=download, image_size=image_size)
     aim = request.target(target if target is not None else "random" if targeted else "", len(loaded.classes))
     split, split_name = _evaluated(loaded, metas, n)
     published = Published(corruption_dir) if corruption_dir else None
     corrupted: tuple[Spec, ...] = ()
     if "corruptions" in asked.suites:
         corrupted = ask(asked.corruptions, tuple(loaded.shape), frost_dir, published)
-    further = ask_suites(asked.suites, Wanted({"ood": ood}, loaded, split, load))
+    held_out = all(_trained_on(loaded, meta) for meta in metas)
+    further = ask_suites(asked.suites, Wanted({"ood": ood}, loaded, split, load, held_out))
     folder = writable(Path(out), "--out")
     if checkpoints:
         pairs = [
@@ -358,6 +362,21 @@ def find_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"device '{name}' is not supported; write cpu, cuda, cuda:0 or auto.")
     return device
+
+
+def _load(data_dir: str | Path | None, download: bool, image_size: int | None, name: str) -> Dataset:
+    """Load a dataset beside the evaluated one, whose image size not every dataset takes."""
+    size = image_size if data.takes_image_size(name) else None
+    return data.load(name, data_dir=data_dir, download=download, image_size=size)
+
+
+def _trained_on(loaded: Dataset, meta: dict[str, Any]) -> bool:
+    """Return whether a checkpoint's record says that it was trained on this training split, its validation held out."""
+    known = meta.get("data") or {}
+    try:
+        return known.get("name") == loaded.name and known.get("sha256") == loaded.split("train").sha256()
+    except UserError:  # no training images at hand
+        return False
 
 
 def _evaluated(loaded: Dataset, metas: list[dict[str, Any]], n: int | None) -> tuple[Split, str]:

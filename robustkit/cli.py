@@ -99,7 +99,10 @@ def evaluate(
         typer.Option(help="Suites of natural corruptions, like cifar-c,cifar-c-bar; default: by image size."),
     ] = None,
     ood: Annotated[
-        str | None, typer.Option(help="Out-of-distribution sets, like near:fashionmnist,far:imagefolder:PATH.")
+        str | None,
+        typer.Option(
+            help="Out-of-distribution sets, like near:fashionmnist,far:imagefolder:PATH; default: what needs no files."
+        ),
     ] = None,
     frost_dir: FrostDir = None,
     corruption_dir: Annotated[
@@ -163,6 +166,7 @@ def evaluate(
         norm=norm,
         suites=suites,
         corruptions=corruptions,
+        ood=ood,
         fusion=fusion,
         settings=settings,
     )

@@ -105,8 +105,10 @@ def fit_temperature(z: Floats, y: Ints) -> float:
         return COLDEST
     if loss(np.array([high]))[1][0] <= 0:
         return HOTTEST
-    tight = {"ftol": 1e-15, "gtol": 1e-10}
-    found = minimize(loss, np.zeros(1), jac=True, method="L-BFGS-B", bounds=[(low, high)], options=tight)
+    found = minimize(
+        loss, np.zeros(1), jac=True, method="L-BFGS-B", bounds=[(float(low), float(high))],
+        options={"ftol": 1e-15, "gtol": 1e-10},
+    )  # fmt: skip
     return float(np.exp(found.x[0]))
 
 
