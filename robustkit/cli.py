@@ -398,7 +398,8 @@ def list_methods(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="attacks, corruptions, defenses, models, datasets, ood-sets, reports, checks or reproductions; default: all."
+            help="attacks, corruptions, defenses, models, datasets, ood-sets, reports, checks or reproductions; "
+            "default: all."
         ),
     ] = None,
 ) -> None:
