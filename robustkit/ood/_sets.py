@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def build(name: str, distance: str, split: Split, load: Callable[[str], Dataset]
     if len(rows) * math.prod(split.shape) * 4 < CACHE_BYTES:
         pixels, rows = pixels[rows], torch.arange(len(rows))
     whole = Split(pixels, torch.zeros(pixels.shape[0], dtype=torch.int64), rows)
-    known = set(_prints(split))
+    known = _known(split)
     new = torch.tensor([mark not in known for mark in _prints(whole)])
     if not bool(new.any()):
         raise UserError(f"all images of the out-of-distribution set '{name}' are images that are evaluated on.")
@@ -87,6 +88,11 @@ def _drawn(found: int, most: int) -> Tensor:
     if found <= most:
         return torch.arange(found)
     return torch.from_numpy(np.sort(np.random.default_rng(SEED).permutation(found)[:most]))
+
+
+@lru_cache(maxsize=1)  # several sets are compared with one split, which may have to be decoded
+def _known(split: Split) -> frozenset[bytes]:
+    return frozenset(_prints(split))
 
 
 def _prints(split: Split) -> Iterator[bytes]:
