@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -74,6 +75,21 @@ def saliency(members: Iterable[nn.Module], x: Tensor, y: Tensor, *, create_graph
             (gradient,) = torch.autograd.grad(_true_logits(member(own), y), own, create_graph=create_graph)
         maps.append(full(gradient))
     return torch.stack(maps)
+
+
+def integrated_gradients(members: Iterable[nn.Module], x: Tensor, y: Tensor, *, steps: int = 20) -> Tensor:
+    """Integrated gradients of the true-class logit from a black image, signed, (M, B, C, H, W); without a graph.
+
+    x times the integral over a from 0 to 1 of the gradient at a x (Sundararajan et al. 2017, arXiv:1703.01365), by
+    Gauss-Legendre quadrature at ``steps`` points, as captum does. Summed over an image they are the logit less that of
+    the black image, up to the error of the quadrature. Parameters and precision are those of :func:`gradcam`.
+    """
+    members = list(members)
+    points, weights = np.polynomial.legendre.leggauss(steps)  # on [-1, 1], so that the weights sum to 2
+    total = torch.zeros((len(members), *x.shape), dtype=x.dtype, device=x.device)
+    for point, weight in zip(points.tolist(), weights.tolist(), strict=True):
+        total += weight / 2 * saliency(members, x * (1 + point) / 2, y, create_graph=False)
+    return x * total
 
 
 def check_maps(members: Iterable[nn.Module], x: Tensor, layer: str = "") -> None:

@@ -363,7 +363,7 @@ def bench(
     data_dir: DataDir = None,
     arch: Annotated[str, typer.Option(help="Architecture of the models that the faults are planted in.")] = "lenet",
     epochs: Annotated[int, typer.Option(help="Training epochs of the two sound ensembles.")] = 20,
-    n: Annotated[int, typer.Option(help="Test samples.")] = 100,
+    n: Annotated[int, typer.Option(help="Test samples.")] = 128,
     device: Device = "auto",
     workers: Annotated[int | None, typer.Option(help="Faults side by side; default: one for each CPU core.")] = None,
     seed: Seed = 0,

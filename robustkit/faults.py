@@ -33,15 +33,15 @@ class Fault:
         Name of the check that must fail; empty for a model with nothing wrong, of which none may.
     plant : callable
         From a sound ensemble to the faulty one.
-    attack : tuple of str and mapping
-        Name and parameters of what is run against it.
+    attacks : tuple of (str, mapping)
+        Names and parameters of what is run against it; of several, the worst case is judged.
     """
 
     name: str
     what: str
     caught_by: str
     plant: Callable[[Ensemble], Ensemble] = lambda ensemble: ensemble
-    attack: tuple[str, dict[str, Any]] = ("pgd", {"steps": 100, "restarts": 2})
+    attacks: tuple[tuple[str, dict[str, Any]], ...] = (("pgd", {"steps": 100, "restarts": 2}),)
 
 
 def faults() -> tuple[Fault, ...]:
@@ -54,9 +54,9 @@ def faults() -> tuple[Fault, ...]:
         Fault("clamped-log", "log of the clamped mean probability", "logits-not-probabilities", _fused(clamped_log)),
         Fault("jpeg", "a JPEG round trip in front: no gradient", "gradients-available", _members(Jpeg)),
         Fault("max-fusion", "the surest member answers for all", "fusion-swap", _fused(largest)),
-        Fault("two-steps", "PGD stopped after two steps", "iterations-suffice", attack=("pgd", {"steps": 2})),
-        Fault("returns-x", "an attack that returns its input", "planted-vulnerability", attack=("self-test-idle", {})),
-        Fault("leaves-the-ball", "an attack of twice the budget", "within-budget", attack=("self-test-twice", {})),
+        Fault("two-steps", "PGD stopped after two steps", "iterations-suffice", attacks=(("pgd", {"steps": 2}),)),
+        Fault("returns-x", "an attack that returns its input", "planted-vulnerability", attacks=(("self-test-idle", {}),)),
+        Fault("leaves-the-ball", "an attack of twice the budget", "within-budget", attacks=(("self-test-twice", {}),)),
     )
 
 

@@ -16,6 +16,7 @@ SCHEDULES = ("steps", "cosine", "constant")
 
 # Type aliases that method signatures use, written out, so that the registry can read them without importing them.
 ALIASES = {
+    "Detector": "Literal['log-ed', 'msp', 'mal', 'min-max-logit', 'energy', 'entropy', 'mutual-information']",
     "Table": "Literal['auto', 'imagenet', 'cifar']",
     "Norm": "Literal['linf', 'l2']",
     "Loss": "Literal['ce', 'margin', 'dlr']",

@@ -5,13 +5,42 @@ Every number is a plain float in [0, 1] unless its field says otherwise.
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 
 class DetectionResult(TypedDict):
-    """One detector of adversarial images on one ensemble and attack."""
+    """One score as a detector of adversarial images: on one ensemble, against one attack, oblivious of it or not.
+
+    ``attack`` is ``worst`` for the lowest AUROC over the attacks, and ``of`` then names the attack; its curve is there.
+    ``labels`` says on which labels the score is computed: on ``true`` ones it cannot be deployed. ``adaptive``: by an
+    attacker who knows the score, with ``params`` those of that attack, at the budget of the attack named. ``broken`` is
+    the share of the ``n_attacked`` images, which were classified right before, that the attack made wrong, and
+    ``evaded`` the share that is wrong and passes for normal where 95 % of the normal images pass. ``auroc`` to
+    ``evaded`` are None where nothing was broken. Positive is normal in ``aupr``, ``fpr`` and ``tpr``; ``fpr95`` is the
+    share of adversarial images that pass.
+    """
 
     ensemble: str
+    attack: str
+    of: str
+    params: dict[str, Any]
+    eps: float
+    norm: str
+    score: str
+    labels: Literal["predicted", "true"]
+    adaptive: bool
+    broken: float
+    n_attacked: int
+    n_adversarial: int
+    n_normal: int
+    auroc: float | None
+    ci95: list[float] | None
+    aupr: float | None
+    aupr_adversarial: float | None
+    fpr95: float | None
+    evaded: float | None
+    fpr: list[float]
+    tpr: list[float]
 
 
 class OodScore(TypedDict):
@@ -111,7 +140,80 @@ class CalibrationResult(TypedDict):
     notes: list[str]
 
 
+class PairMeasure(TypedDict):
+    """One pairwise measure: ``matrix`` (M, M), whose diagonal is a member beside itself; None where it is 0 / 0."""
+
+    name: str
+    mean: float | None
+    matrix: list[list[float | None]]
+
+
+class CosineDistribution(TypedDict):
+    """Cosines between the members' ``maps``, ``gradcam`` or ``saliency``, over samples and pairs.
+
+    ``counts`` are those of the bins between ``edges``. ``matrix`` (M, M) holds means over samples. ``undefined`` is the
+    share of cosines that are left out because a map is zero everywhere.
+    """
+
+    maps: str
+    mean: float | None
+    median: float | None
+    undefined: float
+    edges: list[float]
+    counts: list[int]
+    matrix: list[list[float | None]]
+
+
+class AttributionDiversity(TypedDict):
+    """How much the members' maps of the predicted class differ, on the first ``samples`` images.
+
+    Variances are means over samples of the sum over channels and pixels of the members' variance, in squared units of
+    the logit; ``normalised``: of maps of unit norm, in [0, 1]. ``steps`` are those of integrated gradients.
+    """
+
+    samples: int
+    steps: int
+    cosines: list[CosineDistribution]
+    saliency_variance: float | None
+    saliency_variance_normalised: float | None
+    integrated_variance: float | None
+    integrated_variance_normalised: float | None
+
+
+class LayerSimilarity(TypedDict):
+    """Linear CKA of the layers of two ``members``: a row for each of ``layers[0]``, a column for each of ``layers[1]``.
+
+    ``same_layer`` is the mean over layers of one name where both have the same names; ``last`` is of the last layers.
+    """
+
+    members: list[int]
+    layers: list[list[str]]
+    matrix: list[list[float | None]]
+    same_layer: float | None
+    last: float | None
+
+
 class DiversityResult(TypedDict):
-    """How much the members of one ensemble differ."""
+    """How much the members of one ensemble differ; None where a measure is not defined, and ``notes`` say why.
+
+    ``samples`` are those that the answers are compared on, ``right`` and ``wrong`` how many of them the ensemble gets
+    right and wrong. Mutual information and log ED are in nats.
+    """
 
     ensemble: str
+    members: int
+    samples: int
+    right: int
+    wrong: int
+    accuracy: float | None
+    member_accuracy: list[float]
+    pairwise: list[PairMeasure]
+    mutual_information: float | None
+    equitability_right: float | None
+    equitability_wrong: float | None
+    ed: float | None
+    log_ed: float | None
+    attributions: AttributionDiversity | None
+    layers: list[LayerSimilarity]
+    layer_samples: int
+    notes: list[str]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustkit import models
-from robustkit.attribution import check_maps, find_layer, gradcam, saliency
+from robustkit.attribution import check_maps, find_layer, gradcam, integrated_gradients, saliency
 from robustkit.ensemble import Ensemble, Member
 from robustkit.errors import UserError
 
@@ -51,6 +51,36 @@ def test_gradcam_and_saliency_against_captum(arch: str, layer: str):
         torch.testing.assert_close(own, expected[:, 0], rtol=1e-4, atol=1e-7)
     expected = attr.Saliency(member).attribute(x, y, abs=False)
     torch.testing.assert_close(saliency([member], x, y)[0], expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("arch", ["small-resnet", "lenet"])
+def test_integrated_gradients_against_captum(arch: str):
+    attr = pytest.importorskip("captum.attr")
+    member, x, y = member_of(arch).double().eval(), images(4, 3, 32, 32).double(), torch.tensor([3, 1, 4, 1])
+    expected = attr.IntegratedGradients(member).attribute(x, target=y, n_steps=7, method="gausslegendre")
+    found = integrated_gradients([member, member], x, y, steps=7)
+    assert found.shape == (2, 4, 3, 32, 32)
+    for own in found:
+        torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-12)
+    assert not found.requires_grad
+
+
+def test_integrated_gradients_add_up_to_what_the_image_adds_to_the_logit():
+    """Of x0^3 + 2 x0 x1 + 5 by hand: x0 gets x0^3 + x0 x1, x1 gets x0 x1; two points integrate a quadratic exactly."""
+
+    class Cubic(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            a, b = x.flatten(1).unbind(1)
+            return torch.stack([a**3 + 2 * a * b + 5, b], 1)
+
+    x, y = images(3, 1, 1, 2).double(), torch.tensor([0, 0, 1])
+    a, b = x.flatten(1).unbind(1)
+    expected = torch.stack([a**3 + a * b, a * b], 1)
+    expected[2] = torch.stack([torch.zeros(()), b[2]])
+    found = integrated_gradients([Cubic()], x, y, steps=2)[0].flatten(1)
+    torch.testing.assert_close(found, expected)
+    one = integrated_gradients([Cubic()], x, y, steps=1)[0].flatten(1)  # the middle alone: 3/4 of the cube
+    torch.testing.assert_close(one[:2, 0], (0.75 * a**3 + a * b)[:2])
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,27 @@
-"""How much the members of an ensemble differ: on labels, on errors, on probabilities, on features. Pure NumPy.
+"""How much the members of an ensemble differ: on labels, on errors, on probabilities. Pure NumPy.
 
-``predictions`` are labels (M, N), ``y`` the true ones (N,). A pairwise metric is the mean over all pairs of members; a
-pair for which it is not defined (0 / 0) does not count, and the result is NaN where no pair does. For a pair, N11 is
-how many samples both get right, N00 both wrong, N10 and N01 one of them. Sources: Kuncheva and Whitaker 2003; Aksela
-2003.
+``predictions`` are labels (M, N), ``y`` the true ones (N,). A pairwise metric is the mean over all pairs of members of
+what :mod:`robustkit.metrics.pairwise` gives for each; a pair for which it is not defined (0 / 0) does not count, and
+the result is NaN where no pair does.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from robustkit.metrics import pairwise
+from robustkit.metrics.pairwise import mean_of_pairs
+
 Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating[Any]]
 
 
 def oracle_disagreement(predictions: Ints, y: Ints) -> float:
     """Return the mean share of samples that exactly one of two members gets right, (N10 + N01) / N."""
-    return _mean(float((a != b).mean()) for a, b in _pairs(predictions == y))
+    return mean_of_pairs(pairwise.oracle_disagreement(predictions, y))
 
 
 def label_disagreement(predictions: Ints) -> float:
@@ -31,56 +30,54 @@ def label_disagreement(predictions: Ints) -> float:
     What the SDDE paper's Table 1 calls disagreement: it is :func:`oracle_disagreement` plus the different errors, as
     the paper's own numbers are.
     """
-    return _mean(float((a != b).mean()) for a, b in _pairs(predictions))
+    return mean_of_pairs(pairwise.label_disagreement(predictions, predictions[0]))
 
 
 def q_statistic(predictions: Ints, y: Ints) -> float:
-    """Return Yule's Q, (N11 N00 - N01 N10) / (N11 N00 + N01 N10), in [-1, 1]; low: different errors."""
-    return _of_counts(predictions, y, lambda n11, n10, n01, n00: (n11 * n00 - n01 * n10, n11 * n00 + n01 * n10))
+    """Return Yule's Q, in [-1, 1]; low: different errors."""
+    return mean_of_pairs(pairwise.q_statistic(predictions, y))
 
 
 def correlation(predictions: Ints, y: Ints) -> float:
-    """Return the correlation of being right, rho, in [-1, 1]: Q's numerator over the root of the margins' product."""
-
-    def parts(n11: float, n10: float, n01: float, n00: float) -> tuple[float, float]:
-        return n11 * n00 - n01 * n10, ((n11 + n10) * (n01 + n00) * (n11 + n01) * (n10 + n00)) ** 0.5
-
-    return _of_counts(predictions, y, parts)
+    """Return the correlation of being right, rho, in [-1, 1]."""
+    return mean_of_pairs(pairwise.correlation(predictions, y))
 
 
 def double_fault(predictions: Ints, y: Ints) -> float:
     """Return the mean share of samples that both of two members get wrong, N00 / N."""
-    return _mean(float((~a & ~b).mean()) for a, b in _pairs(predictions == y))
+    return mean_of_pairs(pairwise.double_fault(predictions, y))
 
 
 def error_ratio(predictions: Ints, y: Ints) -> float:
-    """Return different errors / same errors: of samples that both get wrong, labels that differ over labels that agree.
+    """Return different errors / same errors (:func:`robustkit.metrics.pairwise.error_ratio`).
 
     Pairs without a same error do not count (Aksela 2003; "D/S error rate" of the SDDE paper's Table 1).
     """
-
-    def ratio(a: Ints, b: Ints) -> tuple[float, float]:
-        wrong = (a != y) & (b != y)
-        return float((wrong & (a != b)).sum()), float((wrong & (a == b)).sum())
-
-    return _mean(_divided(*ratio(a, b)) for a, b in _pairs(predictions))
+    return mean_of_pairs(pairwise.error_ratio(predictions, y))
 
 
 def label_mutual_information(predictions: Ints) -> float:
-    """Return the mutual information between two members' labels, in nats, mean over pairs; low: more diverse.
+    """Return the mutual information between two members' labels, in nats; low: more diverse.
 
-    sum_ab p(a, b) log(p(a, b) / (p(a) p(b))). What the SDDE paper's Table 1 calls MI: for ten balanced classes it is
-    at most log 10 = 2.30, and the paper prints 2.06; :func:`mutual_information` would be a few hundredths there.
+    What the SDDE paper's Table 1 calls MI: for ten balanced classes it is at most log 10 = 2.30, and the paper prints
+    2.06; :func:`mutual_information` would be a few hundredths there.
     """
+    return mean_of_pairs(pairwise.label_mutual_information(predictions, predictions[0]))
 
-    def information(a: Ints, b: Ints) -> float:
-        joint = np.zeros((int(a.max()) + 1, int(b.max()) + 1))
-        np.add.at(joint, (a, b), 1 / len(a))
-        independent = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
-        there = joint > 0
-        return float((joint[there] * np.log(joint[there] / independent[there])).sum())
 
-    return _mean(information(a, b) for a, b in _pairs(predictions))
+def vote_equitability(predictions: Ints, classes: int) -> Floats:
+    """Return the Shannon equitability of the votes on each sample, (N,): -sum_k f_k ln f_k / ln min(M, L).
+
+    f_k is the share of members that vote for class k. 0: all agree; 1: as divided as they can be. The
+    design-diversity paper (Rosales et al. 2023, eq. 5) divides by the logarithm of the number of species; the largest
+    that M votes on L classes can have is min(M, L).
+    """
+    members = len(predictions)
+    if min(members, classes) < 2:
+        raise ValueError(f"equitability needs two members and two classes, not {members} and {classes}")
+    shares = np.stack([(predictions == own).mean(0) for own in predictions])  # f of the class that each votes for
+    equitability: Floats = np.abs(np.log(shares).mean(0)) / np.log(min(members, classes))
+    return equitability
 
 
 def mutual_information(probabilities: Floats) -> Floats:
@@ -124,52 +121,6 @@ def _others_gram(member_logits: Floats, labels: Ints) -> Floats:
     rest /= np.linalg.norm(rest, axis=2, keepdims=True)
     gram: Floats = np.einsum("mnl,knl->nmk", rest, rest)
     return gram
-
-
-def linear_cka(a: Floats, b: Floats) -> float:
-    """Return the linear CKA of two feature matrices (N, D1) and (N, D2), N > 3, with unbiased HSIC; about [0, 1].
-
-    CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)), K = a a^T, L = b b^T (Kornblith et al. 2019; unbiased HSIC of Song
-    et al. 2012). 1: equal up to rotation and scale; 0: unrelated.
-    """
-    grams = []
-    for features in (a, b):
-        centred = np.asarray(features, np.float64) - np.asarray(features, np.float64).mean(0)
-        gram = centred @ centred.T
-        np.fill_diagonal(gram, 0.0)
-        grams.append(gram)
-    k, other = grams
-    return _divided(_hsic(k, other), max(_hsic(k, k) * _hsic(other, other), 0.0) ** 0.5)
-
-
-def _hsic(k: Floats, other: Floats) -> float:
-    """Return the unbiased HSIC of two symmetric Gram matrices with zero diagonals."""
-    n = len(k)
-    trace = float((k * other).sum())
-    sums = float(k.sum() * other.sum()) / ((n - 1) * (n - 2))
-    rows = float(k.sum(0) @ other.sum(0)) * 2 / (n - 2)
-    return (trace + sums - rows) / (n * (n - 3))
-
-
-def _pairs(values: npt.NDArray[Any]) -> Iterator[tuple[Any, Any]]:
-    if len(values) < 2:
-        raise ValueError(f"a pairwise metric needs two members, not {len(values)}")
-    return itertools.combinations(values, 2)
-
-
-def _of_counts(predictions: Ints, y: Ints, parts: Callable[[float, float, float, float], tuple[float, float]]) -> float:
-    """Return the mean over pairs of a fraction whose numerator and denominator are made of N11, N10, N01, N00."""
-    shares = (((a & b).mean(), (a & ~b).mean(), (~a & b).mean(), (~a & ~b).mean()) for a, b in _pairs(predictions == y))
-    return _mean(_divided(*parts(*map(float, share))) for share in shares)
-
-
-def _divided(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator > 0 else float("nan")
-
-
-def _mean(values: Iterator[float]) -> float:
-    defined = [value for value in values if not np.isnan(value)]
-    return float(np.mean(defined)) if defined else float("nan")
 
 
 def _entropy(p: Floats) -> Floats:

@@ -56,13 +56,14 @@ def roc(normal: Floats, others: Floats, *, seed: int = 0) -> Roc:
     values = np.r_[normal, others].astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("a score is not finite")
+    every, rates, _ = roc_curve(truth, values, drop_intermediate=False)
     fpr, tpr, _ = roc_curve(truth, values, drop_intermediate=True)
     return Roc(
         auroc=float(roc_auc_score(truth, values)),
         ci95=bootstrap(normal, others, seed=seed),
         aupr=float(average_precision_score(truth, values)),
         aupr_other=float(average_precision_score(1 - truth, -values)),
-        fpr95=fpr_at(fpr, tpr, 0.95),
+        fpr95=fpr_at(every, rates, 0.95),
         fpr=_thinned(fpr),
         tpr=_thinned(tpr),
     )

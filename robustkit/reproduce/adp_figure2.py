@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from robustkit.ensemble import Ensemble
 from robustkit.errors import UserError
-from robustkit.metrics.diversity import linear_cka
+from robustkit.metrics.cka import linear_cka
 from robustkit.reports._figures import Drawing
 from robustkit.reports._style import DPI, INK
 from robustkit.reproduce import reproduction

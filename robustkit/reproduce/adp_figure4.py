@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_auc_score, roc_curve
 
+from robustkit.metrics import roc as metrics
 from robustkit.metrics.diversity import log_ensemble_diversity
 from robustkit.records import ERROR, NOT_ATTACKED, Samples
 from robustkit.reports._figures import Drawing
@@ -19,11 +19,11 @@ from robustkit.reproduce import reproduction
 from robustkit.reproduce._lab import Lab
 from robustkit.reproduce._parts import Claim, Comparison, Images, Outcome
 from robustkit.reproduce._recipes import ADP, adp_recipe
+from robustkit.suites._ladder import NEARLY_ALL, rungs
 
 IMAGES = Images(1000, 200)
 FIXED = ("fgsm", "bim", "pgd", "mim")
-LADDER = (0.05, 0.1, 0.2, 0.4)  # the eps that are tried: the paper says only "much larger than in Table 2"
-NEARLY_ALL = 0.95
+LADDER = rungs(0.05, "linf")  # the eps that are tried: the paper says only "much larger than in Table 2"
 # Ten times the largest constants of Table 2.
 OPTIMISED = {
     "cw": {"initial_c": 1.0, "search_steps": 1, "confidence": 0.1, "adaptive": False, "abort_early": False},
@@ -94,10 +94,8 @@ def adp_figure4(lab: Lab) -> Outcome:
 
 def roc(normal: Floats, adversarial: Floats) -> tuple[float, tuple[Floats, Floats]]:
     """Return the area and the curve (false and true positive rates); positive is normal, a higher score more normal."""
-    truth = np.r_[np.ones(len(normal)), np.zeros(len(adversarial))]
-    scores = np.r_[normal, adversarial]
-    false, true, _ = roc_curve(truth, scores)
-    return float(roc_auc_score(truth, scores)), (false, true)
+    found = metrics.roc(normal, adversarial)
+    return found.auroc, (found.fpr, found.tpr)
 
 
 def _scores(samples: Samples, how: str) -> Floats:

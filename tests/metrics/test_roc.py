@@ -24,6 +24,11 @@ def test_fpr_at_takes_the_first_threshold_that_keeps_enough():
     assert fpr_at(fpr, tpr, 0.95) == 0.3
 
 
+def test_a_threshold_between_the_corners_of_the_curve_counts():
+    """Twenty values that both have: the curve is one straight line, yet a threshold at 95 % there is."""
+    assert roc(np.arange(20.0), np.arange(20.0)).fpr95 == pytest.approx(0.95)
+
+
 def test_ties_count_half():
     assert roc(np.ones(3), np.ones(5)).auroc == 0.5
     assert roc(np.ones(3), np.ones(5)).ci95 == (0.5, 0.5)

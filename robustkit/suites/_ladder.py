@@ -1,0 +1,86 @@
+"""Attacks that are strong enough for a detector to matter: the smallest budget of a ladder that breaks nearly all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from robustkit.evaluator import broken
+from robustkit.records import ERROR, Cell, EnsembleRecord, Run, Samples, Spec
+from robustkit.study import Study
+
+NEARLY_ALL = 0.95  # of the images that were classified right: from here on an attack counts as strong enough
+LARGEST = 0.4  # linf: beyond this an image has little left of what it showed
+RUNGS = 4  # of a norm in which a largest budget would depend on the size of the images
+Bools = npt.NDArray[np.bool_]
+Obtain = Callable[[Cell], Run]
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What an attack at the budget that was chosen left of the images.
+
+    Attributes
+    ----------
+    right : array of bool, shape (N,)
+        Which images were classified right before: these alone are attacked in earnest.
+    """
+
+    spec: Spec
+    cell: Cell
+    samples: Samples
+    right: Bools
+
+    @property
+    def adversarial(self) -> Bools:
+        """Which images (N,) the attack made misclassified."""
+        made: Bools = broken(self.samples, targeted=False) & self.right
+        return made
+
+    @property
+    def share(self) -> float:
+        """Share of the images that were right which the attack made wrong; 0 where none was right."""
+        return float(self.adversarial.sum() / max(1, self.right.sum()))
+
+
+def rungs(first: float, norm: str) -> tuple[float, ...]:
+    """Return the budgets that are tried: ``first``, doubled up to 0.4 in linf, three times in another norm."""
+    if first == 0:  # what cannot grow
+        return (first,)
+    if norm != "linf":
+        return tuple(first * 2**i for i in range(RUNGS))
+    found = [first]
+    while found[-1] < LARGEST - 1e-9:
+        found.append(min(2 * found[-1], LARGEST))
+    return tuple(found)
+
+
+def cells(study: Study, record: EnsembleRecord, spec: Spec, data: str) -> Iterator[Cell]:
+    """Yield the cells of an attack on the fused output, by ascending budget.
+
+    They are those of the transfer suite: all steps are run, where a white-box cell stops at the first success, next to
+    the boundary, where every detector is at its best.
+    """
+    *_, whole = study.transfer(record, spec, targeted=False)
+    for eps in rungs(study.transfer_eps, whole.norm):
+        yield replace(whole, eps=eps, data=data)
+
+
+def strong_enough(
+    study: Study, record: EnsembleRecord, spec: Spec, data: str, clean: Samples, obtain: Obtain
+) -> Attacked:
+    """Return an attack at the smallest budget that breaks 95 % of the images that were right, else at the largest."""
+    for cell in cells(study, record, spec, data):
+        found = Attacked(spec, cell, obtain(cell).samples, right(clean))
+        if found.share >= NEARLY_ALL:
+            break
+    return found
+
+
+def right(clean: Samples) -> Bools:
+    """Return which images (N,) are classified right."""
+    result: Bools = (clean.prediction == clean.y) & (clean.status != ERROR)
+    return result
