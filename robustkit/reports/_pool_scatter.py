@@ -11,14 +11,17 @@ from robustkit.reports._style import DPI, GRID, INK, PALETTE, SOFT, bare
 from robustkit.schema_suites import PoolSet
 
 RULES = {"mean-logit": PALETTE[0], "majority": PALETTE[1]}  # the paper's averaging and voting
-COLUMNS = 4
+COLUMNS = 5
 
 
 def scatter(one: PoolSet) -> Figure:
     """Return a panel for each measure that is defined, a point for each subset and consensus."""
     names = [name for name, values in one["measures"].items() if any(v is not None for v in values)]
     rows = math.ceil(len(names) / COLUMNS)
-    figure = Figure(figsize=(2.6 * COLUMNS, 2.2 * rows + 0.6), layout="constrained", facecolor="white", dpi=DPI)
+    width, height = 2.3 * COLUMNS, 2.1 * rows + 0.6
+    figure = Figure(figsize=(width, height), facecolor="white", dpi=DPI)
+    # Placed by hand: matplotlib's own layout takes longer than all of the drawing.
+    figure.subplots_adjust(0.55 / width, 0.3 / height, 1 - 0.1 / width, 1 - 0.8 / height, wspace=0.12, hspace=0.5)
     panels = figure.subplots(rows, COLUMNS, squeeze=False, sharey=True).ravel()
     for axes, name in zip(panels, names, strict=False):
         _panel(axes, one, name)
@@ -26,10 +29,10 @@ def scatter(one: PoolSet) -> Figure:
         axes.set_visible(False)
     for axes in panels[::COLUMNS]:
         axes.set_ylabel("gain (points)", fontsize=8, color=INK)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False, fontsize=8)
-    figure.suptitle(
-        f"{one['name']}: gain over the best member, n = {one['n']}; r: {', '.join(RULES)}", fontsize=10, color=INK
-    )
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="upper right", ncols=2, frameon=False, fontsize=8)
+    order = ", ".join(RULES)
+    title = f"{one['name']}: gain over the best member, n = {one['n']}; r: {order}"
+    figure.text(0.55 / width, 1 - 0.25 / height, title, fontsize=10, color=INK, va="center")
     return figure
 
 

@@ -47,7 +47,8 @@ def summary(pool: PoolResult) -> Table:
     title = f"Pool of {len(pool['members'])} members: {count} subsets of {size}"
     note = (
         "Gain: accuracy of a subset minus that of its best member, in points, mean over subsets; r: its Pearson "
-        "correlation with a measure over the subsets. The best member is that of the whole pool."
+        "correlation with a measure over the subsets. The best member is that of the whole pool. Corruptions are at "
+        "the middle one of their severities."
     )
     note = " ".join([note, *_left_out(pool), *pool["notes"]])
     return Table("pools", title, columns, "ll" + "r" * (len(columns) - 2), rows, note, 2, True, records(pool))
