@@ -47,10 +47,10 @@ def summary(pool: PoolResult) -> Table:
     title = f"Pool of {len(pool['members'])} members: {count} subsets of {size}"
     note = (
         "Gain: accuracy of a subset minus that of its best member, in points, mean over subsets; r: its Pearson "
-        "correlation with a measure over the subsets. The best member is that of the whole pool. Corruptions are at "
-        "the middle one of their severities."
+        "correlation with a measure over the subsets. The best member is that of the whole pool."
     )
-    note = " ".join([note, *_left_out(pool), *pool["notes"]])
+    strengths = ["Corruptions are at the middle one of their severities."] if len(pool["sets"]) > 1 else []
+    note = " ".join([note, *strengths, *_left_out(pool), *pool["notes"]])
     return Table("pools", title, columns, "ll" + "r" * (len(columns) - 2), rows, note, 2, True, records(pool))
 
 
