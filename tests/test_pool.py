@@ -18,6 +18,7 @@ from robustkit import api, data, models, pool
 from robustkit.attribution import saliency
 from robustkit.checkpoint import load_ensemble, save_ensemble
 from robustkit.cli import app
+from robustkit.corruptions import _copy
 from robustkit.ensemble import Ensemble, Member
 from robustkit.errors import RunError, UserError
 from robustkit.metrics import diversity
@@ -201,6 +202,20 @@ def test_a_killed_run_goes_on(done: tuple[Results, Path], folders: Path, monkeyp
     again = api.evaluate(**ASKED, pool=folders, corruptions="design-diversity", out=out, formats=())
     assert {cell.key for cell in saved} == {cell.key for cell in lost}
     assert again == results
+
+
+def test_validation_sets_are_read_from_a_published_set(folders: Path, tmp_path: Path) -> None:
+    """What robustkit wrote is what it makes itself, to the last bit: stored as 8-bit images either way."""
+    _copy.corrupt("digits", tmp_path / "set", suites="cifar-c-extra", layout="npy", n=20)
+    asked = {**ASKED, "n": 20, "subset_size": 2, "formats": (), "corruptions": "cifar-c-extra"}
+    (made,) = api.evaluate(**asked, pool=folders, out=tmp_path / "made")["pools"]
+    read = api.evaluate(**asked, pool=folders, corruption_dir=tmp_path / "set", out=tmp_path / "read")["pools"][0]
+    assert [one["severity"] for one in read["sets"]] == [None, 3, 3, 3, 3]
+    assert [one["member_accuracy"] for one in read["sets"]] == [one["member_accuracy"] for one in made["sets"]]
+    pairs = zip(read["sets"], made["sets"], strict=True)
+    assert all(
+        a["measures"]["mutual_information"] == pytest.approx(b["measures"]["mutual_information"]) for a, b in pairs
+    )
 
 
 def test_no_maps_where_none_are_asked_for(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

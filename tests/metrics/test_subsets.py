@@ -113,6 +113,16 @@ def test_ties_are_broken_as_fusion_breaks_them():
             assert {rule: accuracy[rule][0] for rule in FUSIONS} == {rule: label == fused[rule] for rule in FUSIONS}
 
 
+def test_many_members_vote():
+    """More votes than a byte counts."""
+    logits, y = pool(members=300, n=5)
+    scored = s.score(logits, y, np.arange(300)[None])
+    labels = logits.argmax(2)
+    for rule in ("majority", "median"):
+        assert scored.accuracy[rule][0] == (FUSIONS[rule](torch.from_numpy(logits)).argmax(1).numpy() == y).mean()
+    assert scored.measures["equitability"][0] == pytest.approx(plain_equitability(labels, 4))
+
+
 def test_a_certain_pool_is_scored_without_rounding_to_nan():
     """Logits of 1e4: probabilities are 0 and 1, entropies 0, and the mutual information of two that differ log 2."""
     logits = np.array([[[1e4, 0.0, 0.0]], [[0.0, 1e4, 0.0]]])
