@@ -62,7 +62,7 @@ def measure(members: int, n: int, classes: int, size: int) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """Return a row for each shape."""
-    shown = Table(title="All subsets of a pool: accuracies of five fusion rules, ten measures, correlations")
+    shown = Table(title="All subsets of a pool: accuracies of five fusion rules, eleven measures, correlations")
     for heading in ("members", "samples", "classes", "subsets", "seconds", "CPU seconds", "peak MiB of the process"):
         shown.add_column(heading, justify="right")
     for row in rows:
