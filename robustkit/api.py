@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from robustkit import __version__, data, models, options, paths, reports, request, selftest, subjects
+from robustkit import pool as pools
 from robustkit.carry_out import Further, carry_out
 from robustkit.checkpoint import read_meta
 from robustkit.corruptions._plan import ask
@@ -43,6 +45,9 @@ def evaluate(
     *,
     defense: Names = "adp",
     checkpoint: Sequence[str | Path] | str | Path | None = None,
+    pool: Sequence[str | Path] | str | Path | None = None,
+    subset_size: int | None = None,
+    pool_attribution: int = 200,
     dataset: str = "digits",
     data_dir: str | Path | None = None,
     download: bool = False,
@@ -89,6 +94,14 @@ def evaluate(
         Defences to train, or to take from the cache; not used with ``checkpoint``.
     checkpoint : path or list of paths
         Folders that ``robustkit train`` wrote, evaluated instead of a defence.
+    pool : path or list of paths
+        Folders that ``robustkit train`` wrote, or folders of such folders: all members of all of them are one pool,
+        whose subsets are scored on the clean samples and on each of the ``corruptions`` at its middle severity. Then
+        no attack runs unless ``suites`` names it. Not used with ``checkpoint``.
+    subset_size : int
+        Members of a subset of the pool; by default 3.
+    pool_attribution : int
+        On how many images the members' saliency maps are compared; 0: none.
     dataset, data_dir, download, image_size
         As for :func:`robustkit.data.load`.
     attacks : str or list of str
@@ -142,6 +155,9 @@ def evaluate(
         If something fails while running; the store keeps what finished.
     """
     reporter = reporter or Reporter()
+    pooled = pools.wanted(pool, checkpoint, subset_size, pool_attribution)
+    if pooled:
+        checkpoint = pooled.folders
     checkpoints = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint or ())
     asked = request.check(
         defenses=() if checkpoints else defense, attacks=attacks, preset=preset, backend=backend, dataset=dataset,
@@ -166,8 +182,10 @@ def evaluate(
     split, split_name = _evaluated(loaded, metas, n)
     published = Published(corruption_dir) if corruption_dir else None
     corrupted: tuple[Spec, ...] = ()
-    if "corruptions" in asked.suites:
+    if "corruptions" in asked.suites or (pooled and published):
         corrupted = ask(asked.corruptions, tuple(loaded.shape), frost_dir, published)
+    if pooled and suites is None:  # the pool alone
+        asked = replace(asked, suites=())
     held_out = all(_trained_on(loaded, meta) for meta in metas)
     further = ask_suites(asked.suites, Wanted({"ood": ood}, loaded, split, load, held_out))
     folder = writable(Path(out), "--out")
@@ -187,6 +205,10 @@ def evaluate(
         ]
         pairs = run_all(lambda job: subjects.trained(job[0], loaded, on, reporter, outliers=job[1]), jobs, side_by_side)
     records = subjects.distinct_ids([record for record, _ in pairs])
+    if pooled:
+        named = [(record, ensemble) for record, (_, ensemble) in zip(records, pairs, strict=True)]
+        more = {"pool": pooled, "subjects": named, "corruptions": corrupted, "corruption_dir": corruption_dir}
+        further |= ask_suites(("pools",), Wanted(more, loaded, split, load))
     study = Study(
         ensembles=tuple(records),
         dataset=DatasetRecord(

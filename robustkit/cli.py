@@ -70,6 +70,16 @@ def evaluate(
     checkpoint: Annotated[
         list[Path] | None, typer.Option(help="A trained folder instead of a defence; repeatable.")
     ] = None,
+    pool: Annotated[
+        list[Path] | None,
+        typer.Option(help="A trained folder, or a folder of such, whose members join one pool; repeatable."),
+    ] = None,
+    subset_size: Annotated[
+        int | None, typer.Option(help="Members of each subset of the pool.", show_default="3")
+    ] = None,
+    pool_attribution: Annotated[
+        int, typer.Option(help="On how many images the pool's saliency maps are compared; 0: none.")
+    ] = 200,
     dataset: Dataset = "digits",
     data_dir: DataDir = None,
     download: Download = False,
@@ -155,7 +165,7 @@ def evaluate(
     from robustkit import request
     from robustkit.progress import Reporter
 
-    names: Any = defense if not checkpoint else ()
+    names: Any = defense if not (checkpoint or pool) else ()
     request.check(  # before torch is imported: a typing error is answered at once
         defenses=names,
         attacks=attacks,
@@ -175,7 +185,8 @@ def evaluate(
         from robustkit import api
         from robustkit.reports import terminal
     results = api.evaluate(
-        defense=defense, checkpoint=checkpoint, dataset=dataset, data_dir=data_dir, download=download,
+        defense=defense, checkpoint=checkpoint, pool=pool, subset_size=subset_size, pool_attribution=pool_attribution,
+        dataset=dataset, data_dir=data_dir, download=download,
         image_size=image_size, attacks=attacks, preset=preset, backend=backend, eps=eps, norm=norm, targeted=targeted,
         target=target, suites=suites, corruptions=corruptions, ood=ood, frost_dir=frost_dir,
         corruption_dir=corruption_dir, n=n, arch=arch, members=members, epochs=epochs, fusion=fusion, settings=settings,

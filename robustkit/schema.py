@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
-from robustkit.schema_suites import CalibrationResult, DetectionResult, DiversityResult, OodResult
+from robustkit.schema_suites import CalibrationResult, DetectionResult, DiversityResult, OodResult, PoolResult
 
 SCHEMA_VERSION = 1  # of results.json and of the records in the store
 
@@ -215,3 +215,4 @@ class Results(TypedDict):
     calibration: list[CalibrationResult]
     corruptions: list[CorruptionResult]
     diversity: list[DiversityResult]
+    pools: list[PoolResult]

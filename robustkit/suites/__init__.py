@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from robustkit.study import Study
 
 suite = Registry("suite", "robustkit.suites")
-ORDER = ("detection", "ood", "calibration", "diversity")  # in which they run and are reported
+ORDER = ("detection", "ood", "calibration", "diversity", "pools")  # in which they run and are reported
 
 
 @dataclass(frozen=True)
