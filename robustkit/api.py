@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from robustkit import __version__, data, models, options, paths, reports, request, selftest, subjects
+from robustkit import pool as pools
 from robustkit.carry_out import Further, carry_out
 from robustkit.checkpoint import read_meta
 from robustkit.corruptions._plan import ask
@@ -44,6 +46,9 @@ def evaluate(
     defense: Names = "adp",
     checkpoint: Sequence[str | Path] | str | Path | None = None,
     ensembles: Sequence[Subject] = (),
+    pool: Sequence[str | Path] | str | Path | None = None,
+    subset_size: int | None = None,
+    pool_attribution: int = 200,
     dataset: str | Dataset = "digits",
     data_dir: str | Path | None = None,
     download: bool = False,
@@ -93,6 +98,14 @@ def evaluate(
         Folders that ``robustkit train`` wrote, evaluated instead of a defence.
     ensembles : sequence of (EnsembleRecord, Ensemble)
         Evaluated instead of a defence; :func:`robustkit.audit` makes them of other people's models.
+    pool : path or list of paths
+        Folders that ``robustkit train`` wrote, or folders of such folders: all members of all of them are one pool,
+        whose subsets are scored on the clean samples and on each of the ``corruptions`` at its middle severity. Then
+        no attack runs unless ``suites`` names it. Not used with ``checkpoint``.
+    subset_size : int
+        Members of a subset of the pool; by default 3.
+    pool_attribution : int
+        On how many images the members' saliency maps are compared; 0: none.
     dataset, data_dir, download, image_size
         As for :func:`robustkit.data.load`; or a loaded dataset.
     attacks : str or list of str
@@ -107,6 +120,9 @@ def evaluate(
     targeted, target
         White-box attacks aim at a label: ``random`` (seeded; what ``targeted`` alone means), ``least-likely``,
         ``next-best``, or the number of a class.
+    ood : str or list of str
+        Out-of-distribution sets of the suite ``ood``: names that :func:`robustkit.data.load` takes, with ``near:`` or
+        ``far:`` before them; by default those that need no download.
     n : int
         Only the first n test samples.
     settings : list of str or mapping
@@ -145,11 +161,14 @@ def evaluate(
         If something fails while running; the store keeps what finished.
     """
     reporter = reporter or Reporter()
+    pooled = pools.wanted(pool, checkpoint, subset_size, pool_attribution)
+    if pooled:
+        checkpoint = pooled.folders
     checkpoints = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint or ())
     asked = request.check(
         defenses=() if checkpoints or ensembles else defense, attacks=attacks, preset=preset, backend=backend,
-        dataset=dataset if isinstance(dataset, str) else dataset.name,
-        eps=eps, norm=norm, suites=suites, fusion=fusion, settings=settings, corruptions=corruptions,
+        dataset=dataset if isinstance(dataset, str) else dataset.name, eps=eps, norm=norm, suites=suites,
+        fusion=fusion, settings=settings, corruptions=corruptions, ood=ood,
     )  # fmt: skip
     counts = {"n": n, "eot": eot, "batch size": batch_size, "members": members, "epochs": epochs, "workers": workers}
     options.at_least_one(counts)
@@ -164,15 +183,20 @@ def evaluate(
     on = find_device(device)
     side_by_side = workers or default_workers(on)
     metas = [read_meta(path) for path in checkpoints]
-    load = functools.partial(data.load, data_dir=data_dir, download=download, image_size=image_size)
-    loaded = load(dataset) if isinstance(dataset, str) else dataset
+    load = functools.partial(_load, data_dir, download, image_size)
+    loaded = dataset
+    if isinstance(loaded, str):
+        loaded = data.load(loaded, data_dir=data_dir, download=download, image_size=image_size)
     aim = request.target(target if target is not None else "random" if targeted else "", len(loaded.classes))
     split, split_name = _evaluated(loaded, metas or [{} for _ in ensembles], n)
     published = Published(corruption_dir) if corruption_dir else None
     corrupted: tuple[Spec, ...] = ()
-    if "corruptions" in asked.suites:
+    if "corruptions" in asked.suites or (pooled and published):
         corrupted = ask(asked.corruptions, tuple(loaded.shape), frost_dir, published)
-    further = ask_suites(asked.suites, Wanted({"ood": ood, "audit": list(audited)}, loaded, split, load))
+    if pooled and suites is None:  # the pool alone
+        asked = replace(asked, suites=())
+    held_out = not ensembles and all(_trained_on(loaded, meta) for meta in metas)
+    further = ask_suites(asked.suites, Wanted({"ood": ood, "audit": list(audited)}, loaded, split, load, held_out))
     folder = writable(Path(out), "--out")
     pairs = list(ensembles)
     if checkpoints:
@@ -193,6 +217,10 @@ def evaluate(
             lambda job: subjects.trained(job[0], loaded, on, reporter, outliers=job[1]), jobs, side_by_side
         )
     records = subjects.distinct_ids([record for record, _ in pairs])
+    if pooled:
+        named = [(record, ensemble) for record, (_, ensemble) in zip(records, pairs, strict=True)]
+        more = {"pool": pooled, "subjects": named, "corruptions": corrupted, "corruption_dir": corruption_dir}
+        further |= ask_suites(("pools",), Wanted(more, loaded, split, load))
     study = Study(
         ensembles=tuple(records),
         dataset=DatasetRecord(
@@ -368,6 +396,21 @@ def find_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"device '{name}' is not supported; write cpu, cuda, cuda:0 or auto.")
     return device
+
+
+def _load(data_dir: str | Path | None, download: bool, image_size: int | None, name: str) -> Dataset:
+    """Load a dataset beside the evaluated one, whose image size not every dataset takes."""
+    size = image_size if data.takes_image_size(name) else None
+    return data.load(name, data_dir=data_dir, download=download, image_size=size)
+
+
+def _trained_on(loaded: Dataset, meta: dict[str, Any]) -> bool:
+    """Return whether a checkpoint's record says that it was trained on this training split, its validation held out."""
+    known = meta.get("data") or {}
+    try:
+        return known.get("name") == loaded.name and known.get("sha256") == loaded.split("train").sha256()
+    except UserError:  # no training images at hand
+        return False
 
 
 def _evaluated(loaded: Dataset, metas: list[dict[str, Any]], n: int | None) -> tuple[Split, str]:

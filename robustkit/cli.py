@@ -59,6 +59,16 @@ def evaluate(
     checkpoint: Annotated[
         list[Path] | None, typer.Option(help="A trained folder instead of a defence; repeatable.")
     ] = None,
+    pool: Annotated[
+        list[Path] | None,
+        typer.Option(help="A trained folder, or a folder of such, whose members join one pool; repeatable."),
+    ] = None,
+    subset_size: Annotated[
+        int | None, typer.Option(help="Members of each subset of the pool.", show_default="3")
+    ] = None,
+    pool_attribution: Annotated[
+        int, typer.Option(help="On how many images the pool's saliency maps are compared; 0: none.")
+    ] = 200,
     dataset: Dataset = "digits",
     data_dir: DataDir = None,
     download: Download = False,
@@ -88,7 +98,10 @@ def evaluate(
         typer.Option(help="Suites of natural corruptions, like cifar-c,cifar-c-bar; default: by image size."),
     ] = None,
     ood: Annotated[
-        str | None, typer.Option(help="Out-of-distribution sets, like near:fashionmnist,far:imagefolder:PATH.")
+        str | None,
+        typer.Option(
+            help="Out-of-distribution sets, like near:fashionmnist,far:imagefolder:PATH; default: what needs no files."
+        ),
     ] = None,
     frost_dir: FrostDir = None,
     corruption_dir: Annotated[
@@ -141,7 +154,7 @@ def evaluate(
     from robustkit import request
     from robustkit.progress import Reporter
 
-    names: Any = defense if not checkpoint else ()
+    names: Any = defense if not (checkpoint or pool) else ()
     request.check(  # before torch is imported: a typing error is answered at once
         defenses=names,
         attacks=attacks,
@@ -152,6 +165,7 @@ def evaluate(
         norm=norm,
         suites=suites,
         corruptions=corruptions,
+        ood=ood,
         fusion=fusion,
         settings=settings,
     )
@@ -160,7 +174,8 @@ def evaluate(
         from robustkit import api
         from robustkit.reports import terminal
     results = api.evaluate(
-        defense=defense, checkpoint=checkpoint, dataset=dataset, data_dir=data_dir, download=download,
+        defense=defense, checkpoint=checkpoint, pool=pool, subset_size=subset_size, pool_attribution=pool_attribution,
+        dataset=dataset, data_dir=data_dir, download=download,
         image_size=image_size, attacks=attacks, preset=preset, backend=backend, eps=eps, norm=norm, targeted=targeted,
         target=target, suites=suites, corruptions=corruptions, ood=ood, frost_dir=frost_dir,
         corruption_dir=corruption_dir, n=n, arch=arch, members=members, epochs=epochs, fusion=fusion, settings=settings,
@@ -386,7 +401,8 @@ def list_methods(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="attacks, corruptions, defenses, models, datasets, reports, checks or reproductions; default: all."
+            help="attacks, corruptions, defenses, models, datasets, ood-sets, reports, checks or reproductions; "
+            "default: all."
         ),
     ] = None,
 ) -> None:

@@ -21,6 +21,7 @@ SCALE = 1e4
 LEVELS = 8
 NOISE = 0.1  # standard deviation, in pixel units
 FLOOR = 1e-4  # below which the mean probability is clamped
+IDLE: tuple[str, dict[str, Any]] = ("self-test-idle", {})
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,7 @@ def faults() -> tuple[Fault, ...]:
         Fault("jpeg", "a JPEG round trip in front: no gradient", "gradients-available", _members(Jpeg)),
         Fault("max-fusion", "the surest member answers for all", "fusion-swap", _fused(largest)),
         Fault("two-steps", "PGD stopped after two steps", "iterations-suffice", attacks=(("pgd", {"steps": 2}),)),
-        Fault(
-            "returns-x", "an attack that returns its input", "planted-vulnerability", attacks=(("self-test-idle", {}),)
-        ),
+        Fault("returns-x", "an attack that returns its input", "planted-vulnerability", attacks=(IDLE,)),
         Fault("leaves-the-ball", "an attack of twice the budget", "within-budget", attacks=(("self-test-twice", {}),)),
     )
 
@@ -156,10 +155,10 @@ def registered() -> Iterator[None]:
         )
         return made
 
-    attacks.attack("self-test-idle", norms=("linf", "l2"), iterative=True, source="planted")(idle)
+    attacks.attack(IDLE[0], norms=("linf", "l2"), iterative=True, source="planted")(idle)
     attacks.attack("self-test-twice", norms=("linf", "l2"), iterative=True, source="planted")(twice)
     try:
         yield
     finally:
-        attacks.attack.remove("self-test-idle")
+        attacks.attack.remove(IDLE[0])
         attacks.attack.remove("self-test-twice")

@@ -12,6 +12,7 @@ from robustkit.corruptions import corruption
 from robustkit.data import dataset
 from robustkit.defenses import defense
 from robustkit.models import model
+from robustkit.ood import ood_set
 from robustkit.recipes import RECIPES
 from robustkit.registry import REQUIRED, Entry, Registry
 from robustkit.reports import report
@@ -25,6 +26,7 @@ REGISTRIES: dict[str, Registry] = {
     "defenses": defense,
     "models": model,
     "datasets": dataset,
+    "ood-sets": ood_set,
     "reports": report,
     "checks": check,
     "reproductions": reproduction,

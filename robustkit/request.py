@@ -13,6 +13,7 @@ from robustkit.data import Facts
 from robustkit.defenses import defense
 from robustkit.errors import UserError, unknown
 from robustkit.names import ALL, DEFAULT_SUITES, FUSIONS, NORMS, SUITES, TARGETS
+from robustkit.ood import chosen as chosen_sets
 from robustkit.records import Spec
 from robustkit.registry import Registry
 
@@ -49,6 +50,7 @@ def check(
     norm: str | None = None,
     suites: Names | None = None,
     corruptions: Names | None = None,
+    ood: Names | None = None,
     fusion: str | None = None,
     settings: Settings = None,
     paper: bool = False,
@@ -58,9 +60,10 @@ def check(
     ``paper`` takes the recipe and the parameters of the (one) defence from its paper, where --set says nothing.
     """
     facts = data.describe(dataset)
-    corruption_suites = chosen(corruptions)
-    if suites is None and corruption_suites:
-        suites = (*DEFAULT_SUITES, "corruptions")
+    corruption_suites, ood_sets = chosen(corruptions), chosen_sets(ood)
+    named = [suite for suite, given in (("corruptions", corruption_suites), ("ood", ood_sets)) if given]
+    if suites is None and named:
+        suites = (*DEFAULT_SUITES, *named)
     chosen_norm = options.choice(norm or facts.threat.norm, "norm", NORMS)
     budgets = options.eps_list(eps)
     if budgets is None and chosen_norm != facts.threat.norm:

@@ -78,6 +78,7 @@ def build(study: Study, store: Store) -> Results:
         ood=_suite("ood", study, store),
         calibration=_suite("calibration", study, store),
         diversity=_suite("diversity", study, store),
+        pools=_suite("pools", study, store),
     )
 
 

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
-from robustkit.schema_suites import AuditResult, CalibrationResult, DetectionResult, DiversityResult, OodResult
+from robustkit.schema_suites import (
+    AuditResult,
+    CalibrationResult,
+    DetectionResult,
+    DiversityResult,
+    OodResult,
+    PoolResult,
+)
 
 SCHEMA_VERSION = 1  # of results.json and of the records in the store
 
@@ -216,3 +223,4 @@ class Results(TypedDict):
     calibration: list[CalibrationResult]
     corruptions: list[CorruptionResult]
     diversity: list[DiversityResult]
+    pools: list[PoolResult]

@@ -12,8 +12,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from robustkit.auditing.adapting import STATISTICS, Adapted, Order, Preprocessing, first_tensor
-from robustkit.auditing.behaviour import Finding, behaviour, kind_of
+from robustkit.auditing.adapting import STATISTICS, Adapted, Order, Outputs, Preprocessing, first_tensor
+from robustkit.auditing.behaviour import Finding, How, behaviour, kind_of
 from robustkit.auditing.fingerprint import APART, KNOWN, divergence
 from robustkit.errors import UserError
 
@@ -34,7 +34,7 @@ class Given:
     scale: float | None = None
     order: Order | None = None
     size: tuple[int, int] | None = None
-    outputs: str | None = None
+    outputs: Outputs | None = None
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,10 @@ def detect(network: nn.Module, x: Tensor, y: Tensor, given: Given | None = None)
 
     Every normalisation that training code is known to use, both orders of channels and both ranges of pixels are tried
     on the first 128 images; those within six points of the best accuracy then on up to 1,024. Of these, whose
-    accuracies may hardly differ (ImageNet's statistics and CIFAR's), the one is taken under which the images look to the
-    first batch norm like those that it was trained on (:mod:`robustkit.auditing.fingerprint`), else the one of the highest
-    likelihood. Accuracy is that under the best renaming of classes, so that another order of classes is not taken for
-    another normalisation.
+    accuracies may hardly differ (ImageNet's statistics and CIFAR's), the one is taken under which the images look to
+    the first batch norm like those that it was trained on (:mod:`robustkit.auditing.fingerprint`), else the one of the
+    highest likelihood. Accuracy is that under the best renaming of classes, so that another order of classes is not
+    taken for another normalisation.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def _conclusion(network: nn.Module, ranked: list[Trial], x: Tensor, y: Tensor, g
         raw = Adapted(network, best.how).to(x.device)(x[:BATCH]).double().cpu()
     how = replace(best.how, outputs=given.outputs or kind_of(raw))
     findings = [*_of_input(best, ranked, x, given), *behaviour(network, Adapted(network, how).to(x.device), x[:BATCH])]
-    told = "given" if given.outputs else "detected"
+    told: How = "given" if given.outputs else "detected"
     findings.insert(-1, Finding("outputs", how.outputs, told, f"rows of the first {len(raw)} images"))
     renaming = _renaming(best, len(y))
     if renaming:

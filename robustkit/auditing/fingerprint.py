@@ -37,7 +37,8 @@ def divergence(network: nn.Module, how: Preprocessing, x: Tensor) -> float | Non
 
 def _of(network: nn.Module, how: Preprocessing, x: Tensor) -> float | None:
     handles = [m.register_forward_pre_hook(_stop) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
-    adapted, total, square, count = Adapted(network, how).to(x.device), 0.0, 0.0, 0
+    adapted, count = Adapted(network, how).to(x.device), 0
+    total = square = torch.zeros((), dtype=torch.float64, device=x.device)
     seen: nn.BatchNorm2d | None = None
     try:
         for part in torch.split(x, BATCH):

@@ -121,7 +121,7 @@ def members_of(
     models: Sequence[Model], loaded: Dataset, arch: str | None, arch_args: Mapping[str, Any] | None, trust_pickle: bool
 ) -> list[Member]:
     """Return the networks of files and modules, in the order given."""
-    members = []
+    members: list[Member] = []
     for model in models:
         if isinstance(model, nn.Module):
             members.append(_of_module(model, len(members)))

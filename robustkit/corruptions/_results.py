@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from robustkit.corruptions._plan import cell_of, missing
-from robustkit.metrics.corruption import ALEXNET, ALEXNET_CLEAN, brier, ece, mce, nll, relative_mce
+from robustkit.metrics.calibration import brier, ece, nll
+from robustkit.metrics.corruption import ALEXNET, ALEXNET_CLEAN, mce, relative_mce
 from robustkit.records import ERROR, EnsembleRecord, Run, Spec
 from robustkit.schema import CorruptionLevel, CorruptionResult
 from robustkit.store import Store

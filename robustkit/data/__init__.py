@@ -106,6 +106,11 @@ def threat(name: str) -> Threat:
     return describe(name).threat
 
 
+def takes_image_size(name: str) -> bool:
+    """Return whether images of a dataset can be brought to another size; raises as :func:`describe` does."""
+    return any(param.name == "image_size" for param in _parse(name)[0].params)
+
+
 def _parse(name: str) -> tuple[Entry, str]:
     kind, colon, path = name.partition(":")
     if kind not in dataset:

@@ -65,7 +65,7 @@ class Images:
 
     def _decode(self, row: int) -> Tensor:
         file, (_, channels, height, width) = self._files[row], self.shape
-        image = _open(file)
+        image = open_image(file)
         if channels == 1 and image.mode not in GREY:
             raise UserError(f"image '{file}' is in colour, the first of each class is grey; convert all to one mode.")
         image = image.convert("L" if channels == 1 else "RGB")
@@ -82,7 +82,7 @@ def probe(files: Sequence[str], *, one_size: bool) -> tuple[int, tuple[int, int]
 
     A :class:`UserError` names one that cannot be read or, with ``one_size``, differs in size from the first.
     """
-    images = [_open(file) for file in files]
+    images = [open_image(file) for file in files]
     for file, image in zip(files, images, strict=True):
         if one_size and image.size != images[0].size:
             raise _different(file, image.size, images[0].size)
@@ -90,7 +90,8 @@ def probe(files: Sequence[str], *, one_size: bool) -> tuple[int, tuple[int, int]
     return (1 if all(image.mode == "L" for image in images) else 3), (height, width)
 
 
-def _open(file: str) -> PIL.Image.Image:
+def open_image(file: str) -> PIL.Image.Image:
+    """Return a decoded image of at most 8 bits per channel; a :class:`UserError` names a file that is none."""
     try:
         image: PIL.Image.Image = PIL.Image.open(file)
         image.load()  # reads all, and closes the file

@@ -67,6 +67,21 @@ def npz(*, path: str) -> Source:
     return _split.source(made, classes=classes, shape=(c, h, w))
 
 
+def images_of(file: Path) -> tuple[str, Tensor]:
+    """Return the test images of such a file, or all of them, (N, C, H, W), and their key; labels are not needed.
+
+    Raises
+    ------
+    UserError
+        As :func:`npz` does, but for labels.
+    """
+    arrays = _arrays(file)
+    for key in (PAIRS["test"][0], "x"):
+        if key in arrays:
+            return key, _images(key, arrays[key])
+    raise UserError(f"'{file}' has neither x nor x_test (it has {', '.join(sorted(arrays)) or 'nothing'}); {WANTED}.")
+
+
 def _pair(x: Tensor, y: Tensor) -> tuple[_split.Pixels, Tensor]:
     return x, y
 

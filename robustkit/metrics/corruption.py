@@ -1,20 +1,13 @@
-"""Accuracy and calibration on corrupted images, and how they compare with a reference model. Pure NumPy.
+"""Errors on corrupted images compared with those of a reference model. Pure NumPy.
 
-``log_p`` are log-probabilities (N, L), ``y`` the true labels (N,). Errors are shares in [0, 1], the mean over the
-severities of one corruption.
+Errors are shares in [0, 1], the mean over the severities of one corruption.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.floating[Any]]
-BINS = 15  # of the calibration error
 
 # Errors of AlexNet, mean over severities, Hendrycks and Dietterich 2019; the last four are of the extra corruptions.
 ALEXNET = {
@@ -38,30 +31,6 @@ def relative_mce(
     """Return 100 x mean over corruptions of (E - clean) / (E_reference - clean_reference); NaN where none rises."""
     ratios = [_divided(error - clean, reference[name] - reference_clean) for name, error in errors.items()]
     return 100 * float(np.mean(ratios))
-
-
-def nll(log_p: Floats, y: Ints) -> float:
-    """Return the mean negative log-likelihood of the true labels, in nats."""
-    return -float(log_p[np.arange(len(y)), y].astype(np.float64).mean())
-
-
-def brier(log_p: Floats, y: Ints) -> float:
-    """Return the Brier score, the mean over samples of sum_l (p_l - [l = y])^2, in [0, 2]."""
-    p = np.exp(log_p.astype(np.float64))
-    p[np.arange(len(y)), y] -= 1
-    return float((p**2).sum(1).mean())
-
-
-def ece(log_p: Floats, y: Ints, bins: int = BINS) -> float:
-    """Return the expected calibration error: the mean gap between confidence and accuracy, over bins of confidence.
-
-    sum_b (n_b / N) |accuracy_b - confidence_b|, a bin open on the left and closed on the right (Guo et al. 2017).
-    """
-    p = np.exp(log_p.astype(np.float64))
-    confidence, right = p.max(1), p.argmax(1) == y
-    at = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(at, right, bins) - np.bincount(at, confidence, bins)
-    return float(np.abs(gaps).sum() / len(y))
 
 
 def _divided(numerator: float, denominator: float) -> float:

@@ -99,18 +99,18 @@ def ensemble_diversity(member_logits: Floats, labels: Ints) -> Floats:
     members, _, classes = member_logits.shape
     if members > classes - 1:
         return np.zeros(len(labels))
-    volume: Floats = np.clip(np.linalg.det(_others_gram(member_logits, labels)), 0.0, 1.0)
+    volume: Floats = np.clip(np.linalg.det(others_gram(member_logits, labels)), 0.0, 1.0)
     return volume
 
 
 def log_ensemble_diversity(member_logits: Floats, labels: Ints, jitter: float = 1e-6) -> Floats:
     """Return log det(M^T M + jitter I) of each sample, (N,), in nats: the log ED that ADP trains; finite always."""
-    gram = _others_gram(member_logits, labels) + jitter * np.eye(len(member_logits))
+    gram = others_gram(member_logits, labels) + jitter * np.eye(len(member_logits))
     logarithm: Floats = np.linalg.slogdet(gram)[1]
     return logarithm
 
 
-def _others_gram(member_logits: Floats, labels: Ints) -> Floats:
+def others_gram(member_logits: Floats, labels: Ints) -> Floats:
     """Return M^T M, (N, M, M), in float64.
 
     Made of logits: a confident member leaves 1e-10 and less to the other classes, but their direction is well known.

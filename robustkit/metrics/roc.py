@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 Floats = npt.NDArray[np.floating[Any]]
 RESAMPLES = 1000
+TOGETHER = 2**15  # samples that are resampled together: they stay in the processor's cache
 POINTS = 201  # of a stored curve
 
 
@@ -78,21 +79,28 @@ def bootstrap(
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval of the AUROC, each class resampled on its own.
 
-    The AUROC of a resample is sum over values v of n(v) (m(below v) + m(v) / 2) / (N N'), from the counts n and m of
-    normal and other samples, so that no resample is sorted.
+    The AUROC of a resample is sum_i n(i) (m(below i) + m(up to i)) / (2 N N'), from how often each normal sample i was
+    drawn, n, and how many of the drawn others, m, score below it and not above it, so that no resample is sorted.
     """
     rng = np.random.default_rng(seed)
-    values, at = np.unique(np.r_[normal, others], return_inverse=True)
-    counts = []
-    for group in (at[: len(normal)], at[len(normal) :]):
-        drawn = group[rng.integers(0, len(group), (resamples, len(group)))]
-        flat = drawn + len(values) * np.arange(resamples)[:, None]
-        counts.append(np.bincount(flat.ravel(), minlength=resamples * len(values)).reshape(resamples, -1))
-    n, m = counts
-    below = np.cumsum(m, 1) - m
-    areas = (n * (below + m / 2)).sum(1) / (len(normal) * len(others))
-    low, high = np.quantile(areas, [(1 - level) / 2, (1 + level) / 2])
+    ascending = np.sort(others)
+    below, up_to = np.searchsorted(ascending, normal, "left"), np.searchsorted(ascending, normal, "right")
+    areas = []
+    together = max(1, TOGETHER // max(len(normal), len(others)))
+    for at in range(0, resamples, together):
+        rows = min(together, resamples - at)
+        n, m = (_drawn(rng, rows, len(group)) for group in (normal, others))
+        reached = np.pad(np.cumsum(m, 1), ((0, 0), (1, 0)))
+        areas.append((n * (reached[:, below] + reached[:, up_to])).sum(1))
+    shares = np.concatenate(areas) / (2 * len(normal) * len(others))
+    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _drawn(rng: np.random.Generator, rows: int, count: int) -> npt.NDArray[np.int64]:
+    """Return how often each of ``count`` samples is drawn in ``rows`` resamples, (rows, count)."""
+    drawn = rng.integers(0, count, (rows, count)) + count * np.arange(rows)[:, None]
+    return np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
 
 
 def _thinned(values: Floats) -> Floats:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from robustkit.store import Store
     from robustkit.study import Study
 
-SUITES = ("audit", "detection", "ood", "calibration", "corruptions", "diversity")  # in reading order
+SUITES = ("audit", "detection", "ood", "calibration", "corruptions", "diversity", "pools")  # in reading order
 
 
 @dataclass(frozen=True)

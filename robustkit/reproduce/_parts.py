@@ -12,6 +12,8 @@ from robustkit.schema import Verdict
 if TYPE_CHECKING:
     from robustkit.reports._figures import Drawing
 
+Spread = tuple[float, float]  # a mean and a standard deviation over seeds
+
 
 @dataclass(frozen=True)
 class Column:
@@ -102,13 +104,14 @@ class Claim:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a reproduction returns; ``decimals`` are those that the paper prints."""
+    """What a reproduction returns; ``decimals`` are those that the paper prints, ``interval`` is the kind of ours."""
 
     comparisons: Sequence[Comparison]
     claims: Sequence[Claim] = ()
     drawings: Sequence[Drawing] = ()
     decimals: int = 1
     note: str = ""
+    interval: str = "Wilson"
 
 
 def finite(value: float) -> float | None:

@@ -18,6 +18,17 @@ ADP_ENTROPY = Column("ADP(2,0)", "adp", {"adp.alpha": 2.0, "adp.beta": 0.0})
 ADP = Column("ADP(2,0.5)", "adp", {"adp.alpha": 2.0, "adp.beta": 0.5})
 
 
+def sdde_columns(dataset: str) -> tuple[Column, ...]:
+    """Return the ensembles of the SDDE paper's tables on a dataset, in its order."""
+    return (
+        Column("DE", "baseline"),
+        Column("NCL", "ncl"),
+        Column("ADP", "adp", {"adp.alpha": 0.2, "adp.beta": 0.05}),  # 0.1 x (2, 0.5)
+        Column("DICE", "dice"),
+        Column("SDDE", "sdde", {"sdde.lam": 0.1 if dataset == "mnist" else 0.005}, fusion="mean-logit"),
+    )
+
+
 def adp_recipe(dataset: str, *, members: int = 3, paper: str = "adp") -> Recipe:
     """Return the training of the ADP paper on a dataset; ``paper="adp-advt"``: its adversarial training."""
     flip = dataset != "mnist"

@@ -118,7 +118,7 @@ def comparison_table(outcome: Outcome) -> Table:
     unit = {c.unit for c in outcome.comparisons}
     mentioned = [f"In {' and '.join(sorted(u for u in unit if u))}." if any(unit) else "", outcome.note]
     if any(c.ci95 for c in outcome.comparisons):
-        mentioned.insert(1, "Ours with Wilson 95 % interval.")
+        mentioned.insert(1, f"Ours with {outcome.interval} 95 % interval.")
     if any(c.verdict for c in outcome.comparisons):
         mentioned.append(f"Verdicts: {f.LEGEND}.")
     columns = ["what", "ensemble", "paper", "ours", "difference"]

@@ -11,22 +11,15 @@ from robustkit.metrics.diversity import Ints
 from robustkit.reproduce import reproduction
 from robustkit.reproduce._grid import percent_interval
 from robustkit.reproduce._lab import Lab
-from robustkit.reproduce._parts import Column, Comparison, Images, Outcome, finite
-from robustkit.reproduce._recipes import sdde_recipe
+from robustkit.reproduce._parts import Comparison, Images, Outcome, Spread, finite
+from robustkit.reproduce._recipes import sdde_columns, sdde_recipe
 
-COLUMNS = (
-    Column("DE", "baseline"),
-    Column("NCL", "ncl"),
-    Column("ADP", "adp", {"adp.alpha": 0.2, "adp.beta": 0.05}),  # 0.1 x (2, 0.5)
-    Column("DICE", "dice"),
-    Column("SDDE", "sdde", {"sdde.lam": 0.005}, fusion="mean-logit"),
-)
+COLUMNS = sdde_columns("cifar10")  # those of CIFAR-100 are the same
 UNITS = {
     "disagreement": "%", "correlation": "%", "Q": "%", "D/S error ratio": "", "MI": "nats", "mean error": "%",
     "ensemble error": "%",
 }  # fmt: skip
 # Mean and standard deviation over five seeds, a row per method: the metrics in the order of UNITS.
-Spread = tuple[float, float]
 PAPER: Mapping[str, Mapping[str, tuple[Spread, ...]]] = {
     "cifar10": {
         "DE": ((4.37, 0.26), (58.85, 1.43), (97.38, 0.31), (0.22, 0.02), (2.06, 0.01), (4.89, 0.13), (3.93, 0.10)),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from robustkit.study import Study
 
 suite = Registry("suite", "robustkit.suites")
-ORDER = ("audit", "detection", "ood", "calibration", "diversity")  # in which they run and are reported
+ORDER = ("audit", "detection", "ood", "calibration", "diversity", "pools")  # in which they run and are reported
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,17 @@ class Wanted:
     split : Split
         The samples that are evaluated.
     load : callable
-        :func:`robustkit.data.load` with the user's ``data_dir``, ``download`` and ``image_size``.
+        :func:`robustkit.data.load` with the user's ``data_dir``, ``download`` and, where it has a meaning,
+        ``image_size``.
+    held_out : bool
+        Whether no ensemble was trained on the dataset's validation split, as far as the records tell.
     """
 
     options: Mapping[str, Any]
     dataset: Dataset
     split: Split
     load: Callable[[str], Dataset]
+    held_out: bool = True
 
 
 @dataclass(frozen=True)

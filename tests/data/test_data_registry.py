@@ -14,6 +14,8 @@ LINF = {  # norm is linf everywhere: eps, transfer eps, flip
     "cifar10": ((0.01, 0.02, 8 / 255), 0.05, True),
     "cifar100": ((0.005, 0.01, 8 / 255), 0.05, True),
     "svhn": ((0.01, 0.02, 8 / 255), 0.05, False),
+    "notmnist": ((0.05, 0.1, 0.15, 0.2, 0.3), 0.15, False),
+    "idx:x": ((0.05, 0.1, 0.15, 0.2, 0.3), 0.15, False),
     "imagefolder:x": ((1 / 255, 2 / 255, 4 / 255, 8 / 255), 8 / 255, True),
     "npz:x": ((1 / 255, 2 / 255, 4 / 255, 8 / 255), 8 / 255, False),
 }
@@ -38,7 +40,7 @@ def test_names_are_checked_without_torch_or_sklearn():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     message, loaded = done.stdout.splitlines()
     assert message.startswith("unknown dataset 'minst': did you mean 'mnist'?")
-    assert message.endswith("imagefolder:PATH, mnist, npz:PATH, svhn.")
+    assert message.endswith("idx:PATH, imagefolder:PATH, mnist, notmnist, npz:PATH, svhn.")
     assert loaded == "set()"
 
 

@@ -5,10 +5,19 @@ from __future__ import annotations
 import pytest
 
 from robustkit import presets
-from robustkit.reproduce import adp_table1, adp_table2, adp_table4, adp_table5, reproduction, sdde_table1
+from robustkit.reproduce import (
+    adp_table1,
+    adp_table2,
+    adp_table4,
+    adp_table5,
+    reproduction,
+    sdde_table1,
+    sdde_table2,
+    sdde_table3,
+)
 from robustkit.reproduce._ask import FACTS
 from robustkit.reproduce._grid import GRADIENT, OPTIMISED, SALIENCY, rows
-from robustkit.reproduce._recipes import SHAPES, adp_recipe, sdde_recipe
+from robustkit.reproduce._recipes import SHAPES, adp_recipe, sdde_columns, sdde_recipe
 
 
 def test_adp_table_1():
@@ -42,6 +51,36 @@ def test_sdde_table_1():
     assert cifar10["SDDE"][6] == (3.92, 0.11)
     assert sdde_table1.PAPER["cifar100"]["ADP"][3] == (1.78, 0.08)
     assert {len(row) for table in sdde_table1.PAPER.values() for row in table.values()} == {len(sdde_table1.UNITS)}
+
+
+def test_sdde_table_2():
+    assert sdde_table2.PAPER["mnist"]["ADP"] == ((0.35, 0.02), (0.31, 0.05), (1.77, 0.12), (98.85, 0.11))
+    assert sdde_table2.PAPER["cifar10"]["DICE"][1] == (1.33, 0.06)
+    assert sdde_table2.PAPER["cifar100"]["SDDE"][2:] == ((26.64, 0.34), (81.33, 0.28))
+    assert {len(row) for table in sdde_table2.PAPER.values() for row in table.values()} == {len(sdde_table2.SCALES)}
+
+
+def test_sdde_table_3():
+    def number(dataset: str, method: str, title: str) -> tuple[float, float]:
+        return sdde_table3.PAPER[dataset][method][sdde_table3.ORDER[dataset].index(title)]
+
+    assert number("mnist", "DE", "NotMNIST") == (89.56, 0.84)
+    assert number("mnist", "SDDE", "Texture") == (99.97, 0.01)
+    assert number("cifar10", "NCL", "SVHN") == (94.81, 0.46)
+    assert number("cifar100", "DICE", "MNIST") == (83.37, 1.11)
+    for dataset, sets in sdde_table3.SETS.items():
+        assert list(sdde_table3.PAPER[dataset]) == [c.name for c in sdde_columns(dataset)]
+        assert sorted(sets) == sorted(sdde_table3.ORDER[dataset][:6])
+        for row in sdde_table3.PAPER[dataset].values():
+            means = dict(zip(sdde_table3.ORDER[dataset], row, strict=True))
+            for distance in ("near", "far"):  # the paper's totals are the means of its sets, up to rounding
+                own = [means[title][0] for title, (where, _) in sets.items() if where == distance]
+                assert sum(own) / len(own) == pytest.approx(means[f"mean {distance}"][0], abs=0.011)
+
+
+def test_sdde_weighs_maps_as_the_paper_does_on_each_dataset():
+    weights = [sdde_columns(dataset)[-1].params["sdde.lam"] for dataset in ("mnist", "cifar10", "cifar100")]
+    assert weights == [0.1, 0.005, 0.005]
 
 
 @pytest.mark.parametrize(

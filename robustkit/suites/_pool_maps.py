@@ -1,0 +1,53 @@
+"""Inner products of the saliency maps of all members of a pool: what their attribution variance is made of."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from robustkit.attribution import saliency
+from robustkit.corruptions import _run
+from robustkit.corruptions._plan import cell_of
+from robustkit.corruptions._published import Published
+from robustkit.records import Cell, Facts, Spec, digest
+from robustkit.scoring import sent
+from robustkit.study import Study
+from robustkit.suites import Job
+
+ELEMENTS = 2**24  # of the maps in memory at a time
+
+
+def cell(study: Study, asked: Mapping[str, Any], corruption: Spec | None) -> Cell:
+    """Return the cell of a validation set, one for the whole pool."""
+    images = min(asked["images"], study.dataset.n)
+    params = {"images": images, "corruption": corruption.to_json() if corruption else None}
+    pool = digest([[member["weights_sha256"], member["arch"]] for member in asked["members"]])
+    return Cell(
+        "probe", pool, study.dataset.sha256, Spec("probe", "pool-saliency", params), seed=study.seed,
+        version=study.version,
+    )  # fmt: skip
+
+
+def facts(job: Job, corruption: Spec | None, published: Published | None) -> Facts:
+    """Return the products of the absolute saliency maps of every two members on each image, (N, M, M) float64."""
+    started = time.perf_counter()
+    question = cell(job.study, job.asked, corruption)
+    members: Sequence[nn.Module] = [job.ensembles[m["ensemble"]].members[m["member"]] for m in job.asked["members"]]
+    images = min(job.asked["images"], len(job.split))
+    at_once = max(1, ELEMENTS // (len(members) * math.prod(job.split.shape)))
+    products = []
+    for rows in torch.split(torch.arange(images), at_once):
+        _, x, y = job.split.batch(rows)
+        if corruption is not None:
+            made = cell_of(job.study, job.study.ensembles[0], corruption)
+            x = _run.corrupted(made, job.split, rows, job.setting.device, published)
+        device = job.setting.device
+        maps = saliency(members, sent(x, device), sent(y, device), create_graph=False).abs().flatten(2).cpu().numpy()
+        products.append(np.einsum("mnp,knp->nmk", maps, maps, dtype=np.float64, optimize=True))
+    return Facts(question, {"products": np.concatenate(products)}, time.perf_counter() - started)

@@ -1,0 +1,56 @@
+"""What the tests of the suites share: linear ensembles of digits, a study, and carrying it out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustkit import data, suites
+from robustkit.data import Dataset, Split
+from robustkit.ensemble import Ensemble
+from robustkit.evaluator import Setting, run_cell
+from robustkit.progress import Reporter
+from robustkit.records import DatasetRecord, EnsembleRecord
+from robustkit.store import Store
+from robustkit.study import Study
+from robustkit.suites import Job, Wanted
+
+CPU = Setting(torch.device("cpu"), workers=1)
+
+
+def linear(digits: Dataset, members: int = 3) -> Ensemble:
+    """Linear classifiers of digits, each fitted to its own part by ridge regression."""
+    train = digits.split("train")
+    x, y = train.tensor().flatten(1).double(), torch.nn.functional.one_hot(train.y, 10).double()
+    made = []
+    for part in range(members):
+        own, goal = x[part::members], y[part::members]
+        weight = torch.linalg.solve(own.T @ own + torch.eye(64), own.T @ (goal - 0.1))
+        layer = torch.nn.Linear(64, 10)
+        layer.weight.data, layer.bias.data = 10 * weight.T.float(), torch.zeros(10)
+        made.append(torch.nn.Sequential(torch.nn.Flatten(), layer))
+    return Ensemble(made, fusion="mean-prob").eval()
+
+
+def asked(suite: str, digits: Dataset, split: Split, **more: Any) -> dict[str, Any]:
+    """Return what a suite is asked for."""
+    held_out = more.pop("held_out", True)
+    return dict(suites.get(suite).ask(Wanted({"ood": None, **more}, digits, split, data.load, held_out)))
+
+
+def carried_out(
+    suite: str, facts: dict[str, Any], digits: Dataset, split: Split, ensemble: Ensemble, folder: Path
+) -> tuple[Study, Store, list[str]]:
+    """Run a suite; return the study, the store and the warnings."""
+    record = EnsembleRecord("adp", "key", "adp", {}, ("linear",), len(ensemble), "mean-prob", "ab" * 32)
+    study = Study(
+        ensembles=(record,),
+        dataset=DatasetRecord("digits", "test", len(split), tuple("0123456789"), split.sha256(), split.shape),
+        attacks=(), eps=(0.1,), norm="linf", transfer_eps=0.1, suites=(suite,), version="1", asked={suite: facts},
+    )  # fmt: skip
+    store = Store(folder)
+    store.save(run_cell(study.clean(record), ensemble, split, None, CPU))
+    job = Job(study, facts, {"key": ensemble}, digits, split, data.load, store, CPU, Reporter(), None)  # type: ignore[arg-type]
+    return study, store, suites.get(suite).run(job)
