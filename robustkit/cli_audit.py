@@ -86,10 +86,10 @@ def audit(
         from robustkit.auditing.detecting import Given
         from robustkit.reports import terminal
     order: Any = channel_order
-    kind: Any = outputs
+    rows: Any = outputs
     given = Given(
         normalize=normalize, scale=float(pixel_range) if pixel_range else None, order=order,
-        size=(input_size, input_size) if input_size else None, outputs=kind,
+        size=(input_size, input_size) if input_size else None, outputs=rows,
     )  # fmt: skip
     results = running.audit(
         list(files), dataset, data_dir=data_dir, download=download, image_size=image_size, arch=arch,

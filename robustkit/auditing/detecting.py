@@ -19,7 +19,7 @@ from robustkit.errors import UserError
 
 FIRST = 128  # images on which everything is tried ...
 CROPPED = 512  # on which the first batch norm is asked
-MOST = 1024  # ... and on which what is left is told apart
+MOST = 512  # ... and on which what is left is told apart
 NEAR = 0.06  # accuracy by which a trial on the first images may be below the best and stay; on all, a third of it
 SURE = 0.5  # accuracy from which on no other input size is tried
 SIZES = (224, 32, 28, 64, 96, 128, 256, 299, 384)  # pixels, tried in turn where the images' own size does not work
@@ -80,7 +80,7 @@ def detect(network: nn.Module, x: Tensor, y: Tensor, given: Given | None = None)
     """Find out how a network is to be run, by its accuracy and likelihood on clean images.
 
     Every normalisation that training code is known to use, both orders of channels and both ranges of pixels are tried
-    on the first 128 images; those within six points of the best accuracy then on up to 1,024. Of these, whose
+    on the first 128 images; those within six points of the best accuracy then on up to 512. Of these, whose
     accuracies may hardly differ (ImageNet's statistics and CIFAR's), the one is taken under which the images look to
     the first batch norm like those that it was trained on (:mod:`robustkit.auditing.fingerprint`), else the one of the
     highest likelihood. Accuracy is that under the best renaming of classes, so that another order of classes is not
@@ -216,9 +216,12 @@ def _conclusion(network: nn.Module, ranked: list[Trial], x: Tensor, y: Tensor, g
     with torch.no_grad():
         raw = Adapted(network, best.how).to(x.device)(x[:BATCH]).double().cpu()
     how = replace(best.how, outputs=given.outputs or kind_of(raw))
-    findings = [*_of_input(best, ranked, x, given), *behaviour(network, Adapted(network, how).to(x.device), x[:BATCH])]
     told: How = "given" if given.outputs else "detected"
-    findings.insert(-1, Finding("outputs", how.outputs, told, f"rows of the first {len(raw)} images"))
+    findings = [
+        *_of_input(best, ranked, x, given),
+        Finding("outputs", how.outputs, told, f"rows of the first {len(raw)} images"),
+        *behaviour(network, Adapted(network, how).to(x.device), x[:BATCH]),
+    ]
     renaming = _renaming(best, len(y))
     if renaming:
         text = f"accuracy is {best.accuracy:.3f} as it is and {best.renamed_accuracy:.3f} under a renaming"

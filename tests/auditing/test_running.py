@@ -1,0 +1,139 @@
+"""The whole audit: files and modules become members of one ensemble, run as they were trained, and a report says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import robustkit
+from robustkit import data
+from robustkit.auditing.running import arguments, members_of, own
+from robustkit.cli import app
+from robustkit.ensemble import Ensemble
+from robustkit.errors import UserError
+
+QUICK = {"attacks": "fgsm", "eps": "0.1", "reference": False, "trust": "off", "workers": 1}
+
+
+@pytest.fixture
+def files(trained: Ensemble, tmp_path: Path) -> list[Path]:
+    """Two members in two formats, their weights without any word on how they are to be run."""
+    first, second = (member.network.state_dict() for member in list(trained.members)[:2])
+    torch.save({"state_dict": {f"module.{key}": value for key, value in first.items()}}, tmp_path / "first.pth")
+    safetensors.torch.save_file(dict(second), tmp_path / "second.safetensors")
+    return [tmp_path / "first.pth", tmp_path / "second.safetensors"]
+
+
+def test_two_files_are_one_ensemble(files: list[Path], digits: data.Dataset, trained: Ensemble, tmp_path: Path):
+    results = robustkit.audit(
+        files, "digits", n=60, suites="attacks,transfer", out=tmp_path / "out", formats=("html", "md"), **QUICK
+    )
+    [ensemble] = results["ensembles"]
+    assert (ensemble["members"], ensemble["arch"]) == (2, "small-resnet")
+    _, x, y = digits.split("test").take(60).batch(torch.arange(60))
+    both = Ensemble(list(trained.members)[:2]).eval()
+    assert ensemble["accuracy"] == pytest.approx(float((both(x).argmax(1) == y).double().mean()))
+    [accuracy, _] = results["transfer"][0]["matrix"][0][:2]
+    assert 0 <= accuracy < ensemble["accuracy"]
+    assert [a["format"] for a in results["audit"]] == ["torch state dict", "safetensors"]
+    assert [a["where"] for a in results["audit"]][0].count("state_dict") == 1
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    for words in ("What was not tested", "natural corruptions", "backdoors", "What was audited, and how it was run"):
+        assert words in page
+    assert "transfer between the members" not in page
+    assert "normalisation" in (tmp_path / "out/tables/audit.md").read_text("utf-8")
+
+
+def test_a_module_and_tensors(trained: Ensemble, test_images, tmp_path: Path):
+    x, y = test_images
+    results = robustkit.audit(
+        trained.members[0], (x, y), n=None, suites="attacks", out=tmp_path / "out", formats=(), **QUICK
+    )
+    assert results["dataset"]["n"] == len(x)
+    expected = float((trained.members[0](x).argmax(1) == y).double().mean())
+    assert results["ensembles"][0]["accuracy"] == pytest.approx(expected)
+    assert results["audit"][0]["format"] == "module in memory"
+
+
+def test_concerns_stand_on_the_first_page(trained: Ensemble, test_images, tmp_path: Path):
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = trained.members[0]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x) + 3 * torch.randn(len(x), 10)
+
+    robustkit.audit(Noisy(), test_images, n=32, suites="attacks", out=tmp_path / "out", formats=("html",), **QUICK)
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    assert "Reasons to doubt every number here" in page
+    assert "randomness is random" in page
+
+
+def test_the_same_weights_run_otherwise_are_another_model(files: list[Path], tmp_path: Path):
+    from robustkit.auditing.detecting import Given
+
+    found = {}
+    for normalize in ("none", "half"):
+        results = robustkit.audit(
+            files[0], "digits", given=Given(normalize=normalize), n=40, suites="attacks", out=tmp_path / "out",
+            formats=(), **QUICK,
+        )  # fmt: skip
+        found[normalize] = results["ensembles"][0]["accuracy"]
+    assert found["none"] > found["half"]  # nothing of the first was taken for the second
+
+
+def test_the_command(files: list[Path], tmp_path: Path):
+    out = tmp_path / "out"
+    asked = ["audit", *map(str, files), "--n", "24", "--attacks", "fgsm", "--eps", "0.1", "--suites", "attacks"]
+    done = CliRunner().invoke(
+        app, [*asked, "--trust", "off", "--workers", "1", "--normalize", "none", "--out", str(out)]
+    )
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines()[-1] == f"report: {out / 'report.html'}"
+    findings = json.loads((out / "results.json").read_text("utf-8"))["audit"][0]["findings"]
+    assert ("normalisation", "none", "given") in [(f["what"], f["value"], f["how"]) for f in findings]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--channel-order", "gbr"], "unknown channel order 'gbr'"),
+        (["--outputs", "votes"], "unknown kind of outputs 'votes'"),
+        (["--pixel-range", "2"], "unknown pixel range '2'"),
+        (["--input-size", "0"], "input size 0 is out of range"),
+        (["--normalize", "imagnet"], "normalize 'imagnet' is not known"),
+        (["--arch-args", "depth"], "'depth' is not of the form name=value"),
+        (["--arch", "resnet21"], "resnet21"),
+        (["--dataset", "digitz"], "unknown dataset 'digitz'"),
+    ],
+)
+def test_bad_input_is_one_sentence(files: list[Path], tmp_path: Path, options: list[str], message: str):
+    done = CliRunner().invoke(app, ["audit", str(files[0]), "--out", str(tmp_path / "out"), *options])
+    assert isinstance(done.exception, UserError)
+    assert message in str(done.exception)
+    assert "\n" not in str(done.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_arguments_of_architectures():
+    assert arguments(["depth=28", "widen=1.5", "bias=false", "kind=a=b"]) == {
+        "depth": 28, "widen": 1.5, "bias": False, "kind": "a=b",
+    }  # fmt: skip
+
+
+def test_data_of_ones_own_is_checked(test_images):
+    x, y = test_images
+    assert len(own(x, y).everything()) == len(x)
+    assert len(own((x * 255).to(torch.uint8), y).everything()) == len(x)
+    for bad in ((x * 255, y), (x[0], y), (x, y[:3])):
+        with pytest.raises(UserError, match="outside|are no dataset"):
+            own(*bad)
+    with pytest.raises(UserError, match="no model to audit"):
+        members_of([], own(x, y), None, None, False)
