@@ -82,7 +82,7 @@ class Archive:
     def check_byte_order(self) -> None:
         """Raise :class:`Damaged` where the weights are big-endian."""
         if "byteorder" in self and self.read("byteorder", 64) != b"little":
-            raise Damaged("was written on a big-endian machine; save it again on a little-endian one")
+            raise Damaged("was written on a big-endian machine", "save it again on a little-endian one")
 
 
 def _check_directory(stream: BinaryIO, size: int) -> None:

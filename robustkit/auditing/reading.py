@@ -147,7 +147,7 @@ def _guarded(path: Path, work: Callable[[], list[Found]]) -> list[Found]:
     except UserError as error:
         raise UserError(" ".join(str(error).split())) from None
     except Damaged as error:
-        refuse(path, str(error))
+        refuse(path, str(error), error.remedy)
     except MemoryError:
         refuse(path, "asks for more memory than there is")
     except Exception as error:  # the boundary: nothing that a file provokes may end in a traceback
@@ -171,8 +171,11 @@ def _found(path: Path, content: _formats.Content, part: Part, digest: str) -> Fo
     if part.state is not None:
         state, converted = float32(content.tensors(part.state))
         notes += converted
-    elif part.module is not None:
-        float32({**dict(part.module.named_parameters()), **dict(part.module.named_buffers())} or {"": _nothing()})
+    elif part.module is not None and (own := _own(part.module)):
+        _, converted = float32(own)
+        if converted:
+            part.module.float()
+            notes += converted
     name = path.stem + (f"-model_{part.index}" if part.index is not None else "")
     where = part.where or "top level"
     return Found(
@@ -180,10 +183,8 @@ def _found(path: Path, content: _formats.Content, part: Part, digest: str) -> Fo
     )
 
 
-def _nothing() -> Tensor:
-    import torch
-
-    return torch.zeros(1)
+def _own(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
 def _read_robustkit(path: Path) -> list[Found]:
