@@ -285,7 +285,7 @@ def _twice() -> bytes:
 
 
 def _archives() -> Iterator[tuple[str, bytes]]:
-    zeros = bytes(64 << 20)
+    zeros = bytes(16 << 20)
     plain = _zip({"archive/data.pkl": b"\x80\x02}.", "archive/data/0": b"abcd"})
     yield "zip bomb in the weights", _rezip(ZIP, lambda f: f.update({"archive/data/0": zeros}), zipfile.ZIP_DEFLATED)
     yield "zip bomb in the pickle", _rezip(ZIP, lambda f: f.update({"archive/data.pkl": zeros}), zipfile.ZIP_DEFLATED)
@@ -550,6 +550,67 @@ def test_a_larger_file_than_any_classifier_is_refused_unread(tmp_path):
         stream.write(ZIP)
         stream.truncate(5 << 30)  # sparse
     assert "5.0 GiB" in _refused(tmp_path / "m.pth")
+
+
+def _onnx_files() -> dict[str, bytes]:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnx2torch")
+    helper, kind = onnx.helper, onnx.TensorProto
+
+    def saved(change: Callable[[Any], None], operator: str = "Add") -> bytes:
+        node = helper.make_node(operator, ["x", "w"], ["y"], name="n")
+        weight = onnx.numpy_helper.from_array(np.ones(3, np.float32), "w")
+        values = [helper.make_tensor_value_info(name, kind.FLOAT, ["b", 3]) for name in "xy"]
+        graph = helper.make_graph([node], "g", values[:1], values[1:], [weight])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        change(model)
+        return model.SerializeToString()
+
+    def external(model: Any) -> None:
+        weight = model.graph.initializer[0]
+        weight.ClearField("raw_data")
+        weight.data_location = kind.EXTERNAL
+        weight.external_data.add(key="location", value="../../../../etc/passwd")
+
+    def branch(model: Any) -> None:
+        model.graph.node[0].attribute.append(helper.make_attribute("then_branch", helper.make_graph([], "a", [], [])))
+
+    good = saved(lambda model: None)
+    changes: dict[str, Callable[[Any], None]] = {
+        "external data": external,
+        "branch": branch,
+        "huge shape": lambda model: model.graph.initializer[0].dims.__setitem__(0, 1 << 50),
+        "negative shape": lambda model: model.graph.initializer[0].dims.__setitem__(0, -3),
+        "strings": lambda model: setattr(model.graph.initializer[0], "data_type", kind.STRING),
+        "foreign domain": lambda model: setattr(model.graph.node[0], "domain", "com.evil"),
+        "unknown output": lambda model: setattr(model.graph.output[0], "name", "z"),
+        "unknown input": lambda model: model.graph.node[0].input.__setitem__(0, "z"),
+        "no node": lambda model: model.graph.ClearField("node"),
+        "local function": lambda model: model.functions.add(name="f", domain="d"),
+        "old": lambda model: setattr(model, "ir_version", 2),
+    }
+    files = {name: saved(change) for name, change in changes.items()}
+    files["NaN"] = saved(lambda m: setattr(m.graph.initializer[0], "raw_data", np.full(3, np.nan, "f4").tobytes()))
+    files["unknown operator"] = saved(lambda model: None, "Frobnicate")
+    return files | {f"cut at {n}": good[:n] for n in range(5, len(good) - 1, 17)}
+
+
+def test_every_bad_onnx_file_is_refused_in_one_sentence(tmp_path):
+    for name, data in _onnx_files().items():
+        path = tmp_path / "bad.onnx"
+        path.write_bytes(data)
+        assert _refused(path), name
+
+
+def test_trust_does_not_turn_a_broken_file_into_a_traceback(tmp_path):
+    missing = _with_pickle(b"\x80\x02cno_such_package\nNet\n)R.")
+    broken = _rezip(SCRIPT, lambda f: f.update({name: b"def f(:" for name in f if name.endswith(".py")}))
+    for index, data in enumerate((missing, broken, SCRIPT[:-40], _pt2(), pickle.dumps(_Call(int, "x"), 2))):
+        path = tmp_path / f"bad{index}.pth"
+        path.write_bytes(data)
+        with pytest.raises(UserError) as caught:
+            read(path, trust_pickle=True)
+        assert "\n" not in str(caught.value)
 
 
 OWN = {

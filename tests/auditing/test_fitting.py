@@ -260,5 +260,7 @@ def test_a_timm_architecture():
     network = timm.create_model("resnet18d", num_classes=10).eval()
     fitted = fit(_found(network.state_dict()), arch="timm/resnet18d", channels=3, classes=10)
     _same(fitted.network, network, _images(size=32))
+    with pytest.raises(UserError, match="leave out checkpoint_path"):
+        models.build("timm/resnet18d", 3, 10, {"checkpoint_path": "evil.pth"})
     with pytest.raises(UserError, match="unknown timm architecture"):
         models.check("timm/resnet18dd")
