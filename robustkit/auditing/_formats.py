@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,7 +159,7 @@ def _nowhere(key: str) -> bytes:
 
 def is_robustkit(folder: Path, name: str = WEIGHTS) -> bool:
     """Return whether a folder is robustkit's own checkpoint, and ``name`` one of its files."""
-    return name in (WEIGHTS, META) and (folder / META).is_file() and (folder / WEIGHTS).is_file()
+    return name in (WEIGHTS, META) and all(os.path.isfile(folder / file) for file in (META, WEIGHTS))
 
 
 def robustkit_members(folder: Path) -> tuple[list[nn.Module], tuple[str, ...]]:
@@ -197,8 +198,16 @@ def _check_meta(meta: Mapping[str, Any], state: Mapping[str, TensorRef]) -> None
                 f"needs the code '{clean(row['arch'])}', which is not run at a checkpoint's word",
                 "load it with robustkit.load_ensemble(..., arch=...)",
             )
-        expected = declared(row["arch"], shape[0], len(classes), row.get("params") or {})
+        params = row.get("params") or {}
+        if not isinstance(params, dict) or any(not _small(value) for value in params.values()):
+            raise Damaged(f"has an {META} with unusual parameters of '{clean(row['arch'])}'")
+        expected = declared(row["arch"], shape[0], len(classes), params)
         prefix = f"members.{index}.network."
         held = {k.removeprefix(prefix): v.size for k, v in state.items() if k.startswith(prefix)}
         if held != expected:
             raise Damaged(f"has a {WEIGHTS} that does not fit '{clean(row['arch'])}' as {META} has it")
+
+
+def _small(value: object) -> bool:
+    """Return whether a builder may be given a value at a file's word: a depth of a thousand million never ends."""
+    return value is None or isinstance(value, bool | str) or (isinstance(value, int | float) and abs(value) <= 4096)

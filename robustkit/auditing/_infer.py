@@ -59,7 +59,11 @@ def declared(arch: str, channels: int, classes: int, params: Mapping[str, Any]) 
     arch : str
         A name that :func:`robustkit.models.build` takes and that runs no code of the user's.
     """
-    return dict(_declared(arch, channels, classes, tuple(sorted(params.items()))))
+    known = tuple(sorted(params.items()))
+    try:
+        return dict(_declared(arch, channels, classes, known))
+    except TypeError:  # a list among the parameters cannot be remembered
+        return _declared.__wrapped__(arch, channels, classes, known)
 
 
 @lru_cache(maxsize=256)

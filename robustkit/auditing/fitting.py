@@ -160,7 +160,8 @@ def _named(found: Found, arch: str, params: dict[str, Any], channels: int | None
         except UserError:
             raise
         except Exception as error:  # whatever a builder makes of arguments that it does not take
-            raise UserError(f"architecture '{arch}' does not take {params} ({clean(error, 200)}).") from None
+            why = f"{clean(params, 200)} ({type(error).__name__}: {clean(error, 200)})"
+            raise UserError(f"architecture '{arch}' does not take {why}; check --arch-args.") from None
         for mapping, rule in _mappings(held, reference):
             if sizes := exact({name: held[other] for name, other in mapping.items()}, _uncounted(reference)):
                 return Match(arch, params, *sizes, names=mapping if rule else {}, rule=rule)

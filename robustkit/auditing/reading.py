@@ -145,7 +145,7 @@ def _guarded(path: Path, work: Callable[[], list[Found]]) -> list[Found]:
     try:
         return work()
     except UserError as error:
-        raise UserError(" ".join(str(error).split())) from None
+        raise UserError(clean(" ".join(str(error).split()), 1000)) from None
     except Damaged as error:
         refuse(path, str(error), error.remedy)
     except MemoryError:
@@ -156,9 +156,9 @@ def _guarded(path: Path, work: Callable[[], list[Found]]) -> list[Found]:
 
 def _read_file(path: Path, trust_pickle: bool) -> list[Found]:
     with _opened(path) as (stream, size):
-        digest = _sha256(stream)
 
         def work() -> list[Found]:
+            digest = _sha256(stream)
             content = _formats.load(stream, size, trust_pickle=trust_pickle)
             return [_found(path, content, part, digest) for part in content.parts]
 
@@ -188,7 +188,7 @@ def _own(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _read_robustkit(path: Path) -> list[Found]:
-    folder = path if path.is_dir() else path.parent
+    folder = path if os.path.isdir(path) else path.parent
     members, notes = _formats.robustkit_members(folder)
     with _opened(folder / WEIGHTS) as (stream, _):
         digest = _sha256(stream)
@@ -215,9 +215,10 @@ def _read_folder(folder: Path, trust_pickle: bool) -> list[Found]:
     skipped: list[str] = []
     for entry in entries:
         path = folder / entry
-        if path.is_dir() and not _formats.is_robustkit(path):
+        folder_inside = os.path.isdir(path)  # Path.is_dir would raise where access is denied
+        if folder_inside and not _formats.is_robustkit(path):
             skipped.append(f"{entry}/")
-        elif path.is_dir() or _is_model(path):
+        elif folder_inside or _is_model(path):
             found += _read_any(path, trust_pickle)
         else:
             skipped.append(entry)

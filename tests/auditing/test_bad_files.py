@@ -628,6 +628,9 @@ OWN = {
     "somebody's code": lambda meta: meta["members"][0].update(arch="os:system"),
     "somebody's file": lambda meta: meta["members"][0].update(arch="/tmp/evil.py:f"),
     "huge parameters": lambda meta: meta["members"][0].update(arch="resnet50", params={"width_per_group": 10**6}),
+    "huge parameters below the bound": lambda meta: meta["members"][0].update(
+        arch="resnet50", params={"width_per_group": 4096}
+    ),
     "unknown parameters": lambda meta: meta["members"][0].update(params={"x": 1}),
     "parameters of a list": lambda meta: meta["members"][0].update(params=[1]),
     "unknown fusion": lambda meta: meta.update(fusion="x\ny"),

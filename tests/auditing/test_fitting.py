@@ -222,6 +222,8 @@ def test_names_and_arguments_are_checked():
         fit(found, arch="resnet-20", channels=3, classes=10)
     with pytest.raises(UserError, match="does not take {'width': 3}"):
         fit(found, arch="small-resnet", arch_args={"width": 3}, channels=3, classes=10)
+    with pytest.raises(UserError, match="does not take {'width'.*TypeError"):
+        fit(found, arch="small-resnet", arch_args={"width": [1, 2]}, channels=3, classes=10)
     with pytest.raises(UserError, match="without --arch"):
         fit(found, arch_args={"width": 3}, channels=3, classes=10)
     with pytest.raises(UserError, match="holds no weights"):
