@@ -102,11 +102,18 @@ def test_words_in_names_are_exchanged_one_to_one_in_any_order():
     _same(fitted.network, network, _images(size=32))
 
 
-def test_sorted_names_hide_the_order_and_so_are_not_mapped_by_it():
+def test_sorted_names_hide_the_order_and_so_are_not_mapped_by_it(tmp_path):
     for arch in ("resnet18", "densenet121", "squeezenet1_1"):  # the right names are found all the same
         assert [row[0] for row in candidates(dict(sorted(_declared(arch).items())))] == [arch]
-    state = {f"z{90 - i}.{n}": v for i, (n, v) in enumerate(sorted(_declared("small-resnet").items()))}
-    assert candidates(dict(sorted(state.items()))) == []
+    twelve = nn.Sequential(*(nn.Linear(4, 4) for _ in range(12))).state_dict()
+    renamed = {f"l{name}": value for name, value in twelve.items()}  # l0, l1, ..., l11; sorted l0, l1, l10, l11, l2
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\ndef net():\n    return nn.Sequential(*(nn.Linear(4, 4) for _ in range(12)))\n"
+    )
+    arch = f"{tmp_path / 'nets.py'}:net"
+    assert torch.equal(fit(_found(renamed), arch=arch, channels=3, classes=4).network[2].weight, twelve["2.weight"])
+    with pytest.raises(UserError, match="24 missing"):
+        fit(_found(dict(sorted(renamed.items()))), arch=arch, channels=3, classes=4)
 
 
 def test_layers_with_other_names_are_mapped_by_their_order():
