@@ -39,7 +39,8 @@ def difference(held: Shapes, reference: Shapes) -> str:
 def reasons(held: Shapes, reference: Shapes, arch: str) -> list[str]:
     """Return what would explain a difference: classes, stem, channels, shortcuts, batch-norm statistics."""
     found = []
-    ours, theirs = stem(reference), stem(held)
+    ours = stem(reference)
+    theirs = ours if len(held.get(ours, ())) == 4 else stem(held)
     if ours and theirs:
         (_, channels, *kernel), (_, their_channels, *their_kernel) = reference[ours], held[theirs]
         if kernel != their_kernel:
@@ -50,7 +51,8 @@ def reasons(held: Shapes, reference: Shapes, arch: str) -> list[str]:
             )
         if channels != their_channels:
             found.append(f"its first convolution takes {their_channels} channels, not {channels}")
-    ours, theirs = head(reference), head(held)
+    ours = head(reference)
+    theirs = ours if ours in held else head(held)
     if ours and theirs and reference[ours][1:] == held[theirs][1:] and reference[ours][0] != held[theirs][0]:
         found.append(f"its last layer has {held[theirs][0]} classes, not {reference[ours][0]}")
     projects, expected = (any("shortcut" in n or "downsample" in n for n in known) for known in (held, reference))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +21,10 @@ from robustkit.checkpoint import META, WEIGHTS, load_ensemble, read_meta
 
 MODELS = frozenset({"zip", "legacy", "pickle", "safetensors", "onnx"})
 FOREIGN = {
-    b"\x1f\x8b": "is gzip-compressed; unpack it first",
-    b"BZh": "is bzip2-compressed; unpack it first",
-    b"\xfd7zXZ": "is xz-compressed; unpack it first",
-    b"\x28\xb5\x2f\xfd": "is zstd-compressed; unpack it first",
+    b"\x1f\x8b": "is gzip-compressed",
+    b"BZh": "is bzip2-compressed",
+    b"\xfd7zXZ": "is xz-compressed",
+    b"\x28\xb5\x2f\xfd": "is zstd-compressed",
     b"\x89HDF": "is an HDF5 file, as Keras writes it",
     b"\x93NUMPY": "is a numpy array",
     b"GGUF": "is a GGUF language model",
@@ -68,7 +69,7 @@ def load(stream: BinaryIO, size: int, *, trust_pickle: bool) -> Content:
     if form == "onnx":
         return _load_onnx(stream)
     if form == "tar":
-        raise Damaged("is a tar archive (PyTorch's format before 0.1.10 or a packed folder); unpack or save it again")
+        raise Damaged("is a tar archive (PyTorch's before 0.1.10, or a packed folder)", "unpack or save it again")
     if form not in ("zip", "legacy", "pickle"):
         stream.seek(0)
         head = stream.read(8)
@@ -78,8 +79,9 @@ def load(stream: BinaryIO, size: int, *, trust_pickle: bool) -> Content:
     except _pickle.NeedsCode as need:
         if not trust_pickle:
             raise Damaged(
-                f"holds a pickle that needs code to be run ('{clean(need.name)}'), which is done only with "
-                "--trust-pickle (in Python: trust_pickle=True), for files whose author you trust"
+                f"holds a pickle that needs code to be run ('{clean(need.name)}')",
+                "if you trust its author, have it run with --trust-pickle (in Python: trust_pickle=True), "
+                "otherwise ask for a plain state dict or safetensors",
             ) from None
     tree = _trusted.unpickle(stream)
     note = "PICKLE TRUSTED: the file's code was run with this user's rights (--trust-pickle)"
@@ -96,7 +98,7 @@ def _load_torch(form: str, stream: BinaryIO, size: int, trust_pickle: bool) -> C
         stream.seek(0)
         tree = _pickle.parse(io.BytesIO(stream.read(min(size, PICKLE_BYTES))))
         parts(tree)
-        raise Damaged("is a pickle that torch.save did not write; save the state dict with torch.save")
+        raise Damaged("is a pickle that torch.save did not write", "save the state dict with torch.save")
     archive = _torch_zip.Archive(stream, size)
     kind = _torch_zip.kind(archive)
     if not kind:
@@ -143,7 +145,7 @@ def _load_onnx(stream: BinaryIO) -> Content:
     try:
         network = _onnx.load(stream.read())
     except ImportError:
-        raise Damaged("is an ONNX file, which needs the extra: pip install 'robustkit[onnx]'") from None
+        raise Damaged("is an ONNX file", "reading it needs an extra: pip install 'robustkit[onnx]'") from None
     return Content("ONNX", [Part("graph", None, network)], _as_they_are, ["converted by onnx2torch"])
 
 
@@ -157,7 +159,7 @@ def _nowhere(key: str) -> bytes:
 
 def is_robustkit(folder: Path, name: str = WEIGHTS) -> bool:
     """Return whether a folder is robustkit's own checkpoint, and ``name`` one of its files."""
-    return name in (WEIGHTS, META) and (folder / META).is_file() and (folder / WEIGHTS).is_file()
+    return name in (WEIGHTS, META) and all(os.path.isfile(folder / file) for file in (META, WEIGHTS))
 
 
 def robustkit_members(folder: Path) -> tuple[list[nn.Module], tuple[str, ...]]:
@@ -193,11 +195,19 @@ def _check_meta(meta: Mapping[str, Any], state: Mapping[str, TensorRef]) -> None
     for index, row in enumerate(rows):
         if models.is_code(row["arch"]):
             raise Damaged(
-                f"needs the code '{clean(row['arch'])}', which an audit does not run at a checkpoint's word; "
-                "load it with robustkit.load_ensemble(..., arch=...)"
+                f"needs the code '{clean(row['arch'])}', which is not run at a checkpoint's word",
+                "load it with robustkit.load_ensemble(..., arch=...)",
             )
-        expected = declared(row["arch"], shape[0], len(classes), row.get("params") or {})
+        params = row.get("params") or {}
+        if not isinstance(params, dict) or any(not _small(value) for value in params.values()):
+            raise Damaged(f"has an {META} with unusual parameters of '{clean(row['arch'])}'")
+        expected = declared(row["arch"], shape[0], len(classes), params)
         prefix = f"members.{index}.network."
         held = {k.removeprefix(prefix): v.size for k, v in state.items() if k.startswith(prefix)}
         if held != expected:
             raise Damaged(f"has a {WEIGHTS} that does not fit '{clean(row['arch'])}' as {META} has it")
+
+
+def _small(value: object) -> bool:
+    """Return whether a builder may be given a value at a file's word: a depth of a thousand million never ends."""
+    return value is None or isinstance(value, bool | str) or (isinstance(value, int | float) and abs(value) <= 4096)

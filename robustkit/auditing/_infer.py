@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -18,6 +18,7 @@ from robustkit import models
 Shapes = dict[str, tuple[int, ...]]
 CLASSES = 1013  # a prime that no layer has, so that its places are where the number of classes goes
 COUNTED = ".num_batches_tracked"  # files from before PyTorch 0.4.1 lack it, and it changes no output in eval mode
+HEADS = ("fc", "linear", "classifier", "head", "heads", "output", "logits")
 DRAWN = frozenset({"normal_", "uniform_", "fill_", "zero_", "mul_", "add_", "clamp_", "erfinv_", "copy_"})
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "relative_position_index", "relative_coords_table")
 NEAR = 0.1  # an architecture whose number of weights differs by more is not looked at
@@ -58,7 +59,11 @@ def declared(arch: str, channels: int, classes: int, params: Mapping[str, Any]) 
     arch : str
         A name that :func:`robustkit.models.build` takes and that runs no code of the user's.
     """
-    return dict(_declared(arch, channels, classes, tuple(sorted(params.items()))))
+    known = tuple(sorted(params.items()))
+    try:
+        return dict(_declared(arch, channels, classes, known))
+    except TypeError:  # a list among the parameters cannot be remembered
+        return _declared.__wrapped__(arch, channels, classes, known)
 
 
 @lru_cache(maxsize=256)
@@ -80,8 +85,13 @@ def stem(known: Shapes) -> str:
 
 
 def head(known: Shapes) -> str:
-    """Return the name of the last layer's weight, or ""."""
-    return next((n for n, s in reversed(known.items()) if len(s) in (2, 4) and n.endswith("weight")), "")
+    """Return the name of the last layer's weight, or "": by its name, as safetensors are sorted, else by its place."""
+    last = [n for n, s in known.items() if n.endswith("weight") and (len(s) == 2 or s[2:] == (1, 1))]
+    named = [n for n in last if any(word in n.split(".") for word in HEADS)]
+    if named:
+        return max(named, key=lambda n: [int(w) if w.isdigit() else -1 for w in n.split(".")])
+    flat = [n for n in last if len(known[n]) == 2]
+    return (flat or last or [""])[-1]
 
 
 def exact(held: Shapes, reference: Shapes) -> tuple[int, int] | None:
@@ -104,17 +114,19 @@ def exact(held: Shapes, reference: Shapes) -> tuple[int, int] | None:
     return (classes.pop(), channels) if len(classes) == 1 else None
 
 
-def aligned(held: Shapes, reference: Shapes) -> tuple[dict[str, str], str] | None:
+def aligned(
+    held: Shapes, reference: Shapes, agree: Callable[[Shapes, Shapes], object] = exact
+) -> tuple[dict[str, str], str] | None:
     """Return how the reference's names map to the file's where only names differ, and the rule, or None.
 
     In turn: the same names below a prefix; a one-to-one exchange of words in the names (``linear`` for ``fc``,
-    ``shortcut`` for ``downsample``), which needs no order; the same layers in the same order.
+    ``shortcut`` for ``downsample``), which needs no order; the same layers in the same order, unless sorted.
     """
     ours, theirs = _counting(reference), _counting(held)
     if len(ours) != len(theirs):
         return None
     for mapping, rule in _renamings(ours, theirs):
-        if exact({name: theirs[other] for name, other in mapping.items()}, ours):
+        if agree({name: theirs[other] for name, other in mapping.items()}, ours):
             return mapping, rule
     return None
 
@@ -132,7 +144,7 @@ def _renamings(ours: Shapes, theirs: Shapes) -> Iterator[tuple[dict[str, str], s
             if set(mapping.values()) == set(theirs):
                 yield mapping, ", ".join(f"{b} -> {a}" for a, b in table.items())
     groups, their_groups = _layers(ours), _layers(theirs)
-    if len(groups) == len(their_groups):
+    if len(groups) == len(their_groups) and not _is_sorted(theirs):
         mapping = {}
         for (layer, leaves), (their_layer, their_leaves) in zip(groups, their_groups, strict=True):
             if set(leaves) != set(their_leaves):
@@ -147,6 +159,14 @@ def _layers(known: Shapes) -> list[tuple[str, list[str]]]:
         layer, _, leaf = name.rpartition(".")
         grouped.setdefault(layer, []).append(leaf)
     return list(grouped.items())
+
+
+def _is_sorted(known: Shapes) -> bool:
+    """Return whether a bias comes before its weight: alphabetical order, as in safetensors, hides the layers' own."""
+    place = {name: index for index, name in enumerate(known)}
+    return any(
+        place.get(name.removesuffix("bias") + "weight", -1) > place[name] for name in known if name.endswith("bias")
+    )
 
 
 def _join(layer: str, leaf: str) -> str:
@@ -198,16 +218,12 @@ def _near_torchvision(held: Shapes) -> list[str]:
 
 
 def _weights_at_1000(held: Shapes) -> int:
-    """Count the weights as if there were 1000 classes and three channels, as in torchvision's published counts."""
+    """Count the weights as if there were 1000 classes, as in torchvision's published counts."""
     total = sum(math.prod(shape) for name, shape in held.items() if name.rpartition(".")[2] not in BUFFERS)
-    last, first = head(held), stem(held)
-    if last:
+    if last := head(held):
         shape = held[last]
         bias = last.removesuffix("weight") + "bias" in held
         total += (1000 - shape[0]) * (math.prod(shape[1:]) + bias)
-    if first and held[first][1] != 3:
-        out, channels, *kernel = held[first]
-        total += (3 - channels) * out * math.prod(kernel)
     return total
 
 

@@ -38,7 +38,11 @@ def refuse(path: Path | str, why: str, remedy: str = f"accepted are {ACCEPTED}")
 
 
 class Damaged(Exception):
-    """A file is not what its first bytes say; becomes a :class:`UserError` where its name is known."""
+    """Why a file is not read, and what to do about it; becomes a :class:`UserError` where its name is known."""
+
+    def __init__(self, why: str, remedy: str = f"accepted are {ACCEPTED}") -> None:
+        super().__init__(why)
+        self.remedy = remedy
 
 
 def parse_json(data: bytes) -> Any:

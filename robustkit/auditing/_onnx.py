@@ -96,7 +96,7 @@ def _check(model: Any, onnx: Any) -> None:
             raise Damaged("is an ONNX file with branches or loops")
     for tensor in _tensors(graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            raise Damaged("is an ONNX file with its weights in other files; save it with the weights inside")
+            raise Damaged("is an ONNX file with its weights in other files", "save it with the weights inside")
         itemsize = 0
         if tensor.data_type in onnx.TensorProto.DataType.values() and tensor.data_type not in (0, 8):
             itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize

@@ -26,6 +26,7 @@ _INERT = """
     builtins.complex builtins.slice builtins.range builtins.dict builtins.list builtins.int builtins.float
     builtins.str builtins.bool _codecs.encode torch.device torch.Size torch.torch_version.TorchVersion
     torch.serialization._get_layout torch.Tensor torch.nn.parameter.Parameter torch.nn.parameter.Buffer
+    torch.per_tensor_affine torch.per_channel_affine torch.per_tensor_symmetric torch.per_channel_symmetric
     torch.jit._pickle.build_intlist torch.jit._pickle.build_doublelist torch.jit._pickle.build_boollist
     torch.jit._pickle.build_tensorlist torch.jit._pickle.restore_type_tag
 """

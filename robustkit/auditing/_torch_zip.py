@@ -45,7 +45,7 @@ class Archive:
             self._zip = zipfile.ZipFile(stream)
         except Exception as error:  # zipfile raises struct.error, UnicodeDecodeError, ... on a garbled directory
             raise Damaged(f"is a damaged zip archive ({clean(error)})") from None
-        infos = [info for info in self._zip.infolist() if not info.is_dir()]
+        infos = [info for info in self._zip.infolist() if not info.filename.endswith("/")]
         _check_entries(infos, size)
         roots = {info.filename.partition("/")[0] for info in infos if "/" in info.filename}
         self.root = roots.pop() + "/" if len(roots) == 1 else ""
@@ -82,7 +82,7 @@ class Archive:
     def check_byte_order(self) -> None:
         """Raise :class:`Damaged` where the weights are big-endian."""
         if "byteorder" in self and self.read("byteorder", 64) != b"little":
-            raise Damaged("was written on a big-endian machine; save it again on a little-endian one")
+            raise Damaged("was written on a big-endian machine", "save it again on a little-endian one")
 
 
 def _check_directory(stream: BinaryIO, size: int) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.auditing._limits import NESTING, Damaged, clean
+from robustkit.auditing._pickle import Thing
 from robustkit.auditing._tensors import TensorRef
 
 WRAPPERS = (
@@ -161,7 +162,10 @@ def float32(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
             value = tensor.detach().to(torch.float32)
             if not bool(torch.isfinite(value).all()):
                 bad = int((~torch.isfinite(value)).sum())
-                raise Damaged(f"holds {bad} weights that are NaN or infinite, the first in '{clean(name)}'")
+                raise Damaged(
+                    f"holds {bad} weights that are NaN or infinite, the first in '{clean(name)}'",
+                    "name a checkpoint from before training diverged",
+                )
             done[name] = value
         else:
             done[name] = tensor.detach()
@@ -179,4 +183,6 @@ def _describe(tree: Any) -> str:
         return f"a dict with the keys {_first(list(tree), 5)}" if tree else "an empty dict"
     if isinstance(tree, list | tuple):
         return f"a {type(tree).__name__} of {len(tree)} items"
+    if isinstance(tree, Thing):
+        return f"an object of '{clean(tree.maker)}'"
     return "one tensor" if _is_tensor(tree) else f"an object of type {type(tree).__name__}"

@@ -128,6 +128,8 @@ def _infer(found: Found) -> tuple[Match, str]:
         raise UserError(f"'{_name(found)}' fits several architectures; choose one with --arch: {names}.")
     first = next(iter(held.items()))
     text = f"'{_name(found)}' ({len(held)} tensors, first {clean(first[0], 60)} {first[1]}) fits no known architecture"
+    if isinstance(claim := found.says.get("arch"), str):
+        text += f", while the file says arch '{claim}'"
     if task := _explain.other_task(held):
         raise UserError(f"{text} and looks like {task}; an image classifier is expected, or --arch module:factory.")
     if near := _explain.nearest(held):
@@ -135,7 +137,8 @@ def _infer(found: Found) -> tuple[Match, str]:
         because = _explain.reasons(held, _filled(reference, held), arch)
         because = because or [_explain.difference(held, _filled(reference, held))]
         text += f", the nearest is {arch}, but {' and '.join(because)}"
-    raise UserError(f"{text}; name one with --arch NAME, module:factory or path/to/file.py:factory.")
+    own = " or run its own program with --trust-pickle" if found.format in ("TorchScript", "torch.export") else ""
+    raise UserError(f"{text}; name one with --arch NAME, module:factory or path/to/file.py:factory{own}.")
 
 
 def _filled(reference: Shapes, held: Shapes) -> Shapes:
@@ -157,14 +160,15 @@ def _named(found: Found, arch: str, params: dict[str, Any], channels: int | None
         except UserError:
             raise
         except Exception as error:  # whatever a builder makes of arguments that it does not take
-            raise UserError(f"architecture '{arch}' does not take {params} ({clean(error, 200)}).") from None
+            why = f"{clean(params, 200)} ({type(error).__name__}: {clean(error, 200)})"
+            raise UserError(f"architecture '{arch}' does not take {why}; check --arch-args.") from None
         for mapping, rule in _mappings(held, reference):
             if sizes := exact({name: held[other] for name, other in mapping.items()}, _uncounted(reference)):
                 return Match(arch, params, *sizes, names=mapping if rule else {}, rule=rule)
-        expected = {n: s for n, s in _filled_as(reference, channels, classes or _classes(held)).items()}
+        expected = _filled_as(reference, channels, classes or _classes(held))
     if not _explain.difference(held, expected):
         return Match(arch, params, classes or _classes(held), channels or _channels(held), names={})
-    if models.is_code(arch) and (renamed := aligned(held, expected | {})) and _same(held, expected, renamed[0]):
+    if models.is_code(arch) and (renamed := aligned(held, expected, lambda a, b: a == b)):
         return Match(arch, params, classes or 0, channels or 0, names=renamed[0], rule=renamed[1])
     because = _explain.reasons(held, expected, arch)
     why = f" ({'; '.join(because)})" if because else ""
@@ -180,10 +184,6 @@ def _mappings(held: Shapes, reference: Shapes) -> list[tuple[dict[str, str], str
         return [({name: name for name in ours}, "")]
     renamed = aligned(held, reference)
     return [renamed] if renamed else []
-
-
-def _same(held: Shapes, expected: Shapes, mapping: Mapping[str, str]) -> bool:
-    return all(held[other] == expected[name] for name, other in mapping.items())
 
 
 def _uncounted(known: Shapes) -> Shapes:

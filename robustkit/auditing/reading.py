@@ -145,9 +145,9 @@ def _guarded(path: Path, work: Callable[[], list[Found]]) -> list[Found]:
     try:
         return work()
     except UserError as error:
-        raise UserError(" ".join(str(error).split())) from None
+        raise UserError(clean(" ".join(str(error).split()), 1000)) from None
     except Damaged as error:
-        refuse(path, str(error))
+        refuse(path, str(error), error.remedy)
     except MemoryError:
         refuse(path, "asks for more memory than there is")
     except Exception as error:  # the boundary: nothing that a file provokes may end in a traceback
@@ -156,9 +156,9 @@ def _guarded(path: Path, work: Callable[[], list[Found]]) -> list[Found]:
 
 def _read_file(path: Path, trust_pickle: bool) -> list[Found]:
     with _opened(path) as (stream, size):
-        digest = _sha256(stream)
 
         def work() -> list[Found]:
+            digest = _sha256(stream)
             content = _formats.load(stream, size, trust_pickle=trust_pickle)
             return [_found(path, content, part, digest) for part in content.parts]
 
@@ -171,8 +171,11 @@ def _found(path: Path, content: _formats.Content, part: Part, digest: str) -> Fo
     if part.state is not None:
         state, converted = float32(content.tensors(part.state))
         notes += converted
-    elif part.module is not None:
-        float32({**dict(part.module.named_parameters()), **dict(part.module.named_buffers())} or {"": _nothing()})
+    elif part.module is not None and (own := _own(part.module)):
+        _, converted = float32(own)
+        if converted:
+            part.module.float()
+            notes += converted
     name = path.stem + (f"-model_{part.index}" if part.index is not None else "")
     where = part.where or "top level"
     return Found(
@@ -180,14 +183,12 @@ def _found(path: Path, content: _formats.Content, part: Part, digest: str) -> Fo
     )
 
 
-def _nothing() -> Tensor:
-    import torch
-
-    return torch.zeros(1)
+def _own(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
 def _read_robustkit(path: Path) -> list[Found]:
-    folder = path if path.is_dir() else path.parent
+    folder = path if os.path.isdir(path) else path.parent
     members, notes = _formats.robustkit_members(folder)
     with _opened(folder / WEIGHTS) as (stream, _):
         digest = _sha256(stream)
@@ -214,9 +215,10 @@ def _read_folder(folder: Path, trust_pickle: bool) -> list[Found]:
     skipped: list[str] = []
     for entry in entries:
         path = folder / entry
-        if path.is_dir() and not _formats.is_robustkit(path):
+        folder_inside = os.path.isdir(path)  # Path.is_dir would raise where access is denied
+        if folder_inside and not _formats.is_robustkit(path):
             skipped.append(f"{entry}/")
-        elif path.is_dir() or _is_model(path):
+        elif folder_inside or _is_model(path):
             found += _read_any(path, trust_pickle)
         else:
             skipped.append(entry)

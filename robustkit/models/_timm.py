@@ -8,6 +8,8 @@ from torch import nn
 
 from robustkit.errors import UserError, unknown
 
+LOADING = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")  # these unpickle
+
 
 def _timm() -> Any:
     try:
@@ -24,6 +26,8 @@ def check(name: str) -> None:
 
 
 def build(name: str, channels: int, classes: int, params: dict[str, Any]) -> nn.Module:
-    """Build one with fresh weights; nothing is downloaded."""
+    """Build one with fresh weights; nothing is downloaded or loaded, whatever a checkpoint's parameters ask for."""
+    if loading := sorted(key for key in params if key in LOADING):
+        raise UserError(f"timm/{name} is built without loading anything; leave out {', '.join(loading)}.")
     network: nn.Module = _timm().create_model(name, pretrained=False, in_chans=channels, num_classes=classes, **params)
     return network

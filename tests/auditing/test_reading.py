@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import sys
+import zipfile
 from argparse import Namespace
 from collections import OrderedDict
 from pathlib import Path
@@ -221,6 +222,19 @@ def test_an_exported_program_needs_trust_to_run_and_none_for_its_weights(network
     (whole,) = read(path, trust_pickle=True)
     assert "TRUSTED" in " ".join(whole.notes)
     _same(whole, network, images)
+
+
+def test_the_weights_of_an_exported_program_of_torch_2_6_are_read(network, images, tmp_path):
+    weights = io.BytesIO()
+    torch.save(network.state_dict(), weights)
+    with zipfile.ZipFile(tmp_path / "m.pt2", "w") as archive:  # as torch.export.save laid it out up to 2.7
+        archive.writestr("version", "8.2")
+        archive.writestr("serialized_exported_program.json", "{}")
+        archive.writestr("serialized_state_dict.pt", weights.getvalue())
+        archive.writestr("extra_files/note.txt", "x")
+    (found,) = read(tmp_path / "m.pt2")
+    assert (found.format, found.module) == ("torch.export", None)
+    _same(found, network, images)
 
 
 def test_a_whole_pickled_module_needs_trust(network, images, tmp_path):
