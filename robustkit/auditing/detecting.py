@@ -22,7 +22,9 @@ CROPPED = 512  # on which the first batch norm is asked
 MOST = 512  # ... and on which what is left is told apart
 NEAR = 0.06  # accuracy by which a trial on the first images may be below the best and stay; on all, a third of it
 SURE = 0.5  # accuracy from which on no other input size is tried
-SIZES = (224, 32, 28, 64, 96, 128, 256, 299, 384)  # pixels, tried in turn where the images' own size does not work
+FEW, QUICK = 32, ("imagenet", "half", "none")  # images and normalisations of a first look at another size ...
+CLEAR = 0.2  # ... which is tried in every way where that is so much more accurate
+SIZES = (224, 32, 28, 64, 96, 128, 256, 299, 384)  # pixels, in turn, where the images' own size does not work
 BATCH = 64
 
 
@@ -101,28 +103,38 @@ def detect(network: nn.Module, x: Tensor, y: Tensor, given: Given | None = None)
     given = given or Given()
     network.eval()
     channels = input_channels(network) or x.shape[1]
+    trials = _at_a_size(network, channels, x[:FIRST], y[:FIRST], given)
+    ranked = _told_apart(network, trials, x[:MOST], y[:MOST])
+    return _conclusion(network, ranked, x, y, given)
+
+
+def _at_a_size(network: nn.Module, channels: int, x: Tensor, y: Tensor, given: Given) -> list[Trial]:
+    """Return every way to run the network at the images' own size, or at another where that fails or does badly."""
     wanted = [given.size] if given.size else [None, *((side, side) for side in SIZES if side not in x.shape[2:])]
     trials: list[Trial] = []
     failure = ""
     for size in wanted:
         ways = list(_ways(channels, size, given))
+        few = [(name, how) for name, how in ways if name in QUICK and how.order == "rgb"] or ways
         try:
-            found = [_trial(network, name, how, x[:FIRST], y[:FIRST]) for name, how in ways]
+            if trials:  # a look, since large images take a hundred times as long
+                look = max(_trial(network, name, how, x[:FEW], y[:FEW]).accuracy for name, how in few)
+                if look < max(t.accuracy for t in trials) + CLEAR:
+                    return trials
+            trials += [_trial(network, name, how, x, y) for name, how in ways]
         except UserError:
             raise
         except Exception as error:  # noqa: BLE001 - a stranger's module may raise anything
             failure = failure or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             continue
-        trials += found
-        if max(t.renamed_accuracy for t in trials) >= SURE or (size is not None and size[0] >= SIZES[0]):
-            break
-    if not trials:
-        raise UserError(
-            f"the model cannot be run on images of {x.shape[1]}x{x.shape[2]}x{x.shape[3]} ({failure}); "
-            "name the size that it takes with --input-size, or give another --arch."
-        )
-    ranked = _told_apart(network, trials, x[:MOST], y[:MOST])
-    return _conclusion(network, ranked, x, y, given)
+        if size is not None or max(t.renamed_accuracy for t in trials) >= SURE:
+            return trials
+    if trials:
+        return trials
+    raise UserError(
+        f"the model cannot be run on images of {x.shape[1]}x{x.shape[2]}x{x.shape[3]} ({failure}); "
+        "name the size that it takes with --input-size, or give another --arch."
+    )
 
 
 def input_channels(network: nn.Module) -> int | None:
