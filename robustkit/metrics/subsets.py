@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from robustkit.metrics import diversity
+from robustkit.metrics import pairwise
 from robustkit.metrics._subset_block import Block, summed_over
 
 Ints = npt.NDArray[np.int64]
@@ -25,14 +25,14 @@ Floats = npt.NDArray[np.float64]
 
 ELEMENTS = 2**17  # of an intermediate array; larger ones leave the processor's cache
 RULES = ("mean-prob", "mean-logit", "median", "geometric-mean", "majority")
-PAIRWISE: Mapping[str, Callable[[Any, Any], float]] = {
-    "oracle_disagreement": diversity.oracle_disagreement,
-    "label_disagreement": lambda predictions, _: diversity.label_disagreement(predictions),
-    "q_statistic": diversity.q_statistic,
-    "rho": diversity.correlation,
-    "double_fault": diversity.double_fault,
-    "error_ratio": diversity.error_ratio,
-    "label_mutual_information": lambda predictions, _: diversity.label_mutual_information(predictions),
+PAIRWISE: Mapping[str, pairwise.Measure] = {
+    "oracle_disagreement": pairwise.oracle_disagreement,
+    "label_disagreement": pairwise.label_disagreement,
+    "q_statistic": pairwise.q_statistic,
+    "rho": pairwise.correlation,
+    "double_fault": pairwise.double_fault,
+    "error_ratio": pairwise.error_ratio,
+    "label_mutual_information": pairwise.label_mutual_information,
 }
 WHOLE = ("mutual_information", "equitability", "ensemble_diversity")  # of all members of a subset together
 ATTRIBUTION = ("attribution_variance", "attribution_variance_normalised")
@@ -103,21 +103,10 @@ def score(
             advance(len(block.y))
     right["geometric-mean"] = right["mean-logit"]  # the same predictions: log-probabilities differ by a constant
     own = (predictions == y).mean(1)
-    measures = {name: _over_pairs(matrix, subsets) for name, matrix in pair_matrices(predictions, y).items()}
+    measures = {name: _over_pairs(measure(predictions, y), subsets) for name, measure in PAIRWISE.items()}
     measures |= {name: values / n for name, values in sums.items()}
     measures["member_accuracy"] = own[subsets].mean(1)
     return Scored(own, own[subsets].max(1), {rule: hits / n for rule, hits in right.items()}, measures)
-
-
-def pair_matrices(predictions: Ints, y: Ints) -> dict[str, Floats]:
-    """Return every pairwise measure as a symmetric matrix (M, M), NaN on the diagonal and where it is not defined."""
-    members = len(predictions)
-    matrices = {name: np.full((members, members), np.nan) for name in PAIRWISE}
-    for a, b in itertools.combinations(range(members), 2):
-        pair = predictions[[a, b]]
-        for name, measure in PAIRWISE.items():
-            matrices[name][a, b] = matrices[name][b, a] = measure(pair, y)
-    return matrices
 
 
 def attribution_variance(gram: npt.NDArray[np.floating[Any]], subsets: Ints, *, normalised: bool) -> Floats:
@@ -154,7 +143,7 @@ def correlations(gain: Floats, measure: Floats) -> tuple[float, float, int]:
     return _pearson(a, b), _pearson(rankdata(a), rankdata(b)), int(there.sum())
 
 
-def _over_pairs(matrix: Floats, subsets: Ints) -> Floats:
+def _over_pairs(matrix: npt.NDArray[np.floating[Any]], subsets: Ints) -> Floats:
     """Return the mean over each subset's pairs, (S,), of those for which the measure is defined; NaN where none is."""
     pairs = itertools.combinations(range(subsets.shape[1]), 2)
     values = np.stack([matrix[subsets[:, a], subsets[:, b]] for a, b in pairs])

@@ -29,7 +29,9 @@ SHORT = {
 }  # fmt: skip
 
 
-def run(name: str, out: Path, stands_for: str, *, plain: bool = True, **changed: Any) -> dict[str, Any]:
+def run(
+    name: str, out: Path, stands_for: str, *, plain: bool = True, trust: str = "quick", **changed: Any
+) -> dict[str, Any]:
     """Reproduce on digits; ``plain``: without trials of what is fastest, and without a page for each evaluation."""
     facts = reproduction.entry(name).facts
     methods = dict.fromkeys([*facts["attacks"], *(part for d in facts["defenses"] for part in d.split("+"))])
@@ -44,7 +46,9 @@ def run(name: str, out: Path, stands_for: str, *, plain: bool = True, **changed:
     with pytest.MonkeyPatch.context() as patch:
         if plain:
             real = api.evaluate
-            patch.setattr(api, "evaluate", lambda **given: real(**{**given, "speed": "off", "formats": ()}))
+            patch.setattr(
+                api, "evaluate", lambda **given: real(**{**given, "speed": "off", "formats": (), "trust": trust})
+            )
             patch.setattr(trainpath, "choose", lambda *_, **__: trainpath.PLAIN)
         done = reproduce(name, dataset="digits", stands_for=stands_for, out=out, **asked)
     written: dict[str, Any] = json.loads((out / "reproduction.json").read_text())
@@ -207,7 +211,7 @@ def test_every_other_one_runs_and_draws(entry, tmp_path: Path, monkeypatch: pyte
         with pytest.raises(UserError, match="unknown defense"):
             run(entry.name, tmp_path, "cifar10")
         return
-    written = run(entry.name, tmp_path, "cifar10")
+    written = run(entry.name, tmp_path, "cifar10", trust="off")  # what checks cost is tested elsewhere
     assert written["comparisons"]
     assert all(r["ours"] is not None or r["unit"] in ("", "%") for r in written["comparisons"])
     assert len(written["figures"]) == FIGURES.get(entry.name, 0)
