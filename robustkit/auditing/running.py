@@ -18,6 +18,7 @@ from robustkit.auditing.adapting import Adapted
 from robustkit.auditing.detecting import MOST, Detected, Given, detect
 from robustkit.data import Dataset
 from robustkit.data._split import source
+from robustkit.devices import find_device
 from robustkit.ensemble import Ensemble
 from robustkit.errors import UserError
 from robustkit.progress import Reporter
@@ -93,7 +94,7 @@ def audit(
     reporter = reporter or Reporter()
     load = functools.partial(data.load, data_dir=data_dir, download=download, image_size=image_size)
     loaded = load(dataset) if isinstance(dataset, str) else dataset if isinstance(dataset, Dataset) else own(*dataset)
-    on = api.find_device(device)
+    on = find_device(device)
     listed = [models] if isinstance(models, nn.Module | str | Path) else list(models)
     members = members_of(listed, loaded, arch, arch_args, trust_pickle)
     split = loaded.everything() if loaded.whole else loaded.split("test")
