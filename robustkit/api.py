@@ -177,9 +177,8 @@ def evaluate(
     on = find_device(device)
     setting = Setting(on, batch_size, keep_examples, workers or default_workers(on), speed)
     metas = [read_meta(path) for path in checkpoints]
-    on_what = material(
-        dataset, metas, data_dir=data_dir, download=download, image_size=image_size, n=n, foreign=bool(ensembles)
-    )
+    known = [*metas, *({} for _ in ensembles)]
+    on_what = material(dataset, known, data_dir=data_dir, download=download, image_size=image_size, n=n)
     loaded, split = on_what.dataset, on_what.split
     aim = request.target(target if target is not None else "random" if targeted else "", len(loaded.classes))
     published = Published(corruption_dir) if corruption_dir else None

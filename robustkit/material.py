@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,30 +48,27 @@ class Material:
 
 def material(
     dataset: str | Dataset,
-    metas: Sequence[dict[str, Any]],
+    metas: Sequence[Mapping[str, Any]],
     *,
     data_dir: str | Path | None = None,
     download: bool = False,
     image_size: int | None = None,
     n: int | None = None,
-    foreign: bool = False,
 ) -> Material:
     """Load the dataset and choose its samples: never any that a checkpoint was trained on, as far as its record tells.
 
     Parameters
     ----------
     metas : sequence of dict
-        The records of the evaluated checkpoints.
+        The record of each ensemble that is not trained here, empty where nothing is known of its training.
     n : int or None
         Only the first n samples.
-    foreign : bool
-        The ensembles are other people's, of whose training nothing is known.
     """
     loaded = dataset
     if isinstance(loaded, str):
         loaded = data.load(loaded, data_dir=data_dir, download=download, image_size=image_size)
-    split, name = _evaluated(loaded, [{}] if foreign else metas)
-    held_out = not foreign and all(_trained_on(loaded, meta) for meta in metas)
+    split, name = _evaluated(loaded, metas)
+    held_out = all(_trained_on(loaded, meta) for meta in metas)
     load = functools.partial(_load, data_dir, download, image_size)
     return Material(loaded, split if n is None else split.take(n), name, load, held_out)
 
@@ -82,7 +79,7 @@ def _load(data_dir: str | Path | None, download: bool, image_size: int | None, n
     return data.load(name, data_dir=data_dir, download=download, image_size=size)
 
 
-def _trained_on(loaded: Dataset, meta: dict[str, Any]) -> bool:
+def _trained_on(loaded: Dataset, meta: Mapping[str, Any]) -> bool:
     """Return whether a checkpoint's record says that it was trained on this training split, its validation held out."""
     known = meta.get("data") or {}
     try:
@@ -91,7 +88,7 @@ def _trained_on(loaded: Dataset, meta: dict[str, Any]) -> bool:
         return False
 
 
-def _evaluated(loaded: Dataset, metas: Sequence[dict[str, Any]]) -> tuple[Split, str]:
+def _evaluated(loaded: Dataset, metas: Sequence[Mapping[str, Any]]) -> tuple[Split, str]:
     if loaded.whole and metas:
         seen = {(meta.get("data") or {}).get("sha256") for meta in metas}
         if loaded.split("train").sha256() not in seen:

@@ -70,7 +70,7 @@ def corrupt(
     layout = options.choice(layout or ("folders" if dataset.startswith("imagefolder:") else "npy"), "layout", LAYOUTS)
     options.at_least_one({"n": n})
     names, on = chosen(suites), find_device(device)
-    chosen_from = material(dataset, (), data_dir=data_dir, download=download, image_size=image_size, n=n, foreign=True)
+    chosen_from = material(dataset, [{}], data_dir=data_dir, download=download, image_size=image_size, n=n)
     loaded, split = chosen_from.dataset, chosen_from.split
     groups = _grouped(ask(names, tuple(loaded.shape), frost_dir))
     folder = writable(Path(out), "OUT")
