@@ -196,7 +196,8 @@ def evaluate(
     if pooled and suites is None:  # the pool alone
         asked = replace(asked, suites=())
     held_out = not ensembles and all(_trained_on(loaded, meta) for meta in metas)
-    further = ask_suites(asked.suites, Wanted({"ood": ood, "audit": list(audited)}, loaded, split, load, held_out))
+    wide = (*asked.suites, *(("audit",) if audited else ()))
+    further = ask_suites(wide, Wanted({"ood": ood, "audit": list(audited)}, loaded, split, load, held_out))
     folder = writable(Path(out), "--out")
     pairs = list(ensembles)
     if checkpoints:

@@ -43,11 +43,13 @@ def audit(
         str | None, typer.Option(help="Budgets in [0, 1], like 2/255,4/255,8/255; default: the dataset's.")
     ] = None,
     norm: Annotated[str | None, typer.Option(help="linf or l2; default: the dataset's.")] = None,
-    suites: Annotated[str | None, typer.Option(help="As of evaluate; default: all but ood, which needs --ood.")] = None,
+    suites: Annotated[str | None, typer.Option(help="As of evaluate; default: all, ood only with --ood.")] = None,
     corruptions: Annotated[
         str | None, typer.Option(help="Suites of natural corruptions; default: by image size.")
     ] = None,
-    ood: Annotated[str | None, typer.Option(help="Out-of-distribution sets, as of evaluate.")] = None,
+    ood: Annotated[
+        str | None, typer.Option(help="Out-of-distribution sets, as of evaluate; turns that suite on.")
+    ] = None,
     n: Annotated[int, typer.Option(help="Test images.")] = 256,
     settings: Set = None,
     trust: Annotated[str, typer.Option(help="Cost of the checks: quick, full or off.")] = "quick",
@@ -66,16 +68,18 @@ def audit(
     from rich.console import Console
 
     from robustkit import options, request
+    from robustkit.names import TRUST
     from robustkit.progress import Reporter
 
     request.check(
         defenses=(), attacks=attacks, dataset=dataset, eps=eps, norm=norm, suites=suites, corruptions=corruptions,
-        fusion=fusion, settings=settings,
+        ood=ood, fusion=fusion, settings=settings,
     )  # fmt: skip
     for value, kind, known in (
         (channel_order, "channel order", ("rgb", "bgr")),
         (outputs, "kind of outputs", ("logits", "probabilities", "log-probabilities")),
         (None if pixel_range is None else str(pixel_range), "pixel range", ("1", "255")),
+        (trust, "trust", TRUST),
     ):
         if value is not None:
             options.choice(value, kind, known)

@@ -12,7 +12,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 import robustkit
-from robustkit import data
+from robustkit import api, data
+from robustkit.auditing import running
 from robustkit.auditing.running import arguments, members_of, own
 from robustkit.cli import app
 from robustkit.ensemble import Ensemble
@@ -112,6 +113,8 @@ def test_the_command(files: list[Path], tmp_path: Path):
         (["--arch-args", "depth"], "'depth' is not of the form name=value"),
         (["--arch", "resnet21"], "resnet21"),
         (["--dataset", "digitz"], "unknown dataset 'digitz'"),
+        (["--ood", "fra:digits"], "unknown out-of-distribution set 'fra'"),
+        (["--trust", "fast"], "unknown trust 'fast'"),
     ],
 )
 def test_bad_input_is_one_sentence(files: list[Path], tmp_path: Path, options: list[str], message: str):
@@ -120,6 +123,29 @@ def test_bad_input_is_one_sentence(files: list[Path], tmp_path: Path, options: l
     assert message in str(done.exception)
     assert "\n" not in str(done.exception)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("option", "typo"), [("--ood", "near:digitz"), ("--trust", "ful")])
+def test_a_typo_is_found_before_the_model_is_read(tmp_path: Path, option: str, typo: str):
+    done = CliRunner().invoke(app, ["audit", str(tmp_path / "gone.pth"), option, typo])
+    assert isinstance(done.exception, UserError)
+    assert typo.removeprefix("near:") in str(done.exception)
+
+
+def test_naming_a_set_turns_the_suite_ood_on(trained: Ensemble, test_images, tmp_path: Path, monkeypatch):
+    asked: dict[str, object] = {}
+    monkeypatch.setattr(api, "evaluate", lambda **given: asked.update(given))
+    for named, expected in ((None, False), ("far:photo-tiles", True)):
+        robustkit.audit(trained.members[0], test_images, ood=named, out=tmp_path)
+        assert ("ood" in asked["suites"], asked["ood"]) == (expected, named)
+    monkeypatch.undo()
+    monkeypatch.setattr(running, "SUITES", ("attacks",))  # the others take minutes
+    results = robustkit.audit(
+        trained.members[0], test_images, ood="far:photo-tiles", n=20, out=tmp_path / "out", formats=("html",), **QUICK
+    )
+    assert [one["name"] for one in results["ood"][0]["sets"]] == ["photo-tiles"]
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    assert "images from elsewhere (out-of-distribution)" not in page
 
 
 def test_arguments_of_architectures():
