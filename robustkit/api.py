@@ -86,6 +86,7 @@ def evaluate(
     keep_examples: bool = True,
     formats: Iterable[str] = FORMATS,
     audited: Sequence[Mapping[str, Any]] = (),
+    surrogates: Sequence[subjects.Surrogate] = (),
     reporter: Reporter | None = None,
 ) -> Results:
     """Attack ensembles white-box and member to member, and write results, tables, figures and a report.
@@ -147,6 +148,8 @@ def evaluate(
         Trainings and cells that run side by side; None: one for each core of a CPU, one on a GPU.
     audited : sequence of mapping
         What is known of other people's models, for the report.
+    surrogates : sequence of (EnsembleRecord, Ensemble, mapping)
+        Independent models, a row each in the transfer matrices, with what their checkpoints say of their ``data``.
 
     Returns
     -------
@@ -188,7 +191,7 @@ def evaluate(
     if isinstance(loaded, str):
         loaded = data.load(loaded, data_dir=data_dir, download=download, image_size=image_size)
     aim = request.target(target if target is not None else "random" if targeted else "", len(loaded.classes))
-    split, split_name = _evaluated(loaded, metas or [{} for _ in ensembles], n)
+    split, split_name = _evaluated(loaded, [*metas, *({} for _ in ensembles), *(meta for *_, meta in surrogates)], n)
     published = Published(corruption_dir) if corruption_dir else None
     corrupted: tuple[Spec, ...] = ()
     if "corruptions" in asked.suites or (pooled and published):
@@ -240,9 +243,11 @@ def evaluate(
         corruptions=corrupted,
         eot=eot,
         asked=further,
+        surrogates=tuple(record for record, *_ in surrogates),
     )
     store = Store(folder / "runs")
     on_device = {record.key: ensemble.to(on) for record, (_, ensemble) in zip(records, pairs, strict=True)}
+    on_device |= {record.key: ensemble.to(on) for record, ensemble, _ in surrogates}
     setting = Setting(on, batch_size, keep_examples, side_by_side, speed)
     carry_out(
         study, on_device, split, store, setting, reporter, escalate_budget if escalate else 0.0, published,
@@ -414,7 +419,7 @@ def _trained_on(loaded: Dataset, meta: dict[str, Any]) -> bool:
         return False
 
 
-def _evaluated(loaded: Dataset, metas: list[dict[str, Any]], n: int | None) -> tuple[Split, str]:
+def _evaluated(loaded: Dataset, metas: Sequence[Mapping[str, Any]], n: int | None) -> tuple[Split, str]:
     """Return the samples to evaluate on: never any that a checkpoint was trained on, as far as its record tells."""
     name = "test"
     if loaded.whole and metas:

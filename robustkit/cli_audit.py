@@ -50,6 +50,13 @@ def audit(
     ood: Annotated[
         str | None, typer.Option(help="Out-of-distribution sets, as of evaluate; turns that suite on.")
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help="train (on the dataset's training split, once), or a folder that `robustkit train` wrote: an "
+            "independent model, whose adversarial images are tried on the audited one."
+        ),
+    ] = None,
     n: Annotated[int, typer.Option(help="Test images.")] = 256,
     settings: Set = None,
     trust: Annotated[str, typer.Option(help="Cost of the checks: quick, full or off.")] = "quick",
@@ -99,7 +106,8 @@ def audit(
         list(files), dataset, data_dir=data_dir, download=download, image_size=image_size, arch=arch,
         arch_args=running.arguments(arch_args or ()), given=given, trust_pickle=trust_pickle, fusion=fusion, n=n,
         suites=suites, device=device, out=out, reporter=Reporter(console), attacks=attacks, eps=eps, norm=norm,
-        corruptions=corruptions, ood=ood, settings=settings, trust=trust, escalate=escalate, workers=workers, seed=seed,
+        corruptions=corruptions, ood=ood, baseline=baseline, settings=settings, trust=trust, escalate=escalate,
+        workers=workers, seed=seed,
     )  # fmt: skip
     terminal.show(results, console)
     typer.echo(f"report: {out / 'report.html'}")

@@ -22,6 +22,7 @@ from robustkit.training import Diverged, fit
 from robustkit.trainspec import TrainSpec
 
 Subject = tuple[EnsembleRecord, Ensemble]
+Surrogate = tuple[EnsembleRecord, Ensemble, Mapping[str, Any]]  # with the "data" of its checkpoint's record
 
 
 def train_spec(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robustkit import api, data, options
-from robustkit.auditing import fitting, reading
+from robustkit.auditing import fitting, independent, reading
 from robustkit.auditing.adapting import Adapted
 from robustkit.auditing.detecting import MOST, Detected, Given, detect
 from robustkit.data import Dataset
@@ -56,6 +56,7 @@ def audit(
     n: int | None = SAMPLES,
     suites: Sequence[str] | str | None = None,
     ood: Names | None = None,
+    baseline: str | Path | None = None,
     device: str = "auto",
     out: str | Path = "robustkit-audit",
     reporter: Reporter | None = None,
@@ -80,6 +81,10 @@ def audit(
         By default all that ask for nothing more.
     ood : str or sequence of str
         Out-of-distribution sets, as of :func:`robustkit.evaluate`; naming some turns the suite ``ood`` on.
+    baseline : str or path
+        An independent model: attacks are crafted on it and scored on the audited ensemble. ``train`` trains
+        robustkit's plain ensemble on the training split, or takes it from the cache; else a folder that
+        ``robustkit train`` wrote. None: there is none, and the report says so.
     **asked
         Further arguments of :func:`robustkit.evaluate`: attacks, eps, escalate, corruptions, seed, ...
 
@@ -94,6 +99,8 @@ def audit(
         On a file, an architecture or data that cannot be used, before anything is evaluated.
     """
     reporter = reporter or Reporter()
+    if baseline is not None:
+        independent.check(baseline, suites)
     if isinstance(dataset, str):
         loaded = data.load(dataset, data_dir=data_dir, download=download, image_size=image_size)
     else:
@@ -115,11 +122,12 @@ def audit(
     preprocessing = {f"member-{at}": module.how.to_json() for at, module in enumerate(adapted)}
     bare = record_of(name, "audited", preprocessing, [member.arch for member in members], ensemble)
     record = replace(bare, key=digest([bare.key, preprocessing]))  # the same weights run otherwise are another model
-    alone = FOR_MEMBERS if len(members) == 1 else ()
+    others = [independent.baseline_of(baseline, loaded, on, asked, reporter)] if baseline is not None else []
+    alone = [s for s in FOR_MEMBERS if len(members) == 1 and not (others and s == "transfer")]
     chosen = suites or [s for s in (*SUITES, *(("ood",) if ood else ())) if s not in alone]
     return api.evaluate(
         ensembles=[(record, ensemble)], audited=audited, dataset=loaded, data_dir=data_dir, download=download,
-        suites=chosen, ood=ood, n=n, device=device, out=out, reporter=reporter, **asked,
+        suites=chosen, ood=ood, n=n, surrogates=others, device=device, out=out, reporter=reporter, **asked,
     )  # fmt: skip
 
 
