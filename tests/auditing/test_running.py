@@ -65,6 +65,19 @@ def test_a_module_and_tensors(trained: Ensemble, test_images, tmp_path: Path):
     assert results["audit"][0]["format"] == "module in memory"
 
 
+def test_an_exported_program_of_one_batch_size_is_audited(trained: Ensemble, test_images, tmp_path: Path):
+    x, y = test_images
+    torch.export.save(torch.export.export(trained.members[0], (x[:7],)), tmp_path / "m.pt2")
+    results = robustkit.audit(
+        tmp_path / "m.pt2", (x, y), trust_pickle=True, n=40, suites="attacks", out=tmp_path / "out", formats=(), **QUICK
+    )
+    with torch.no_grad():
+        expected = float((trained.members[0](x[:40]).argmax(1) == y[:40]).double().mean())
+    assert results["ensembles"][0]["accuracy"] == pytest.approx(expected)
+    assert results["evaluations"][0]["robust_accuracy"] < expected
+    assert not any(found["concern"] for found in results["audit"][0]["findings"])
+
+
 def test_concerns_stand_on_the_first_page(trained: Ensemble, test_images, tmp_path: Path):
     class Noisy(nn.Module):
         def __init__(self) -> None:
