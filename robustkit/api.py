@@ -17,7 +17,6 @@ from robustkit.corruptions._plan import ask
 from robustkit.corruptions._published import Published
 from robustkit.data import Dataset
 from robustkit.devices import find_device
-from robustkit.ensemble import Ensemble
 from robustkit.errors import UserError
 from robustkit.evaluator import Setting
 from robustkit.files import listed, writable, write_json
@@ -26,7 +25,7 @@ from robustkit.names import SPEEDS
 from robustkit.parallel import default_workers
 from robustkit.progress import Reporter
 from robustkit.ranks import joined, own_device
-from robustkit.records import EnsembleRecord, Spec
+from robustkit.records import Spec
 from robustkit.reports._history import write_history
 from robustkit.request import Names, Settings
 from robustkit.results import build
@@ -38,14 +37,13 @@ from robustkit.untrained import accuracies
 
 FORMATS = ("html", "md", "tex", "csv", "figures")
 PROGRESS = "training.progress"  # in the --out of a training: where it is, until it is done
-Subject = tuple[EnsembleRecord, Ensemble]
 
 
 def evaluate(
     *,
     defense: Names = "adp",
     checkpoint: Sequence[str | Path] | str | Path | None = None,
-    ensembles: Sequence[Subject] = (),
+    ensembles: Sequence[subjects.Subject] = (),
     pool: Sequence[str | Path] | str | Path | None = None,
     subset_size: int | None = None,
     pool_attribution: int = 200,
@@ -86,6 +84,7 @@ def evaluate(
     keep_examples: bool = True,
     formats: Iterable[str] = FORMATS,
     audited: Sequence[Mapping[str, Any]] = (),
+    surrogates: Sequence[subjects.Surrogate] = (),
     reporter: Reporter | None = None,
 ) -> Results:
     """Attack ensembles white-box and member to member, and write results, tables, figures and a report.
@@ -147,6 +146,8 @@ def evaluate(
         Trainings and cells that run side by side; None: one for each core of a CPU, one on a GPU.
     audited : sequence of mapping
         What is known of other people's models, for the report.
+    surrogates : sequence of (EnsembleRecord, Ensemble, mapping)
+        Independent models, a row each in the transfer matrices, with what their checkpoints say of their ``data``.
 
     Returns
     -------
@@ -177,7 +178,7 @@ def evaluate(
     on = find_device(device)
     setting = Setting(on, batch_size, keep_examples, workers or default_workers(on), speed)
     metas = [read_meta(path) for path in checkpoints]
-    known = [*metas, *({} for _ in ensembles)]
+    known = [*metas, *({} for _ in ensembles), *(of_data for *_, of_data in surrogates)]
     on_what = material(dataset, known, data_dir=data_dir, download=download, image_size=image_size, n=n)
     loaded, split = on_what.dataset, on_what.split
     aim = request.target(target if target is not None else "random" if targeted else "", len(loaded.classes))
@@ -188,11 +189,14 @@ def evaluate(
     if pooled and suites is None:  # the pool alone
         asked = replace(asked, suites=())
     wanted = {"ood": ood, "audit": list(audited)}
-    further = ask_suites(asked.suites, Wanted(wanted, loaded, split, on_what.load, on_what.held_out))
+    chosen = (*asked.suites, *(("audit",) if audited else ()))
+    further = ask_suites(chosen, Wanted(wanted, loaded, split, on_what.load, on_what.held_out))
     folder = writable(Path(out), "--out")
     pairs = list(ensembles)
     if checkpoints:
-        pairs += subjects.from_checkpoints(checkpoints, metas, arch, asked.fusion, loaded)
+        pairs += [
+            subjects.from_checkpoint(p, m, arch, asked.fusion, loaded) for p, m in zip(checkpoints, metas, strict=True)
+        ]
     elif not ensembles:
         defenses = request.beside_baseline(asked.defenses) if baseline else asked.defenses
         recipe = {**asked.training, "arch": arch, "members": members, "epochs": epochs, "fusion": asked.fusion}
@@ -206,8 +210,10 @@ def evaluate(
         ensembles=tuple(records), dataset=on_what.record(), attacks=asked.attacks, eps=asked.eps, norm=asked.norm,
         transfer_eps=loaded.threat.transfer_eps if eps is None else max(asked.eps), suites=asked.suites, target=aim,
         reference=reference, seed=seed, version=__version__, trust=trust, corruptions=corrupted, eot=eot, asked=further,
+        surrogates=tuple(record for record, *_ in surrogates),
     )  # fmt: skip
     on_device = {record.key: ensemble.to(on) for record, (_, ensemble) in zip(records, pairs, strict=True)}
+    on_device |= {record.key: ensemble.to(on) for record, ensemble, _ in surrogates}
     carry_out(
         study, on_device, split, Store(folder / "runs"), setting, reporter,
         escalate_budget if escalate else 0.0, published, on_what,

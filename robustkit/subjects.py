@@ -25,6 +25,7 @@ from robustkit.training import Diverged, fit
 from robustkit.trainspec import TrainSpec
 
 Subject = tuple[EnsembleRecord, Ensemble]
+Surrogate = tuple[EnsembleRecord, Ensemble, Mapping[str, Any]]  # with the "data" of its checkpoint's record
 
 
 def train_spec(
@@ -135,14 +136,8 @@ def save(
     )  # fmt: skip
 
 
-def from_checkpoints(
-    folders: Sequence[str | Path], metas: Sequence[Any], arch: str | None, fusion: str | None, loaded: Dataset
-) -> list[Subject]:
-    """Load checkpoints whose JSON are ``metas``; a :class:`UserError` if one does not fit the data."""
-    return [_from_checkpoint(f, meta, arch, fusion, loaded) for f, meta in zip(folders, metas, strict=True)]
-
-
-def _from_checkpoint(path: str | Path, meta: Any, arch: str | None, fusion: str | None, loaded: Dataset) -> Subject:
+def from_checkpoint(path: str | Path, meta: Any, arch: str | None, fusion: str | None, loaded: Dataset) -> Subject:
+    """Load a checkpoint whose JSON is ``meta``; a :class:`UserError` if it does not fit the data."""
     if tuple(meta["shape"]) != loaded.shape or len(meta["classes"]) < len(loaded.classes):
         raise UserError(
             f"checkpoint '{path}' takes images of shape {tuple(meta['shape'])} in {len(meta['classes'])} classes, "
