@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from robustkit import models
+from robustkit.models import _timm
 
 Shapes = dict[str, tuple[int, ...]]
 CLASSES = 1013  # a prime that no layer has, so that its places are where the number of classes goes
@@ -38,8 +39,19 @@ class Match:
     notes: tuple[str, ...] = field(default=())
 
 
+class _Other(Exception):  # noqa: N818 - it ends a build early, nothing failed
+    pass
+
+
 class _WithoutData(TorchFunctionMode):
-    """Parameters on the meta device; small computed tensors (which RegNet reads back) stay real."""
+    """Parameters on the meta device; small computed tensors (which RegNet reads back) stay real.
+
+    With ``kernels``, the first convolution of another (outputs, height, width) ends the build with :class:`_Other`.
+    """
+
+    def __init__(self, kernels: Container[tuple[int, ...]] | None = None) -> None:
+        super().__init__()
+        self.kernels = kernels
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -48,7 +60,15 @@ class _WithoutData(TorchFunctionMode):
         target = args[0] if args else kwargs.get("tensor")
         if getattr(func, "__name__", "") in DRAWN and isinstance(target, torch.Tensor) and target.is_meta:
             return target  # there is nothing to fill, and torch would import its compiler to say so (8 s)
-        return func(*args, **kwargs)
+        made = func(*args, **kwargs)
+        if (
+            self.kernels is not None
+            and func is torch.empty
+            and made.ndim == 4
+            and _kernel(made.shape) not in self.kernels
+        ):
+            raise _Other
+        return made
 
 
 def declared(arch: str, channels: int, classes: int, params: Mapping[str, Any]) -> Shapes:
@@ -68,10 +88,18 @@ def declared(arch: str, channels: int, classes: int, params: Mapping[str, Any]) 
 
 @lru_cache(maxsize=256)
 def _declared(arch: str, channels: int, classes: int, params: tuple[tuple[str, Any], ...]) -> Shapes:
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), _WithoutData():
+    return _built(arch, channels, classes, dict(params), _WithoutData())
+
+
+def _built(arch: str, channels: int, classes: int, params: Mapping[str, Any], mode: _WithoutData) -> Shapes:
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), mode:
         warnings.simplefilter("ignore")
-        network = models.build(arch, channels, classes, dict(params))
-    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+        network = models.build(arch, channels, classes, params)
+    return shapes(network.state_dict())
+
+
+def _kernel(shape: Sequence[int]) -> tuple[int, ...]:
+    return (shape[0], *shape[2:])
 
 
 def shapes(state: Mapping[str, Any]) -> Shapes:
@@ -228,7 +256,10 @@ def _weights_at_1000(held: Shapes) -> int:
 
 
 def search(held: Shapes) -> list[Match]:
-    """Return every architecture that fits by name and shape; where none does, those that fit but for the names."""
+    """Return every architecture that fits by name and shape; where none does, those that fit but for the names.
+
+    timm's are compared where no other fits: it has a copy of most of torchvision's.
+    """
     same: list[Match] = []
     renamed: list[Match] = []
     for arch, params, reference in references(held):
@@ -239,4 +270,22 @@ def search(held: Shapes) -> list[Match]:
             sizes = exact({name: held[other] for name, other in mapping.items()}, _counting(reference))
             if sizes:
                 renamed.append(Match(arch, params, *sizes, names=mapping, rule=rule))
-    return same or renamed
+    return same or list(_of_timm(held)) or renamed
+
+
+def _of_timm(held: Shapes) -> Iterator[Match]:
+    """Yield timm's architectures that fit; built are only those whose first and last layers have these names.
+
+    There are up to 300 of them, so that a build ends at the first convolution that the file has not.
+    """
+    kernels = {(CLASSES, 1, 1), *(_kernel(shape) for shape in held.values() if len(shape) == 4)}
+    for name, layers in _timm.ends() if _timm.installed() else ():
+        if not layers or any(f"{layer}.weight" not in held for layer in layers):
+            continue
+        arch = f"{models.TIMM}{name}"
+        try:
+            reference = _built(arch, 3, CLASSES, {}, _WithoutData(kernels))
+        except Exception:  # noqa: BLE001 - a few cannot be built without memory, or need an input size
+            continue
+        if sizes := exact(held, reference):
+            yield Match(arch, {}, *sizes, names={})

@@ -28,6 +28,7 @@ from robustkit.auditing._infer import (
 from robustkit.auditing._limits import clean
 from robustkit.auditing.reading import Found
 from robustkit.errors import UserError
+from robustkit.models import _timm
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,10 @@ class Fitted:
 def candidates(state: Mapping[str, Tensor]) -> list[tuple[str, dict[str, Any], str]]:
     """Return the architectures whose names and shapes a state dict has, as (arch, arch_args, why).
 
-    Compared are robustkit's and torchvision's classifiers (by their number of weights first), built without memory; the
-    number of classes and of channels is taken from the state. Where no name fits, a one-to-one renaming is tried. What
-    weights cannot show (strides, activations, pooling, option A shortcuts) is not compared.
+    Compared are robustkit's and torchvision's classifiers (by their number of weights first), and where none of them
+    fits timm's (extra ``timm``), built without memory; the number of classes and of channels is taken from the state.
+    Where no name fits, a one-to-one renaming is tried. What weights cannot show (strides, activations, pooling, option
+    A shortcuts) is not compared.
     """
     return [(match.arch, dict(match.params), _why(match)) for match in search(shapes(state))]
 
@@ -137,6 +139,7 @@ def _infer(found: Found) -> tuple[Match, str]:
         because = _explain.reasons(held, _filled(reference, held), arch)
         because = because or [_explain.difference(held, _filled(reference, held))]
         text += f", the nearest is {arch}, but {' and '.join(because)}"
+    text += "" if _timm.installed() else " (timm's were not compared: pip install 'robustkit[timm]')"
     own = " or run its own program with --trust-pickle" if found.format in ("TorchScript", "torch.export") else ""
     raise UserError(f"{text}; name one with --arch NAME, module:factory or path/to/file.py:factory{own}.")
 

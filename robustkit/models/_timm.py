@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 from torch import nn
@@ -17,6 +19,23 @@ def _timm() -> Any:
     except ImportError:
         raise UserError("timm's architectures need the extra: pip install 'robustkit[timm]'.") from None
     return timm
+
+
+def installed() -> bool:
+    """Return whether the extra is there; imports nothing."""
+    try:
+        return find_spec("timm") is not None
+    except ValueError:  # another module stands in its place
+        return False
+
+
+def ends() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield every architecture with the names of its first convolutions and last layers, as timm notes them."""
+    timm = _timm()
+    for name in timm.list_models():
+        known = timm.get_pretrained_cfg(name)
+        named = (known.first_conv, known.classifier) if known is not None else ()
+        yield name, tuple(layer for one in named for layer in ([one] if isinstance(one, str) else one or ()))
 
 
 def check(name: str) -> None:

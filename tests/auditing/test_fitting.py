@@ -264,6 +264,33 @@ def test_timm_is_an_extra(monkeypatch):
         models.build("timm/resnet18", 3, 10)
 
 
+@pytest.mark.parametrize("arch", ["resnet18d", "dla34", "vit_tiny_patch16_224", "convnext_atto"])
+def test_a_timm_architecture_is_inferred_or_offered(arch):
+    pytest.importorskip("timm")
+    found = candidates(_declared(f"timm/{arch}", classes=17))
+    assert f"timm/{arch}" in [name for name, _, _ in found]
+    assert {why for _, _, why in found} == {"every name and shape agrees, 17 classes, 3 channels"}
+    assert all(name.startswith("timm/") for name, _, _ in found)
+    if arch == "vit_tiny_patch16_224":  # deit's has the same weights: nobody but the user can tell
+        assert "timm/deit_tiny_patch16_224" in [name for name, _, _ in found]
+        with pytest.raises(UserError, match="choose one with --arch: .*timm/deit_tiny_patch16_224"):
+            fit(_found(_declared(f"timm/{arch}")), channels=3, classes=10)
+
+
+def test_a_file_of_timms_with_other_channels_is_inferred():
+    timm = pytest.importorskip("timm")
+    network = timm.create_model("resnet18d", num_classes=7, in_chans=1).eval()
+    fitted = fit(_found(network.state_dict()), channels=None, classes=None)
+    assert (fitted.arch, fitted.channels, fitted.classes) == ("timm/resnet18d", 1, 7)
+    _same(fitted.network, network, _images(1, size=32))
+
+
+def test_without_timm_the_message_says_that_it_was_not_compared(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    with pytest.raises(UserError, match=r"timm's were not compared: pip install 'robustkit\[timm\]'"):
+        fit(_found({"w": torch.ones(2, 2)}), channels=3, classes=10)
+
+
 def test_a_timm_architecture():
     timm = pytest.importorskip("timm")
     network = timm.create_model("resnet18d", num_classes=10).eval()
