@@ -52,7 +52,7 @@ def evaluate(
     dataset: str | Dataset = "digits",
     data_dir: str | Path | None = None,
     download: bool = False,
-    image_size: int | None = None,
+    image_size: int | str | None = None,
     attacks: Names | None = None,
     preset: str | None = None,
     backend: str = "native",
@@ -224,7 +224,13 @@ def evaluate(
     study = Study(
         ensembles=tuple(records),
         dataset=DatasetRecord(
-            loaded.name, split_name, len(split), tuple(loaded.classes), split.sha256(), tuple(loaded.shape)
+            loaded.name,
+            split_name,
+            len(split),
+            tuple(loaded.classes),
+            split.sha256(),
+            tuple(loaded.shape),
+            loaded.image_size,
         ),
         attacks=asked.attacks,
         eps=asked.eps,
@@ -256,7 +262,7 @@ def train(
     dataset: str = "digits",
     data_dir: str | Path | None = None,
     download: bool = False,
-    image_size: int | None = None,
+    image_size: int | str | None = None,
     arch: str | None = None,
     members: int | None = None,
     epochs: int | None = None,
@@ -398,7 +404,7 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def _load(data_dir: str | Path | None, download: bool, image_size: int | None, name: str) -> Dataset:
+def _load(data_dir: str | Path | None, download: bool, image_size: int | str | None, name: str) -> Dataset:
     """Load a dataset beside the evaluated one, whose image size not every dataset takes."""
     size = image_size if data.takes_image_size(name) else None
     return data.load(name, data_dir=data_dir, download=download, image_size=size)
