@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustkit import api, data, load_ensemble, models, subjects
+from robustkit import data, load_ensemble, models, subjects
 from robustkit.data import Dataset, Split
+from robustkit.devices import find_device
 from robustkit.ensemble import Ensemble, Member
 from robustkit.errors import UserError
 from robustkit.evaluator import Setting, run_cell
@@ -79,7 +80,7 @@ def load(
 
     Without a checkpoint it is robustkit's plain ensemble on digits, from the cache or trained now.
     """
-    on = api.find_device(device)
+    on = find_device(device)
     dataset = data.load(f"npz:{npz}") if npz else data.load("digits")
     if checkpoint:
         ensemble, name = load_ensemble(checkpoint), checkpoint.resolve().name

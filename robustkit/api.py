@@ -9,24 +9,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from robustkit import __version__, data, models, options, paths, reports, request, selftest, subjects
 from robustkit import pool as pools
-from robustkit.carry_out import Further, carry_out
+from robustkit.carry_out import carry_out
 from robustkit.checkpoint import read_meta
-from robustkit.corruptions._plan import ask
+from robustkit.corruptions._plan import ask, reference_of
 from robustkit.corruptions._published import Published
-from robustkit.data import Dataset, Split
-from robustkit.ensemble import Ensemble
+from robustkit.data import Dataset
+from robustkit.devices import find_device
 from robustkit.errors import UserError
 from robustkit.evaluator import Setting
-from robustkit.files import writable, write_json
-from robustkit.names import SPEEDS, TRUST
-from robustkit.parallel import default_workers, run_all
+from robustkit.files import listed, writable, write_json
+from robustkit.material import material
+from robustkit.names import SPEEDS
+from robustkit.parallel import default_workers
 from robustkit.progress import Reporter
 from robustkit.ranks import joined, own_device
-from robustkit.records import DatasetRecord, EnsembleRecord, Spec
+from robustkit.records import Spec
 from robustkit.reports._history import write_history
 from robustkit.request import Names, Settings
 from robustkit.results import build
@@ -38,14 +37,13 @@ from robustkit.untrained import accuracies
 
 FORMATS = ("html", "md", "tex", "csv", "figures")
 PROGRESS = "training.progress"  # in the --out of a training: where it is, until it is done
-Subject = tuple[EnsembleRecord, Ensemble]
 
 
 def evaluate(
     *,
     defense: Names = "adp",
     checkpoint: Sequence[str | Path] | str | Path | None = None,
-    ensembles: Sequence[Subject] = (),
+    ensembles: Sequence[subjects.Subject] = (),
     pool: Sequence[str | Path] | str | Path | None = None,
     subset_size: int | None = None,
     pool_attribution: int = 200,
@@ -73,6 +71,7 @@ def evaluate(
     ood: Names | None = None,
     frost_dir: str | Path | None = None,
     corruption_dir: str | Path | None = None,
+    corruption_reference: str | None = None,
     trust: str = "quick",
     escalate: bool = False,
     escalate_budget: float = 20_000.0,
@@ -86,6 +85,7 @@ def evaluate(
     keep_examples: bool = True,
     formats: Iterable[str] = FORMATS,
     audited: Sequence[Mapping[str, Any]] = (),
+    surrogates: Sequence[subjects.Surrogate] = (),
     reporter: Reporter | None = None,
 ) -> Results:
     """Attack ensembles white-box and member to member, and write results, tables, figures and a report.
@@ -123,6 +123,9 @@ def evaluate(
     ood : str or list of str
         Out-of-distribution sets of the suite ``ood``: names that :func:`robustkit.data.load` takes, with ``near:`` or
         ``far:`` before them; by default those that need no download.
+    corruption_reference : str
+        By whose errors the mean corruption error divides: the id of one of the ensembles, or ``alexnet``. By default
+        AlexNet on ImageNet's classes, else the plain ensemble, if it is evaluated beside others.
     n : int
         Only the first n test samples.
     settings : list of str or mapping
@@ -147,6 +150,8 @@ def evaluate(
         Trainings and cells that run side by side; None: one for each core of a CPU, one on a GPU.
     audited : sequence of mapping
         What is known of other people's models, for the report.
+    surrogates : sequence of (EnsembleRecord, Ensemble, mapping)
+        Independent models, a row each in the transfer matrices, with what their checkpoints say of their ``data``.
 
     Returns
     -------
@@ -162,9 +167,7 @@ def evaluate(
     """
     reporter = reporter or Reporter()
     pooled = pools.wanted(pool, checkpoint, subset_size, pool_attribution)
-    if pooled:
-        checkpoint = pooled.folders
-    checkpoints = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint or ())
+    checkpoints = pooled.folders if pooled else listed(checkpoint)
     asked = request.check(
         defenses=() if checkpoints or ensembles else defense, attacks=attacks, preset=preset, backend=backend,
         dataset=dataset if isinstance(dataset, str) else dataset.name, eps=eps, norm=norm, suites=suites,
@@ -173,30 +176,25 @@ def evaluate(
     counts = {"n": n, "eot": eot, "batch size": batch_size, "members": members, "epochs": epochs, "workers": workers}
     options.at_least_one(counts)
     options.choice(speed, "speed", SPEEDS)
-    options.choice(trust, "trust", TRUST)
-    if escalate and trust == "off":
-        raise UserError("escalate needs the trust checks, but trust is 'off'; leave out --trust off.")
-    if not escalate_budget > 0:
-        raise UserError(f"escalate budget {escalate_budget} is out of range; it must be above 0.")
+    request.verdicts(trust, escalate, escalate_budget)
     if arch is not None:
         models.check(arch)
     on = find_device(device)
-    side_by_side = workers or default_workers(on)
+    setting = Setting(on, batch_size, keep_examples, workers or default_workers(on), speed)
     metas = [read_meta(path) for path in checkpoints]
-    load = functools.partial(_load, data_dir, download, image_size)
-    loaded = dataset
-    if isinstance(loaded, str):
-        loaded = data.load(loaded, data_dir=data_dir, download=download, image_size=image_size)
+    known = [*metas, *({} for _ in ensembles), *(of_data for *_, of_data in surrogates)]
+    on_what = material(dataset, known, data_dir=data_dir, download=download, image_size=image_size, n=n)
+    loaded, split = on_what.dataset, on_what.split
     aim = request.target(target if target is not None else "random" if targeted else "", len(loaded.classes))
-    split, split_name = _evaluated(loaded, metas or [{} for _ in ensembles], n)
     published = Published(corruption_dir) if corruption_dir else None
     corrupted: tuple[Spec, ...] = ()
     if "corruptions" in asked.suites or (pooled and published):
         corrupted = ask(asked.corruptions, tuple(loaded.shape), frost_dir, published)
     if pooled and suites is None:  # the pool alone
         asked = replace(asked, suites=())
-    held_out = not ensembles and all(_trained_on(loaded, meta) for meta in metas)
-    further = ask_suites(asked.suites, Wanted({"ood": ood, "audit": list(audited)}, loaded, split, load, held_out))
+    wanted = {"ood": ood, "audit": list(audited)}
+    chosen = (*asked.suites, *(("audit",) if audited else ()))
+    further = ask_suites(chosen, Wanted(wanted, loaded, split, on_what.load, on_what.held_out))
     folder = writable(Path(out), "--out")
     pairs = list(ensembles)
     if checkpoints:
@@ -204,54 +202,26 @@ def evaluate(
             subjects.from_checkpoint(p, m, arch, asked.fusion, loaded) for p, m in zip(checkpoints, metas, strict=True)
         ]
     elif not ensembles:
-        defenses = asked.defenses
-        if baseline and "baseline" not in [d.name for d in defenses]:
-            defenses = (Spec("defense", "baseline", {}), *defenses)
-        wanted = {**asked.training, "arch": arch, "members": members, "epochs": epochs, "fusion": asked.fusion}
-        others = [subjects.outliers_of(d, load) for d in defenses]
-        jobs = [
-            (subjects.train_spec(d, loaded, wanted, outliers=o, speed=speed, seed=seed), o)
-            for d, o in zip(defenses, others, strict=True)
-        ]
-        pairs += run_all(
-            lambda job: subjects.trained(job[0], loaded, on, reporter, outliers=job[1]), jobs, side_by_side
-        )
+        defenses = request.beside_baseline(asked.defenses) if baseline else asked.defenses
+        recipe = {**asked.training, "arch": arch, "members": members, "epochs": epochs, "fusion": asked.fusion}
+        pairs += subjects.trained_all(defenses, on_what, recipe, setting, reporter, seed)
     records = subjects.distinct_ids([record for record, _ in pairs])
     if pooled:
         named = [(record, ensemble) for record, (_, ensemble) in zip(records, pairs, strict=True)]
         more = {"pool": pooled, "subjects": named, "corruptions": corrupted, "corruption_dir": corruption_dir}
-        further |= ask_suites(("pools",), Wanted(more, loaded, split, load))
+        further |= ask_suites(("pools",), Wanted(more, loaded, split, on_what.load))
     study = Study(
-        ensembles=tuple(records),
-        dataset=DatasetRecord(
-            loaded.name,
-            split_name,
-            len(split),
-            tuple(loaded.classes),
-            split.sha256(),
-            tuple(loaded.shape),
-            loaded.image_size,
-        ),
-        attacks=asked.attacks,
-        eps=asked.eps,
-        norm=asked.norm,
-        transfer_eps=loaded.threat.transfer_eps if eps is None else max(asked.eps),
-        suites=asked.suites,
-        target=aim,
-        reference=reference,
-        seed=seed,
-        version=__version__,
-        trust=trust,
-        corruptions=corrupted,
-        eot=eot,
-        asked=further,
-    )
-    store = Store(folder / "runs")
+        ensembles=tuple(records), dataset=on_what.record(), attacks=asked.attacks, eps=asked.eps, norm=asked.norm,
+        transfer_eps=loaded.threat.transfer_eps if eps is None else max(asked.eps), suites=asked.suites, target=aim,
+        reference=reference, seed=seed, version=__version__, trust=trust, corruptions=corrupted, eot=eot, asked=further,
+        surrogates=tuple(record for record, *_ in surrogates),
+        corruption_reference=reference_of(corruption_reference, [record.id for record in records]),
+    )  # fmt: skip
     on_device = {record.key: ensemble.to(on) for record, (_, ensemble) in zip(records, pairs, strict=True)}
-    setting = Setting(on, batch_size, keep_examples, side_by_side, speed)
+    on_device |= {record.key: ensemble.to(on) for record, ensemble, _ in surrogates}
     carry_out(
-        study, on_device, split, store, setting, reporter, escalate_budget if escalate else 0.0, published,
-        Further(loaded, load),
+        study, on_device, split, Store(folder / "runs"), setting, reporter,
+        escalate_budget if escalate else 0.0, published, on_what,
     )  # fmt: skip
     return report(folder, formats=formats)
 
@@ -386,44 +356,3 @@ def report(path: str | Path, *, formats: Iterable[str] = FORMATS, out: str | Pat
 def load_runs(path: str | Path) -> Store:
     """Return the stored runs of an evaluation: iterate over it, or ``load(cell, examples=True)`` for the images."""
     return open_runs(path)
-
-
-def find_device(name: str) -> torch.device:
-    """Return the device of that name; ``auto`` is CUDA where there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"device '{name}' is unknown; write cpu, cuda, cuda:0 or auto.") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise UserError(f"device '{name}' is asked for, but torch sees {found} CUDA devices; use --device cpu.")
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"device '{name}' is not supported; write cpu, cuda, cuda:0 or auto.")
-    return device
-
-
-def _load(data_dir: str | Path | None, download: bool, image_size: int | str | None, name: str) -> Dataset:
-    """Load a dataset beside the evaluated one, whose image size not every dataset takes."""
-    size = image_size if data.takes_image_size(name) else None
-    return data.load(name, data_dir=data_dir, download=download, image_size=size)
-
-
-def _trained_on(loaded: Dataset, meta: dict[str, Any]) -> bool:
-    """Return whether a checkpoint's record says that it was trained on this training split, its validation held out."""
-    known = meta.get("data") or {}
-    try:
-        return known.get("name") == loaded.name and known.get("sha256") == loaded.split("train").sha256()
-    except UserError:  # no training images at hand
-        return False
-
-
-def _evaluated(loaded: Dataset, metas: list[dict[str, Any]], n: int | None) -> tuple[Split, str]:
-    """Return the samples to evaluate on: never any that a checkpoint was trained on, as far as its record tells."""
-    name = "test"
-    if loaded.whole and metas:
-        seen = {(meta.get("data") or {}).get("sha256") for meta in metas}
-        name = "test" if loaded.split("train").sha256() in seen else "everything"
-    split = loaded.everything() if name == "everything" else loaded.split("test")
-    return (split if n is None else split.take(n)), name

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 
 from robustkit import suites
 from robustkit.corruptions._published import Published
 from robustkit.corruptions._run import run_corruptions
-from robustkit.data import Dataset, Split
+from robustkit.data import Split
 from robustkit.ensemble import Ensemble
 from robustkit.evaluator import Setting
 from robustkit.execute import Craftings, execute
 from robustkit.files import write_json
+from robustkit.material import Material
 from robustkit.progress import Reporter
 from robustkit.store import STUDY, Store
 from robustkit.study import Study
@@ -23,17 +24,9 @@ from robustkit.trust._run import probe_all
 ROUNDS = 8  # of escalation at most; steps double in each
 
 
-@dataclass(frozen=True)
-class Further:
-    """The dataset of an evaluation, and how to load another by name."""
-
-    dataset: Dataset
-    load: Callable[[str], Dataset]
-
-
 def carry_out(
     study: Study, ensembles: Mapping[str, Ensemble], split: Split, store: Store, setting: Setting, reporter: Reporter,
-    escalate: float = 0.0, published: Published | None = None, further: Further | None = None,
+    escalate: float = 0.0, published: Published | None = None, material: Material | None = None,
 ) -> Study:  # fmt: skip
     """Run what the store lacks of a study, and note the study in the store; return it with what followed.
 
@@ -45,8 +38,8 @@ def carry_out(
         What may follow on a suspect worst case, in forward passes for each sample; 0: nothing.
     published : Published or None
         A published set of corrupted images that the study's corruptions are read from.
-    further : Further or None
-        What the study's further suites need: its dataset, and how to load others.
+    material : Material or None
+        Where the split is from; the study's further suites need the rest of it.
     """
     craftings = Craftings(study, ensembles, split, setting, reporter)
     warned: set[str] = set()
@@ -62,10 +55,10 @@ def carry_out(
     for warning in run_corruptions(study, ensembles, split, store, setting, reporter, published):
         reporter.say(f"[yellow]warning:[/yellow] {warning}")
     for name, asked in study.asked.items():
-        if further is None:
+        if material is None:
             raise ValueError(f"suite '{name}' needs the dataset")
         job = Job(
-            study, asked, ensembles, further.dataset, split, further.load, store, setting, reporter, craftings
+            study, asked, ensembles, material.dataset, split, material.load, store, setting, reporter, craftings
         )  # fmt: skip
         for warning in suites.get(name).run(job):
             reporter.say(f"[yellow]warning:[/yellow] {warning}")

@@ -43,11 +43,20 @@ def audit(
         str | None, typer.Option(help="Budgets in [0, 1], like 2/255,4/255,8/255; default: the dataset's.")
     ] = None,
     norm: Annotated[str | None, typer.Option(help="linf or l2; default: the dataset's.")] = None,
-    suites: Annotated[str | None, typer.Option(help="As of evaluate; default: all but ood, which needs --ood.")] = None,
+    suites: Annotated[str | None, typer.Option(help="As of evaluate; default: all, ood only with --ood.")] = None,
     corruptions: Annotated[
         str | None, typer.Option(help="Suites of natural corruptions; default: by image size.")
     ] = None,
-    ood: Annotated[str | None, typer.Option(help="Out-of-distribution sets, as of evaluate.")] = None,
+    ood: Annotated[
+        str | None, typer.Option(help="Out-of-distribution sets, as of evaluate; turns that suite on.")
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help="train (on the dataset's training split, once), or a folder that `robustkit train` wrote: an "
+            "independent model, whose adversarial images are tried on the audited one."
+        ),
+    ] = None,
     n: Annotated[int, typer.Option(help="Test images.")] = 256,
     settings: Set = None,
     trust: Annotated[str, typer.Option(help="Cost of the checks: quick, full or off.")] = "quick",
@@ -66,16 +75,18 @@ def audit(
     from rich.console import Console
 
     from robustkit import options, request
+    from robustkit.names import TRUST
     from robustkit.progress import Reporter
 
     request.check(
         defenses=(), attacks=attacks, dataset=dataset, eps=eps, norm=norm, suites=suites, corruptions=corruptions,
-        fusion=fusion, settings=settings,
+        ood=ood, fusion=fusion, settings=settings,
     )  # fmt: skip
     for value, kind, known in (
         (channel_order, "channel order", ("rgb", "bgr")),
         (outputs, "kind of outputs", ("logits", "probabilities", "log-probabilities")),
         (None if pixel_range is None else str(pixel_range), "pixel range", ("1", "255")),
+        (trust, "trust", TRUST),
     ):
         if value is not None:
             options.choice(value, kind, known)
@@ -95,7 +106,8 @@ def audit(
         list(files), dataset, data_dir=data_dir, download=download, image_size=image_size, arch=arch,
         arch_args=running.arguments(arch_args or ()), given=given, trust_pickle=trust_pickle, fusion=fusion, n=n,
         suites=suites, device=device, out=out, reporter=Reporter(console), attacks=attacks, eps=eps, norm=norm,
-        corruptions=corruptions, ood=ood, settings=settings, trust=trust, escalate=escalate, workers=workers, seed=seed,
+        corruptions=corruptions, ood=ood, baseline=baseline, settings=settings, trust=trust, escalate=escalate,
+        workers=workers, seed=seed,
     )  # fmt: skip
     terminal.show(results, console)
     typer.echo(f"report: {out / 'report.html'}")

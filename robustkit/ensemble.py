@@ -89,8 +89,8 @@ class Ensemble(nn.Module):
         return self.fuse(self.member_logits(x))
 
     def view(self, source: str) -> nn.Module:
-        """Return what an attack is shown: ``ensemble`` (fused) or ``member-I`` (that member's log-probabilities)."""
-        if source == "ensemble":
+        """Return what an attack is shown: ``member-I`` (that member's log-probabilities), else the fused output."""
+        if not source.startswith("member-"):
             return self
         return _MemberView(self.members[int(source.removeprefix("member-"))])
 

@@ -71,7 +71,8 @@ def run_cell(
     ensemble : Ensemble
         In eval mode, fp32, on ``setting.device``; never changed. It alone scores.
     crafting : Crafting or None
-        What the attack is shown (:func:`robustkit.fastpath.prepare`), or None for the ensemble itself.
+        What the attack is shown (:func:`robustkit.fastpath.prepare`), of the ensemble ``cell.attacked``; None: the
+        ensemble itself.
     clean : Samples or None
         Of the clean cell of the same ensemble and data; required unless the cell is the clean one.
     lower : Samples or None

@@ -39,11 +39,12 @@ def execute(
     Parameters
     ----------
     ensembles : mapping of str to Ensemble
-        By the key that the study's ensemble records carry.
+        By the key that the study's records of ensembles and surrogates carry.
     """
-    ids = {record.key: record.id for record in study.ensembles}
+    everyone = (*study.ensembles, *study.surrogates)
+    ids = {record.key: record.id for record in everyone}
     chains = study.chains()
-    first = [[study.clean(record)] for record in study.ensembles]  # the attacks need the clean predictions
+    first = [[study.clean(record)] for record in everyone]  # the attacks need the clean predictions
     total = len(first) + sum(map(len, chains))
     open_chains = sum(not all(store.has_file(cell) for cell in chain) for chain in chains)
     inner = replace(setting, workers=max(1, setting.workers // max(1, open_chains)))
@@ -54,7 +55,7 @@ def execute(
         with reporter.task(f"{ids[cell.ensemble]}: {describe(cell)}", len(split)) as advance:
             made = run_cell(
                 cell, ensembles[cell.ensemble], split, clean.get(cell.ensemble), inner, advance,
-                craftings.of(cell.ensemble) if cell.attack else None,
+                craftings.of(cell.attacked) if cell.attack else None,
                 before.samples if before else None,
             )  # fmt: skip
         store.save(made)
@@ -89,7 +90,8 @@ class Craftings:
     def __init__(
         self, study: Study, ensembles: Mapping[str, Ensemble], split: Split, setting: Setting, reporter: Reporter
     ) -> None:
-        self._ensembles, self._ids = ensembles, {record.key: record.id for record in study.ensembles}
+        self._ensembles = ensembles
+        self._ids = {record.key: record.id for record in (*study.ensembles, *study.surrogates)}
         self._version, self._setting = study.version, setting
         self._split, self._reporter = split, reporter
         self._made: dict[str, Crafting] = {}
@@ -133,6 +135,5 @@ def describe(cell: Cell) -> str:
         words.insert(1, f"{cell.attack.params['steps']} steps")
     if cell.eot > 1:
         words.append(f"eot {cell.eot}")
-    return ", ".join(
-        words + ["targeted"] * cell.targeted + ([f"from {cell.source}"] if cell.kind == "transfer" else [])
-    )
+    source = cell.source if cell.attacked == cell.ensemble else "a surrogate"
+    return ", ".join(words + ["targeted"] * cell.targeted + ([f"from {source}"] if cell.kind == "transfer" else []))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,6 +32,11 @@ def write_json(path: Path, value: Any) -> None:
     """Write plain JSON atomically; ValueError on NaN, TypeError on anything that is not JSON."""
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
     write_atomic(path, lambda stream: stream.write(text.encode()))
+
+
+def listed(paths: str | Path | Iterable[str | Path] | None) -> list[Path]:
+    """Return one path, several or none as a list."""
+    return [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths or ())]
 
 
 def writable(folder: Path, purpose: str) -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from robustkit.checkpoint import META, WEIGHTS, read_meta
 from robustkit.ensemble import fingerprint
 from robustkit.errors import UserError
+from robustkit.files import listed
 from robustkit.records import EnsembleRecord, Spec
 
 if TYPE_CHECKING:
@@ -73,10 +74,9 @@ def find(folders: str | Path | Iterable[str | Path], size: int | None = None, im
         raise UserError(f"subset size {size} is out of range; it must be at least 2.")
     if images < 0:
         raise UserError(f"pool attribution {images} is out of range; it must be a number of images, 0 for none.")
-    named = [folders] if isinstance(folders, str | Path) else list(folders)
     found: dict[Path, Mapping[str, Any]] = {}
     doubles = []
-    for path in (path for folder in named for path in _checkpoints(Path(folder))):
+    for path in (path for folder in listed(folders) for path in _checkpoints(folder)):
         meta = read_meta(path)
         equal = next((p for p, m in found.items() if p == path or _identity(m) == _identity(meta)), None)
         if equal is None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from robustkit.schema import SCHEMA_VERSION
 
 OK, ERROR, OVER_BUDGET, NOT_ATTACKED = 0, 1, 2, 3  # per-sample status codes of Samples.status
+SURROGATE = "surrogate-"  # before the key of an ensemble in Cell.source
 HERE, CARRIED, CONFIRMED, MISSED = 0, 1, 2, 3  # per-sample codes of Samples.carried
 
 Floats = npt.NDArray[np.float32]
@@ -79,7 +80,8 @@ class Cell:
         Key of the same attack's cell at the next smaller eps, whose broken samples are taken over; empty: none. Of a
         probe: what it follows on.
     source : str
-        What the attack sees: ``ensemble`` (the fused output) or ``member-0``, ``member-1``, ...
+        What the attack sees: ``ensemble`` (the fused output), ``member-0``, ``member-1``, ..., or ``surrogate-KEY``:
+        the fused output of another ensemble, which is not scored.
     seed : int
         Seed of the per-sample randomness.
     backend : str
@@ -134,6 +136,11 @@ class Cell:
         """Configuration of the attack, with ``eot`` where it is above 1; empty for a clean cell."""
         own = dict(self.attack.params) if self.attack else {}
         return {**own, "eot": self.eot} if self.eot > 1 else own
+
+    @property
+    def attacked(self) -> str:
+        """Key of the ensemble that the attack sees: the one that is scored, or a surrogate."""
+        return self.source.removeprefix(SURROGATE) if self.source.startswith(SURROGATE) else self.ensemble
 
     @property
     def targeted(self) -> bool:

@@ -12,7 +12,7 @@ from robustkit.corruptions._plan import chosen
 from robustkit.data import Facts
 from robustkit.defenses import defense
 from robustkit.errors import UserError, unknown
-from robustkit.names import ALL, DEFAULT_SUITES, FUSIONS, NORMS, SUITES, TARGETS
+from robustkit.names import ALL, DEFAULT_SUITES, FUSIONS, NORMS, SUITES, TARGETS, TRUST
 from robustkit.ood import chosen as chosen_sets
 from robustkit.records import Spec
 from robustkit.registry import Registry
@@ -148,6 +148,22 @@ def target(rule: str | int, classes: int) -> str:
     if not 0 <= int(rule) < classes:
         raise UserError(f"target {rule} is outside the classes; the labels are 0 to {classes - 1}.")
     return str(int(rule))
+
+
+def verdicts(trust: str, escalate: bool, budget: float) -> None:
+    """Check what is asked of the trust checks: their cost, whether to escalate, and what that may cost."""
+    options.choice(trust, "trust", TRUST)
+    if escalate and trust == "off":
+        raise UserError("escalate needs the trust checks, but trust is 'off'; leave out --trust off.")
+    if not budget > 0:
+        raise UserError(f"escalate budget {budget} is out of range; it must be above 0.")
+
+
+def beside_baseline(defenses: tuple[Spec, ...]) -> tuple[Spec, ...]:
+    """Return the defences with the plain ensemble in front, if it is not among them."""
+    if "baseline" in [one.name for one in defenses]:
+        return defenses
+    return (Spec("defense", "baseline", {}), *defenses)
 
 
 def _suites(suites: Names | None) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def build(study: Study, store: Store) -> Results:
             for spec in study.transferred():
                 for targeted in (False, True):
                     cells = study.transfer(ensemble, spec, targeted)
-                    transfer += _transfer(ensemble, [store.get(cell) for cell in cells], clean)
+                    transfer += _transfer(study, ensemble, [store.get(cell) for cell in cells], clean)
     data = study.dataset
     found = DatasetResult(name=data.name, split=data.split, n=data.n, classes=list(data.classes), sha256=data.sha256)
     if data.image_size:
@@ -70,6 +70,7 @@ def build(study: Study, store: Store) -> Results:
         ensembles=ensembles,
         evaluations=evaluations,
         worst_case=worst,
+        surrogates=[_ensemble(record, store.get(study.clean(record))) for record in study.surrogates],
         transfer=transfer,
         minimum_norm=smallest,
         escalation=escalation,
@@ -143,13 +144,13 @@ def _worst_case(known: Known, norm: str, eps: float) -> WorstCase:
     )  # fmt: skip
 
 
-def _transfer(ensemble: EnsembleRecord, runs: Sequence[Run], clean: Run) -> list[Transfer]:
+def _transfer(study: Study, ensemble: EnsembleRecord, runs: Sequence[Run], clean: Run) -> list[Transfer]:
     """Return the two matrices of one attack: over all samples, and over those that every member classifies right."""
     attack, targeted = runs[0].cell.attack, runs[0].cell.targeted
     if attack is None:
         raise ValueError("a clean cell has no transfer matrix")
     common = (clean.samples.member_prediction == clean.samples.y).all(0)
-    labels = [*(f"member-{i}" for i in range(ensemble.members)), "ensemble"]
+    members = [f"member-{i}" for i in range(ensemble.members)]
     hits = []  # (sources, targets, N): still right, or, targeted, classified as the target
     for run in runs:
         predictions = np.vstack([run.samples.member_prediction, run.samples.prediction])
@@ -168,8 +169,8 @@ def _transfer(ensemble: EnsembleRecord, runs: Sequence[Run], clean: Run) -> list
                 params={**runs[0].cell.params, "eps": runs[0].cell.eps, "norm": runs[0].cell.norm},
                 targeted=targeted,
                 metric=metric + suffix,
-                sources=labels,
-                targets=labels,
+                sources=[*members, *(f"surrogate {other.id}" for other in study.surrogates), "ensemble"],
+                targets=[*members, "ensemble"],
                 matrix=[[float(v) for v in row] for row in matrix],
             )  # fmt: skip
         )

@@ -133,6 +133,7 @@ class Escalation(TypedDict):
 class Transfer(TypedDict):
     """Row = what the attack saw, column = what was scored; the last row and column are the fused ensemble.
 
+    A row ``surrogate ID`` is one of ``surrogates``, independent models that the attack saw instead of the ensemble.
     ``metric`` is ``accuracy`` (untargeted, lower = more transfer) or ``success-rate`` (targeted, higher = more
     transfer), over all samples, or ``...-common-correct``: over the samples that every member classifies correctly.
     ``params`` holds eps and norm too.
@@ -220,6 +221,7 @@ class Results(TypedDict):
     ensembles: list[EnsembleResult]
     evaluations: list[Evaluation]
     worst_case: list[WorstCase]
+    surrogates: list[EnsembleResult]
     transfer: list[Transfer]
     minimum_norm: list[MinimumNorm]
     escalation: list[Escalation]

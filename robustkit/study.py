@@ -9,7 +9,7 @@ from typing import Any
 
 from robustkit.attacks import is_minimum, norm_for
 from robustkit.attacks import spec as attack_spec
-from robustkit.records import Cell, DatasetRecord, EnsembleRecord, Spec
+from robustkit.records import SURROGATE, Cell, DatasetRecord, EnsembleRecord, Spec
 
 REFERENCE_STEPS = 100  # the longer PGD that stands beside every number ...
 REFERENCE_DIVISOR = 20  # ... with steps of eps over this
@@ -65,6 +65,10 @@ class Study:
         a randomised model that one pass found broken at a smaller eps may well withstand another pass.
     asked : mapping of str to mapping
         What further suites are asked for, by suite (:mod:`robustkit.suites`), as plain JSON.
+    surrogates : tuple of EnsembleRecord
+        Independent models: a row each in the transfer matrices of the ensembles, and not evaluated themselves.
+    corruption_reference : str
+        By whose errors those on corrupted images are divided: an ensemble's id, ``alexnet``, or empty: by the data.
     """
 
     ensembles: tuple[EnsembleRecord, ...]
@@ -83,10 +87,12 @@ class Study:
     corruptions: tuple[Spec, ...] = ()
     eot: int = 1
     asked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    surrogates: tuple[EnsembleRecord, ...] = ()
+    corruption_reference: str = ""
 
     def cells(self) -> Iterator[Cell]:
         """Yield every cell of the plan, cheap ones that others need first."""
-        for ensemble in self.ensembles:
+        for ensemble in (*self.ensembles, *self.surrogates):
             yield self.clean(ensemble)
         for ensemble in self.ensembles:
             if "attacks" in self.suites:
@@ -135,9 +141,10 @@ class Study:
         return tuple(spec for spec in self.attacks if not is_minimum(spec.name))
 
     def transfer(self, ensemble: EnsembleRecord, spec: Spec, targeted: bool) -> Iterator[Cell]:
-        """Yield the cells of one transfer matrix, a row each: every member, then the ensemble."""
+        """Yield the cells of one transfer matrix, a row each: every member, every surrogate, then the ensemble."""
         target = (self.target or "random") if targeted else ""
-        for source in [*(f"member-{i}" for i in range(ensemble.members)), "ensemble"]:
+        members = [f"member-{i}" for i in range(ensemble.members)]
+        for source in [*members, *(SURROGATE + other.key for other in self.surrogates), "ensemble"]:
             yield self._cell("transfer", ensemble, spec, self.transfer_eps, target, source)
 
     def budgets(self, cell: Cell) -> tuple[float, ...]:
@@ -197,6 +204,8 @@ class Study:
             "corruptions": [c.to_json() for c in self.corruptions],
             "eot": self.eot,
             "asked": {name: dict(asked) for name, asked in self.asked.items()},
+            "surrogates": [s.to_json() for s in self.surrogates],
+            "corruption_reference": self.corruption_reference,
         }
 
     @classmethod
@@ -212,6 +221,7 @@ class Study:
                 "suites": tuple(value["suites"]),
                 "further": tuple(Further.from_json(f) for f in value["further"]),
                 "corruptions": tuple(Spec.from_json(c) for c in value.get("corruptions", ())),
+                "surrogates": tuple(EnsembleRecord.from_json(s) for s in value.get("surrogates", ())),
             }
         )
 

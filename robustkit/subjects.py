@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from robustkit.checkpoint import load_ensemble, save_ensemble
 from robustkit.data import Dataset
 from robustkit.ensemble import Ensemble
 from robustkit.errors import RunError, UserError
+from robustkit.evaluator import Setting
+from robustkit.material import Material
+from robustkit.parallel import run_all
 from robustkit.progress import Reporter
 from robustkit.ranks import Ranks
 from robustkit.records import EnsembleRecord, Spec, digest
@@ -22,6 +25,7 @@ from robustkit.training import Diverged, fit
 from robustkit.trainspec import TrainSpec
 
 Subject = tuple[EnsembleRecord, Ensemble]
+Surrogate = tuple[EnsembleRecord, Ensemble, Mapping[str, Any]]  # with the "data" of its checkpoint's record
 
 
 def train_spec(
@@ -85,6 +89,21 @@ def trained(
         ensemble = load_ensemble(folder, arch=spec.arch)
     archs = [spec.arch] * spec.members
     return record_of(spec.defense.name, spec.defense.name, spec.defense.params, archs, ensemble), ensemble
+
+
+def trained_all(
+    defenses: Sequence[Spec], material: Material, asked: Mapping[str, Any], setting: Setting, reporter: Reporter,
+    seed: int = 0,
+) -> list[Subject]:  # fmt: skip
+    """Train defences on the material's training split side by side, or take them from the cache."""
+    jobs = []
+    for one in defenses:
+        outliers = outliers_of(one, material.load)
+        spec = train_spec(one, material.dataset, asked, outliers=outliers, speed=setting.speed, seed=seed)
+        jobs.append((spec, outliers))
+    return run_all(
+        lambda job: trained(job[0], material.dataset, setting.device, reporter, outliers=job[1]), jobs, setting.workers
+    )
 
 
 def _cached(folder: Path, spec: TrainSpec) -> Ensemble | None:

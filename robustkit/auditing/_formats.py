@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from torch import Tensor, nn
 
 from robustkit.auditing import _onnx, _pickle, _torch_zip, _trusted
+from robustkit.auditing._batches import InBatches
 from robustkit.auditing._limits import JSON_BYTES, PICKLE_BYTES, STATE_OVER_FILE, Damaged, clean
 from robustkit.auditing._safetensors import SafeTensors, is_safetensors
 from robustkit.auditing._tensors import TensorRef, check_all, materialise
@@ -110,9 +111,11 @@ def _load_torch(form: str, stream: BinaryIO, size: int, trust_pickle: bool) -> C
             _kind(tree), tree, lambda k: archive.size(f"data/{k}"), lambda k: archive.read(f"data/{k}"), size
         )
     if trust_pickle:
-        load = _trusted.torchscript if kind == "TorchScript" else _trusted.exported
+        load: Callable[[BinaryIO], nn.Module] = _trusted.torchscript if kind == "TorchScript" else _trusted.exported
         note = f"{kind.upper()} TRUSTED: code from the file was run (--trust-pickle)"
-        return Content(kind, [Part("program", None, load(stream))], _as_they_are, [note])
+        program = load(stream)
+        notes = [note, *(program.notes() if isinstance(program, InBatches) else ())]
+        return Content(kind, [Part("program", None, program)], _as_they_are, notes)
     note = f"{kind} programs are run only with --trust-pickle; the weights alone were read, and need an architecture"
     if kind == "TorchScript":
         script = _torch_zip.script_state(archive)
@@ -146,7 +149,8 @@ def _load_onnx(stream: BinaryIO) -> Content:
         network = _onnx.load(stream.read())
     except ImportError:
         raise Damaged("is an ONNX file", "reading it needs an extra: pip install 'robustkit[onnx]'") from None
-    return Content("ONNX", [Part("graph", None, network)], _as_they_are, ["converted by onnx2torch"])
+    notes = ["converted by onnx2torch", *(network.notes() if isinstance(network, InBatches) else ())]
+    return Content("ONNX", [Part("graph", None, network)], _as_they_are, notes)
 
 
 def _as_they_are(state: Mapping[str, TensorRef | Tensor]) -> dict[str, Tensor]:

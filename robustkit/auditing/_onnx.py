@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from robustkit.auditing._batches import InBatches, takes_any
 from robustkit.auditing._limits import TENSORS, Damaged, clean
 
 NODES = 50_000
@@ -71,7 +72,18 @@ def load(data: bytes) -> nn.Module:
     except Exception as error:  # NotImplementedError for an operator; KeyError, ValueError, ... for a broken graph
         why = f"{type(error).__name__}: {clean(error)}"
         raise Damaged(f"is an ONNX file that onnx2torch cannot convert ({why})") from None
-    return network.eval()
+    network.eval()
+    shape = _declared(model.graph)
+    if not shape or shape[0] < 1 or (min(shape) > 0 and takes_any(network, shape)):
+        return network
+    return InBatches(network, shape[0], shape[0])
+
+
+def _declared(graph: Any) -> tuple[int, ...]:
+    """Return the shape of the images that a graph takes, 0 for what is left open; () where it says nothing."""
+    weights = {tensor.name for tensor in graph.initializer}
+    images = next((row for row in graph.input if row.name not in weights), None)
+    return tuple(dim.dim_value for dim in images.type.tensor_type.shape.dim) if images is not None else ()
 
 
 def _tensors(graph: Any) -> Iterator[Any]:

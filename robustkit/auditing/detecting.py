@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from robustkit.auditing.adapting import STATISTICS, Adapted, Order, Outputs, Preprocessing, first_tensor
+from robustkit.auditing.adapting import STATISTICS, Adapted, Order, Outputs, Preprocessing
 from robustkit.auditing.behaviour import Finding, How, behaviour, kind_of
 from robustkit.auditing.fingerprint import APART, KNOWN, divergence
 from robustkit.errors import UserError
@@ -275,9 +275,3 @@ def _renaming(best: Trial, n: int) -> tuple[int, ...] | None:
     gained = best.renamed_accuracy - best.accuracy
     clear = gained > max(0.05, 3 * (best.renamed_accuracy * (1 - best.renamed_accuracy) / best.n) ** 0.5)
     return best.renaming if clear and best.renamed_accuracy > 2 / len(best.renaming) and n >= 50 else None
-
-
-def outputs_of(network: nn.Module, x: Tensor) -> int:
-    """Return how many outputs a network has for images that it takes."""
-    with torch.no_grad():
-        return first_tensor(network(x)).shape[1]

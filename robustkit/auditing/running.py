@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,15 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from robustkit import api, data, options
-from robustkit.auditing import fitting, reading
+from robustkit.auditing import fitting, independent, reading
 from robustkit.auditing.adapting import Adapted
 from robustkit.auditing.detecting import MOST, Detected, Given, detect
 from robustkit.data import Dataset
 from robustkit.data._split import source
-from robustkit.ensemble import Ensemble
+from robustkit.devices import find_device
+from robustkit.ensemble import Ensemble, fingerprint
 from robustkit.errors import UserError
+from robustkit.models import is_code
 from robustkit.progress import Reporter
 from robustkit.records import digest
+from robustkit.request import Names
 from robustkit.schema import Results
 from robustkit.subjects import record_of
 
@@ -55,6 +56,8 @@ def audit(
     fusion: str | None = None,
     n: int | None = SAMPLES,
     suites: Sequence[str] | str | None = None,
+    ood: Names | None = None,
+    baseline: str | Path | None = None,
     device: str = "auto",
     out: str | Path = "robustkit-audit",
     reporter: Reporter | None = None,
@@ -77,6 +80,12 @@ def audit(
         Images to evaluate on, the first of the test split; None: all.
     suites : sequence of str
         By default all that ask for nothing more.
+    ood : str or sequence of str
+        Out-of-distribution sets, as of :func:`robustkit.evaluate`; naming some turns the suite ``ood`` on.
+    baseline : str or path
+        An independent model: attacks are crafted on it and scored on the audited ensemble. ``train`` trains
+        robustkit's plain ensemble on the training split, or takes it from the cache; else a folder that
+        ``robustkit train`` wrote. None: there is none, and the report says so.
     **asked
         Further arguments of :func:`robustkit.evaluate`: attacks, eps, escalate, corruptions, seed, ...
 
@@ -91,9 +100,13 @@ def audit(
         On a file, an architecture or data that cannot be used, before anything is evaluated.
     """
     reporter = reporter or Reporter()
-    load = functools.partial(data.load, data_dir=data_dir, download=download, image_size=image_size)
-    loaded = load(dataset) if isinstance(dataset, str) else dataset if isinstance(dataset, Dataset) else own(*dataset)
-    on = api.find_device(device)
+    if baseline is not None:
+        independent.check(baseline, suites)
+    if isinstance(dataset, str):
+        loaded = data.load(dataset, data_dir=data_dir, download=download, image_size=image_size)
+    else:
+        loaded = dataset if isinstance(dataset, Dataset) else own(*dataset)
+    on = find_device(device)
     listed = [models] if isinstance(models, nn.Module | str | Path) else list(models)
     members = members_of(listed, loaded, arch, arch_args, trust_pickle)
     split = loaded.everything() if loaded.whole else loaded.split("test")
@@ -110,10 +123,12 @@ def audit(
     preprocessing = {f"member-{at}": module.how.to_json() for at, module in enumerate(adapted)}
     bare = record_of(name, "audited", preprocessing, [member.arch for member in members], ensemble)
     record = replace(bare, key=digest([bare.key, preprocessing]))  # the same weights run otherwise are another model
-    alone = FOR_MEMBERS if len(members) == 1 else ()
+    others = [independent.baseline_of(baseline, loaded, on, asked, reporter)] if baseline is not None else []
+    alone = [s for s in FOR_MEMBERS if len(members) == 1 and not (others and s == "transfer")]
+    chosen = suites or [s for s in (*SUITES, *(("ood",) if ood else ())) if s not in alone]
     return api.evaluate(
         ensembles=[(record, ensemble)], audited=audited, dataset=loaded, data_dir=data_dir, download=download,
-        suites=suites or [s for s in SUITES if s not in alone], n=n, device=device, out=out, reporter=reporter, **asked,
+        suites=chosen, ood=ood, n=n, surrogates=others, device=device, out=out, reporter=reporter, **asked,
     )  # fmt: skip
 
 
@@ -122,14 +137,14 @@ def members_of(
 ) -> list[Member]:
     """Return the networks of files and modules, in the order given."""
     members: list[Member] = []
+    code = arch is not None and is_code(arch)  # other weights say themselves what they take
+    known = {"channels": loaded.shape[0] if code else None, "classes": len(loaded.classes) if code else None}
     for model in models:
         if isinstance(model, nn.Module):
             members.append(_of_module(model, len(members)))
             continue
         for found in reading.read(model, trust_pickle=trust_pickle):
-            fitted = fitting.fit(
-                found, arch=arch, arch_args=arch_args, channels=_channels(arch, loaded), classes=_classes(arch, loaded)
-            )
+            fitted = fitting.fit(found, arch=arch, arch_args=arch_args, **known)
             facts = {
                 "name": found.name, "path": found.path, "format": found.format, "where": found.where,
                 "sha256": found.sha256, "arch": fitted.arch, "arch_args": dict(fitted.arch_args),
@@ -167,28 +182,16 @@ def _told(found: Detected) -> dict[str, Any]:
 
 
 def _of_module(module: nn.Module, index: int) -> Member:
-    sha = hashlib.sha256()
-    for key, tensor in sorted(module.state_dict().items()):
-        sha.update(key.encode())
-        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     facts = {
         "name": f"{type(module).__name__}-{index}", "path": "", "format": "module in memory", "where": "",
-        "sha256": sha.hexdigest(), "arch": type(module).__name__, "arch_args": {}, "parameters": _parameters(module),
-        "notes": [],
+        "sha256": fingerprint(module.state_dict()), "arch": type(module).__name__, "arch_args": {},
+        "parameters": _parameters(module), "notes": [],
     }  # fmt: skip
     return Member(module, facts, type(module).__name__)
 
 
 def _parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
-
-
-def _channels(arch: str | None, loaded: Dataset) -> int | None:
-    return loaded.shape[0] if arch and ":" in arch else None
-
-
-def _classes(arch: str | None, loaded: Dataset) -> int | None:
-    return len(loaded.classes) if arch and ":" in arch else None
 
 
 def arguments(items: Sequence[str]) -> dict[str, Any]:

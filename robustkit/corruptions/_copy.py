@@ -11,13 +11,15 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from robustkit import data, options
+from robustkit import options
 from robustkit.corruptions._plan import ask, chosen
 from robustkit.corruptions._published import LABELS
 from robustkit.corruptions._run import batch_of, make
 from robustkit.data import Split
+from robustkit.devices import find_device
 from robustkit.errors import UserError
 from robustkit.files import writable, write_atomic
+from robustkit.material import material
 from robustkit.progress import Advance, Reporter
 from robustkit.records import Spec
 
@@ -65,14 +67,11 @@ def corrupt(
     UserError
         On bad input, before anything is written.
     """
-    from robustkit.api import find_device
-
     layout = options.choice(layout or ("folders" if dataset.startswith("imagefolder:") else "npy"), "layout", LAYOUTS)
     options.at_least_one({"n": n})
     names, on = chosen(suites), find_device(device)
-    loaded = data.load(dataset, data_dir=data_dir, download=download, image_size=image_size)
-    split = loaded.everything() if loaded.whole else loaded.split("test")
-    split = split if n is None else split.take(n)
+    chosen_from = material(dataset, [{}], data_dir=data_dir, download=download, image_size=image_size, n=n)
+    loaded, split = chosen_from.dataset, chosen_from.split
     groups = _grouped(ask(names, tuple(loaded.shape), frost_dir))
     folder = writable(Path(out), "OUT")
     made = []

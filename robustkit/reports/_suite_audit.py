@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from robustkit.reports import _format as f
-from robustkit.reports._labels import budget, budget_text
+from robustkit.reports._labels import budget, budget_text, labeller
 from robustkit.reports._tables import Table, cells
-from robustkit.schema import Results
+from robustkit.schema import Results, Transfer
 from robustkit.schema_suites import AuditResult
 
 # What no evaluation of stored images can show, whatever it runs.
@@ -69,7 +69,7 @@ def concerns(results: Results) -> list[str]:
         for a in results["audit"]
         for x in a["findings"]
         if x["concern"]
-    ]
+    ] + list(_masked(results))
 
 
 def brief(results: Results) -> list[str]:
@@ -82,9 +82,44 @@ def brief(results: Results) -> list[str]:
     ]
 
 
+def from_outside(results: Results) -> list[str]:
+    """Return what attacks that saw an independent model did to the audited ones, a phrase for each attack."""
+    label, by_name = labeller(results), {f"surrogate {s['id']}": s for s in results["surrogates"]}
+    return [
+        f"{label(t)} at eps {budget_text(*budget(t))}, crafted on {s['id']} ({s['members']} x {s['arch']}, itself "
+        f"right on {f.percent(s['accuracy'])} % of the images), leaves {t['ensemble']} {f.percent(accuracy)} % right"
+        for t, source, accuracy in _outside(results)
+        for s in [by_name[source]]
+    ]
+
+
+def _outside(results: Results) -> Iterator[tuple[Transfer, str, float]]:
+    """Yield the untargeted attacks from independent models: matrix, row, accuracy of the fused ensemble."""
+    for t in results["transfer"]:
+        for source, row in zip(t["sources"], t["matrix"], strict=True):
+            if t["metric"] == "accuracy" and source not in t["targets"]:
+                yield t, source, row[-1]
+
+
+def _masked(results: Results) -> Iterator[str]:
+    """Yield attacks from outside that did clearly more than those on the model itself at that eps or a larger one."""
+    for t, source, accuracy in _outside(results):
+        eps, norm = budget(t)
+        for w in results["worst_case"]:
+            stronger = w["ensemble"] == t["ensemble"] and w["norm"] == norm and w["eps"] >= eps
+            if stronger and accuracy < w["ci95"][0]:
+                yield (
+                    f"{t['ensemble']}: {t['attack']} crafted on {source} leaves {f.percent(accuracy)} % right at eps "
+                    f"{budget_text(eps, norm)}, the attacks on the model itself {f.percent(w['robust_accuracy'])} % at "
+                    f"{budget_text(w['eps'], norm)}: they do not find what is there, its gradients may be masked"
+                )
+                break
+
+
 def not_tested(results: Results) -> list[str]:
     """Return what a reader might take to be tested and is not."""
     found = [text for name, text in SUITES.items() if not _ran(results, name)]
+    found += [] if results["surrogates"] else ["transfer from an independent model (--baseline)"]
     if any(e["members"] == 1 for e in results["ensembles"]):
         found = [text for text in found if text not in (SUITES["transfer"], SUITES["diversity"])]
     budgets = sorted({budget(e)[::-1] for e in results["evaluations"]})

@@ -74,7 +74,10 @@ def _audit(results: Results) -> dict[str, list[str]] | None:
     """Return what the first page says of other people's models: how they were run, concerns, what was not tested."""
     if not results["audit"]:
         return None
-    about = {"run": _suite_audit.brief, "concerns": _suite_audit.concerns, "untested": _suite_audit.not_tested}
+    about = {
+        "run": _suite_audit.brief, "concerns": _suite_audit.concerns, "outside": _suite_audit.from_outside,
+        "untested": _suite_audit.not_tested,
+    }  # fmt: skip
     return {name: phrases(results) for name, phrases in about.items()}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from robustkit import __version__, api, data, presets
 from robustkit.checkpoint import load_ensemble, read_meta
+from robustkit.devices import find_device
 from robustkit.ensemble import Ensemble
 from robustkit.errors import UserError
 from robustkit.files import writable, write_json
@@ -51,7 +52,7 @@ class Lab:
         self.data = data.load(ask.dataset, data_dir=ask.data_dir, download=ask.download)
         self.train_images = len(self.data.split("train"))
         self.data.split("test")  # missing files are a matter of the first second, not of the first evaluation
-        self.device = api.find_device(ask.device)
+        self.device = find_device(ask.device)
         self.differences: list[Difference] = []
         self.evaluations: list[Path] = []
 

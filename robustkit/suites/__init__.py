@@ -89,7 +89,7 @@ class Suite(Protocol):
 
 def ask_suites(names: Iterable[str], wanted: Wanted) -> dict[str, Mapping[str, Any]]:
     """Return what each of the named suites that are of this package is asked for, in the order in which they run."""
-    chosen = {*names, *(("audit",) if wanted.options.get("audit") else ())}
+    chosen = set(names)
     return {name: get(name).ask(wanted) for name in ORDER if name in chosen}
 
 

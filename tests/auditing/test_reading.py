@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from robustkit import checkpoint, models
 from robustkit.auditing import _pickle
+from robustkit.auditing._batches import InBatches
 from robustkit.auditing.fitting import fit
 from robustkit.auditing.reading import Found, read
 from robustkit.ensemble import Ensemble, Member
@@ -224,6 +225,27 @@ def test_an_exported_program_needs_trust_to_run_and_none_for_its_weights(network
     _same(whole, network, images)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "note"),
+    [(None, "exported for batches of 4"), ({"max": 16}, "takes 1 to 16 images"), ({"min": 3}, "takes 3 to any number")],
+)
+def test_an_exported_program_is_given_the_batches_that_it_takes(sizes, note, network, tmp_path):
+    x = torch.rand(18, 3, 8, 8, generator=torch.Generator().manual_seed(4))
+    shapes = ({0: torch.export.Dim("batch", **sizes)},) if sizes else None
+    torch.export.save(torch.export.export(network, (x[:4],), dynamic_shapes=shapes), tmp_path / "m.pt2")
+    (found,) = read(tmp_path / "m.pt2", trust_pickle=True)
+    assert note in " ".join(found.notes)
+    program = fit(found, channels=3, classes=10).network
+    program.eval()  # torch.export's own raises here
+    assert not any(module.training for module in program.modules())
+    for count in (1, 4, 18):
+        batch, expected = (x[:count].clone().requires_grad_() for _ in range(2))
+        program(batch).square().sum().backward()
+        network(expected).square().sum().backward()
+        torch.testing.assert_close(program(batch), network(expected))
+        torch.testing.assert_close(batch.grad, expected.grad)  # what fills a batch up adds nothing
+
+
 def test_the_weights_of_an_exported_program_of_torch_2_6_are_read(network, images, tmp_path):
     weights = io.BytesIO()
     torch.save(network.state_dict(), weights)
@@ -295,6 +317,41 @@ def test_onnx(images, tmp_path):
     (found,) = read(tmp_path / "m.bin")
     assert found.format == "ONNX"
     torch.testing.assert_close(fit(found, channels=3, classes=10).network(images), reference(images))
+
+
+def test_a_program_in_batches_fills_up_and_splits():
+    seen: list[int] = []
+
+    class Counts(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(len(x))
+            return x.flatten(1)
+
+    x = torch.rand(7, 1, 1, 2)
+    for low, high, expected in ((3, 3, [3, 3, 3]), (1, 5, [5, 2]), (1, 0, [7]), (8, 0, [8])):
+        seen.clear()
+        assert torch.equal(InBatches(Counts(), low, high)(x), x.flatten(1))
+        assert seen == expected
+
+
+@pytest.mark.parametrize(("flatten", "bound"), [(True, False), (False, True)])
+def test_an_onnx_file_for_one_batch_size_is_split_where_it_takes_no_other(flatten, bound, images, tmp_path):
+    model, reference = _onnx_model()
+    for row, rest in ((model.graph.input[0], 3), (model.graph.output[0], 1)):
+        row.type.tensor_type.shape.dim[0].dim_value = 2
+        assert len(row.type.tensor_type.shape.dim) == rest + 1
+    if not flatten:  # as an exporter writes x.view(len(x), -1) with the batch at hand
+        onnx = pytest.importorskip("onnx")
+        shape = onnx.numpy_helper.from_array(np.array([2, 4], np.int64), "shape")
+        model.graph.initializer.append(shape)
+        model.graph.node[3].CopyFrom(onnx.helper.make_node("Reshape", ["c", "shape"], ["d"], name="view"))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    (found,) = read(tmp_path / "m.onnx")
+    assert isinstance(found.module, InBatches) is bound
+    assert ("exported for batches of 2" in " ".join(found.notes)) is bound
+    for count in (1, 3, 4):
+        got = fit(found, channels=3, classes=10).network(images[:count])
+        torch.testing.assert_close(got, reference(images[:count]))
 
 
 def test_an_onnx_node_name_does_not_become_code(images, tmp_path):

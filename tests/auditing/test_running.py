@@ -12,11 +12,15 @@ from torch import nn
 from typer.testing import CliRunner
 
 import robustkit
-from robustkit import data
+from robustkit import api, attacks, data, subjects
+from robustkit.auditing import running
 from robustkit.auditing.running import arguments, members_of, own
+from robustkit.checkpoint import save_ensemble
 from robustkit.cli import app
 from robustkit.ensemble import Ensemble
 from robustkit.errors import UserError
+from robustkit.records import Spec
+from robustkit.trainspec import TrainSpec
 
 QUICK = {"attacks": "fgsm", "eps": "0.1", "reference": False, "trust": "off", "workers": 1}
 
@@ -59,6 +63,19 @@ def test_a_module_and_tensors(trained: Ensemble, test_images, tmp_path: Path):
     expected = float((trained.members[0](x).argmax(1) == y).double().mean())
     assert results["ensembles"][0]["accuracy"] == pytest.approx(expected)
     assert results["audit"][0]["format"] == "module in memory"
+
+
+def test_an_exported_program_of_one_batch_size_is_audited(trained: Ensemble, test_images, tmp_path: Path):
+    x, y = test_images
+    torch.export.save(torch.export.export(trained.members[0], (x[:7],)), tmp_path / "m.pt2")
+    results = robustkit.audit(
+        tmp_path / "m.pt2", (x, y), trust_pickle=True, n=40, suites="attacks", out=tmp_path / "out", formats=(), **QUICK
+    )
+    with torch.no_grad():
+        expected = float((trained.members[0](x[:40]).argmax(1) == y[:40]).double().mean())
+    assert results["ensembles"][0]["accuracy"] == pytest.approx(expected)
+    assert results["evaluations"][0]["robust_accuracy"] < expected
+    assert not any(found["concern"] for found in results["audit"][0]["findings"])
 
 
 def test_concerns_stand_on_the_first_page(trained: Ensemble, test_images, tmp_path: Path):
@@ -112,6 +129,8 @@ def test_the_command(files: list[Path], tmp_path: Path):
         (["--arch-args", "depth"], "'depth' is not of the form name=value"),
         (["--arch", "resnet21"], "resnet21"),
         (["--dataset", "digitz"], "unknown dataset 'digitz'"),
+        (["--ood", "fra:digits"], "unknown out-of-distribution set 'fra'"),
+        (["--trust", "fast"], "unknown trust 'fast'"),
     ],
 )
 def test_bad_input_is_one_sentence(files: list[Path], tmp_path: Path, options: list[str], message: str):
@@ -120,6 +139,107 @@ def test_bad_input_is_one_sentence(files: list[Path], tmp_path: Path, options: l
     assert message in str(done.exception)
     assert "\n" not in str(done.exception)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("option", "typo"), [("--ood", "near:digitz"), ("--trust", "ful")])
+def test_a_typo_is_found_before_the_model_is_read(tmp_path: Path, option: str, typo: str):
+    done = CliRunner().invoke(app, ["audit", str(tmp_path / "gone.pth"), option, typo])
+    assert isinstance(done.exception, UserError)
+    assert typo.removeprefix("near:") in str(done.exception)
+
+
+def test_naming_a_set_turns_the_suite_ood_on(trained: Ensemble, test_images, tmp_path: Path, monkeypatch):
+    asked: dict[str, object] = {}
+    monkeypatch.setattr(api, "evaluate", lambda **given: asked.update(given))
+    for named, expected in ((None, False), ("far:photo-tiles", True)):
+        robustkit.audit(trained.members[0], test_images, ood=named, out=tmp_path)
+        assert ("ood" in asked["suites"], asked["ood"]) == (expected, named)
+    monkeypatch.undo()
+    monkeypatch.setattr(running, "SUITES", ("attacks",))  # the others take minutes
+    results = robustkit.audit(
+        trained.members[0], test_images, ood="far:photo-tiles", n=20, out=tmp_path / "out", formats=("html",), **QUICK
+    )
+    assert [one["name"] for one in results["ood"][0]["sets"]] == ["photo-tiles"]
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    assert "images from elsewhere (out-of-distribution)" not in page
+
+
+@pytest.fixture
+def independent(trained: Ensemble, digits: data.Dataset, tmp_path: Path) -> tuple[Ensemble, Path]:
+    """Two other members of the same training, as a checkpoint of robustkit's."""
+    other = Ensemble(list(trained.members)[1:]).eval()
+    save_ensemble(
+        other, tmp_path / "B", arch=["small-resnet"] * 2, classes=list(digits.classes), shape=digits.shape,
+        data={"name": "digits", "sha256": digits.split("train").sha256()},
+    )  # fmt: skip
+    return other, tmp_path / "B"
+
+
+def test_attacks_on_an_independent_model_meet_the_audited_one(
+    trained: Ensemble, independent: tuple[Ensemble, Path], test_images, tmp_path: Path, digits: data.Dataset
+):
+    (other, folder), model = independent, trained.members[0]
+    results = robustkit.audit(
+        model, "digits", baseline=folder, n=200, suites="attacks,transfer", out=tmp_path / "out", formats=("html",),
+        **QUICK,
+    )  # fmt: skip
+    x, y = test_images
+    made = attacks.get("fgsm")(other, x, y, eps=0.1)
+    with torch.no_grad():
+        expected = float((model(made).argmax(1) == y).double().mean())
+        right = float((other(x).argmax(1) == y).double().mean())
+    assert expected < 0.9  # it does transfer
+    [matrix] = [t for t in results["transfer"] if t["metric"] == "accuracy"]
+    assert (matrix["sources"], matrix["targets"]) == (["member-0", "surrogate B", "ensemble"], ["member-0", "ensemble"])
+    assert matrix["matrix"][1] == pytest.approx([expected, expected], abs=0.006)  # a folded copy is attacked
+    assert matrix["matrix"][0][1] < expected  # the model's own gradients tell more
+    [surrogate] = results["surrogates"]
+    assert (surrogate["id"], surrogate["accuracy"], len(results["ensembles"])) == ("B", pytest.approx(right), 1)
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    assert "Transfer from an independent model" in page
+    assert f"fgsm at eps {0.1:g}, crafted on B (2 x small-resnet" in page
+    assert "(--baseline)" not in page
+    again = api.report(tmp_path / "out", formats=())
+    assert again["transfer"] == results["transfer"]
+
+
+def test_without_an_independent_model_the_report_says_so(trained: Ensemble, test_images, tmp_path: Path):
+    robustkit.audit(
+        trained.members[0], test_images, n=20, suites="attacks", out=tmp_path / "out", formats=("html",), **QUICK
+    )
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    assert "transfer from an independent model (--baseline)" in page
+    assert "<h2>Transfer from an independent model" not in page
+
+
+def test_the_baseline_is_trained_as_evaluate_trains_it(trained: Ensemble, test_images, tmp_path: Path, monkeypatch):
+    specs: list[TrainSpec] = []
+    whole = own(*test_images)
+    record = subjects.record_of("baseline", "baseline", {}, ["small-resnet"] * 3, trained)
+    monkeypatch.setattr(subjects, "trained", lambda spec, *rest, **more: specs.append(spec) or (record, trained))
+    results = robustkit.audit(
+        trained.members[0], whole, baseline="train", settings=["train.lr=0.002"], suites="transfer", n=40,
+        out=tmp_path / "out", formats=(), **QUICK,
+    )  # fmt: skip
+    expected = subjects.train_spec(Spec("defense", "baseline", {}), whole, {"lr": 0.002})
+    assert specs == [expected]
+    assert results["dataset"]["split"] == "test"  # of data without splits, only what the baseline was not trained on
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--baseline", "nowhere"], "nowhere"),
+        (["--baseline", "train", "--suites", "attacks"], "--baseline train serves the suite transfer"),
+    ],
+)
+def test_a_baseline_that_cannot_serve_is_refused_before_the_model_is_read(
+    tmp_path: Path, options: list[str], message: str
+):
+    done = CliRunner().invoke(app, ["audit", str(tmp_path / "gone.pth"), *options])
+    assert isinstance(done.exception, UserError)
+    assert message in str(done.exception)
+    assert "gone.pth" not in str(done.exception)
 
 
 def test_arguments_of_architectures():

@@ -119,7 +119,8 @@ def make() -> Results:
         "ensembles": ensembles, "evaluations": evaluations, "worst_case": worst, "transfer": matrices,
         "minimum_norm": [minimum("baseline", 0.4375, 0.875), minimum("adp", None, 0.375)],
         "escalation": [escalation()],
-        "audit": [], "detection": [], "ood": [], "calibration": [], "corruptions": [], "diversity": [], "pools": [],
+        "surrogates": [], "audit": [], "detection": [], "ood": [], "calibration": [], "corruptions": [],
+        "diversity": [], "pools": [],
     }  # type: ignore[typeddict-item]  # fmt: skip
 
 

@@ -1,0 +1,68 @@
+"""Programs that take only batches of some sizes: larger ones are split, smaller ones filled up."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from robustkit.auditing.adapting import first_tensor
+
+PROBE = 2**22  # numbers in the images that an ONNX network is tried with, at most
+CLOSE = 1e-4  # of the largest output: what rounding may change between batches
+
+
+class InBatches(nn.Module):
+    """A program behind what a module does: images (B, ...) to outputs (B, L), whatever B, in batches that it takes.
+
+    A batch that is too small is filled up with its last image, whose further outputs are dropped. Whether the program
+    trains was settled when it was saved, so that ``train`` and ``eval`` do nothing.
+
+    Parameters
+    ----------
+    low, high : int
+        Fewest and most images that the program takes at a time; high 0: any number.
+    """
+
+    def __init__(self, program: nn.Module, low: int = 1, high: int = 0) -> None:
+        super().__init__()
+        self.program, self.low, self.high = program, low, high
+        for module in self.modules():
+            module.training = False  # a saved program has the flag's default, which says nothing
+
+    def train(self, mode: bool = True) -> InBatches:
+        """Do nothing; ``torch.export``'s programs raise here."""
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return outputs (B, L)."""
+        parts = torch.split(x, self.high) if self.high else (x,)
+        return torch.cat([self._of(part) for part in parts])
+
+    def _of(self, part: Tensor) -> Tensor:
+        lacking = max(0, self.low - len(part))
+        filled = torch.cat([part, part[-1:].expand(lacking, *part.shape[1:])]) if lacking else part
+        return first_tensor(self.program(filled))[: len(part)]
+
+    def notes(self) -> list[str]:
+        """Return what a report says of it."""
+        if self.low == self.high:
+            return [f"exported for batches of {self.low}: images are run in such batches, the last one filled up"]
+        return (
+            [f"takes {self.low} to {self.high or 'any number of'} images at a time"] if self.high + self.low > 1 else []
+        )
+
+
+@torch.no_grad()
+def takes_any(network: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Return whether a network that was exported for images of a shape (B, C, H, W) takes twice as many as well."""
+    if math.prod(shape) > PROBE // 2:
+        return False
+    x = torch.rand(2 * shape[0], *shape[1:], generator=torch.Generator().manual_seed(0))
+    try:
+        parts = torch.cat([first_tensor(network(part)) for part in torch.split(x, shape[0])])
+        whole = first_tensor(network(x))
+    except Exception:  # noqa: BLE001 - a stranger's program may raise anything
+        return False
+    return whole.shape == parts.shape and bool((whole - parts).abs().max() <= CLOSE * parts.abs().max())
