@@ -1,32 +1,38 @@
 """Images per second of every corruption, in batches, against references that take one image at a time.
 
-python benchmarks/corruptions.py --json out.json
+python benchmarks/corruptions.py --threads 2 --json out.json --markdown tables.md    (the tables of docs/corruptions.md)
 python benchmarks/corruptions.py --suites imagenet-c --sizes 224 --images 4 --device cuda
 
 The references are those of the tests (NumPy, SciPy, OpenCV, Pillow): they need the packages of ``robustkit[test]``.
+Frost is cut from stand-ins for its photographs, which both sides keep in memory; "frost, grown" needs none.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import functools
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "corruptions"))
 
+import _corruption_tables as tables
 import corruption_reference_bar  # noqa: F401 - fills REFERENCES
 from corruption_constants import C32, C224
 from corruption_reference import REFERENCES, levels, smooth
 from corruption_tape import Tape
+from corruption_textures import write_textures
 
 from robustkit import corruptions, options
 from robustkit.errors import UserError
@@ -34,7 +40,15 @@ from robustkit.files import write_json
 
 SUITES = {224: "imagenet-c,imagenet-c-bar", 32: "cifar-c,cifar-c-bar"}
 CONSTANTS = {224: ("imagenet", C224), 32: ("cifar", C32)}
+TEXTURE = (600, 900)  # pixels of the stand-ins for the photographs of frost
 Row = dict[str, Any]
+
+
+class Ice(NamedTuple):
+    """Photographs of frost: their folder, and what is in them."""
+
+    folder: str
+    photographs: list[np.ndarray]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,8 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if args.json:
         write_json(args.json, result)
+    if args.markdown:
+        args.markdown.write_text(tables.markdown(result), encoding="utf-8")
     for size in args.sizes:
-        Console().print(table(result["rows"], size))
+        Console().print(tables.shown(result["rows"], size))
+    print(tables.machine(result))
     return 0
 
 
@@ -57,41 +74,58 @@ def run(args: argparse.Namespace, console: Console) -> Row:
     options.at_least_one({"images": args.images, "batch": args.batch, "repeats": args.repeats})
     if args.threads:
         torch.set_num_threads(args.threads)
-    rows = []
-    for size in args.sizes:
-        suites = [corruptions.suite(name) for name in options.names(args.suites or SUITES[size], kind="suite")]
-        for suite in suites:
-            for member in suite.members:
-                rows.append(measure(suite.name, member.name, size, args))
-                console.print(f"{size} px {member.name}: {_text(rows[-1])}", highlight=False)
-    return {"device": args.device, "threads": torch.get_num_threads(), "torch": torch.__version__, "rows": rows}
+    load, started, rows = _load(), time.perf_counter(), []
+    with tempfile.TemporaryDirectory() as folder:
+        ice = Ice(folder, write_textures(Path(folder), *TEXTURE))
+        for size in args.sizes:
+            suites = [corruptions.suite(name) for name in options.names(args.suites or SUITES[size], kind="suite")]
+            for suite, member in [(found.name, member.name) for found in suites for member in found.members]:
+                rows.append(measure(suite, member, size, args, ice))
+                if member == "frost":
+                    rows.append(measure(suite, member, size, args, None))
+                _say(rows[-2:] if member == "frost" else rows[-1:], console)
+    return {
+        "date": datetime.date.today().isoformat(), "device": args.device, "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(), "load": None if load is None else [load, _load()], "torch": torch.__version__,
+        "seconds": time.perf_counter() - started, "repeats": args.repeats, "clock": args.clock, "rows": rows,
+    }  # fmt: skip
 
 
-def measure(suite: str, name: str, size: int, args: argparse.Namespace) -> Row:
-    """Return the seconds per image of one corruption, mean over three severities; None where there is no reference."""
+def _load() -> float | None:
+    """Return how many processes wanted a core in the last minute, where the platform counts."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def measure(suite: str, name: str, size: int, args: argparse.Namespace, ice: Ice | None) -> Row:
+    """Return the seconds per image of one corruption, mean over three severities; None where there is no reference.
+
+    Frost is cut from the photographs of ``ice``, or, without, grown.
+    """
     table_name, constants = CONSTANTS[size]
     batch = args.batch or max(1, 64 * 32**2 // size**2) * (8 if size > 32 else 1)
     images = photographs(size, batch)
     x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255).to(args.device)
+    grown = name == "frost" and ice is None
+    more = {"textures": ice.folder} if ice and name == "frost" else {}
     ours, theirs = [], []
     for severity in (1, 3, 5):
-        call = functools.partial(corruptions.get(name), x, severity, table=table_name, generator=0)
-        ours.append(fastest(call, args.repeats, args.device) / batch)
-        if name in REFERENCES and name in constants:
+        call = functools.partial(corruptions.get(name), x, severity, table=table_name, generator=0, **more)
+        ours.append(fastest(call, args) / batch)
+        if name in REFERENCES and name in constants and not grown:
             tape = Tape(0, args.images)
-            corruptions.get(name)(x[: args.images].cpu(), severity, table=table_name, generator=tape)
+            corruptions.get(name)(x[: args.images].cpu(), severity, table=table_name, generator=tape, **more)
             each = [
-                fastest(_reference(name, images[row], constants[name][severity - 1], tape), args.repeats)
+                fastest(_reference(name, images[row], constants[name][severity - 1], tape, ice), args)
                 for row in range(args.images)
             ]
             theirs.append(sum(each) / len(each))
     return {
-        "suite": suite, "name": name, "size": size, "batch": batch,
+        "suite": suite, "name": f"{name}, grown" if grown else name, "size": size, "batch": batch,
         "seconds": sum(ours) / 3, "reference": sum(theirs) / 3 if theirs else None,
     }  # fmt: skip
 
 
-def _reference(name: str, image: np.ndarray, c: Any, tape: Tape) -> Callable[[], Any]:
+def _reference(name: str, image: np.ndarray, c: Any, tape: Tape, ice: Ice | None) -> Callable[[], Any]:
     """Return the reference with random numbers from NumPy.
 
     Two references of the tests are made for equality and not for speed; these do what the published code does.
@@ -101,6 +135,9 @@ def _reference(name: str, image: np.ndarray, c: Any, tape: Tape) -> Callable[[],
         return lambda: levels(random.poisson(image / 255 * c) / c)
     if name == "glass_blur":
         return lambda: glass(image, c, random)
+    if name == "frost" and ice:
+        room = [int(side * (0.2 if len(image) == 32 else 1)) - len(image) for side in TEXTURE]
+        return lambda: REFERENCES[name](image, c, iter([random.randint(n) for n in (5, *room)]), ice.photographs)
     return lambda: REFERENCES[name](image, c, _fresh(tape, random))
 
 
@@ -129,16 +166,17 @@ def glass(image: np.ndarray, c: tuple[float, int, int], random: np.random.Random
     return levels(smooth(x / 255, sigma))
 
 
-def fastest(call: Callable[[], Any], repeats: int, device: str = "cpu") -> float:
+def fastest(call: Callable[[], Any], args: argparse.Namespace) -> float:
     """Return the least seconds of a call, after one that does not count."""
+    clock = time.process_time if args.clock == "cpu" else time.perf_counter
     call()
     seconds = []
-    for _ in range(repeats):
-        _wait(device)
-        started = time.perf_counter()
+    for _ in range(args.repeats):
+        _wait(args.device)
+        started = clock()
         call()
-        _wait(device)
-        seconds.append(time.perf_counter() - started)
+        _wait(args.device)
+        seconds.append(clock() - started)
     return min(seconds)
 
 
@@ -156,31 +194,12 @@ def photographs(size: int, n: int) -> np.ndarray:
     return np.stack([image[top : top + size, left : left + size] for image, top, left in shifts])
 
 
-def table(rows: list[Row], size: int) -> Table:
-    """Return what was measured at one size, and the sums over each suite."""
-    shown = Table(title=f"{size} px", title_justify="left")
-    for column in ("corruption", "images/s", "reference images/s", "times"):
-        shown.add_column(column, justify="left" if column == "corruption" else "right")
-    here = [row for row in rows if row["size"] == size]
-    for suite in dict.fromkeys(row["suite"] for row in here):
-        group = [row for row in here if row["suite"] == suite]
-        for row in group:
-            shown.add_row(row["name"], *_cells(row["seconds"], row["reference"]))
-        both = [row for row in group if row["reference"]]
-        sums = [sum(row[key] for row in both) for key in ("seconds", "reference")]
-        shown.add_row(f"{suite}: {len(both)} of {len(group)}, one after the other", *_cells(*sums), end_section=True)
-    return shown
-
-
-def _cells(seconds: float, reference: float | None) -> tuple[str, str, str]:
-    if not reference:
-        return f"{1 / seconds:.1f}", "-", "-"
-    return f"{1 / seconds:.1f}", f"{1 / reference:.1f}", f"{reference / seconds:.1f}"
-
-
-def _text(row: Row) -> str:
-    ours, theirs, times = _cells(row["seconds"], row["reference"])
-    return f"{ours} images/s, reference {theirs}, {times} times"
+def _say(rows: list[Row], console: Console) -> None:
+    for row in rows:
+        ours, theirs, times = tables.cells(row["seconds"], row["reference"])
+        console.print(
+            f"{row['size']} px {row['name']}: {ours} images/s, reference {theirs}, {times} times", highlight=False
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -192,7 +211,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--clock", choices=["wall", "cpu"], default="wall", help="cpu: seconds of all threads; for a busy machine"
+    )
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path, help="write the tables as Markdown")
     return parser
 
 

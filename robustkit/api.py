@@ -13,7 +13,7 @@ from robustkit import __version__, data, models, options, paths, reports, reques
 from robustkit import pool as pools
 from robustkit.carry_out import carry_out
 from robustkit.checkpoint import read_meta
-from robustkit.corruptions._plan import ask
+from robustkit.corruptions._plan import ask, reference_of
 from robustkit.corruptions._published import Published
 from robustkit.data import Dataset
 from robustkit.devices import find_device
@@ -50,7 +50,7 @@ def evaluate(
     dataset: str | Dataset = "digits",
     data_dir: str | Path | None = None,
     download: bool = False,
-    image_size: int | None = None,
+    image_size: int | str | None = None,
     attacks: Names | None = None,
     preset: str | None = None,
     backend: str = "native",
@@ -71,6 +71,7 @@ def evaluate(
     ood: Names | None = None,
     frost_dir: str | Path | None = None,
     corruption_dir: str | Path | None = None,
+    corruption_reference: str | None = None,
     trust: str = "quick",
     escalate: bool = False,
     escalate_budget: float = 20_000.0,
@@ -122,6 +123,9 @@ def evaluate(
     ood : str or list of str
         Out-of-distribution sets of the suite ``ood``: names that :func:`robustkit.data.load` takes, with ``near:`` or
         ``far:`` before them; by default those that need no download.
+    corruption_reference : str
+        By whose errors the mean corruption error divides: the id of one of the ensembles, or ``alexnet``. By default
+        AlexNet on ImageNet's classes, else the plain ensemble, if it is evaluated beside others.
     n : int
         Only the first n test samples.
     settings : list of str or mapping
@@ -211,6 +215,7 @@ def evaluate(
         transfer_eps=loaded.threat.transfer_eps if eps is None else max(asked.eps), suites=asked.suites, target=aim,
         reference=reference, seed=seed, version=__version__, trust=trust, corruptions=corrupted, eot=eot, asked=further,
         surrogates=tuple(record for record, *_ in surrogates),
+        corruption_reference=reference_of(corruption_reference, [record.id for record in records]),
     )  # fmt: skip
     on_device = {record.key: ensemble.to(on) for record, (_, ensemble) in zip(records, pairs, strict=True)}
     on_device |= {record.key: ensemble.to(on) for record, ensemble, _ in surrogates}
@@ -227,7 +232,7 @@ def train(
     dataset: str = "digits",
     data_dir: str | Path | None = None,
     download: bool = False,
-    image_size: int | None = None,
+    image_size: int | str | None = None,
     arch: str | None = None,
     members: int | None = None,
     epochs: int | None = None,

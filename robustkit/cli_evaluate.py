@@ -75,6 +75,10 @@ def evaluate(
         ),
     ] = None,
     frost_dir: FrostDir = None,
+    corruption_reference: Annotated[
+        str | None,
+        typer.Option(help="Divide errors by this ensemble's, or by alexnet's, for the mCE; default: by the data."),
+    ] = None,
     corruption_dir: Annotated[
         Path | None, typer.Option(help="A published set of corrupted images to read, like CIFAR-10-C.")
     ] = None,
@@ -149,7 +153,8 @@ def evaluate(
         dataset=dataset, data_dir=data_dir, download=download,
         image_size=image_size, attacks=attacks, preset=preset, backend=backend, eps=eps, norm=norm, targeted=targeted,
         target=target, suites=suites, corruptions=corruptions, ood=ood, frost_dir=frost_dir,
-        corruption_dir=corruption_dir, n=n, arch=arch, members=members, epochs=epochs, fusion=fusion, settings=settings,
+        corruption_dir=corruption_dir, corruption_reference=corruption_reference,
+        n=n, arch=arch, members=members, epochs=epochs, fusion=fusion, settings=settings,
         baseline=baseline,
         reference=reference, trust=trust, escalate=escalate, escalate_budget=escalate_budget, eot=eot, device=device,
         batch_size=batch_size, speed=speed, workers=workers, seed=seed, out=out, keep_examples=keep_examples,

@@ -15,7 +15,8 @@ DataDir = Annotated[
 ]
 Download = Annotated[bool, typer.Option("--download", help="Fetch a torchvision dataset that is not there.")]
 ImageSize = Annotated[
-    int | None, typer.Option(help="Resize and crop the images of an image folder to this many pixels.")
+    str | None,
+    typer.Option(help="Resize and crop an image folder's images: 224, or 256:224, as ImageNet is evaluated."),
 ]
 Arch = Annotated[
     str | None,

@@ -42,8 +42,9 @@ class Material:
         """Return what the study keeps of it."""
         loaded, split = self.dataset, self.split
         return DatasetRecord(
-            loaded.name, self.name, len(split), tuple(loaded.classes), split.sha256(), tuple(loaded.shape)
-        )
+            loaded.name, self.name, len(split), tuple(loaded.classes), split.sha256(), tuple(loaded.shape),
+            loaded.image_size,
+        )  # fmt: skip
 
 
 def material(
@@ -52,7 +53,7 @@ def material(
     *,
     data_dir: str | Path | None = None,
     download: bool = False,
-    image_size: int | None = None,
+    image_size: int | str | None = None,
     n: int | None = None,
 ) -> Material:
     """Load the dataset and choose its samples: never any that a checkpoint was trained on, as far as its record tells.
@@ -73,7 +74,7 @@ def material(
     return Material(loaded, split if n is None else split.take(n), name, load, held_out)
 
 
-def _load(data_dir: str | Path | None, download: bool, image_size: int | None, name: str) -> Dataset:
+def _load(data_dir: str | Path | None, download: bool, image_size: int | str | None, name: str) -> Dataset:
     """Load a dataset beside the evaluated one, whose image size not every dataset takes."""
     size = image_size if data.takes_image_size(name) else None
     return data.load(name, data_dir=data_dir, download=download, image_size=size)

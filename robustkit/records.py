@@ -287,6 +287,7 @@ class DatasetRecord:
     classes: tuple[str, ...]
     sha256: str
     shape: tuple[int, ...] = ()
+    image_size: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON."""

@@ -58,14 +58,15 @@ def build(study: Study, store: Store) -> Results:
                     cells = study.transfer(ensemble, spec, targeted)
                     transfer += _transfer(study, ensemble, [store.get(cell) for cell in cells], clean)
     data = study.dataset
+    found = DatasetResult(name=data.name, split=data.split, n=data.n, classes=list(data.classes), sha256=data.sha256)
+    if data.image_size:
+        found["image_size"] = data.image_size
     return Results(
         schema_version=SCHEMA_VERSION,
         robustkit_version=study.version,
         environment=environment,
         seed=study.seed,
-        dataset=DatasetResult(
-            name=data.name, split=data.split, n=data.n, classes=list(data.classes), sha256=data.sha256
-        ),
+        dataset=found,
         ensembles=ensembles,
         evaluations=evaluations,
         worst_case=worst,

@@ -32,7 +32,13 @@ class Check(TypedDict):
     advice: str
 
 
-class DatasetResult(TypedDict):
+class Prepared(TypedDict, total=False):
+    """What was done to images before anything else; ``image_size`` is "224" or "256:224": shorter side, then centre."""
+
+    image_size: str
+
+
+class DatasetResult(Prepared):
     """What was evaluated on; ``sha256`` covers images and labels of exactly these n samples."""
 
     name: str

@@ -67,6 +67,8 @@ class Study:
         What further suites are asked for, by suite (:mod:`robustkit.suites`), as plain JSON.
     surrogates : tuple of EnsembleRecord
         Independent models: a row each in the transfer matrices of the ensembles, and not evaluated themselves.
+    corruption_reference : str
+        By whose errors those on corrupted images are divided: an ensemble's id, ``alexnet``, or empty: by the data.
     """
 
     ensembles: tuple[EnsembleRecord, ...]
@@ -86,6 +88,7 @@ class Study:
     eot: int = 1
     asked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     surrogates: tuple[EnsembleRecord, ...] = ()
+    corruption_reference: str = ""
 
     def cells(self) -> Iterator[Cell]:
         """Yield every cell of the plan, cheap ones that others need first."""
@@ -202,6 +205,7 @@ class Study:
             "eot": self.eot,
             "asked": {name: dict(asked) for name, asked in self.asked.items()},
             "surrogates": [s.to_json() for s in self.surrogates],
+            "corruption_reference": self.corruption_reference,
         }
 
     @classmethod

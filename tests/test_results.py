@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +84,14 @@ def results(tmp_path: Path):
     store = Store(tmp_path)
     fill(store)
     return build(STUDY, store)
+
+
+def test_what_images_were_resized_to_is_recorded(tmp_path: Path):
+    study = replace(STUDY, dataset=replace(STUDY.dataset, image_size="256:224"))
+    study = Study.from_json(json.loads(json.dumps(study.to_json())))
+    store = Store(tmp_path)
+    fill(store)
+    assert build(study, store)["dataset"]["image_size"] == "256:224"
 
 
 def test_heads(results):

@@ -48,7 +48,7 @@ def audit(
     *,
     data_dir: str | Path | None = None,
     download: bool = False,
-    image_size: int | None = None,
+    image_size: int | str | None = None,
     arch: str | None = None,
     arch_args: Mapping[str, Any] | None = None,
     given: Given | None = None,

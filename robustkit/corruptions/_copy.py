@@ -34,7 +34,7 @@ def corrupt(
     layout: str | None = None,
     data_dir: str | Path | None = None,
     download: bool = False,
-    image_size: int | None = None,
+    image_size: int | str | None = None,
     n: int | None = None,
     frost_dir: str | Path | None = None,
     device: str = "auto",

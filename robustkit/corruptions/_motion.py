@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from robustkit.corruptions._common import rounded
 from robustkit.corruptions._filters import extended
 
 LEAST = 1e-7  # a weight that changes no 8-bit level
+DEEP = 65535  # levels of ImageMagick's own pixels, 257 of them to one of 8 bits
 
 
 def motion_blurred(x: Tensor, radius: float, sigma: float, degrees: Tensor, levels: bool) -> Tensor:
@@ -26,7 +26,7 @@ def motion_blurred(x: Tensor, radius: float, sigma: float, degrees: Tensor, leve
     degrees : Tensor
         Direction of each sample, (B,): 0 to the right, 90 down.
     levels : bool
-        Whether the result is rounded to 8-bit levels, as a file holds it.
+        Whether the result has 8-bit levels, as the PNG that ImageMagick 6 writes: rounded to 16 bits, then truncated.
     """
     width = 2 * math.ceil(radius) + 1
     weights = torch.exp(-(torch.arange(width, dtype=torch.float64) ** 2) / (2 * sigma**2))
@@ -47,4 +47,4 @@ def motion_blurred(x: Tensor, radius: float, sigma: float, degrees: Tensor, leve
             blurred.add_(image[:, top : top + height, left : left + breadth], alpha=weight)
         made.append(blurred)
     result = torch.stack(made) if made else x
-    return rounded(result) if levels else result
+    return torch.floor(torch.floor(result * DEEP + 0.5) / 257) / 255 if levels else result

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustkit import options
 from robustkit.corruptions import SUITES, default_suite
 from robustkit.corruptions import suite as suite_of
-from robustkit.errors import UserError
+from robustkit.errors import UserError, unknown
 from robustkit.records import Cell, EnsembleRecord, Spec
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from robustkit.study import Study
 
 KIND = "corruption"
+ALEXNET = "alexnet"  # the reference whose errors are built in
 
 
 def chosen(names: str | Iterable[str] | None) -> tuple[str, ...] | None:
@@ -63,6 +64,13 @@ def ask(
     if not specs:
         raise UserError(f"'{published.folder if published else ''}' holds none of the corruptions that were asked for.")
     return tuple(specs)
+
+
+def reference_of(name: str | None, ids: Sequence[str]) -> str:
+    """Check by whose errors to divide, empty where nobody is named; a :class:`UserError` if it is not evaluated."""
+    if name is not None and name not in (ALEXNET, *ids):
+        raise unknown("reference of corruptions", name, [*ids, ALEXNET])
+    return name or ""
 
 
 def missing(study: Study, suite: str) -> list[str]:

@@ -123,7 +123,7 @@ class Published:
     def _decoder(self, name: str, severity: int) -> Images:
         files, _ = self._files(name, severity)
         channels, size = probe(files[:1], one_size=True)
-        return Images(files, channels=channels, size=size, resize=False)
+        return Images(files, channels=channels, size=size, resize=None)
 
 
 def _severities(folder: Path) -> dict[int, Path]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from robustkit.corruptions import _plan
 from robustkit.corruptions._plan import cell_of, missing
 from robustkit.metrics.calibration import brier, ece, nll
 from robustkit.metrics.corruption import ALEXNET, ALEXNET_CLEAN, mce, relative_mce
@@ -44,15 +45,16 @@ def corruption_results(study: Study, store: Store) -> list[CorruptionResult]:
 
 
 def _reference(study: Study, suite: str, runs: Mapping[str, Loaded], clean: Mapping[str, Run]) -> Reference | None:
-    """Return AlexNet for ImageNet-C on ImageNet's classes, else the plain ensemble, if it is beside others."""
-    if suite.startswith("imagenet-c") and len(study.dataset.classes) == IMAGENET_CLASSES:
-        if all(spec.name in ALEXNET for spec in study.corruptions if spec.kind == suite):
-            return Reference("alexnet", ALEXNET, ALEXNET_CLEAN)
-        return None
-    plain = next((e.id for e in study.ensembles if e.defense == "baseline"), None)
-    if plain is None or len(study.ensembles) == 1:
-        return None
-    return Reference(plain, _errors(runs[plain]), 1 - _accuracy(clean[plain]))
+    """Return who was asked for; else AlexNet for ImageNet-C on its classes, else the plain ensemble beside others."""
+    name = study.corruption_reference
+    if not name and suite.startswith("imagenet-c") and len(study.dataset.classes) == IMAGENET_CLASSES:
+        name = _plan.ALEXNET
+    if not name and len(study.ensembles) > 1:
+        name = next((e.id for e in study.ensembles if e.defense == "baseline"), "")
+    if name == _plan.ALEXNET:
+        known = all(spec.name in ALEXNET for spec in study.corruptions if spec.kind == suite)
+        return Reference(name, ALEXNET, ALEXNET_CLEAN) if known else None
+    return Reference(name, _errors(runs[name]), 1 - _accuracy(clean[name])) if name else None
 
 
 def _result(
@@ -70,7 +72,7 @@ def _result(
         suite=suite,
         source="published" if any("published" in spec.params for spec, _ in loaded) else "generated",
         missing=missing(study, suite),
-        notes=_notes(study, suite, loaded),
+        notes=_notes(study, suite, loaded, reference),
         clean_accuracy=accuracy,
         accuracy=mean,
         accuracy_drop=accuracy - mean,
@@ -103,7 +105,7 @@ def _level(spec: Spec, run: Run) -> CorruptionLevel:
     )
 
 
-def _notes(study: Study, suite: str, loaded: Loaded) -> list[str]:
+def _notes(study: Study, suite: str, loaded: Loaded, reference: Reference | None) -> list[str]:
     """Return what a reader must know to compare the numbers with published ones."""
     notes = []
     lacking = missing(study, suite)
@@ -114,13 +116,19 @@ def _notes(study: Study, suite: str, loaded: Loaded) -> list[str]:
     for table in sorted(tables):
         if min(study.dataset.shape[1:]) != sides[table]:
             height, width = study.dataset.shape[1:]
-            notes.append(
-                f"Constants that are lengths are those for {sides[table]} pixels, scaled to images of {height}x{width}."
-            )
+            scaled = "Strengths" if suite.endswith("-bar") else "Constants that are lengths, scaled,"
+            notes.append(f"{scaled} are those for {sides[table]} pixels; images are {height}x{width}.")
     if any(spec.name == "frost" and not {"textures", "published"} & set(spec.params) for spec, _ in loaded):
         notes.append("Frost is grown from noise, not cut from the published photographs; --frost-dir names these.")
     if study.dataset.shape[0] == 1 and any(spec.name == "saturate" for spec, _ in loaded):
         notes.append("Images have one channel, so that saturate changes nothing.")
+    if reference is None:
+        if study.corruption_reference:
+            notes.append("AlexNet's errors are known on the corruptions of ImageNet-C alone: no mCE.")
+        return notes
+    harmless = [name for name in _errors(loaded) if not reference.errors[name] > reference.clean]
+    if harmless:
+        notes.append(f"Relative mCE is not defined: {', '.join(harmless)} raised no error of {reference.name}.")
     return notes
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-
-import numpy as np
-import PIL.Image
 import torch
 from torch import Tensor
+from torchvision.io import decode_jpeg, encode_jpeg
 
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin, finish, truncated
@@ -31,15 +28,11 @@ def jpeg_compression(
     quantize: bool = True,
     generator: Random = None,
 ) -> Tensor:
-    """Compress to JPEG and decompress, colour at half the resolution, with Pillow on the CPU.
+    """Compress to JPEG and decompress, colour at half the resolution, with libjpeg on the CPU.
 
     Pixels are truncated to 8-bit levels first, whether or not ``quantize`` is set: JPEG knows no others.
     """
     quality, _ = begin(x, severity, table, IMAGENET, CIFAR)
-    levels = (truncated(x.detach().float()) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    made = np.zeros_like(levels)
-    for row, image in enumerate(levels):
-        with io.BytesIO() as file:
-            PIL.Image.fromarray(image.squeeze()).save(file, "JPEG", quality=quality)
-            made[row] = np.asarray(PIL.Image.open(file)).reshape(image.shape)
-    return finish(torch.from_numpy(made).permute(0, 3, 1, 2).to(x.device).float() / 255, x, quantize)
+    levels = (truncated(x.detach().float()) * 255).round_().to(torch.uint8).cpu()
+    made = decode_jpeg(encode_jpeg(list(levels), quality)) if len(x) else []
+    return finish(torch.stack(made).to(x.device) / 255 if made else x, x, quantize)

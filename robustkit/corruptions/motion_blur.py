@@ -31,9 +31,8 @@ def motion_blur(
 ) -> Tensor:
     """Blur along a line, as a moving camera does, in a direction of its own for each image.
 
-    Within 45 degrees of the right. Weights fall off as one half of a Gaussian (ImageMagick's motion blur). The result
-    is rounded to 8-bit levels if ``quantize``, as the published one is, where others are truncated. Draws: one uniform
-    number, the angle.
+    Within 45 degrees of the right. Weights fall off as one half of a Gaussian (ImageMagick's motion blur). Draws:
+    one uniform number, the angle.
     """
     (radius, sigma), scale = begin(x, severity, table, IMAGENET, CIFAR)
     angle = as_generator(generator, x).uniform((), -45.0, 45.0, x.device)

@@ -39,7 +39,7 @@ FACTS = ("title", "norm", "eps", "transfer_eps", "flip", "arch", "epochs")
 
 
 def load(
-    name: str, *, data_dir: str | Path | None = None, download: bool = False, image_size: int | None = None
+    name: str, *, data_dir: str | Path | None = None, download: bool = False, image_size: int | str | None = None
 ) -> Dataset:
     """Return a dataset by name; its pixels are read when a split is first asked for.
 
@@ -52,8 +52,9 @@ def load(
         cache folder. The others do not use it.
     download : bool
         Whether a downloadable dataset may be fetched into ``data_dir``.
-    image_size : int, optional
-        Pixels: the shorter side of every image is resized to it, then the centre cut out. For ``imagefolder`` only.
+    image_size : int or str, optional
+        Pixels: the shorter side of every image is resized to it, then the centre cut out; ``"256:224"``, the usual
+        evaluation on ImageNet, resizes to 256 and cuts 224 out. For ``imagefolder`` only.
 
     Raises
     ------
@@ -65,17 +66,17 @@ def load(
     takes = {param.name for param in entry.params}
     if image_size is not None and "image_size" not in takes:
         raise UserError(f"image size {image_size} cannot be set for dataset '{entry.name}'; leave --image-size out.")
-    if image_size is not None and image_size < 1:
-        raise UserError(f"image size {image_size} is out of range; it must be at least 1.")
+    sizes = None if image_size is None else _sizes(image_size)
     offered: dict[str, Any] = {
         "path": path,
         "data_dir": Path(data_dir).expanduser() if data_dir is not None else paths.data_dir(),
         "download": download,
-        "image_size": image_size,
+        "image_size": sizes,
     }
     loader: Callable[..., Source] = dataset.get(entry.name)
     source = loader(**{key: value for key, value in offered.items() if key in takes})
-    return Dataset(facts.name, facts.title, facts.threat, facts.flip, facts.recipe, source)
+    given = "" if image_size is None else str(image_size)
+    return Dataset(facts.name, facts.title, facts.threat, facts.flip, facts.recipe, source, given)
 
 
 def describe(name: str) -> Facts:
@@ -109,6 +110,20 @@ def threat(name: str) -> Threat:
 def takes_image_size(name: str) -> bool:
     """Return whether images of a dataset can be brought to another size; raises as :func:`describe` does."""
     return any(param.name == "image_size" for param in _parse(name)[0].params)
+
+
+def _sizes(image_size: int | str) -> tuple[int, int]:
+    """Read ``224`` or ``256:224`` into the pixels of the shorter side and of the square that is cut out."""
+    try:
+        resized, *cut = (int(part) for part in str(image_size).split(":"))
+    except ValueError:
+        resized, cut = 0, []
+    side = cut[0] if cut else resized
+    if len(cut) > 1 or not 1 <= side <= resized:
+        raise UserError(
+            f"image size '{image_size}' is out of range; write 224, or 256:224 to resize to 256 and cut 224 out."
+        )
+    return resized, side
 
 
 def _parse(name: str) -> tuple[Entry, str]:

@@ -96,6 +96,8 @@ class Dataset:
         Whether a horizontal flip is a valid augmentation.
     recipe : Recipe
         Architecture, epochs and learning rate of a training by default.
+    image_size : str
+        What its images were brought to, as the user typed it; empty: they are as they came.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Dataset:
     flip: bool
     recipe: Recipe
     source: Source = field(repr=False)
+    image_size: str = ""
     _splits: dict[str, Split] = field(default_factory=dict, repr=False, compare=False)
 
     @property

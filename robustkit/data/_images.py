@@ -33,8 +33,9 @@ class Images:
         1 for grey, 3 for colour.
     size : tuple of int
         ``(H, W)`` that every image has, or is brought to.
-    resize : bool
-        Whether images of another size are brought to ``size``: shorter side resized with antialiasing, centre cut out.
+    resize : int or None
+        Pixels that the shorter side of every image is resized to, with antialiasing, before ``size`` is cut out of the
+        centre; None: they must have that size.
 
     Raises
     ------
@@ -44,7 +45,7 @@ class Images:
 
     dtype = torch.uint8
 
-    def __init__(self, files: Sequence[str], *, channels: int, size: tuple[int, int], resize: bool) -> None:
+    def __init__(self, files: Sequence[str], *, channels: int, size: tuple[int, int], resize: int | None) -> None:
         self.shape = (len(files), channels, *size)
         self._files, self._resize = files, resize
         self._cache = torch.empty(self.shape, dtype=torch.uint8) if math.prod(self.shape) < CACHE_BYTES else None
@@ -69,8 +70,8 @@ class Images:
         if channels == 1 and image.mode not in GREY:
             raise UserError(f"image '{file}' is in colour, the first of each class is grey; convert all to one mode.")
         image = image.convert("L" if channels == 1 else "RGB")
-        if self._resize:
-            image = functional.resize(image, min(height, width), antialias=True)
+        if self._resize is not None:
+            image = functional.resize(image, self._resize, antialias=True)
             image = functional.center_crop(image, [height, width])
         if image.size != (width, height):
             raise _different(file, image.size, (width, height))

@@ -29,7 +29,7 @@ DIVISION = {"train", "test", "val"}
     arch="resnet20",
     epochs=100,
 )
-def imagefolder(*, path: str, image_size: int | None = None) -> Source:
+def imagefolder(*, path: str, image_size: tuple[int, int] | None = None) -> Source:
     """Images of your own: PATH/CLASS/*.png, or PATH/train/CLASS/* and PATH/test/CLASS/*.
 
     Indexed as ``torchvision.datasets.ImageFolder`` does (hidden folders aside): ids are its indices. Where there is
@@ -40,8 +40,9 @@ def imagefolder(*, path: str, image_size: int | None = None) -> Source:
     ----------
     path : str
         The folder.
-    image_size : int, optional
-        Pixels: shorter side of every image, then cut to a square; by default all must have one size already.
+    image_size : (int, int), optional
+        Pixels that the shorter side of every image is resized to, and the side of the square that is then cut out of
+        its centre; by default all must have one size already.
 
     Raises
     ------
@@ -64,9 +65,10 @@ def imagefolder(*, path: str, image_size: int | None = None) -> Source:
     # the other images are checked when they are decoded: a folder may hold a million
     channels, size = probe(first, one_size=image_size is None)
     if image_size is not None:
-        size = (image_size, image_size)
+        size = (image_size[1], image_size[1])
+    resize = None if image_size is None else image_size[0]
     parts = {
-        part: partial(_part, Images(files, channels=channels, size=size, resize=image_size is not None), labels)
+        part: partial(_part, Images(files, channels=channels, size=size, resize=resize), labels)
         for part, (files, labels) in samples.items()
     }
     return _split.source(parts, classes=classes, shape=(channels, *size))

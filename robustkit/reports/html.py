@@ -134,6 +134,8 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         ("seed", str(results["seed"])),
         ("data sha256", results["dataset"]["sha256"]),
     ]
+    if "image_size" in results["dataset"]:
+        found.append(("image size", results["dataset"]["image_size"]))
     found += [(f"weights sha256 of {e['id']}", e["weights_sha256"]) for e in results["ensembles"]]
     return found + _flat(results["environment"], "")
 

@@ -62,6 +62,8 @@ def _wrong(value: Any, kind: Any, where: str) -> str:
         if not isinstance(value, dict):
             return f"{where or 'its content'} is not an object"
         for key, inner in get_type_hints(kind).items():
+            if key not in value and key in kind.__optional_keys__:
+                continue
             name = f"{where}.{key}" if where else key
             wrong = _wrong(value[key], inner, name) if key in value else f"{name} is missing"
             if wrong:

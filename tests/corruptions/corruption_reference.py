@@ -6,7 +6,7 @@ order that the package documents; returns (H, W, 3) uint8.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -51,7 +51,7 @@ def enlarged(x: np.ndarray, factor: float) -> np.ndarray:
 
 
 def moved_along(x: np.ndarray, radius: float, sigma: float, degrees: float) -> np.ndarray:
-    """ImageMagick's motion blur of a uint8 image (H, W, ...): one-sided Gaussian, nearest pixels, rounded."""
+    """ImageMagick's motion blur of a uint8 image (H, W, ...): one-sided Gaussian, nearest pixels; 16-bit sums, cut."""
     width = 2 * int(np.ceil(radius)) + 1
     kernel = np.array([np.exp(-i * i / (2 * sigma * sigma)) for i in range(width)])
     kernel /= kernel.sum()
@@ -62,7 +62,7 @@ def moved_along(x: np.ndarray, radius: float, sigma: float, degrees: float) -> n
         down, right = int(np.ceil(i * np.sin(angle) - 0.5)), int(np.ceil(i * np.cos(angle) - 0.5))
         at = np.clip(rows + down, 0, x.shape[0] - 1), np.clip(columns + right, 0, x.shape[1] - 1)
         total += weight * x[at]
-    return np.floor(total + 0.5).astype(np.uint8)
+    return (np.floor(total * 257 + 0.5) // 257).astype(np.uint8)
 
 
 @reference
@@ -138,6 +138,18 @@ def snow(image: np.ndarray, c: tuple[float, ...], draws: Draws) -> np.ndarray:
     grey = cv2.cvtColor(x, cv2.COLOR_RGB2GRAY)[..., None]
     x = c[6] * x + (1 - c[6]) * np.maximum(x, 1.5 * grey + 0.5)
     return levels(x + layer + layer[::-1, ::-1])
+
+
+@reference
+def frost(
+    image: np.ndarray, c: tuple[float, float], draws: Draws, photographs: Sequence[np.ndarray] = ()
+) -> np.ndarray:
+    """Of photographs in memory; the published code reads one from its file for every image."""
+    which, top, left = (int(next(draws)) for _ in range(3))
+    ice, size = photographs[which], len(image)
+    if size == 32:
+        ice = cv2.resize(ice, (0, 0), fx=0.2, fy=0.2)
+    return levels((c[0] * image + c[1] * ice[top : top + size, left : left + size]) / 255)
 
 
 @reference

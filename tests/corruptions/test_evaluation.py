@@ -116,6 +116,37 @@ def test_the_plain_ensemble_is_the_reference(fitted: Ensemble, split: Split, tmp
     assert other["reference"] == "baseline"
 
 
+def test_any_ensemble_is_the_reference_if_it_is_named(fitted: Ensemble, split: Split, tmp_path: Path):
+    weak = Ensemble(fitted.members[:1], fusion="mean-prob").eval()
+    study = Study(**{**study_of(split, ensembles=("adp", "gal")).__dict__, "corruption_reference": "gal"})
+    study = Study.from_json(json.loads(json.dumps(study.to_json())))
+    store = carried_out(study, {"key-adp": fitted, "key-gal": weak}, split, tmp_path)
+    adp, gal = corruption_results(study, store)
+    assert (gal["mce"], gal["reference"], adp["reference"]) == (pytest.approx(100), "gal", "gal")
+    assert adp["mce"] < 100  # three know more than one
+    fog = SPECS[:5]
+    one = Study(**{**study_of(split, fog).__dict__, "corruption_reference": "alexnet"})
+    [result] = corruption_results(one, store)
+    errors = [1 - level["accuracy"] for level in result["levels"]]
+    assert result["mce"] == pytest.approx(100 * np.mean(errors) / 0.819324)
+    clean = 1 - result["clean_accuracy"]
+    assert result["relative_mce"] == pytest.approx(100 * (np.mean(errors) - clean) / (0.819324 - 0.435))
+    assert _plan.reference_of(None, ["adp"]) == ""
+    with pytest.raises(UserError, match="unknown reference of corruptions 'gall': did you mean 'gal'"):
+        _plan.reference_of("gall", ["adp", "gal"])
+
+
+def test_why_there_is_no_relative_mce(fitted: Ensemble, split: Split, tmp_path: Path):
+    """A reference that knows nothing errs on clean images as on others."""
+    blind = Ensemble([torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))], fusion="mean-prob").eval()
+    torch.nn.init.zeros_(blind.members[0][1].weight)
+    study = Study(**{**study_of(split, ensembles=("adp", "gal")).__dict__, "corruption_reference": "gal"})
+    store = carried_out(study, {"key-adp": fitted, "key-gal": blind}, split, tmp_path)
+    adp = corruption_results(study, store)[0]
+    assert adp["relative_mce"] is None
+    assert adp["notes"][-1] == "Relative mCE is not defined: fog, contrast raised no error of gal."
+
+
 def test_what_is_stored_is_not_made_again(fitted: Ensemble, split: Split, tmp_path: Path, monkeypatch: Any):
     study, models = study_of(split), {"key-adp": fitted}
     store = carried_out(study, models, split, tmp_path)
@@ -258,7 +289,7 @@ def test_reports_show_suites_severities_and_images(fitted: Ensemble, split: Spli
     assert [str(row[0]) for row in detail.rows] == ["fog", "contrast"]
     fog = [level["accuracy"] for level in results["corruptions"][0]["levels"][:5]]
     assert [str(cell) for cell in detail.rows[0][2:]] == [f"{100 * v:.1f}" for v in [*fog, np.mean(fog)]]
-    assert "scaled to images of 8x8" in summary.note
+    assert "scaled, are those for 32 pixels; images are 8x8" in summary.note
     assert list(_corruptions.by_suite(results)) == ["cifar-c"]
     [written] = _suites.write_sheets(study, store, tmp_path)
     [sheet] = _suites.sheets(results, "corruptions", tmp_path)

@@ -3,6 +3,7 @@ import PIL.Image
 import pytest
 import torch
 from sklearn.datasets import load_digits, load_sample_image
+from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from robustkit import data
@@ -119,6 +120,27 @@ def test_sizes_must_agree_unless_given(tmp_path):
         resized = np.array(image.resize(size, PIL.Image.Resampling.BILINEAR)).astype(float) / 255
     left, top = round((size[0] - 10) / 2), round((size[1] - 10) / 2)
     assert np.allclose(x[0].permute(1, 2, 0), resized[top : top + 10, left : left + 10], atol=1e-6)
+
+
+def test_as_imagenet_is_evaluated(tmp_path):
+    """The shorter side to 24, the centre of 20 cut out: what torchvision does with 256 and 224."""
+    write_crops(tmp_path, sizes=((48, 64), (40, 30)))
+    loaded = data.load(f"imagefolder:{tmp_path}", image_size="24:20")
+    assert (loaded.shape, loaded.image_size) == ((3, 20, 20), "24:20")
+    ids, x, _ = loaded.everything().batch(range(8))
+    published = transforms.Compose([transforms.Resize(24), transforms.CenterCrop(20), transforms.PILToTensor()])
+    reference = ImageFolder(tmp_path, transform=published)
+    for id_, image in zip(ids.tolist(), x, strict=True):
+        assert torch.equal((image * 255).round().byte(), reference[id_][0])
+    alone = data.load(f"imagefolder:{tmp_path}", image_size="20").everything().tensor()
+    assert not torch.equal(alone, loaded.everything().tensor())
+    assert torch.equal(alone, data.load(f"imagefolder:{tmp_path}", image_size=20).everything().tensor())
+
+
+@pytest.mark.parametrize("size", ["20:24", "0", -3, "20:", "a", "20:10:5", "24x20", "20:0"])
+def test_no_such_size(tmp_path, size):
+    with pytest.raises(UserError, match=f"image size '{size}' is out of range; write 224, or 256:224 to resize to 256"):
+        data.load(f"imagefolder:{tmp_path}", image_size=size)
 
 
 def test_sizes_of_the_classes_are_compared_at_once(tmp_path):

@@ -63,7 +63,7 @@ def test_wrong_names(name, message):
 def test_image_size_only_where_it_means_something():
     with pytest.raises(UserError, match="image size 16 cannot be set for dataset 'digits'; leave --image-size out"):
         data.load("digits", image_size=16)
-    with pytest.raises(UserError, match="image size 0 is out of range"):
+    with pytest.raises(UserError, match="image size '0' is out of range"):
         data.load("imagefolder:x", image_size=0)
 
 

@@ -27,6 +27,13 @@ def test_empty_round_trip(empty: Results, tmp_path: Path) -> None:
     assert load_results(tmp_path) == empty
 
 
+def test_what_need_not_be_there(results: Results, tmp_path: Path) -> None:
+    results["dataset"]["image_size"] = "256:224"
+    write(results, tmp_path, ["json", "html"])
+    assert load_results(tmp_path) == results
+    assert "256:224" in (tmp_path / "report.html").read_text("utf-8")
+
+
 def test_nan_leaves_the_old_file(results: Results, tmp_path: Path) -> None:
     write(results, tmp_path, ["json"])
     before = (tmp_path / "results.json").read_bytes()
