@@ -51,7 +51,8 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     asked = {
         "defense": args.defense, "dataset": args.dataset, "data_dir": args.data_dir, "attacks": args.attacks,
         "arch": args.arch, "epochs": args.epochs, "n": args.n, "eps": args.eps, "suites": "attacks",
-        "reference": args.reference, "workers": args.workers, "formats": (), "keep_examples": False, "reporter": Reporter(console),
+        "reference": args.reference, "workers": args.workers, "formats": (), "keep_examples": False,
+        "reporter": Reporter(console),
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         _timed(asked | {"n": 1, "out": f"{folder}/trained", "trust": "off"})  # trains, or takes from the cache

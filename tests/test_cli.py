@@ -25,7 +25,7 @@ from robustkit.checkpoint import read_meta
 
 UNKNOWN = f"unknown attack 'pgdd': did you mean 'pgd'? Known: {', '.join(robustkit.attacks.attack.names())}."
 QUICK = ["--arch", "lenet", "--epochs", "8", "--members", "2", "--n", "30", "--eps", "0.1,0.2"]
-# The command, with a pause after each cell that it stores: these are so small that it would be done before it is stopped.
+# The command, with a pause after each cell that it stores: so small a run would be done before it is stopped.
 PAUSING = """
 import time
 from robustkit import __main__
@@ -40,7 +40,7 @@ def save_and_pause(self, run):
 Store.save = save_and_pause
 __main__.main()
 """
-# The command, with a save after the first epoch, however short, and a second epoch that never ends: it has to be killed.
+# The command, with a save after the first epoch, however short, and a second one that never ends: it must be killed.
 SAVING = """
 import time
 from robustkit import __main__, training
