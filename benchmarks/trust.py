@@ -50,8 +50,9 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """
     asked = {
         "defense": args.defense, "dataset": args.dataset, "data_dir": args.data_dir, "attacks": args.attacks,
-        "arch": args.arch, "epochs": args.epochs, "n": args.n, "suites": "attacks", "reference": args.reference,
-        "workers": args.workers, "formats": (), "keep_examples": False, "reporter": Reporter(console),
+        "arch": args.arch, "epochs": args.epochs, "n": args.n, "eps": args.eps, "suites": "attacks",
+        "reference": args.reference, "workers": args.workers, "formats": (), "keep_examples": False,
+        "reporter": Reporter(console),
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         _timed(asked | {"n": 1, "out": f"{folder}/trained", "trust": "off"})  # trains, or takes from the cache
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arch")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--n", type=int)
+    parser.add_argument("--eps")
     parser.add_argument("--workers", type=int)
     parser.add_argument("--no-reference", dest="reference", action="store_false")
     parser.add_argument("--json", type=Path)

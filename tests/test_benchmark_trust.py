@@ -19,7 +19,7 @@ def test_levels_and_shares(tmp_path: Path):
     spec.loader.exec_module(benchmark)
     out = tmp_path / "out.json"
     asked = ["--defense", "baseline", "--arch", "lenet", "--epochs", "1", "--n", "40", "--attacks", "fgsm"]
-    assert benchmark.main([*asked, "--no-reference", "--json", str(out)]) == 0
+    assert benchmark.main([*asked, "--eps", "0.1", "--no-reference", "--json", str(out)]) == 0
     result = json.loads(out.read_text())
     assert result["attack_seconds"] > 0
     for row in result["levels"].values():

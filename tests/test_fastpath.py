@@ -78,15 +78,15 @@ def test_members_of_one_architecture_can_be_stacked(trained: Ensemble, test_imag
 
 def test_another_precision_breaks_what_float32_breaks(trained: Ensemble, digits, fast):
     split = digits.split("test").take(100)  # bfloat16 is slow where the processor cannot do it
-    setting = Setting(torch.device("cpu"))
-    clean = run_cell(Cell("clean", "e", "d"), trained, split, None, setting).samples
-    made = prepare(trained, split.batch(range(64))[1])
+    setting, two = Setting(torch.device("cpu")), Ensemble(list(trained.members)[:2])
+    clean = run_cell(Cell("clean", "e", "d"), two, split, None, setting).samples
+    made = prepare(two, split.batch(range(64))[1])
     assert made.rough is not None
-    for name, steps, eps in (("pgd", 20, 0.1), ("mim", 20, 0.15), ("apgd-ce", 30, 0.1)):
+    for name, steps, eps in (("pgd", 20, 0.1), ("mim", 20, 0.15), ("apgd-ce", 20, 0.1)):
         asked = Cell("attack", "e", "d", Spec("attack", name, {"steps": steps}), eps, "linf")
         off, exact, auto = (
-            run_cell(asked, trained, split, clean, setting, crafting=c).samples
-            for c in (Crafting(trained), Crafting(made.exact), made)
+            run_cell(asked, two, split, clean, setting, crafting=c).samples
+            for c in (Crafting(two), Crafting(made.exact), made)
         )
         original, folded, both = (s.prediction == s.y for s in (off, exact, auto))
         assert not (both & ~folded).any()  # whatever the exact copy breaks, both together break

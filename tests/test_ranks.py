@@ -24,11 +24,20 @@ def net(channels, classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(64 * channels, 32), nn.ReLU(), nn.Linear(32, classes))
 """
 
+WITH_BATCH_NORM = """
+from torch import nn
+
+def net(channels, classes):
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(), nn.Linear(256, classes)
+    )
+"""
 
 # Two ranks without torchrun: forked once torch is imported, which takes longer than these trainings.
 FORKED = """
 import os, sys
 import robustkit.api
+import torch._dynamo  # an optimiser's first call does
 from robustkit.__main__ import main
 
 children = []
@@ -87,7 +96,10 @@ def test_two_processes_move_the_weights_as_one_would(tmp_path: Path, monkeypatch
 
 
 def test_two_processes_with_batch_norm_agree_and_learn(tmp_path: Path):
-    options = ("--defense", "advt-fgsm", "--members", "2", "--epochs", "4", "--set", "train.lr=3e-3")
+    (tmp_path / "normed.py").write_text(WITH_BATCH_NORM)
+    options = (
+        "--defense", "advt-fgsm", "--arch", "normed:net", "--members", "2", "--epochs", "4", "--set", "train.lr=3e-3",
+    )  # fmt: skip
     _train(tmp_path, ("-c", FORKED), *options)
     meta = read_meta(tmp_path / "out2")
     assert meta["metrics"]["test_accuracy"] > 0.8

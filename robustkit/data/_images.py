@@ -11,7 +11,6 @@ import numpy as np
 import PIL.Image
 import torch
 from torch import Tensor
-from torchvision.transforms import functional
 
 from robustkit.errors import UserError
 
@@ -71,6 +70,8 @@ class Images:
             raise UserError(f"image '{file}' is in colour, the first of each class is grey; convert all to one mode.")
         image = image.convert("L" if channels == 1 else "RGB")
         if self._resize is not None:
+            from torchvision.transforms import functional  # slow to import, and most data needs none of it
+
             image = functional.resize(image, self._resize, antialias=True)
             image = functional.center_crop(image, [height, width])
         if image.size != (width, height):
