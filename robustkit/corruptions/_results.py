@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from robustkit.metrics.calibration import brier, ece, nll
 from robustkit.metrics.corruption import ALEXNET, ALEXNET_CLEAN, mce, relative_mce
 from robustkit.records import ERROR, EnsembleRecord, Run, Spec
 from robustkit.schema import CorruptionLevel, CorruptionResult
+from robustkit.stats import finite
 from robustkit.store import Store
 from robustkit.study import Study
 
@@ -63,8 +63,8 @@ def _result(
     mean = 1 - float(np.mean(list(errors.values())))
     quoted = relative = None
     if reference is not None:
-        quoted = _finite(mce(errors, reference.errors))
-        relative = _finite(relative_mce(errors, 1 - accuracy, reference.errors, reference.clean))
+        quoted = finite(mce(errors, reference.errors))
+        relative = finite(relative_mce(errors, 1 - accuracy, reference.errors, reference.clean))
     return CorruptionResult(
         ensemble=ensemble.id,
         suite=suite,
@@ -97,9 +97,9 @@ def _level(spec: Spec, run: Run) -> CorruptionLevel:
         strength=None if strength is None else float(strength),
         accuracy=_accuracy(run),
         member_accuracy=_members(run),
-        nll=_finite(nll(log_p, y)) if len(y) else None,
-        ece=_finite(ece(log_p, y)) if len(y) else None,
-        brier=_finite(brier(log_p, y)) if len(y) else None,
+        nll=finite(nll(log_p, y)) if len(y) else None,
+        ece=finite(ece(log_p, y)) if len(y) else None,
+        brier=finite(brier(log_p, y)) if len(y) else None,
     )
 
 
@@ -146,7 +146,3 @@ def _mean(rows: Sequence[CorruptionLevel], name: str) -> float | None:
     values: list[float | None] = [row[name] for row in rows]  # type: ignore[literal-required]
     numbers = [value for value in values if value is not None]
     return float(np.mean(numbers)) if len(numbers) == len(values) else None
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
