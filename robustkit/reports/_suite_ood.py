@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from robustkit.reports import _format as f
 from robustkit.reports._figures import Drawing
 from robustkit.reports._labels import ordered
+from robustkit.reports._mesh import mesh
 from robustkit.reports._style import DPI, INK, PALETTE, SOFT, bare
 from robustkit.reports._tables import Table, cells
 from robustkit.schema import Results
@@ -88,18 +89,8 @@ def _heatmap(every: list[OodResult]) -> Figure:
             numbers = [one["scores"][row]["auroc"] for one in r["sets"]]
             numbers += [_mean(r, distance, name)["auroc"] for distance in means]
             values[row] = [np.nan if number is None else number for number in numbers]
-        axes.pcolormesh(np.ma.masked_invalid(values), cmap=shades, norm=scale, edgecolor="white", linewidth=1.0)
-        for (row, column), value in np.ndenumerate(values):
-            if not np.isnan(value):
-                ink = "white" if value < 0.72 else INK
-                axes.text(column + 0.5, row + 0.5, f.percent(value), ha="center", va="center", fontsize=8, color=ink)
-        axes.set_xticks(np.arange(len(titles)) + 0.5, titles, rotation=35, ha="right")
-        axes.set_yticks(np.arange(len(own)) + 0.5, own)
-        axes.set_ylim(len(own), 0)
-        axes.tick_params(labelsize=8, colors=INK, length=0)
+        mesh(axes, values, own, titles, shades, scale, f.percent, rotation=35, ha="right")
         axes.set_title(r["ensemble"], fontsize=9, color=INK)
-        for side in axes.spines.values():
-            side.set_visible(False)
     figure.suptitle("AUROC (%) by score and out-of-distribution set; 50 is chance", fontsize=10, color=INK)
     return figure
 
