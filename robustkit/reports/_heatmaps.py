@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from robustkit.reports import _format as f
-from robustkit.reports._labels import budget, budget_text, labeller, ordered, panel_text
+from robustkit.reports._labels import budget, budget_text, in_order, labeller, panel_text
 from robustkit.reports._mesh import mesh
 from robustkit.reports._style import DPI, INK, SOFT
 from robustkit.schema import Results, Transfer
@@ -33,15 +33,13 @@ def colours(metric: str) -> Colormap:
 def heatmaps(results: Results) -> Iterator[tuple[str, str, Figure]]:
     """Yield (file name, title, figure) per attack, budget and metric."""
     label, taken = labeller(results), set[str]()
-    place = {e["id"]: at for at, e in enumerate(ordered(results))}
     groups = defaultdict[str, list[Transfer]](list)
     for t in results["transfer"]:
         groups[panel_text(t, label)].append(t)
     for title, group in groups.items():
         first = group[0]
         name = f.slug("transfer", label(first), budget_text(*budget(first)), first["metric"])
-        group.sort(key=lambda t: place.get(t["ensemble"], len(place)))
-        yield f.unique(name, taken), title, heatmap(title, group)
+        yield f.unique(name, taken), title, heatmap(title, in_order(results, group))
 
 
 def heatmap(title: str, group: list[Transfer]) -> Figure:
