@@ -10,7 +10,7 @@ import numpy as np
 from robustkit.corruptions._plan import cell_of, missing
 from robustkit.metrics.calibration import brier, ece, nll
 from robustkit.metrics.corruption import ALEXNET, ALEXNET_CLEAN, mce, relative_mce
-from robustkit.records import ERROR, EnsembleRecord, Run, Spec
+from robustkit.records import EnsembleRecord, Run, Spec
 from robustkit.schema import CorruptionLevel, CorruptionResult
 from robustkit.stats import finite
 from robustkit.store import Store
@@ -87,9 +87,8 @@ def _result(
 
 
 def _level(spec: Spec, run: Run) -> CorruptionLevel:
-    samples = run.samples
-    whole = samples.status != ERROR
-    log_p, y = samples.fused[whole], samples.y[whole]
+    whole = run.samples.whole()
+    log_p, y = whole.fused, whole.y
     strength = spec.params.get("strength")
     return CorruptionLevel(
         corruption=spec.name,
@@ -133,8 +132,7 @@ def _errors(loaded: Loaded) -> dict[str, float]:
 
 
 def _accuracy(run: Run) -> float:
-    samples = run.samples
-    return float(((samples.prediction == samples.y) & (samples.status != ERROR)).mean())
+    return float(run.samples.right.mean())
 
 
 def _members(run: Run) -> list[float]:

@@ -12,7 +12,7 @@ from robustkit.errors import RunError
 from robustkit.metrics import diversity
 from robustkit.metrics.cka import cka
 from robustkit.metrics.pairwise import PAIRWISE, mean_of_pairs, pairs, symmetric
-from robustkit.records import ERROR, Cell, EnsembleRecord, Facts, Samples, Spec
+from robustkit.records import Cell, EnsembleRecord, Facts, Samples, Spec
 from robustkit.schema_suites import (
     AttributionDiversity,
     CosineDistribution,
@@ -51,10 +51,9 @@ def cell_of(study: Study, record: EnsembleRecord, part: str) -> Cell:
 def result(study: Study, record: EnsembleRecord, store: Store) -> DiversityResult:
     """Return the record of one ensemble; a :class:`RunError` if the store lacks a cell."""
     samples = store.get(study.clean(record)).samples
-    whole = np.flatnonzero(samples.status != ERROR)
-    lost = len(samples.y) - len(whole)
+    lost = int(samples.failed.sum())
     notes = [f"{lost} samples are left out: the members' outputs on them are not finite."] if lost else []
-    found = _answers(samples.select(whole), record, notes)
+    found = _answers(samples.whole(), record, notes)
     if record.members == 1:
         notes.insert(0, ALONE)
     else:
