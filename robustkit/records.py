@@ -23,6 +23,7 @@ HERE, CARRIED, CONFIRMED, MISSED = 0, 1, 2, 3  # per-sample codes of Samples.car
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 def canonical(value: Any) -> str:
@@ -190,6 +191,18 @@ class Samples:
         """Prediction of each member, (M, N)."""
         return np.asarray(self.member_logits.argmax(2), np.int64)
 
+    @property
+    def failed(self) -> Bools:
+        """Whether the attack on a sample crashed, or the model's output is not finite, (N,)."""
+        result: Bools = self.status == ERROR
+        return result
+
+    @property
+    def right(self) -> Bools:
+        """Whether each sample is classified right by the ensemble, (N,); none that failed is."""
+        result: Bools = (self.prediction == self.y) & ~self.failed
+        return result
+
     def size(self, norm: str) -> Floats:
         """Size of each perturbation, (N,): l0 as a share of elements, l1, l2, linf in pixel units."""
         return {"l0": self.l0, "l1": self.l1, "l2": self.l2, "linf": self.linf}[norm]
@@ -223,6 +236,10 @@ class Samples:
             else:
                 kept[name] = values[:, rows] if name == "member_logits" else values[rows]
         return Samples(**kept)
+
+    def whole(self) -> Samples:
+        """Return the samples that did not fail, without their loss histories."""
+        return self.select(np.flatnonzero(~self.failed))
 
 
 @dataclass(frozen=True)

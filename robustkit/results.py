@@ -11,7 +11,7 @@ import numpy.typing as npt
 from robustkit import suites
 from robustkit.corruptions._results import corruption_results
 from robustkit.distortion import minimum_norm
-from robustkit.records import ERROR, NOT_ATTACKED, EnsembleRecord, Run
+from robustkit.records import NOT_ATTACKED, EnsembleRecord, Run
 from robustkit.schema import (
     SCHEMA_VERSION,
     DatasetResult,
@@ -97,7 +97,7 @@ def _ensemble(record: EnsembleRecord, clean: Run) -> EnsembleResult:
         arch="+".join(dict.fromkeys(record.arch)),
         members=record.members,
         weights_sha256=record.weights_sha256,
-        accuracy=float(_right(clean).mean()),
+        accuracy=float(clean.samples.right.mean()),
         member_accuracy=[float(a) for a in own.mean(1)],
     )
 
@@ -118,7 +118,7 @@ def _evaluation(known: Known, scored: Scored, clean: Run) -> Evaluation:
         eps=scored.eps,
         norm=run.cell.norm,
         targeted=run.cell.targeted,
-        clean_accuracy=float(_right(clean).mean()),
+        clean_accuracy=float(clean.samples.right.mean()),
         robust_accuracy=float(standing.mean()),
         ci95=list(wilson(int(standing.sum()), len(standing))),
         mean_l0=_mean(samples.l0, won),
@@ -175,11 +175,6 @@ def _transfer(study: Study, ensemble: EnsembleRecord, runs: Sequence[Run], clean
             )  # fmt: skip
         )
     return rows
-
-
-def _right(clean: Run) -> Bools:
-    right: Bools = (clean.samples.prediction == clean.samples.y) & (clean.samples.status != ERROR)
-    return right
 
 
 def _mean(values: npt.NDArray[np.generic], rows: Bools) -> float | None:

@@ -1,4 +1,4 @@
-"""Intervals for shares of samples. Never imports torch."""
+"""Intervals for shares of samples, and numbers that are not defined. Never imports torch."""
 
 from __future__ import annotations
 
@@ -24,3 +24,8 @@ def standard_error(share: float, n: int) -> float:
     """Return the standard error of a share of n samples, never zero: of (k + 2) / (n + 4), Agresti and Coull 1998."""
     smoothed = (share * n + 2) / (n + 4)
     return math.sqrt(smoothed * (1 - smoothed) / n)
+
+
+def finite(value: float) -> float | None:
+    """Return a number, or None for one that is not defined: JSON has neither NaN nor infinity."""
+    return float(value) if math.isfinite(value) else None

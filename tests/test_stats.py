@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from robustkit.stats import standard_error, wilson
+from robustkit.stats import finite, standard_error, wilson
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,7 @@ def test_edges():
 def test_standard_error():
     assert standard_error(0.5, 10_000) == pytest.approx(0.005, rel=1e-3)
     assert 1 / 200 < standard_error(1.0, 200) < 2 / 200  # at 200 of 200 right, one error is within it, two are not
+
+
+def test_what_is_not_defined_is_none():
+    assert [finite(v) for v in (0.25, float("nan"), float("inf"), -float("inf"))] == [0.25, None, None, None]

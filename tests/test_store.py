@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from robustkit.errors import UserError
-from robustkit.records import Cell, Run, Samples, Spec, canonical
+from robustkit.records import ERROR, OK, OVER_BUDGET, Cell, Run, Samples, Spec, canonical
 from robustkit.store import STUDY, Store, open_runs
 
 CELL = Cell("attack", "e", "d", Spec("attack", "pgd", {"steps": 10, "step_size": None}), 0.1, "linf", version="1")
@@ -27,6 +27,14 @@ def make_samples(n: int = 6) -> Samples:
 
 
 RUN = Run(CELL, make_samples(), 1.5, ("careful",), {"torch": "x"})
+
+
+def test_a_sample_that_failed_is_never_right():
+    fused = np.eye(4, dtype=np.float32)[[0, 1, 2, 0]]
+    made = replace(make_samples(4), y=np.arange(4), fused=fused, status=np.array([OK, ERROR, OVER_BUDGET, OK]))
+    assert made.failed.tolist() == [False, True, False, False]
+    assert made.right.tolist() == [True, False, True, False]
+    assert made.whole().ids.tolist() == [0, 2, 3]
 
 
 def test_round_trip(tmp_path: Path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,8 +11,9 @@ from robustkit.corruptions import _plan
 from robustkit.corruptions._plan import cell_of, missing
 from robustkit.metrics.calibration import brier, ece, nll
 from robustkit.metrics.corruption import ALEXNET, ALEXNET_CLEAN, mce, relative_mce
-from robustkit.records import ERROR, EnsembleRecord, Run, Spec
+from robustkit.records import EnsembleRecord, Run, Spec
 from robustkit.schema import CorruptionLevel, CorruptionResult
+from robustkit.stats import finite
 from robustkit.store import Store
 from robustkit.study import Study
 
@@ -65,8 +65,8 @@ def _result(
     mean = 1 - float(np.mean(list(errors.values())))
     quoted = relative = None
     if reference is not None:
-        quoted = _finite(mce(errors, reference.errors))
-        relative = _finite(relative_mce(errors, 1 - accuracy, reference.errors, reference.clean))
+        quoted = finite(mce(errors, reference.errors))
+        relative = finite(relative_mce(errors, 1 - accuracy, reference.errors, reference.clean))
     return CorruptionResult(
         ensemble=ensemble.id,
         suite=suite,
@@ -89,9 +89,8 @@ def _result(
 
 
 def _level(spec: Spec, run: Run) -> CorruptionLevel:
-    samples = run.samples
-    whole = samples.status != ERROR
-    log_p, y = samples.fused[whole], samples.y[whole]
+    whole = run.samples.whole()
+    log_p, y = whole.fused, whole.y
     strength = spec.params.get("strength")
     return CorruptionLevel(
         corruption=spec.name,
@@ -99,9 +98,9 @@ def _level(spec: Spec, run: Run) -> CorruptionLevel:
         strength=None if strength is None else float(strength),
         accuracy=_accuracy(run),
         member_accuracy=_members(run),
-        nll=_finite(nll(log_p, y)) if len(y) else None,
-        ece=_finite(ece(log_p, y)) if len(y) else None,
-        brier=_finite(brier(log_p, y)) if len(y) else None,
+        nll=finite(nll(log_p, y)) if len(y) else None,
+        ece=finite(ece(log_p, y)) if len(y) else None,
+        brier=finite(brier(log_p, y)) if len(y) else None,
     )
 
 
@@ -141,8 +140,7 @@ def _errors(loaded: Loaded) -> dict[str, float]:
 
 
 def _accuracy(run: Run) -> float:
-    samples = run.samples
-    return float(((samples.prediction == samples.y) & (samples.status != ERROR)).mean())
+    return float(run.samples.right.mean())
 
 
 def _members(run: Run) -> list[float]:
@@ -154,7 +152,3 @@ def _mean(rows: Sequence[CorruptionLevel], name: str) -> float | None:
     values: list[float | None] = [row[name] for row in rows]  # type: ignore[literal-required]
     numbers = [value for value in values if value is not None]
     return float(np.mean(numbers)) if len(numbers) == len(values) else None
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

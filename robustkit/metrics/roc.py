@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from sklearn.metrics import auc, average_precision_score, roc_curve
 
 Floats = npt.NDArray[np.floating[Any]]
 RESAMPLES = 1000
@@ -56,22 +57,22 @@ def roc(normal: Floats, others: Floats, *, seed: int = 0) -> Roc:
     values = np.r_[normal, others].astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("a score is not finite")
-    every, rates, _ = roc_curve(truth, values, drop_intermediate=False)
-    fpr, tpr, _ = roc_curve(truth, values, drop_intermediate=True)
+    fpr, tpr, _ = roc_curve(truth, values)  # without the points on straight lines, which add nothing to the area
     return Roc(
-        auroc=float(roc_auc_score(truth, values)),
+        auroc=float(auc(fpr, tpr)),
         ci95=bootstrap(normal, others, seed=seed),
         aupr=float(average_precision_score(truth, values)),
         aupr_other=float(average_precision_score(1 - truth, -values)),
-        fpr95=fpr_at(every, rates, 0.95),
+        fpr95=fpr_at(normal, others, 0.95),
         fpr=_thinned(fpr),
         tpr=_thinned(tpr),
     )
 
 
-def fpr_at(fpr: Floats, tpr: Floats, least: float) -> float:
-    """Return the false positive rate at the first threshold whose true positive rate is at least ``least``."""
-    return float(fpr[np.argmax(tpr >= least - 1e-12)])
+def fpr_at(normal: Floats, others: Floats, least: float) -> float:
+    """Return the share of the others at or above the highest threshold that keeps a share ``least`` of the normal."""
+    kept = math.ceil(least * len(normal) - 1e-9)  # rounding must not ask for one more
+    return float((others >= np.sort(normal)[-kept]).mean())
 
 
 def bootstrap(

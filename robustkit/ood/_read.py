@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from robustkit.data import Dataset
 from robustkit.data._images import GREY, open_image
@@ -57,6 +56,8 @@ def fitted(pixels: Pixels, shape: Shape, what: str) -> Read:
 
 
 def _folder(root: Path, shape: Shape) -> Read:
+    from torchvision.datasets.folder import IMG_EXTENSIONS  # seconds that only folders of images need
+
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise UserError(f"image folder '{root}' {what}; give a folder of images.")

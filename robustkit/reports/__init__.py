@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robustkit.registry import Registry
+from robustkit.reports._once import together
 from robustkit.schema import Results
 
 report = Registry("report", "robustkit.reports")
@@ -26,4 +27,5 @@ def write(results: Results, out: Path, formats: Sequence[str]) -> list[Path]:
     functions = [get(name) for name in dict.fromkeys(formats)]
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    return [path for function in functions for path in function(results, out)]
+    with together():
+        return [path for function in functions for path in function(results, out)]

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from robustkit.reports import _format as f
 from robustkit.reports._corruptions import by_suite
+from robustkit.reports._mesh import mesh
 from robustkit.reports._style import DPI, INK
 from robustkit.schema import CorruptionResult, Results
 
@@ -33,17 +34,7 @@ def _heatmap(suite: str, group: list[CorruptionResult]) -> Figure:
         values = np.full((len(names), len(severities)), np.nan)
         for level in r["levels"]:
             values[names.index(level["corruption"]), severities.index(level["severity"])] = level["accuracy"]
-        axes.pcolormesh(np.ma.masked_invalid(values), cmap=shades, norm=scale, edgecolor="white", linewidth=1.0)
-        for (row, column), value in np.ndenumerate(values):
-            if not np.isnan(value):
-                ink = "white" if value < 0.55 else INK
-                axes.text(column + 0.5, row + 0.5, f.percent(value), ha="center", va="center", fontsize=8, color=ink)
-        axes.set_xticks(np.arange(len(severities)) + 0.5, [str(s) for s in severities])
-        axes.set_yticks(np.arange(len(names)) + 0.5, [name.replace("_", " ") for name in names])
-        axes.set_ylim(len(names), 0)
-        axes.tick_params(labelsize=8, colors=INK, length=0)
+        mesh(axes, values, [name.replace("_", " ") for name in names], severities, shades, scale, f.percent)
         axes.set_title(f"{r['ensemble']}\nclean {f.percent(r['clean_accuracy'])}", fontsize=9, color=INK)
-        for side in axes.spines.values():
-            side.set_visible(False)
     figure.suptitle(f"{suite}: accuracy (%) by severity", fontsize=10, color=INK)
     return figure

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from robustkit.reports import _format as f
-from robustkit.reports._labels import ordered
+from robustkit.reports._labels import in_order
 from robustkit.schema import CorruptionResult, Results
 
 Lines = list[list[str]]
@@ -16,9 +16,8 @@ Lines = list[list[str]]
 
 def by_suite(results: Results) -> dict[str, list[CorruptionResult]]:
     """Return the results of each suite, the baseline first."""
-    place = {e["id"]: at for at, e in enumerate(ordered(results))}
     found: dict[str, list[CorruptionResult]] = {}
-    for result in sorted(results["corruptions"], key=lambda r: place.get(r["ensemble"], len(place))):
+    for result in in_order(results, results["corruptions"]):
         found.setdefault(result["suite"], []).append(result)
     return found
 
@@ -30,8 +29,13 @@ def summary(results: Results) -> tuple[list[str], Lines, str, list[dict[str, Any
     for suite, group in by_suite(results).items():
         for r in group:
             shares = [f.percent(r["clean_accuracy"]), f.percent(r["accuracy"]), f.points(-r["accuracy_drop"])]
-            ece = f.NONE if r["ece"] is None else f.percent(r["ece"])
-            numbers = [_one(r["mce"]), _one(r["relative_mce"]), f.number(r["nll"]), ece, f.number(r["brier"])]
+            numbers = [
+                _one(r["mce"]),
+                _one(r["relative_mce"]),
+                f.number(r["nll"]),
+                f.percent(r["ece"]),
+                f.number(r["brier"]),
+            ]
             rows.append([suite, r["ensemble"], *shares, *numbers])
             for at, (clean, own) in enumerate(zip(r["clean_member_accuracy"], r["member_accuracy"], strict=True)):
                 member = [f"{r['ensemble']}, member {at}", f.percent(clean), f.percent(own), f.points(own - clean)]

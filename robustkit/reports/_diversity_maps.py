@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from robustkit.reports import _format as f
+from robustkit.reports._mesh import mesh
 from robustkit.reports._style import DPI, INK, PALETTE, SOFT, bare
 from robustkit.schema_suites import CosineDistribution, DiversityResult, LayerSimilarity
 
-SHADES = "YlGnBu"
+SHADES = colormaps["YlGnBu"]
 SEPARATE = 3  # pairs of members that have a CKA map each; of more it is their mean, where layers correspond
 MOST_PAIRS = 6  # maps where they do not
 MAPS = {"gradcam": "GradCAM", "saliency": "saliency"}
@@ -39,14 +39,9 @@ def pair_matrices(found: Sequence[DiversityResult], names: Mapping[str, tuple[st
     for at, (key, (name, unit, way)) in enumerate(names.items()):
         matrices = [_matrix(r, key) for r in found]
         scale = _scale(matrices)
+        text = f.percent if unit == "%" else "{:.2f}".format
         for axes, r, matrix in zip(panels[:, at], found, matrices, strict=True):
-            axes.pcolormesh(np.ma.masked_invalid(matrix), cmap=SHADES, norm=scale, edgecolor="white", linewidth=1.0)
-            for (row, column), value in np.ndenumerate(matrix):
-                if np.isfinite(value):
-                    text = f.percent(value) if unit == "%" else f"{value:.2f}"
-                    ink = "white" if scale(value) > 0.6 else INK
-                    axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size, color=ink)
-            _quiet(axes, range(len(matrix)), range(len(matrix)))
+            mesh(axes, matrix, range(len(matrix)), range(len(matrix)), SHADES, scale, text, size, 7)
             axes.set_aspect("equal")
             if axes in panels[0]:
                 axes.set_title(f"{name}{f' [{unit}]' if unit else ''}\n{way}: more diverse", fontsize=8, color=INK)
@@ -101,10 +96,9 @@ def layers(r: DiversityResult) -> Figure:
     scale = Normalize(0.0, 1.0)
     every = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, rows, columns, matrix) in zip(every, panels, strict=True):
-        axes.pcolormesh(np.ma.masked_invalid(matrix), cmap=SHADES, norm=scale)
-        _quiet(axes, _short(rows), _short(columns), turned=True)
+        mesh(axes, matrix, _short(rows), _short(columns), SHADES, scale, labels=7, rotation=90)
         axes.set_title(title, fontsize=9, color=INK)
-    bar = figure.colorbar(ScalarMappable(scale, colormaps[SHADES]), ax=list(every), fraction=0.05, pad=0.02)
+    bar = figure.colorbar(ScalarMappable(scale, SHADES), ax=list(every), fraction=0.05, pad=0.02)
     bar.ax.tick_params(labelsize=8, colors=SOFT, length=0)
     bar.outline.set_visible(False)
     more = f" ({left} further pairs are in results.json)" if left else ""
@@ -142,13 +136,3 @@ def _short(names: Sequence[str]) -> list[str]:
     head = names[0].split(".")[0] + "." if names else ""
     common = len(names) > 1 and all(name.startswith(head) for name in names)
     return [name[len(head) :] for name in names] if common else list(names)
-
-
-def _quiet(axes: Axes, rows: Sequence[Any], columns: Sequence[Any], turned: bool = False) -> None:
-    """Label rows and columns of a mesh from the top left, without ticks or frame."""
-    axes.set_xticks(np.arange(len(columns)) + 0.5, [str(name) for name in columns], rotation=90 if turned else 0)
-    axes.set_yticks(np.arange(len(rows)) + 0.5, [str(name) for name in rows])
-    axes.set_ylim(len(rows), 0)
-    axes.tick_params(labelsize=7, colors=INK, length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)

@@ -13,7 +13,8 @@ from robustkit.store import Store
 from robustkit.study import Study
 from robustkit.suites._diversity_results import cell_of
 
-SIDE, LEFT, TOP = 1.05, 0.3, 0.4  # inches of an image with its gap, and of the margins that bear text
+SIDE, LEFT, TOP = 1.05, 0.3, 0.4  # inches of a panel, and of the margins that bear text
+GAP = 0.06  # between two images, of a panel
 MOST = 8  # members shown
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -35,30 +36,29 @@ def _gallery(arrays: Arrays, classes: tuple[str, ...]) -> Figure:
         if f"shown-gradcam-{at}" in arrays:
             columns.append((f"GradCAM\nmember {at}", arrays[f"shown-gradcam-{at}"]))
     columns += [(f"saliency\nmember {at}", lines[:, at]) for at in range(members)]
-    wide = len(columns) + 1
-    inches = (SIDE * wide + LEFT, SIDE * len(images) + TOP)
+    wide, high = len(columns) + 1, len(images)
+    inches = (SIDE * wide + LEFT, SIDE * high + TOP)
     figure = Figure(figsize=inches, facecolor="white")
-    panels = figure.subplots(len(images), wide, squeeze=False)
-    # Placed by hand: a layout that measures every text would take most of the time.
-    figure.subplots_adjust(LEFT / inches[0], 0.01, 0.995, 1 - TOP / inches[1], wspace=0.06, hspace=0.06)
-    height, width = images.shape[2:]
+    # One pair of axes, in units of a panel, placed by hand: a pair for each panel would take longer than the drawing.
+    axes = figure.add_axes((LEFT / inches[0], 0, SIDE * wide / inches[0], SIDE * high / inches[1]))
+    axes.set(autoscale_on=False, xlim=(0, wide), ylim=(high, 0))
+    down, right = (GAP / 2 + (1 - GAP) * (1 - n / max(images.shape[2:])) / 2 for n in images.shape[2:])
     for row, image in enumerate(images):
-        grey = image.mean(0)
-        panels[row, 0].imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
-        panels[row, 0].set_ylabel(classes[int(arrays["label"][row])], fontsize=8, color=SOFT)
-        for axes, (title, maps) in zip(panels[row, 1:], columns, strict=True):
-            frame = (-0.5, width - 0.5, height - 0.5, -0.5)
+        frame = (right, 1 - right, row + 1 - down, row + down)  # of the first panel
+        axes.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1, extent=frame, aspect="auto")
+        for column, (title, maps) in enumerate(columns, 1):
+            here = {"extent": (frame[0] + column, frame[1] + column, *frame[2:]), "aspect": "auto"}
             if title.startswith("GradCAM"):  # coarse: laid over the image, so that one sees where it is
-                axes.imshow(grey, cmap="gray", vmin=0, vmax=1)
-                axes.imshow(maps[row], cmap="inferno", alpha=0.6, extent=frame, interpolation="bilinear", vmin=0)
+                axes.imshow(image.mean(0), cmap="gray", vmin=0, vmax=1, **here)
+                axes.imshow(maps[row], cmap="inferno", alpha=0.6, interpolation="bilinear", vmin=0, **here)
             else:
-                axes.imshow(maps[row], cmap="inferno", vmin=0)
-            if row == 0:
-                axes.set_title(title, fontsize=7, color=INK)
-    panels[0, 0].set_title("image,\npredicted class", fontsize=7, color=INK)
-    for axes in panels.ravel():
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+                axes.imshow(maps[row], cmap="inferno", vmin=0, **here)
+    titles = ["image,\npredicted class", *(title for title, _ in columns)]
+    axes.set_xticks([at + 0.5 for at in range(wide)], titles, fontsize=7, color=INK)
+    named = [classes[int(label)] for label in arrays["label"][:high]]
+    axes.set_yticks([at + 0.5 for at in range(high)], named, fontsize=8, color=SOFT, rotation=90, va="center")
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
     return figure

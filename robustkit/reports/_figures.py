@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
+from matplotlib import rcParams
 from matplotlib.figure import Figure
 
 from robustkit.reports._curves import curves
 from robustkit.reports._distortion import distortion
 from robustkit.reports._heatmaps import heatmaps
+from robustkit.reports._once import once
 from robustkit.reports._style import DPI
 from robustkit.schema import Results
 
@@ -27,18 +30,42 @@ class Drawing:
     def png(self) -> bytes:
         """Return the figure as PNG."""
         stream = io.BytesIO()
-        self.figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+        self._laid_out.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
         return stream.getvalue()
 
     def svg(self) -> bytes:
-        """Return the figure as SVG, without the date."""
+        """Return the figure as SVG, without the date; rendered once, since two reports show it."""
+        return self._svg
+
+    @cached_property
+    def _svg(self) -> bytes:
         stream = io.BytesIO()
-        self.figure.savefig(stream, format="svg", metadata={"Date": None})
+        self._laid_out.savefig(stream, format="svg", metadata={"Date": None})
         return stream.getvalue()
 
+    @cached_property
+    def _laid_out(self) -> Figure:
+        """The figure with its layout found once: matplotlib would measure every text again for each file."""
+        engine = self.figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(self.figure)
+            # None drops the engine, unless a matplotlibrc asks for one of its own everywhere; with the placeholder that
+            # "none" leaves behind, savefig would still go over the whole figure once more for a layout.
+            theirs = rcParams["figure.autolayout"] or rcParams["figure.constrained_layout.use"]
+            self.figure.set_layout_engine("none" if theirs else None)
+        return self.figure
 
-def drawings(results: Results) -> Iterator[Drawing]:
-    """Yield the figures that have something to show, in reading order."""
+
+def drawings(results: Results) -> list[Drawing]:
+    """Return the figures that have something to show, in reading order; reports written together share them."""
+    return once(_drawings, results)
+
+
+def _drawings(results: Results) -> list[Drawing]:
+    return list(_drawn(results))
+
+
+def _drawn(results: Results) -> Iterator[Drawing]:
     known = {e["id"] for e in results["ensembles"]}
     if known & {run["ensemble"] for run in (*results["evaluations"], *results["worst_case"])}:
         alt = "Robust accuracy against the perturbation budget, a curve per ensemble and attack."

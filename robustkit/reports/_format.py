@@ -14,9 +14,9 @@ LEGEND = "+ trusted, ? suspect, ! invalid"
 NONE = "-"  # what a missing value looks like
 
 
-def percent(share: float) -> str:
-    """Return a share in percent with one decimal: 0.448 -> ``44.8``."""
-    return f"{100 * share:.1f}"
+def percent(share: float | None) -> str:
+    """Return a share in percent with one decimal: 0.448 -> ``44.8``; ``-`` for none."""
+    return NONE if share is None else f"{100 * share:.1f}"
 
 
 def interval(ci95: Sequence[float]) -> str:

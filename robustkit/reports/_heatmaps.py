@@ -11,12 +11,13 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, Normalize, to_rgb
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from robustkit.reports import _format as f
-from robustkit.reports._labels import budget, budget_text, labeller, ordered, panel_text
+from robustkit.reports._labels import budget, budget_text, in_order, labeller, panel_text
+from robustkit.reports._mesh import mesh
 from robustkit.reports._style import DPI, INK, SOFT
 from robustkit.schema import Results, Transfer
 
@@ -32,15 +33,13 @@ def colours(metric: str) -> Colormap:
 def heatmaps(results: Results) -> Iterator[tuple[str, str, Figure]]:
     """Yield (file name, title, figure) per attack, budget and metric."""
     label, taken = labeller(results), set[str]()
-    place = {e["id"]: at for at, e in enumerate(ordered(results))}
     groups = defaultdict[str, list[Transfer]](list)
     for t in results["transfer"]:
         groups[panel_text(t, label)].append(t)
     for title, group in groups.items():
         first = group[0]
         name = f.slug("transfer", label(first), budget_text(*budget(first)), first["metric"])
-        group.sort(key=lambda t: place.get(t["ensemble"], len(place)))
-        yield f.unique(name, taken), title, heatmap(title, group)
+        yield f.unique(name, taken), title, heatmap(title, in_order(results, group))
 
 
 def heatmap(title: str, group: list[Transfer]) -> Figure:
@@ -75,34 +74,17 @@ def _panel(axes: Axes, t: Transfer, side: float) -> None:
     """Draw one matrix; ``side`` is the width of a cell in inches."""
     matrix, shades = np.asarray(t["matrix"], dtype=float), colours(t["metric"])
     rows, columns = matrix.shape
-    # A mesh, not an image: crisp in SVG, with white between the cells.
-    axes.pcolormesh(matrix, cmap=shades, norm=_SCALE, edgecolor="white", linewidth=1.0)
-    axes.set_aspect("equal")
-    axes.invert_yaxis()
+    turned = max(map(len, t["targets"])) * 0.078 > side
     size = min(10.0, 22 * side)  # four digits and a dot fill 80 % of a cell
-    for (row, column), value in np.ndenumerate(matrix):
-        axes.text(
-            column + 0.5, row + 0.5, f.percent(value), ha="center", va="center", fontsize=size,
-            color=_ink(shades, value),
-        )  # fmt: skip
+    mesh(
+        axes, matrix, t["sources"], t["targets"], shades, _SCALE, f.percent, size, min(8.5, 22 * side),
+        rotation=40 if turned else 0, ha="right" if turned else "center",
+        rotation_mode="anchor" if turned else "default",
+    )  # fmt: skip
+    axes.set_aspect("equal")
     if rows > 1 and columns > 1:  # the fused ensemble is the last row and column
         axes.plot([0, columns], [rows - 1, rows - 1], color=INK, linewidth=1.6, solid_capstyle="butt")
         axes.plot([columns - 1, columns - 1], [0, rows], color=INK, linewidth=1.6, solid_capstyle="butt")
-    turned = max(map(len, t["targets"])) * 0.078 > side
-    axes.set_xticks(
-        np.arange(columns) + 0.5, t["targets"], rotation=40 if turned else 0, ha="right" if turned else "center",
-        rotation_mode="anchor" if turned else "default",
-    )  # fmt: skip
-    axes.set_yticks(np.arange(rows) + 0.5, t["sources"])
-    axes.tick_params(labelsize=min(8.5, 22 * side), colors=INK, length=0)
     axes.set_title(textwrap.fill(t["ensemble"], int(side * columns / 0.1)), fontsize=11, fontweight="bold", color=INK)
     axes.set_xlabel("scored on", fontsize=9, color=SOFT)
     axes.set_ylabel("crafted on", fontsize=9, color=SOFT)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def _ink(shades: Colormap, value: float) -> str:
-    """Return the text colour that reads better on a cell: WCAG relative luminance, equal contrast at 0.18."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(shades(_SCALE(value)))]
-    return INK if sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True)) > 0.18 else "white"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from robustkit.reports._format import eps_text, plain
 from robustkit.schema import EnsembleResult, Results, Transfer
 
 Run = Mapping[str, Any]  # an Evaluation or a Transfer
+OfEnsemble = TypeVar("OfEnsemble", bound=Mapping[str, Any])  # a record with the id of its ensemble
 _SHOWN_ELSEWHERE = {"eps", "norm", "steps", "targeted"}
 METRICS = {"accuracy": "accuracy (low = transfers)", "success-rate": "success rate (high = transfers)"}
 
@@ -94,3 +95,9 @@ def ordered(results: Results) -> list[EnsembleResult]:
     """Return the ensembles with the baseline first, otherwise in the order of the file."""
     plain_id = baseline_of(results)
     return sorted(results["ensembles"], key=lambda e: e["id"] != plain_id)
+
+
+def in_order(results: Results, records: Iterable[OfEnsemble]) -> list[OfEnsemble]:
+    """Return records in the order of their ensembles, those of one as they were; of an unlisted ensemble last."""
+    place = {e["id"]: at for at, e in enumerate(ordered(results))}
+    return sorted(records, key=lambda record: place.get(record["ensemble"], len(place)))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from robustkit.metrics.calibration import Floats
 from robustkit.reports import _format as f
 from robustkit.reports._figures import Drawing
-from robustkit.reports._labels import ordered
+from robustkit.reports._labels import in_order
 from robustkit.reports._style import DPI, GRID, INK, PALETTE, SOFT, bare
 from robustkit.reports._tables import Table, cells
 from robustkit.schema import Results
@@ -29,7 +29,7 @@ SOURCES = {
 
 def tables(results: Results) -> Iterator[Table]:
     """Yield what the temperature of each output is and changes, then the bins of the fused outputs."""
-    every = _ordered(results)
+    every = in_order(results, results["calibration"])
     columns = [
         "ensemble",
         "output",
@@ -43,7 +43,7 @@ def tables(results: Results) -> Iterator[Table]:
         "Brier after",
     ]
     rows = [
-        cells(r["ensemble"], r["output"], f.number(r["temperature"]), _percent(r["accuracy"]), *_pairs(r))
+        cells(r["ensemble"], r["output"], f.number(r["temperature"]), f.percent(r["accuracy"]), *_pairs(r))
         for r in every
     ]
     first = every[0]
@@ -73,7 +73,7 @@ def tables(results: Results) -> Iterator[Table]:
 def drawings(results: Results) -> Iterator[Drawing]:
     """Yield reliability diagrams, four ensembles in a figure."""
     by: dict[str, list[CalibrationResult]] = {}
-    for r in _ordered(results):
+    for r in in_order(results, results["calibration"]):
         if r["before"]:
             by.setdefault(r["ensemble"], []).append(r)
     groups = list(by.values())
@@ -140,15 +140,6 @@ def _frame(axes: Axes) -> None:
     bare(axes)
 
 
-def _ordered(results: Results) -> list[CalibrationResult]:
-    place = {e["id"]: at for at, e in enumerate(ordered(results))}
-    return sorted(results["calibration"], key=lambda r: place.get(r["ensemble"], len(place)))
-
-
-def _percent(value: float | None) -> str:
-    return f.NONE if value is None else f.percent(value)
-
-
 def _pairs(r: CalibrationResult) -> list[str]:
     """Return NLL, ECE and Brier, each before and after."""
     columns = [
@@ -159,7 +150,7 @@ def _pairs(r: CalibrationResult) -> list[str]:
 
 
 def _bin(b: Any) -> list[str]:
-    return [str(b["count"]), _percent(b["confidence"]), _percent(b["accuracy"])]
+    return [str(b["count"]), f.percent(b["confidence"]), f.percent(b["accuracy"])]
 
 
 def _records(every: list[CalibrationResult]) -> list[dict[str, Any]]:

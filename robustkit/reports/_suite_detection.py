@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from robustkit.reports import _format as f
 from robustkit.reports._figures import Drawing
-from robustkit.reports._labels import budget_text, ordered
+from robustkit.reports._labels import budget_text, in_order
 from robustkit.reports._style import DPI, INK, PALETTE, SOFT, bare
 from robustkit.reports._tables import Table, cells
 from robustkit.schema import Results
@@ -26,7 +26,7 @@ _HEADS = {"broken": "broken %", "fpr95": "FPR95 %", "evaded": "evaded %"}
 
 def tables(results: Results) -> Iterator[Table]:
     """Yield the worst over the attacks, then every attack."""
-    every = _by_place(results)
+    every = in_order(results, results["detection"])
     whole = [row for row in every if row["attack"] == WORST] or every
     normal = max(row["n_normal"] for row in every)
     attacked = ", ".join(dict.fromkeys(row["score"] for row in every if row["adaptive"]))
@@ -51,7 +51,7 @@ def tables(results: Results) -> Iterator[Table]:
 
 def drawings(results: Results) -> Iterator[Drawing]:
     """Yield for each ensemble the ROC curves of the main scores, a panel for each attacker."""
-    every = _by_place(results)
+    every = in_order(results, results["detection"])
     for ensemble in dict.fromkeys(row["ensemble"] for row in every):
         own = [row for row in every if row["ensemble"] == ensemble and row["labels"] == "predicted"]
         shown = [row for row in (_with_curve(row, own) for row in _worst(own)) if row["fpr"]]
@@ -118,13 +118,7 @@ def _auroc(row: Row | None) -> str:
 
 
 def _share(row: Row | None, key: str) -> str:
-    value = None if row is None else row[key]  # type: ignore[literal-required]
-    return f.NONE if value is None else f.percent(value)
-
-
-def _by_place(results: Results) -> list[Row]:
-    place = {e["id"]: at for at, e in enumerate(ordered(results))}
-    return sorted(results["detection"], key=lambda row: place.get(row["ensemble"], len(place)))
+    return f.percent(None if row is None else row[key])  # type: ignore[literal-required]
 
 
 def _worst(rows: Sequence[Row]) -> list[Row]:

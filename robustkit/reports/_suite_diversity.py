@@ -9,7 +9,7 @@ from typing import Any
 from robustkit.reports import _diversity_maps, _diversity_sheet
 from robustkit.reports import _format as f
 from robustkit.reports._figures import Drawing
-from robustkit.reports._labels import ordered
+from robustkit.reports._labels import in_order
 from robustkit.reports._suites import Sheet
 from robustkit.reports._tables import Cell, Table, cells
 from robustkit.schema import Results
@@ -46,7 +46,7 @@ Row = tuple[str, str, str, float | None]  # name, unit, which way is more divers
 
 def tables(results: Results) -> Iterator[Table]:
     """Yield the measures, an ensemble per column, then those of each pair of members, then the layers."""
-    found = _ordered(results)
+    found = in_order(results, results["diversity"])
     columns = {r["ensemble"]: list(measures(r)) for r in found}
     rows = []
     for at, (name, unit, way, _) in enumerate(next(iter(columns.values()), [])):
@@ -85,7 +85,7 @@ def measures(r: DiversityResult) -> Iterator[Row]:
 
 def drawings(results: Results) -> Iterator[Drawing]:
     """Yield pair matrices, distributions of cosines, and a CKA map for each ensemble."""
-    found = [r for r in _ordered(results) if r["members"] > 1]
+    found = [r for r in in_order(results, results["diversity"]) if r["members"] > 1]
     if any(r["pairwise"] for r in found):
         alt = "Heatmaps of every pairwise measure between members, a row per ensemble."
         figure = _diversity_maps.pair_matrices(found, PAIRS)
@@ -103,7 +103,7 @@ def drawings(results: Results) -> Iterator[Drawing]:
 
 def sheets(results: Results) -> list[Sheet]:
     """Return the gallery of each ensemble."""
-    return [_sheet(r["ensemble"]) for r in _ordered(results)]
+    return [_sheet(r["ensemble"]) for r in in_order(results, results["diversity"])]
 
 
 def sheets_of(study: Study, store: Store) -> Iterator[tuple[Sheet, Drawing]]:
@@ -191,16 +191,9 @@ def _cell(row: Row) -> Cell:
 
 
 def _text(unit: str, value: float | None) -> str:
-    if value is None:
-        return f.NONE
     return f.percent(value) if unit == "%" else f.number(value)
 
 
 def _mean(values: list[Any]) -> float | None:
     numbers = [value for value in values if value is not None]
     return sum(numbers) / len(numbers) if numbers else None
-
-
-def _ordered(results: Results) -> list[DiversityResult]:
-    place = {e["id"]: at for at, e in enumerate(ordered(results))}
-    return sorted(results["diversity"], key=lambda r: place.get(r["ensemble"], len(place)))

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from robustkit.reports import _format as f
 from robustkit.reports._figures import Drawing
-from robustkit.reports._labels import ordered
+from robustkit.reports._labels import in_order
+from robustkit.reports._mesh import mesh
 from robustkit.reports._style import DPI, INK, PALETTE, SOFT, bare
 from robustkit.reports._tables import Table, cells
 from robustkit.schema import Results
@@ -24,7 +25,7 @@ LOWEST = 0.4  # of the heatmap's shades: 0.5 is what chance gives
 
 def tables(results: Results) -> Iterator[Table]:
     """Yield AUROC by ensemble and score, then all measures of each set, then what the sets are."""
-    every = _ordered(results)
+    every = in_order(results, results["ood"])
     first = every[0]
     titles = [_title(one) for one in first["sets"]]
     near_far = list(dict.fromkeys(mean["distance"] for mean in first["means"]))
@@ -33,7 +34,7 @@ def tables(results: Results) -> Iterator[Table]:
         for at, score in enumerate(first["sets"][0]["scores"] if r is first else r["sets"][0]["scores"]):
             name = score["score"]
             numbers = [_auroc(one["scores"][at]) for one in r["sets"]]
-            means = [_percent(_mean(r, distance, name)["auroc"]) for distance in near_far]
+            means = [f.percent(_mean(r, distance, name)["auroc"]) for distance in near_far]
             rows.append(cells(r["ensemble"], name, *numbers, *means))
             details += [cells(r["ensemble"], one["name"], name, *_measures(one["scores"][at])) for one in r["sets"]]
     columns = ["ensemble", "score", *titles, *(f"mean {distance}" for distance in near_far)]
@@ -62,7 +63,7 @@ def _what(r: OodResult) -> Table:
 
 def drawings(results: Results) -> Iterator[Drawing]:
     """Yield a heatmap of AUROC, then ROC curves of each ensemble."""
-    every = _ordered(results)
+    every = in_order(results, results["ood"])
     yield Drawing("ood", "Heatmap. AUROC (%) by score and out-of-distribution set.", _heatmap(every), "ood")
     taken = {"ood"}
     for r in every:
@@ -88,18 +89,8 @@ def _heatmap(every: list[OodResult]) -> Figure:
             numbers = [one["scores"][row]["auroc"] for one in r["sets"]]
             numbers += [_mean(r, distance, name)["auroc"] for distance in means]
             values[row] = [np.nan if number is None else number for number in numbers]
-        axes.pcolormesh(np.ma.masked_invalid(values), cmap=shades, norm=scale, edgecolor="white", linewidth=1.0)
-        for (row, column), value in np.ndenumerate(values):
-            if not np.isnan(value):
-                ink = "white" if value < 0.72 else INK
-                axes.text(column + 0.5, row + 0.5, f.percent(value), ha="center", va="center", fontsize=8, color=ink)
-        axes.set_xticks(np.arange(len(titles)) + 0.5, titles, rotation=35, ha="right")
-        axes.set_yticks(np.arange(len(own)) + 0.5, own)
-        axes.set_ylim(len(own), 0)
-        axes.tick_params(labelsize=8, colors=INK, length=0)
+        mesh(axes, values, own, titles, shades, scale, f.percent, rotation=35, ha="right")
         axes.set_title(r["ensemble"], fontsize=9, color=INK)
-        for side in axes.spines.values():
-            side.set_visible(False)
     figure.suptitle("AUROC (%) by score and out-of-distribution set; 50 is chance", fontsize=10, color=INK)
     return figure
 
@@ -131,11 +122,6 @@ def _curves(r: OodResult) -> Figure:
     return figure
 
 
-def _ordered(results: Results) -> list[OodResult]:
-    place = {e["id"]: at for at, e in enumerate(ordered(results))}
-    return sorted(results["ood"], key=lambda r: place.get(r["ensemble"], len(place)))
-
-
 def _title(one: OodSetResult) -> str:
     """Return a set's short name, without the folders of a path, and its distance."""
     kind, colon, path = one["name"].partition(":")
@@ -151,17 +137,13 @@ def _mean(r: OodResult, distance: str, score: str) -> OodMean:
     return next(mean for mean in r["means"] if (mean["distance"], mean["score"]) == (distance, score))
 
 
-def _percent(value: float | None) -> str:
-    return f.NONE if value is None else f.percent(value)
-
-
 def _auroc(score: OodScore) -> str:
     interval = "" if score["ci95"] is None else f" {f.interval(score['ci95'])}"
-    return f"{_percent(score['auroc'])}{interval}"
+    return f"{f.percent(score['auroc'])}{interval}"
 
 
 def _measures(score: OodScore) -> list[str]:
-    return [_auroc(score), *(_percent(value) for value in (score["aupr"], score["aupr_ood"], score["fpr95"]))]
+    return [_auroc(score), *(f.percent(value) for value in (score["aupr"], score["aupr_ood"], score["fpr95"]))]
 
 
 def _duplicates(r: OodResult) -> list[str]:

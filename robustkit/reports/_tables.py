@@ -9,7 +9,7 @@ from typing import Any
 from robustkit.reports import _format as f
 from robustkit.reports import _records
 from robustkit.reports._checks import failing, hint
-from robustkit.reports._labels import baseline_of, budget, budget_text, labeller, ordered, panel_text
+from robustkit.reports._labels import baseline_of, budget, budget_text, in_order, labeller, ordered, panel_text
 from robustkit.schema import Evaluation, Results, Verdict, WorstCase
 from robustkit.stats import wilson
 
@@ -144,9 +144,8 @@ def escalations(results: Results) -> Table:
 
 def minimum_norms(results: Results) -> Table:
     """Return what minimum-norm attacks found: how much is broken at all, and the median distance."""
-    place = {e["id"]: at for at, e in enumerate(ordered(results))}
     rows = []
-    for m in sorted(results["minimum_norm"], key=lambda m: (m["attack"], place.get(m["ensemble"], 0))):
+    for m in sorted(in_order(results, results["minimum_norm"]), key=lambda m: m["attack"]):
         name = f"{m['attack']}, targeted" if m["targeted"] else m["attack"]
         rows.append(cells(name, m["ensemble"], m["norm"], f.percent(m["found"]), f.number(m["median"])))
     columns = ["attack", "ensemble", "norm", "broken %", "median distance"]
@@ -172,13 +171,11 @@ def checks(results: Results) -> Table:
 
 def perturbations(results: Results) -> Table:
     """Return the sizes of successful perturbations and the cost of every run."""
-    label, place = labeller(results), {e["id"]: at for at, e in enumerate(ordered(results))}
+    label = labeller(results)
     order = {name: at for at, name in enumerate(_attack_order(results))}
     rows = []
-    for e in sorted(
-        results["evaluations"],
-        key=lambda e: (place.get(e["ensemble"], 0), e["norm"], e["eps"], order[label(e)]),
-    ):
+    runs = sorted(results["evaluations"], key=lambda e: (e["norm"], e["eps"], order[label(e)]))
+    for e in in_order(results, runs):
         numbers = (
             e["mean_l0"], e["mean_l1"], e["mean_l2"], e["mean_linf"], e["forwards"], e["backwards"], e["seconds"]
         )  # fmt: skip

@@ -13,7 +13,7 @@ from rich.text import Text
 from robustkit.reports import _format as f
 from robustkit.reports import _suites
 from robustkit.reports._checks import by_check
-from robustkit.reports._labels import labeller, ordered, panel_text
+from robustkit.reports._labels import in_order, labeller, panel_text
 from robustkit.reports._tables import Cell, Table, find, tables
 from robustkit.schema import Results, Transfer, Verdict
 
@@ -108,10 +108,10 @@ def _believe(results: Results, console: Console) -> None:
 
 
 def _transfers(results: Results, console: Console) -> None:
-    label, place = labeller(results), {e["id"]: at for at, e in enumerate(ordered(results))}
+    label = labeller(results)
     # Over all samples only: the matrices over common-correct samples are in the report, and the screen is short.
     everyone = [t for t in results["transfer"] if not t["metric"].endswith("-common-correct")]
-    shown = sorted(everyone, key=lambda t: (panel_text(t, label), place.get(t["ensemble"], 0)))
+    shown = sorted(in_order(results, everyone), key=lambda t: panel_text(t, label))
     if shown:
         console.print(Text("Transfer between members", style="bold"))
         console.print(

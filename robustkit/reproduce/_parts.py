@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -112,8 +111,3 @@ class Outcome:
     decimals: int = 1
     note: str = ""
     interval: str = "Wilson"
-
-
-def finite(value: float) -> float | None:
-    """Return a number, or None for one that is not defined."""
-    return float(value) if math.isfinite(value) else None

@@ -11,8 +11,9 @@ from robustkit.metrics.diversity import Ints
 from robustkit.reproduce import reproduction
 from robustkit.reproduce._grid import percent_interval
 from robustkit.reproduce._lab import Lab
-from robustkit.reproduce._parts import Comparison, Images, Outcome, Spread, finite
+from robustkit.reproduce._parts import Comparison, Images, Outcome, Spread
 from robustkit.reproduce._recipes import sdde_columns, sdde_recipe
+from robustkit.stats import finite
 
 COLUMNS = sdde_columns("cifar10")  # those of CIFAR-100 are the same
 UNITS = {

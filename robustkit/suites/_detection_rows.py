@@ -13,7 +13,7 @@ from robustkit.evaluator import broken
 from robustkit.metrics.diversity import log_ensemble_diversity
 from robustkit.metrics.roc import roc
 from robustkit.metrics.scores import scores
-from robustkit.records import ERROR, EnsembleRecord, Run, Samples
+from robustkit.records import EnsembleRecord, Run, Samples
 from robustkit.schema_suites import DetectionResult
 from robustkit.suites._ladder import Attacked
 
@@ -37,7 +37,7 @@ def rows(
         By score, the attack that knows it, on the first of the images. This attacker submits of each image whichever
         of the two attacks' misclassified images looks more normal.
     """
-    normal = clean.select(np.flatnonzero(clean.status != ERROR)[:LIMIT])
+    normal = clean.whole().select(slice(0, LIMIT))
     own = made.adversarial
     for name, labels, score in _scores(record.members):
         values = _of(score, made.samples, own)

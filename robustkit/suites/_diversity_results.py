@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from robustkit.errors import RunError
 from robustkit.metrics import diversity
 from robustkit.metrics.cka import cka
 from robustkit.metrics.pairwise import PAIRWISE, mean_of_pairs, pairs, symmetric
-from robustkit.records import ERROR, Cell, EnsembleRecord, Facts, Samples, Spec
+from robustkit.records import Cell, EnsembleRecord, Facts, Samples, Spec
 from robustkit.schema_suites import (
     AttributionDiversity,
     CosineDistribution,
@@ -21,6 +20,7 @@ from robustkit.schema_suites import (
     LayerSimilarity,
     PairMeasure,
 )
+from robustkit.stats import finite
 from robustkit.store import Store
 from robustkit.study import Study
 
@@ -51,10 +51,9 @@ def cell_of(study: Study, record: EnsembleRecord, part: str) -> Cell:
 def result(study: Study, record: EnsembleRecord, store: Store) -> DiversityResult:
     """Return the record of one ensemble; a :class:`RunError` if the store lacks a cell."""
     samples = store.get(study.clean(record)).samples
-    whole = np.flatnonzero(samples.status != ERROR)
-    lost = len(samples.y) - len(whole)
+    lost = int(samples.failed.sum())
     notes = [f"{lost} samples are left out: the members' outputs on them are not finite."] if lost else []
-    found = _answers(samples.select(whole), record, notes)
+    found = _answers(samples.whole(), record, notes)
     if record.members == 1:
         notes.insert(0, ALONE)
     else:
@@ -70,7 +69,7 @@ def _answers(samples: Samples, record: EnsembleRecord, notes: list[str]) -> Dive
     right = samples.prediction == y
     found = DiversityResult(
         ensemble=record.id, members=record.members, samples=len(y), right=int(right.sum()), wrong=int((~right).sum()),
-        accuracy=_finite(_mean(right)), member_accuracy=[_mean(own == y) for own in labels] if len(y) else [],
+        accuracy=finite(_mean(right)), member_accuracy=[_mean(own == y) for own in labels] if len(y) else [],
         pairwise=[], mutual_information=None, equitability_right=None, equitability_wrong=None, ed=None, log_ed=None,
         attributions=None, layers=[], layer_samples=0, notes=notes,
     )  # fmt: skip
@@ -80,10 +79,7 @@ def _answers(samples: Samples, record: EnsembleRecord, notes: list[str]) -> Dive
     probabilities = softmax(samples.member_logits.astype(np.float64), 2)
     found["mutual_information"] = _mean(diversity.mutual_information(probabilities))
     votes = diversity.vote_equitability(labels, classes)
-    found["equitability_right"], found["equitability_wrong"] = (
-        _finite(_mean(votes[right])),
-        _finite(_mean(votes[~right])),
-    )
+    found["equitability_right"], found["equitability_wrong"] = (finite(_mean(votes[rows])) for rows in (right, ~right))
     found["ed"] = _mean(diversity.ensemble_diversity(samples.member_logits, y))
     found["log_ed"] = _mean(diversity.log_ensemble_diversity(samples.member_logits, y))
     if record.members > classes - 1:
@@ -129,7 +125,7 @@ def _distribution(maps: str, cosines: Floats, members: int) -> CosineDistributio
     counts, edges = np.histogram(defined, BINS, (-1.0, 1.0))
     means = np.array([_mean(column[np.isfinite(column)]) for column in cosines.T])
     return CosineDistribution(
-        maps=maps, mean=_finite(_mean(defined)), median=float(np.median(defined)) if len(defined) else None,
+        maps=maps, mean=finite(_mean(defined)), median=float(np.median(defined)) if len(defined) else None,
         undefined=1 - len(defined) / max(1, cosines.size), edges=[float(e) for e in edges],
         counts=[int(c) for c in counts], matrix=_plain(symmetric(means, members, 1.0)),
     )  # fmt: skip
@@ -149,8 +145,8 @@ def _layers(facts: Facts, members: int, notes: list[str]) -> list[LayerSimilarit
         same = _mean(np.diag(matrix)[np.isfinite(np.diag(matrix))]) if names[i] == names[j] else float("nan")
         found.append(
             LayerSimilarity(
-                members=[i, j], layers=[names[i], names[j]], matrix=_plain(matrix), same_layer=_finite(same),
-                last=_finite(float(matrix[-1, -1])),
+                members=[i, j], layers=[names[i], names[j]], matrix=_plain(matrix), same_layer=finite(same),
+                last=finite(matrix[-1, -1]),
             )
         )  # fmt: skip
     return found
@@ -164,11 +160,11 @@ def _facts(study: Study, record: EnsembleRecord, store: Store, part: str) -> Fac
 
 
 def _measure(name: str, matrix: Floats) -> PairMeasure:
-    return PairMeasure(name=name, mean=_finite(mean_of_pairs(matrix)), matrix=_plain(matrix))
+    return PairMeasure(name=name, mean=finite(mean_of_pairs(matrix)), matrix=_plain(matrix))
 
 
 def _plain(matrix: Floats) -> list[list[float | None]]:
-    return [[_finite(float(value)) for value in row] for row in matrix]
+    return [[finite(value) for value in row] for row in matrix]
 
 
 def _mean(values: npt.NDArray[Any]) -> float:
@@ -176,8 +172,4 @@ def _mean(values: npt.NDArray[Any]) -> float:
 
 
 def _mean_of_finite(values: npt.NDArray[Any]) -> float | None:
-    return _finite(_mean(values[np.isfinite(values)]))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return finite(_mean(values[np.isfinite(values)]))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustkit.evaluator import broken
-from robustkit.records import ERROR, Cell, EnsembleRecord, Run, Samples, Spec
+from robustkit.records import Cell, EnsembleRecord, Run, Samples, Spec
 from robustkit.study import Study
 
 NEARLY_ALL = 0.95  # of the images that were classified right: from here on an attack counts as strong enough
@@ -74,13 +74,7 @@ def strong_enough(
 ) -> Attacked:
     """Return an attack at the smallest budget that breaks 95 % of the images that were right, else at the largest."""
     for cell in cells(study, record, spec, data):
-        found = Attacked(spec, cell, obtain(cell).samples, right(clean))
+        found = Attacked(spec, cell, obtain(cell).samples, clean.right)
         if found.share >= NEARLY_ALL:
             break
     return found
-
-
-def right(clean: Samples) -> Bools:
-    """Return which images (N,) are classified right."""
-    result: Bools = (clean.prediction == clean.y) & (clean.status != ERROR)
-    return result

@@ -13,7 +13,7 @@ from robustkit.evaluator import run_cell
 from robustkit.metrics import calibration as metric
 from robustkit.metrics.calibration import BINS, Floats, Ints
 from robustkit.parallel import run_all
-from robustkit.records import ERROR, Cell, EnsembleRecord, Samples
+from robustkit.records import Cell, EnsembleRecord
 from robustkit.schema_suites import Calibration, CalibrationResult, ReliabilityBin
 from robustkit.store import Store
 from robustkit.study import Study
@@ -79,10 +79,9 @@ def _results(study: Study, store: Store, record: EnsembleRecord) -> Iterator[Cal
         fitted, measured = (evaluated.select(np.sort(rows)) for rows in np.array_split(order, 2))
     else:
         fitted, measured = store.get(cell).samples, evaluated
-    fitted, measured = _finite(fitted), _finite(measured)
-    common = [f"the output on {lost} samples is not finite; they are left out"] if (
-        lost := int((evaluated.status == ERROR).sum())
-    ) else []  # fmt: skip
+    fitted, measured = fitted.whole(), measured.whole()
+    lost = int(evaluated.failed.sum())
+    common = [f"the output on {lost} samples is not finite; they are left out"] if lost else []
     outputs = {"ensemble": (fitted.fused, measured.fused)}
     for at in range(record.members):
         outputs[f"member-{at}"] = (fitted.member_logits[at], measured.member_logits[at])
@@ -136,7 +135,3 @@ def _notes(temperature: float, known: Floats, known_y: Ints, y: Ints) -> list[st
             f"{'below' if temperature < 1 else 'above'} {temperature:g}, so that they do not determine it"
         )
     return notes
-
-
-def _finite(samples: Samples) -> Samples:
-    return samples.select(np.flatnonzero(samples.status != ERROR))

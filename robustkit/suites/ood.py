@@ -14,7 +14,7 @@ from robustkit.metrics.roc import roc
 from robustkit.metrics.scores import Score, scores
 from robustkit.ood._sets import OodSet, build
 from robustkit.parallel import run_all
-from robustkit.records import ERROR, Cell, EnsembleRecord, Samples
+from robustkit.records import Cell, EnsembleRecord, Samples
 from robustkit.schema_suites import OodMean, OodResult, OodScore, OodSetResult
 from robustkit.store import Store
 from robustkit.study import Study
@@ -84,7 +84,7 @@ def _warnings(study: Study, store: Store) -> Iterator[str]:
             drawn = asked["duplicates"] + asked["n"]
             yield f"ood set '{asked['name']}': {asked['duplicates']} of {drawn} are evaluated images; left out"
         for record in study.ensembles:
-            failed = int((store.get(_cell(study, record, asked)).samples.status == ERROR).sum())
+            failed = int(store.get(_cell(study, record, asked)).samples.failed.sum())
             if failed:
                 yield f"{record.id}: the output on {failed} images of '{asked['name']}' is not finite; left out"
 
@@ -94,7 +94,7 @@ def _result(study: Study, store: Store, record: EnsembleRecord) -> OodResult:
     clean = store.get(study.clean(record)).samples
     normal = _scored(clean, chosen)
     sets = [_set(study, store, record, asked, normal, chosen) for asked in study.asked["ood"]["sets"]]
-    return OodResult(ensemble=record.id, n=int((clean.status != ERROR).sum()), sets=sets, means=_means(sets, chosen))
+    return OodResult(ensemble=record.id, n=int((~clean.failed).sum()), sets=sets, means=_means(sets, chosen))
 
 
 def _set(
@@ -111,14 +111,14 @@ def _set(
         n=asked["n"],
         found=asked["found"],
         duplicates=asked["duplicates"],
-        failed=int((samples.status == ERROR).sum()),
+        failed=int(samples.failed.sum()),
         scores=[_score(name, normal[name], others[name], study.seed) for name in chosen],
     )
 
 
 def _scored(samples: Samples, chosen: Mapping[str, Score]) -> dict[str, Any]:
     """Return each score of the samples whose output is finite."""
-    whole = samples.select(np.flatnonzero(samples.status != ERROR))
+    whole = samples.whole()
     return {name: score(whole.member_logits, whole.fused) for name, score in chosen.items()}
 
 

@@ -15,6 +15,7 @@ from robustkit.errors import RunError
 from robustkit.metrics import subsets as metric
 from robustkit.records import Samples, Spec
 from robustkit.schema_suites import PoolCorrelation, PoolMember, PoolResult, PoolRule, PoolSet
+from robustkit.stats import finite
 from robustkit.store import Store
 from robustkit.study import Study
 from robustkit.suites import Job, Wanted, suite
@@ -86,10 +87,10 @@ class Pools:
 def _set(study: Study, store: Store, chosen: metric.Ints, corruption: Spec | None) -> PoolSet:
     """Score every subset on one validation set."""
     logits, y = _logits(study, store, corruption)
-    finite = np.isfinite(logits).all((0, 2))
-    if not finite.any():
+    whole = np.isfinite(logits).all((0, 2))
+    if not whole.any():
         raise RunError("a member's output is not finite on any sample; leave it out of the pool.")
-    scored = metric.score(logits[:, finite], y[finite], chosen)
+    scored = metric.score(logits[:, whole], y[whole], chosen)
     products = _products(study, store, corruption)
     measures = {
         **scored.measures,
@@ -101,13 +102,13 @@ def _set(study: Study, store: Store, chosen: metric.Ints, corruption: Spec | Non
         suite=corruption.kind if corruption else None,
         corruption=corruption.name if corruption else None,
         severity=int(corruption.params["severity"]) if corruption else None,
-        n=int(finite.sum()),
-        left_out=int((~finite).sum()),
+        n=int(whole.sum()),
+        left_out=int((~whole).sum()),
         attribution_images=len(products),
         member_accuracy=scored.member_accuracy.tolist(),
         best_member=scored.best.tolist(),
         rules=[_rule(rule, scored) for rule in metric.RULES],
-        measures={name: [_finite(v) for v in measures[name].tolist()] for name in metric.MEASURES},
+        measures={name: [finite(v) for v in measures[name].tolist()] for name in metric.MEASURES},
         correlations=[
             _correlation(rule, name, scored.gain(rule), measures[name])
             for rule in metric.RULES
@@ -157,7 +158,7 @@ def _rule(rule: str, scored: metric.Scored) -> PoolRule:
 def _correlation(rule: str, name: str, gain: metric.Floats, measure: metric.Floats) -> PoolCorrelation:
     pearson, spearman, count = metric.correlations(gain, measure)
     return PoolCorrelation(
-        rule=rule, measure=name, pearson=_finite(pearson), spearman=_finite(spearman), subsets=count
+        rule=rule, measure=name, pearson=finite(pearson), spearman=finite(spearman), subsets=count
     )  # fmt: skip
 
 
@@ -181,7 +182,3 @@ def _notes(study: Study) -> list[str]:
     if possible > MOST:
         notes.append(f"{MOST} of {possible} subsets were drawn at random with seed {study.seed}.")
     return notes
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from robustkit.metrics.roc import bootstrap, fpr_at, roc
 
@@ -20,8 +20,11 @@ def test_four_samples_by_hand():
 
 
 def test_fpr_at_takes_the_first_threshold_that_keeps_enough():
-    fpr, tpr = np.array([0, 0.1, 0.3, 1.0]), np.array([0, 0.94, 0.95, 1.0])
-    assert fpr_at(fpr, tpr, 0.95) == 0.3
+    """Of twenty normal values nineteen must stay: the threshold is the second lowest, which three of five reach."""
+    normal = np.arange(20.0)
+    assert fpr_at(normal, np.array([-1.0, 0.9, 1.0, 7.0, 30.0]), 0.95) == 0.6
+    fpr, tpr, _ = roc_curve(np.arange(40) < 20, np.r_[normal, normal / 2], drop_intermediate=False)
+    assert fpr_at(normal, normal / 2, 0.95) == fpr[np.argmax(tpr >= 0.95)]
 
 
 def test_a_threshold_between_the_corners_of_the_curve_counts():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,9 +11,10 @@ import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from robustkit.reports import write
+from robustkit.reports import _figures, write
 from robustkit.reports._curves import curves
 from robustkit.reports._heatmaps import colours, heatmaps
+from robustkit.reports._mesh import ink
 from robustkit.reports._style import PALETTE
 from robustkit.schema import Results
 
@@ -71,12 +73,10 @@ def test_numbers_read_on_their_colours(results: Results) -> None:
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
         return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
-    from robustkit.reports._heatmaps import _ink
-
     for metric in ("accuracy", "success-rate"):
         for value in np.linspace(0, 1, 101):
             shade = colours(metric)(value)
-            dark, light = sorted([luminance(shade), 1.0 if _ink(colours(metric), value) == "white" else 0.0137])
+            dark, light = sorted([luminance(shade), 1.0 if ink(shade) == "white" else 0.0137])
             assert (light + 0.05) / (dark + 0.05) > 3.5, (metric, value, to_hex(shade))
 
 
@@ -120,3 +120,26 @@ def test_many_ensembles_and_norms(results: Results, tmp_path: Path) -> None:
         ]
         results["transfer"].append({**results["transfer"][0], "ensemble": name})
     assert len(write(results, tmp_path, ["figures"])) == 10
+
+
+def test_reports_written_together_share_their_figures(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results["transfer"] = results["transfer"][:1]
+    drawn = []
+    whole = _figures.curves
+    monkeypatch.setattr(_figures, "curves", lambda given: drawn.append(1) or whole(given))
+    write(results, tmp_path / "both", ["html", "figures"])
+    assert len(drawn) == 1
+    files = sorted((tmp_path / "both" / "figures").glob("*.svg"))
+    page = (tmp_path / "both" / "report.html").read_text("utf-8")
+    assert len(files) == 3
+    assert all(base64.b64encode(file.read_bytes()).decode() in page for file in files)
+    # What was drawn before is not taken for what has changed since, and the page changes no figure's pixels.
+    results["evaluations"] = []
+    write(results, tmp_path / "alone", ["figures"])
+    assert len(drawn) == 2
+    both, alone = (tmp_path / folder / "figures" for folder in ("both", "alone"))
+    name = "transfer-pgd-8-255-accuracy.png"
+    assert (both / name).read_bytes() == (alone / name).read_bytes()
+    assert (both / "robust-accuracy.png").read_bytes() != (alone / "robust-accuracy.png").read_bytes()

@@ -1,0 +1,35 @@
+"""What several reports need of the same results is made once while they are written together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+from robustkit.schema import Results
+
+T = TypeVar("T")
+_MADE: ContextVar[dict[Any, Any] | None] = ContextVar("_MADE", default=None)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Keep what :func:`once` makes until the end of the block; each thread and each block has its own."""
+    token = _MADE.set({})
+    try:
+        yield
+    finally:
+        _MADE.reset(token)
+
+
+def once(make: Callable[[Results], T], results: Results) -> T:
+    """Return ``make(results)``; inside :func:`together` what it returned for these very results before."""
+    made = _MADE.get()
+    if made is None:
+        return make(results)
+    key = (make, id(results))
+    if key not in made:
+        made[key] = (make(results), results)  # the results too, so that no others take their id
+    found: T = made[key][0]
+    return found
