@@ -64,8 +64,6 @@ class Images:
         return target[rows]
 
     def _decode(self, row: int) -> Tensor:
-        from torchvision.transforms import functional  # seconds that only folders of images need
-
         file, (_, channels, height, width) = self._files[row], self.shape
         image = open_image(file)
         if channels == 1 and image.mode not in GREY:
