@@ -74,7 +74,7 @@ def evaluate(
     corruption_reference: str | None = None,
     trust: str = "quick",
     escalate: bool = False,
-    escalate_budget: float = 20_000.0,
+    escalate_budget: float = request.ESCALATION,
     eot: int = 1,
     device: str = "auto",
     batch_size: int | None = None,

@@ -75,18 +75,17 @@ def audit(
     from rich.console import Console
 
     from robustkit import options, request
-    from robustkit.names import TRUST
     from robustkit.progress import Reporter
 
     request.check(
         defenses=(), attacks=attacks, dataset=dataset, eps=eps, norm=norm, suites=suites, corruptions=corruptions,
         ood=ood, fusion=fusion, settings=settings,
     )  # fmt: skip
+    request.verdicts(trust, escalate)
     for value, kind, known in (
         (channel_order, "channel order", ("rgb", "bgr")),
         (outputs, "kind of outputs", ("logits", "probabilities", "log-probabilities")),
         (None if pixel_range is None else str(pixel_range), "pixel range", ("1", "255")),
-        (trust, "trust", TRUST),
     ):
         if value is not None:
             options.choice(value, kind, known)

@@ -21,6 +21,7 @@ Settings = Iterable[str] | Mapping[str, Any] | None
 Names = str | Iterable[str]
 
 DEFAULT_ATTACKS = "pgd,mim"
+ESCALATION = 20_000.0  # forward passes for each sample that an escalation may cost at each eps
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def target(rule: str | int, classes: int) -> str:
     return str(int(rule))
 
 
-def verdicts(trust: str, escalate: bool, budget: float) -> None:
+def verdicts(trust: str, escalate: bool, budget: float = ESCALATION) -> None:
     """Check what is asked of the trust checks: their cost, whether to escalate, and what that may cost."""
     options.choice(trust, "trust", TRUST)
     if escalate and trust == "off":
