@@ -6,7 +6,6 @@ import gzip
 import math
 import zlib
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,15 +45,11 @@ def source(folder: Path, *, classes: Sequence[str] | None = None) -> Source:
     names = tuple(classes or (str(label) for label in range(highest + 1)))
     if highest >= len(names):
         raise UserError(f"label {highest} in '{folder}' is beyond the {len(names)} classes; {WANTED}.")
-    parts = {part: partial(_kept, x, y) for part, (x, y) in pairs.items()}
+    parts = {part: _split.at_hand(x, y) for part, (x, y) in pairs.items()}
     if len(parts) == 1:
         parts = {EVERYTHING: next(iter(parts.values()))}
     _, height, width = shapes.pop()
     return _split.source(parts, classes=names, shape=(1, height, width))
-
-
-def _kept(x: Tensor, y: Tensor) -> tuple[_split.Pixels, Tensor]:
-    return x, y
 
 
 def _pair(folder: Path, prefix: str) -> tuple[Tensor, Tensor]:

@@ -176,6 +176,11 @@ def thirds(labels: Tensor) -> dict[str, Tensor]:
 Part = Callable[[], tuple[Pixels, Tensor]]
 
 
+def at_hand(pixels: Pixels, labels: Tensor) -> Part:
+    """Return the part that these pixels and labels, which are in memory already, are."""
+    return lambda: (pixels, labels)
+
+
 def source(parts: Mapping[str, Part], *, classes: tuple[str, ...], shape: tuple[int, int, int]) -> Source:
     """Make a source of the parts that the data comes in.
 

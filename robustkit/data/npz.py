@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ def npz(*, path: str) -> Source:
         raise UserError(f"the images of '{file}' differ in shape (C, H, W): {shapes}; give all the same.")
     c, h, w = next(iter(shapes.values()))
     classes = _classes(file, arrays, highest=max(int(y.max()) for _, y in parts.values()))
-    made = {part: partial(_pair, *pair) for part, pair in parts.items()}
+    made = {part: _split.at_hand(*pair) for part, pair in parts.items()}
     return _split.source(made, classes=classes, shape=(c, h, w))
 
 
@@ -80,10 +79,6 @@ def images_of(file: Path) -> tuple[str, Tensor]:
         if key in arrays:
             return key, _images(key, arrays[key])
     raise UserError(f"'{file}' has neither x nor x_test (it has {', '.join(sorted(arrays)) or 'nothing'}); {WANTED}.")
-
-
-def _pair(x: Tensor, y: Tensor) -> tuple[_split.Pixels, Tensor]:
-    return x, y
 
 
 def _arrays(file: Path) -> Arrays:

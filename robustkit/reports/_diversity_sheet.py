@@ -47,7 +47,8 @@ def _gallery(arrays: Arrays, classes: tuple[str, ...]) -> Figure:
         frame = (right, 1 - right, row + 1 - down, row + down)  # of the first panel
         axes.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1, extent=frame, aspect="auto")
         for column, (title, maps) in enumerate(columns, 1):
-            here = {"extent": (frame[0] + column, frame[1] + column, *frame[2:]), "aspect": "auto"}
+            across = (frame[0] + column, frame[1] + column)
+            here: dict[str, Any] = {"extent": (*across, *frame[2:]), "aspect": "auto"}
             if title.startswith("GradCAM"):  # coarse: laid over the image, so that one sees where it is
                 axes.imshow(image.mean(0), cmap="gray", vmin=0, vmax=1, **here)
                 axes.imshow(maps[row], cmap="inferno", alpha=0.6, interpolation="bilinear", vmin=0, **here)

@@ -33,7 +33,7 @@ def mesh(
         Text properties of the columns' names, like ``rotation``.
     """
     # A mesh, not an image: crisp in SVG.
-    apart = {"edgecolor": "white", "linewidth": 1.0} if text else {}
+    apart: dict[str, Any] = {"edgecolor": "white", "linewidth": 1.0} if text else {}
     axes.pcolormesh(np.ma.masked_invalid(values), cmap=shades, norm=scale, **apart)
     for (row, column), value in np.ndenumerate(values) if text else ():
         if text and np.isfinite(value):
