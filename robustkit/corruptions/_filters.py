@@ -150,10 +150,23 @@ def correlate(x: Tensor, kernel: Floats, edge: Edge = "mirror") -> Tensor:
     if len(kernel) < LARGE:
         padded = padded.reshape(b * c, 1, h + 2 * down, w + 2 * across)
         return functional.conv2d(padded, on(kernel, x)[None, None]).view(b, c, h, w)
-    size = padded.shape[-2:]
+    size = [_fast(n) for n in padded.shape[-2:]]
     response = torch.fft.rfft2(on(kernel, x), s=size)
-    made: Tensor = torch.fft.irfft2(torch.fft.rfft2(padded) * response, s=size)
-    return made[..., 2 * down :, 2 * across :]
+    made: Tensor = torch.fft.irfft2(torch.fft.rfft2(padded, s=size) * response, s=size)
+    return made[..., 2 * down : 2 * down + h, 2 * across : 2 * across + w]
+
+
+@functools.lru_cache(maxsize=64)
+def _fast(n: int) -> int:
+    """Return the least number from n on that has no prime factor above 5: a transform of another takes longer."""
+    while True:
+        rest = n
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return n
+        n += 1
 
 
 def _trimmed(kernel: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from robustkit.corruptions import corruption
@@ -37,5 +38,9 @@ def pixelate(
     made = x @ on(box_matrix(width, narrow), x).mT
     made = on(box_matrix(height, low), x) @ (rounded(made) if quantize else made)
     made = rounded(made) if quantize else made
-    made = on(box_matrix(low, height), x) @ made @ on(box_matrix(narrow, width), x).mT  # nearest: nothing to round
+    rows, columns = (
+        torch.from_numpy(box_matrix(few, many).argmax(1)).to(x.device)  # enlarged, a row has one weight: nearest
+        for few, many in ((low, height), (narrow, width))
+    )
+    made = made.index_select(2, rows).index_select(3, columns)
     return finish(made, x, quantize)

@@ -10,7 +10,7 @@ import torch
 from corruption_tape import Tape
 
 from robustkit import corruptions
-from robustkit.corruptions import _filters, _motion, _rotation, _warp, glass_blur
+from robustkit.corruptions import _filters, _motion, _rotation, _warp, glass_blur, jpeg_compression
 from robustkit.corruptions._common import table_for, truncated
 from robustkit.corruptions._poisson import poisson
 from robustkit.errors import UserError
@@ -138,6 +138,15 @@ def test_motion_blur_is_that_of_imagemagick():
     for (radius, sigma, angle), expected in IMAGEMAGICK.items():
         made = _motion.motion_blurred(x, radius, sigma, torch.tensor([angle]), levels=True)
         assert (made[0, 0] * 255).round().int().tolist() == expected
+
+
+@pytest.mark.skipif(not jpeg_compression.TORCHVISION, reason="this torchvision has no codec")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_both_jpeg_codecs_give_the_same_pixels(channels: int):
+    levels = (random(3, channels, 41, 30) * 255).byte()
+    ours, theirs = (f(levels, 50) for f in (jpeg_compression.by_torchvision, jpeg_compression.by_pillow))
+    assert torch.equal(ours, theirs)
+    assert not torch.equal(ours, levels)
 
 
 def test_every_level_survives_truncation():
