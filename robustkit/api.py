@@ -182,6 +182,10 @@ def evaluate(
     on = find_device(device)
     setting = Setting(on, batch_size, keep_examples, workers or default_workers(on), speed)
     metas = [read_meta(path) for path in checkpoints]
+    defenses = request.beside_baseline(asked.defenses) if baseline else asked.defenses
+    named = [*(record.id for record, _ in ensembles), *(subjects.name_of(meta) for meta in metas)]
+    ids = subjects.distinct(named or [one.name for one in defenses])
+    divide_by = reference_of(corruption_reference, ids)
     known = [*metas, *({} for _ in ensembles), *(of_data for *_, of_data in surrogates)]
     on_what = material(dataset, known, data_dir=data_dir, download=download, image_size=image_size, n=n)
     loaded, split = on_what.dataset, on_what.split
@@ -202,22 +206,20 @@ def evaluate(
             subjects.from_checkpoint(p, m, arch, asked.fusion, loaded) for p, m in zip(checkpoints, metas, strict=True)
         ]
     elif not ensembles:
-        defenses = request.beside_baseline(asked.defenses) if baseline else asked.defenses
         recipe = {**asked.training, "arch": arch, "members": members, "epochs": epochs, "fusion": asked.fusion}
         pairs += subjects.trained_all(defenses, on_what, recipe, setting, reporter, seed)
-    records = subjects.distinct_ids([record for record, _ in pairs])
+    pairs = [(replace(record, id=id), ensemble.to(on)) for id, (record, ensemble) in zip(ids, pairs, strict=True)]
     if pooled:
-        named = [(record, ensemble) for record, (_, ensemble) in zip(records, pairs, strict=True)]
-        more = {"pool": pooled, "subjects": named, "corruptions": corrupted, "corruption_dir": corruption_dir}
+        more = {"pool": pooled, "subjects": pairs, "corruptions": corrupted, "corruption_dir": corruption_dir}
         further |= ask_suites(("pools",), Wanted(more, loaded, split, on_what.load))
     study = Study(
-        ensembles=tuple(records), dataset=on_what.record(), attacks=asked.attacks, eps=asked.eps, norm=asked.norm,
-        transfer_eps=loaded.threat.transfer_eps if eps is None else max(asked.eps), suites=asked.suites, target=aim,
-        reference=reference, seed=seed, version=__version__, trust=trust, corruptions=corrupted, eot=eot, asked=further,
+        ensembles=tuple(record for record, _ in pairs), dataset=on_what.record(), attacks=asked.attacks, eps=asked.eps,
+        norm=asked.norm, transfer_eps=loaded.threat.transfer_eps if eps is None else max(asked.eps),
+        suites=asked.suites, target=aim, reference=reference, seed=seed, version=__version__, trust=trust, eot=eot,
+        corruptions=corrupted, corruption_reference=divide_by, asked=further,
         surrogates=tuple(record for record, *_ in surrogates),
-        corruption_reference=reference_of(corruption_reference, [record.id for record in records]),
     )  # fmt: skip
-    on_device = {record.key: ensemble.to(on) for record, (_, ensemble) in zip(records, pairs, strict=True)}
+    on_device = {record.key: ensemble for record, ensemble in pairs}
     on_device |= {record.key: ensemble.to(on) for record, ensemble, _ in surrogates}
     carry_out(
         study, on_device, split, Store(folder / "runs"), setting, reporter,

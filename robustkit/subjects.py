@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,12 @@ def from_checkpoint(path: str | Path, meta: Any, arch: str | None, fusion: str |
     ensemble = load_ensemble(path, fusion=fusion, arch=arch)
     method = (meta.get("training") or {}).get("defense") or {"name": "unknown", "params": {}}
     archs = [member["arch"] for member in meta["members"]]
-    return record_of(Path(meta["folder"]).resolve().name, method["name"], method["params"], archs, ensemble), ensemble
+    return record_of(name_of(meta), method["name"], method["params"], archs, ensemble), ensemble
+
+
+def name_of(meta: Any) -> str:
+    """Return what a checkpoint is called: by its folder."""
+    return Path(meta["folder"]).resolve().name
 
 
 def record_of(id: str, defense: str, params: Any, arch: list[str], ensemble: Ensemble) -> EnsembleRecord:
@@ -156,11 +161,11 @@ def record_of(id: str, defense: str, params: Any, arch: list[str], ensemble: Ens
     return EnsembleRecord(id, key, defense, dict(params), tuple(arch), len(ensemble), ensemble.fusion, weights)
 
 
-def distinct_ids(records: list[EnsembleRecord]) -> list[EnsembleRecord]:
-    """Return the records with ids that differ: a second ``adp`` becomes ``adp-2``."""
-    counts: dict[str, int] = {}
-    distinct = []
-    for record in records:
-        counts[record.id] = counts.get(record.id, 0) + 1
-        distinct.append(record if counts[record.id] == 1 else replace(record, id=f"{record.id}-{counts[record.id]}"))
-    return distinct
+def distinct(names: Iterable[str]) -> list[str]:
+    """Return the names as ids that differ: a second ``adp`` becomes ``adp-2``."""
+    counts = Counter[str]()
+    ids = []
+    for name in names:
+        counts[name] += 1
+        ids.append(name if counts[name] == 1 else f"{name}-{counts[name]}")
+    return ids
