@@ -238,7 +238,7 @@ def test_idx_files_and_the_user_s_image_size(split: Split, tmp_path: Path):
     """A set is loaded with the user's data folder, and without an image size that it cannot take."""
     from functools import partial
 
-    from robustkit.api import _load
+    from robustkit.material import _load
 
     write_idx(tmp_path / "notMNIST" / "raw", np.full((4, 28, 28), 100, np.uint8))
     made = build("notmnist", "near", split, partial(_load, tmp_path, False, 8))
