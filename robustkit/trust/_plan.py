@@ -15,10 +15,10 @@ from robustkit.study import Study
 from robustkit.trust import probe
 from robustkit.trust._evidence import Bools, Probed, Scored
 
-SHARES = {"quick": 0.08, "full": 0.6}  # of the passes of the attacks; small batches take up to thrice their time
+SHARES = {"quick": 0.05, "full": 0.2}  # of the passes of the attacks; small batches take five times their time
 FEWEST = {"quick": 32, "full": 64}  # samples that are looked at, whatever that costs ...
 MOST = 256  # ... and whatever the attacks' passes would allow
-BUDGETS = {"quick": 2, "full": 1000}  # of each norm that are probed at most
+BUDGETS = {"quick": 2, "full": 1000}  # of each norm that are probed at most; one, where more cost too much
 NORMS = ("linf", "l2")  # of the budgets that probes know
 LONG_ENOUGH = 20  # steps of a longer attack at least: twice one step is no test of anything
 BACKWARD = 2  # a backward pass costs about two forward passes
@@ -54,24 +54,28 @@ def plan(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Scor
     """Return the probes of an ensemble, given every white-box run that was asked for.
 
     All probes together cost at most the share of the attacks' passes that the level of trust allows, by looking at
-    fewer samples: never at fewer than 32 (full: 64), nor at more than 256.
+    fewer samples, never at fewer than 32 (full: 64) nor at more than 256, and then at fewer budgets, but at one.
     """
     if study.trust == "off" or not runs:
         return []
-    items = list(_items(study, ensemble, clean, runs))
     distinct = {id(r.run): r.run.samples for r in runs}.values()
-    paid = sum(int(s.forwards.sum() + BACKWARD * s.backwards.sum()) for s in distinct)
-    own = sum(_passes(item, runs) * item.rows.mean() for item in items)
-    n = int(np.clip(SHARES[study.trust] * paid / max(1.0, own), FEWEST[study.trust], MOST))
+    paid = SHARES[study.trust] * sum(int(s.forwards.sum() + BACKWARD * s.backwards.sum()) for s in distinct)
+    most = min(BUDGETS[study.trust], len({r.eps for r in runs}))
+    for budgets in range(most, 0, -1):
+        items = list(_items(study, ensemble, clean, runs, budgets))
+        n = int(paid / max(1.0, sum(_passes(item, runs) * item.rows.mean() for item in items)))
+        if n >= FEWEST[study.trust]:
+            break
+    n = min(max(n, FEWEST[study.trust]), MOST)
     return [_first(item, min(n, len(item.rows))) for item in items]
 
 
-def _items(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Scored]) -> Iterator[Item]:
-    """Yield every probe, each with the samples of the whole split that it may look at."""
+def _items(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Scored], most: int) -> Iterator[Item]:
+    """Yield every probe at so many budgets of each norm, each with the samples of the split that it may look at."""
     correct: Bools = clean.samples.prediction == clean.samples.y
     every = np.ones_like(correct)
     untargeted = [r for r in runs if not r.run.cell.target and r.run.cell.norm in NORMS and r.eps > 0]
-    budgets = _telling(untargeted, BUDGETS[study.trust])
+    budgets = _telling(untargeted, most)
     for entry in probe:
         if ensemble.members < entry.facts.get("members", 1) or (entry.facts.get("others") and len(study.ensembles) < 2):
             continue

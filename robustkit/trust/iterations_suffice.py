@@ -16,7 +16,7 @@ RESTARTS = 5
 ENOUGH = 200  # steps that are advised at least
 
 
-@probe("longer", per="budget", quick={"times": 2, "restarts": 1}, full={"times": 2, "restarts": 5})
+@probe("longer", per="budget", quick={"times": 2, "restarts": 1}, full={"times": 2, "restarts": 3})
 def longer(job: Job) -> dict[str, Bools]:
     """PGD with twice the steps of the longest run, from other random starts, on what still stands."""
     attack = long_pgd(job.params["steps"], job.eps, restarts=job.params["restarts"])

@@ -25,6 +25,7 @@ from robustkit.trust._evidence import spec
 from robustkit.trust._plan import FEWEST, MOST, Item, asked, attack_key, facts_for, load, plan
 
 LARGE = 400
+AMPLE = 10**6  # passes of the attacks on a sample that pay for every probe
 PER_ENSEMBLE = {"gradient", "outputs", "repeats", "saturation"}
 PER_BUDGET = {"corners", "gradient-free", "longer", "stability", "swap"}  # and from-others
 PER_ATTACK = {"planted", "unbounded"}
@@ -70,7 +71,7 @@ def test_no_probe_without_trust_or_without_runs():
 
 def test_quick_probes_the_two_budgets_of_each_norm_whose_worst_case_is_nearest_to_a_half():
     share = {0.1: 0.05, 0.2: 0.3, 0.3: 0.55, 0.4: 0.9}  # broken
-    runs = [large(make(steps=10, eps=eps), broken=round(part * LARGE)) for eps, part in share.items()]
+    runs = [large(make(steps=10, eps=eps), AMPLE, round(part * LARGE)) for eps, part in share.items()]
     assert [i.cell.eps for i in items(study(), *runs) if i.name == "corners"] == [0.2, 0.3]
     assert [i.cell.eps for i in items(study("full"), *runs) if i.name == "corners"] == [0.1, 0.2, 0.3, 0.4]
     l2 = large(make(steps=10, eps=2.0, norm="l2"), broken=LARGE)
@@ -81,10 +82,29 @@ def test_quick_probes_the_two_budgets_of_each_norm_whose_worst_case_is_nearest_t
     assert [i.cell.eps for i in items(study(), *runs, strong) if i.name == "corners"] == [0.2, 0.4]
 
 
+@pytest.mark.parametrize(("level", "dear"), [("quick", 200), ("full", 1000)])
+def test_what_the_attacks_do_not_pay_for_is_left_out_the_least_telling_budget_first(level: str, dear: int):
+    """Fewer samples first, then fewer budgets, and never less than the fewest samples at one."""
+    telling = (0.3, 0.2, 0.1, 0.4)  # by how near to a half the worst case is
+    share = {0.1: 0.05, 0.2: 0.3, 0.3: 0.55, 0.4: 0.99}
+
+    def probed(passes: int) -> tuple[set[float | None], int]:
+        runs = [large(make(steps=10, eps=eps), passes, round(part * LARGE)) for eps, part in share.items()]
+        found = items(study(level), *runs)
+        return {i.cell.eps for i in found if i.name == "corners"}, len(found[0].rows)
+
+    seen = [probed(passes) for passes in (0, 10, dear, AMPLE)]
+    assert seen[0] == seen[1] == ({0.3}, FEWEST[level])
+    assert all(budgets == set(telling[: len(budgets)]) for budgets, _ in seen)
+    assert all(FEWEST[level] <= n <= MOST for _, n in seen)
+    assert len(seen[-1][0]) == {"quick": 2, "full": 4}[level]
+    assert 1 <= len(seen[2][0]) < len(seen[-1][0]) and seen[2][1] > FEWEST[level]
+
+
 def test_one_item_for_each_ensemble_budget_and_attack():
     once = dict.fromkeys(PER_ENSEMBLE | PER_BUDGET | PER_ATTACK, 1)
     assert names(items(study(), RUN)) == once
-    three = [large(make(steps=10, eps=e)) for e in (0.1, 0.2, 0.3)]
+    three = [large(make(steps=10, eps=e), AMPLE) for e in (0.1, 0.2, 0.3)]
     mim = large(make("mim", steps=10, eps=0.3))
     found = items(study("full"), *three, mim)
     assert names(found) == {**once, **dict.fromkeys(PER_BUDGET, 3), **dict.fromkeys(PER_ATTACK, 2)}
@@ -124,10 +144,10 @@ def test_transfer_needs_another_ensemble_and_the_swap_a_second_member():
     assert "swap" not in names(items(study(members=1), RUN))
 
 
-@pytest.mark.parametrize(("level", "share"), [("quick", 0.08), ("full", 0.6)])
+@pytest.mark.parametrize(("level", "share"), [("quick", 0.05), ("full", 0.2)])
 def test_all_probes_together_cost_their_share(level: str, share: float):
     """Forward passes for a sample that is looked at, a backward pass counting as two, written out here once more."""
-    settings = {"quick": (10, 100, 10, 100, 100, 20, 1), "full": (100, 1000, 40, 1000, 200, 20, 5)}[level]
+    settings = {"quick": (10, 100, 10, 100, 100, 20, 1), "full": (100, 1000, 40, 1000, 200, 20, 3)}[level]
     noise, corners, swap, queries, heads, longer, restarts = settings
     own = (
         1 + 1 + 5 + 3 * 1  # outputs, saturation, repeats, and forward and backward for the gradient
@@ -231,7 +251,7 @@ def test_attacks_are_the_same_but_for_their_budget():
 
 
 def test_a_number_is_given_only_its_own_facts():
-    runs = [large(make(steps=10, eps=e)) for e in (0.1, 0.2)] + [large(make("mim", steps=20, eps=0.1))]
+    runs = [large(make(steps=10, eps=e), AMPLE) for e in (0.1, 0.2)] + [large(make("mim", steps=20, eps=0.1))]
     found = items(study(), *runs)
     facts = [(i, Facts(i.cell, {"rows": i.rows, "at": i.rows * (i.cell.eps or 0.0)})) for i in found]
 
