@@ -21,7 +21,7 @@ from robustkit.errors import UserError
 from robustkit.evaluator import Setting
 from robustkit.files import listed, writable, write_json
 from robustkit.material import material
-from robustkit.names import SPEEDS
+from robustkit.names import ESCALATION, SPEEDS
 from robustkit.parallel import default_workers
 from robustkit.progress import Reporter
 from robustkit.ranks import joined, own_device
@@ -74,7 +74,7 @@ def evaluate(
     corruption_reference: str | None = None,
     trust: str = "quick",
     escalate: bool = False,
-    escalate_budget: float = request.ESCALATION,
+    escalate_budget: float = ESCALATION,
     eot: int = 1,
     device: str = "auto",
     batch_size: int | None = None,

@@ -21,6 +21,7 @@ from robustkit.cli_options import (
     Seed,
     Set,
 )
+from robustkit.names import ESCALATION
 
 
 def evaluate(
@@ -99,7 +100,7 @@ def evaluate(
     ] = False,
     escalate_budget: Annotated[
         float, typer.Option(help="What that may cost at each eps, in forward passes for each sample.")
-    ] = 20_000.0,
+    ] = ESCALATION,
     eot: Annotated[int, typer.Option(help="Passes of a randomised model that every attack averages.")] = 1,
     device: Device = "auto",
     batch_size: Annotated[

@@ -68,7 +68,7 @@ class Block:
         """Take over the scores of the unperturbed images."""
         self.member_logits = torch.from_numpy(clean.member_logits.copy())
         self.fused = torch.from_numpy(clean.fused.copy())
-        self.status[torch.from_numpy(clean.status == ERROR)] = ERROR
+        self.status[torch.from_numpy(clean.failed)] = ERROR
 
     def won(self, rows: Tensor, targeted: bool) -> Tensor:
         """Return which of the rows the attack has won, bool."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from robustkit.records import ERROR, Run
+from robustkit.records import Run
 from robustkit.schema import MinimumNorm
 
 POINTS = 100  # of a stored curve, at most
@@ -21,7 +21,7 @@ def minimum_norm(name: str, run: Run, clean: Run) -> MinimumNorm:
         raise ValueError("a clean cell has no distances")
     broken = samples.prediction != samples.y
     distance = np.where(broken, samples.size(run.cell.norm).astype(np.float64), np.inf)
-    distance[samples.status == ERROR] = 0.0  # a crash is never robustness
+    distance[samples.failed] = 0.0  # a crash is never robustness
     finite = np.sort(distance[np.isfinite(distance)])
     at = np.unique(
         np.concatenate(

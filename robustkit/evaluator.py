@@ -120,7 +120,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 def broken(samples: Samples, targeted: bool) -> Bools:
     """Return which samples (N,) an attack has won, wherever their images are from."""
     won = samples.prediction == samples.target if targeted else samples.prediction != samples.y
-    result: Bools = won & (samples.status != NOT_ATTACKED) & (samples.status != ERROR)
+    result: Bools = won & (samples.status != NOT_ATTACKED) & ~samples.failed
     return result
 
 
@@ -195,7 +195,7 @@ def _samples(left: _Left, block: Block, carried: Tensor) -> Samples:
 
 def _carry(samples: Samples, lower: Samples, targeted: bool) -> Samples:
     """Replace the rows that the smaller eps broke by its own, but for those whose attack crashed here."""
-    taken = (samples.carried == CARRIED) & (samples.status != ERROR)
+    taken = (samples.carried == CARRIED) & ~samples.failed
     tried = taken & (samples.status != NOT_ATTACKED)
     carried = samples.carried.copy()
     carried[tried] = np.where(broken(samples, targeted)[tried], CONFIRMED, MISSED)

@@ -9,6 +9,7 @@ DEFAULT_SUITES = ("attacks", "transfer")
 NORMS = ("linf", "l2")
 SPEEDS = ("off", "auto", "max")
 TRUST = ("quick", "full", "off")  # how much the checks may cost
+ESCALATION = 20_000.0  # forward passes for each sample that an escalation may cost at each eps
 TARGETS = ("random", "least-likely", "next-best")  # or the number of a label
 LOSSES = ("ce", "margin", "dlr")
 OPTIMISERS = ("adam", "sgd", "adabelief")

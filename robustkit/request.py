@@ -12,7 +12,7 @@ from robustkit.corruptions._plan import chosen
 from robustkit.data import Facts
 from robustkit.defenses import defense
 from robustkit.errors import UserError, unknown
-from robustkit.names import ALL, DEFAULT_SUITES, FUSIONS, NORMS, SUITES, TARGETS, TRUST
+from robustkit.names import ALL, DEFAULT_SUITES, ESCALATION, FUSIONS, NORMS, SUITES, TARGETS, TRUST
 from robustkit.ood import chosen as chosen_sets
 from robustkit.records import Spec
 from robustkit.registry import Registry
@@ -21,7 +21,6 @@ Settings = Iterable[str] | Mapping[str, Any] | None
 Names = str | Iterable[str]
 
 DEFAULT_ATTACKS = "pgd,mim"
-ESCALATION = 20_000.0  # forward passes for each sample that an escalation may cost at each eps
 
 
 @dataclass(frozen=True)

@@ -133,5 +133,5 @@ def _samples(
 
 
 def _warnings(samples: Samples) -> tuple[str, ...]:
-    failed = bool((samples.status == ERROR).any())
+    failed = bool(samples.failed.any())
     return ("the model's output is not finite on some corrupted images",) if failed else ()

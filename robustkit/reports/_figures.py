@@ -58,11 +58,7 @@ class Drawing:
 
 def drawings(results: Results) -> list[Drawing]:
     """Return the figures that have something to show, in reading order; reports written together share them."""
-    return once(_drawings, results)
-
-
-def _drawings(results: Results) -> list[Drawing]:
-    return list(_drawn(results))
+    return once(_drawn, results)
 
 
 def _drawn(results: Results) -> Iterator[Drawing]:

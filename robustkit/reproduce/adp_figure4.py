@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from robustkit.metrics import roc as metrics
 from robustkit.metrics.diversity import log_ensemble_diversity
-from robustkit.records import ERROR, NOT_ATTACKED, Samples
+from robustkit.records import NOT_ATTACKED, Samples
 from robustkit.reports._figures import Drawing
 from robustkit.reports._style import DPI, INK, PALETTE, SOFT, bare
 from robustkit.reproduce import reproduction
@@ -43,7 +43,7 @@ class Attacked:
     @property
     def broken(self) -> npt.NDArray[np.bool_]:
         """Which samples (N,) are misclassified after the attack."""
-        result: npt.NDArray[np.bool_] = (self.samples.prediction != self.samples.y) & (self.samples.status != ERROR)
+        result: npt.NDArray[np.bool_] = (self.samples.prediction != self.samples.y) & ~self.samples.failed
         return result
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustkit.attacks import attack, spec
-from robustkit.records import ERROR, Run, Spec
+from robustkit.records import Run, Spec
 
 Bools = npt.NDArray[np.bool_]
 SLACK = 1e-5  # relative rounding of a stored size
@@ -32,7 +32,7 @@ class Scored:
         result: Bools = samples.prediction == samples.y
         if self.run.cell.eps is None:  # broken, but only by more than eps
             result = result | (samples.size(self.run.cell.norm) > self.eps * (1 + SLACK))
-        alive: Bools = result & (samples.status != ERROR)
+        alive: Bools = result & ~samples.failed
         return alive
 
     @property

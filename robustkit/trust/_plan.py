@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from robustkit.records import ERROR, Cell, EnsembleRecord, Facts, Run, Spec, digest
+from robustkit.records import Cell, EnsembleRecord, Facts, Run, Spec, digest
 from robustkit.registry import Entry
 from robustkit.store import Store
 from robustkit.study import Study
@@ -85,7 +85,7 @@ def _items(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Sc
         elif entry.facts["per"] == "budget":
             for norm, eps in budgets:
                 here = [r for r in untargeted if (r.run.cell.norm, r.eps) == (norm, eps)]
-                standing = np.logical_and.reduce([r.standing for r in here]) & (clean.samples.status != ERROR)
+                standing = np.logical_and.reduce([r.standing for r in here]) & ~clean.samples.failed
                 own = params | _longer(params, here)
                 after = digest(sorted({r.run.cell.key for r in here}))
                 rows = every if entry.facts.get("rows") == "all" else standing

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from robustkit.records import ERROR
 from robustkit.trust import Evidence, Finding, check
 
 
 @check("completed", invalidates=True, source="Carlini et al. 2019, arXiv:1902.06705, section 4")
 def completed(evidence: Evidence) -> Finding:
     """No batch crashed, and no pixel or output was NaN."""
-    share = max(float((s.run.samples.status == ERROR).mean()) for s in evidence.counted)
+    share = max(float(s.run.samples.failed.mean()) for s in evidence.counted)
     return Finding(share, 0.0, "the attack crashed on these samples: see the run's warnings, fix the cause")
