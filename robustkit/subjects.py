@@ -12,7 +12,7 @@ import torch
 
 from robustkit import __version__, paths
 from robustkit.checkpoint import load_ensemble, save_ensemble
-from robustkit.data import Dataset
+from robustkit.data import Dataset, Split
 from robustkit.ensemble import Ensemble
 from robustkit.errors import RunError, UserError
 from robustkit.evaluator import Setting
@@ -21,7 +21,8 @@ from robustkit.parallel import run_all
 from robustkit.progress import Reporter
 from robustkit.ranks import Ranks
 from robustkit.records import EnsembleRecord, Spec, digest
-from robustkit.training import Diverged, fit
+from robustkit.stats import wilson
+from robustkit.training import Diverged, fit, remedy
 from robustkit.trainspec import TrainSpec
 
 Subject = tuple[EnsembleRecord, Ensemble]
@@ -71,7 +72,8 @@ def trained(
     ensemble = _cached(folder, spec)
     if not ranks.decided(ensemble is not None):
         what = f"{spec.members} x {spec.arch} on {spec.dataset}"
-        reporter.say(f"training {spec.defense.name}: {what}, {spec.epochs} epochs, on {device}")
+        length = "1 epoch" if spec.epochs == 1 else f"{spec.epochs} epochs"
+        reporter.say(f"training {spec.defense.name}: {what}, {length}, on {device}")
         kept = progress or folder.with_name(f"{spec.key}.progress")
         started = time.perf_counter()
         try:
@@ -85,10 +87,17 @@ def trained(
         accuracy, way = fitted.metrics["validation_accuracy"], fitted.metrics["way"]
         seconds = time.perf_counter() - started
         reporter.say(f"  {seconds:.0f} s ({way}), validation accuracy {accuracy:.3f}, cached in {folder}")
+        if guesses(accuracy, loaded.split("validation")):
+            reporter.say(f"  warning: {spec.defense.name} is no better than always one answer; {remedy(spec)}.")
     if ensemble is None:
         ensemble = load_ensemble(folder, arch=spec.arch)
     archs = [spec.arch] * spec.members
     return record_of(spec.defense.name, spec.defense.name, spec.defense.params, archs, ensemble), ensemble
+
+
+def guesses(accuracy: float, split: Split) -> bool:
+    """Return whether a split cannot tell this accuracy from that of always answering its most frequent class."""
+    return wilson(round(accuracy * len(split)), len(split))[0] <= int(split.y.bincount().max()) / len(split)
 
 
 def trained_all(

@@ -52,6 +52,11 @@ class Diverged(RunError):
         self.kept = kept
 
 
+def remedy(spec: TrainSpec) -> str:
+    """Return what to try where a training diverged or learned nothing."""
+    return f"try --set train.lr={spec.lr / 10:g} or a weaker regulariser"
+
+
 def fit(
     spec: TrainSpec, data: Dataset, *, device: torch.device | None = None, reporter: Reporter | None = None,
     outliers: Dataset | None = None, progress: Path | None = None, ranks: Ranks | None = None,
@@ -162,7 +167,7 @@ class Training:
     def _advice(self, number: int, what: str) -> str:
         return (
             f"training {self.spec.defense.name} broke in epoch {number}: the loss is not finite ({what}); "
-            f"try --set train.lr={self.spec.lr / 10:g} or a weaker regulariser."
+            f"{remedy(self.spec)}."
         )
 
     def result(self) -> Trained:

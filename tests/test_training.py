@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
-from robustkit import data
+from robustkit import data, subjects
 from robustkit.augment import augment
 from robustkit.ensemble import Ensemble
 from robustkit.errors import RunError
+from robustkit.progress import Reporter
 from robustkit.records import Spec
 from robustkit.training import fit
 from robustkit.trainspec import TrainSpec
@@ -88,3 +91,20 @@ def test_accuracy_counts_by_hand(trained: Ensemble, digits: data.Dataset):
 def test_a_loss_that_is_not_finite_is_said_clearly(digits: data.Dataset):
     with pytest.raises(RunError, match=r"training adp broke in epoch 1: the loss is not finite \(.*train.lr=1e\+29"):
         fit(replace(SPEC, lr=1e30), digits)
+
+
+@pytest.mark.parametrize(("right", "said"), [(20, True), (24, True), (60, False)])
+def test_what_guessing_reaches_is_told_from_what_was_learned(right: int, said: bool, digits: data.Dataset):
+    split = digits.split("validation")  # 200 images, of the most frequent class 21
+    assert subjects.guesses(right / len(split), split) is said
+
+
+def test_a_training_that_learned_nothing_says_so(
+    digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("ROBUSTKIT_CACHE", str(tmp_path))
+    reporter = Reporter(Console(width=200))
+    subjects.trained(replace(SPEC, lr=100.0, epochs=1), digits, torch.device("cpu"), reporter)
+    out = capsys.readouterr().out
+    assert "1 epoch, on cpu" in out
+    assert "warning: adp is no better than always one answer; try --set train.lr=10 or a weaker regulariser." in out
