@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import functools
 import statistics
 import sys
 import time
@@ -22,10 +23,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from robustkit import data, options
 from robustkit.data import Dataset, Source, Split
 from robustkit.errors import UserError
+from robustkit.fastpath import fastest
 from robustkit.files import write_json
 from robustkit.ranks import Ranks
 from robustkit.records import Spec
@@ -35,6 +38,8 @@ from robustkit.trainspec import TrainSpec
 from robustkit.untrained import initialise
 
 CLASSES = 10
+SIDES = {"cuda": 8192}  # of the matrices whose product says what the machine can do; elsewhere 1024
+HOPELESS = 1.0  # seconds: a processor without bfloat16 is not asked again
 DEFENSES = "baseline,adp,advt-fgsm,advt-pgd,adp+advt-fgsm,sdde"
 # What a step costs at least: so many baseline steps (forward, backward of all weights), so many passes of forward and
 # input gradient. AdvT crafts on half of the batch; SDDE passes a second batch, whose maps are differentiated once more.
@@ -76,6 +81,7 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
         "machine": _subject.machine(device),
         "versions": _subject.versions(),
         "input_gradient": _input_gradient(args, noise, device),
+        "products": _products(args, noise, device),
         "compared_with": f"robustkit, {best}",
         "rows": {name: {"way": ways.get(name, "as it is"), "all_seconds": []} for name in rows},
     }
@@ -105,9 +111,17 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> Table:
     """Return what was measured for people."""
-    shown = Table("loop", "ms a step", "images/s", "against the plain loop", "against the baseline", "floor, ms", "way")
-    rows = result["rows"]
+    rows, products = result["rows"], result["products"]
     plain, own = rows["plain PyTorch loop"]["seconds"], rows[result["compared_with"]]["seconds"]
+    reachable = ", ".join(
+        f"{speed / 1e9:.0f} GFLOP/s in {name} ({plain * speed / products['flops']:.1f}x)"
+        for name, speed in products["speeds"].items()
+    )
+    shown = Table(
+        "loop", "ms a step", "images/s", "against the plain loop", "against the baseline", "floor, ms", "way",
+        caption=f"A baseline step is {products['flops'] / 1e9:.3g} GFLOP; matrix products run at {reachable} here. In "
+        "brackets: the ratio to the plain loop that a step of nothing but such products would reach.",
+    )  # fmt: skip
     for name, row in rows.items():
         floor = "" if row["floor_seconds"] is None else f"{1e3 * row['floor_seconds']:.0f}"
         shown.add_row(
@@ -173,19 +187,30 @@ def _plain_loop(args: argparse.Namespace, noise: Dataset, device: torch.device) 
 
 
 def _input_gradient(args: argparse.Namespace, noise: Dataset, device: torch.device) -> float:
-    """Return the seconds of a forward pass with input gradient on a whole batch, in eval mode; the fastest of three."""
+    """Return the seconds of a forward pass with input gradient on a whole batch, in eval mode."""
     ensemble = initialise(_spec(args, Spec("defense", "baseline", {}), "off"), noise).to(device).eval()
     ensemble.requires_grad_(False).to(memory_format=torch.channels_last)
     x = noise.split("train").tensor()[: args.batch_size].to(device)
-    times = []
-    for _ in range(4):
-        started = time.perf_counter()
+
+    def gradient() -> None:
         point = x.clone().requires_grad_()
         torch.autograd.grad(ensemble(point).sum(), point)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - started)
-    return min(times[1:])
+
+    return fastest(gradient, device)
+
+
+def _products(args: argparse.Namespace, noise: Dataset, device: torch.device) -> dict[str, Any]:
+    """Return the operations of a baseline step and how many a second large matrix products do: no loop is faster."""
+    ensemble = initialise(_spec(args, Spec("defense", "baseline", {}), "off"), noise).to(device).train()
+    x, y = noise.split("train").tensor()[: args.batch_size].to(device), noise.split("train").y[: args.batch_size]
+    with FlopCounterMode(display=False) as counter:
+        logits = ensemble.member_logits(x)
+        functional.cross_entropy(logits.flatten(0, 1), y.to(device).repeat(len(logits))).backward()  # type: ignore[no-untyped-call]
+    side, speeds = SIDES.get(device.type, 1024), {}
+    for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        a = torch.randn(side, side, device=device).to(kind)
+        speeds[name] = 2 * side**3 / fastest(functools.partial(torch.mm, a, a), device, hopeless=HOPELESS)
+    return {"flops": counter.get_total_flops(), "speeds": speeds}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -37,8 +37,15 @@ def test_rows_ratios_and_floors(benchmark, tmp_path: Path):
     expected = rows["robustkit, auto"]["seconds"] + 0.5 * result["input_gradient"]
     assert rows["advt-fgsm"]["floor_seconds"] == pytest.approx(expected)
     assert rows["robustkit, off"]["way"] == "as it is"
+    # 3x3 convolutions of ResNet-8 on 8x8 (widths 16, 32, 64; strides 2), its shortcuts and linear layer, by hand.
+    stages = [(1, 16, 8, 9), (16, 16, 8, 9), (16, 16, 8, 9), (16, 32, 4, 9), (32, 32, 4, 9), (32, 64, 2, 9), (64, 64, 2, 9)]
+    products = sum(a * b * side**2 * k for a, b, side, k in stages) + 64 * 10
+    first = 1 * 16 * 8**2 * 9  # whose input needs no gradient
+    assert result["products"]["flops"] == 2 * 8 * 3 * (3 * products - first)
     text = benchmark.table(result)
     assert text.row_count == 5
+    reached = rows["plain PyTorch loop"]["seconds"] * result["products"]["speeds"]["float32"] / result["products"]["flops"]
+    assert f"GFLOP/s in float32 ({reached:.1f}x)" in str(text.caption)
 
 
 def test_unknown_defence_is_one_sentence(benchmark, capsys: pytest.CaptureFixture[str]):
