@@ -38,13 +38,14 @@ def test_rows_ratios_and_floors(benchmark, tmp_path: Path):
     assert rows["advt-fgsm"]["floor_seconds"] == pytest.approx(expected)
     assert rows["robustkit, off"]["way"] == "as it is"
     # 3x3 convolutions of ResNet-8 on 8x8 (widths 16, 32, 64; strides 2), its shortcuts and linear layer, by hand.
-    stages = [(1, 16, 8, 9), (16, 16, 8, 9), (16, 16, 8, 9), (16, 32, 4, 9), (32, 32, 4, 9), (32, 64, 2, 9), (64, 64, 2, 9)]
-    products = sum(a * b * side**2 * k for a, b, side, k in stages) + 64 * 10
+    layers = [(1, 16, 8), (16, 16, 8), (16, 16, 8), (16, 32, 4), (32, 32, 4), (32, 64, 2), (64, 64, 2)]
+    multiplied = sum(a * b * side**2 * 9 for a, b, side in layers) + 64 * 10
     first = 1 * 16 * 8**2 * 9  # whose input needs no gradient
-    assert result["products"]["flops"] == 2 * 8 * 3 * (3 * products - first)
+    products = result["products"]
+    assert products["flops"] == 2 * 8 * 3 * (3 * multiplied - first)
     text = benchmark.table(result)
     assert text.row_count == 5
-    reached = rows["plain PyTorch loop"]["seconds"] * result["products"]["speeds"]["float32"] / result["products"]["flops"]
+    reached = rows["plain PyTorch loop"]["seconds"] * products["speeds"]["float32"] / products["flops"]
     assert f"GFLOP/s in float32 ({reached:.1f}x)" in str(text.caption)
 
 
