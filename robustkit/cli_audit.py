@@ -7,7 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from robustkit.cli_options import Arch, DataDir, Dataset, Device, Download, Fusion, ImageSize, Seed, Set
+from robustkit.cli_options import (
+    Arch,
+    CorruptionDir,
+    CorruptionReference,
+    DataDir,
+    Dataset,
+    Device,
+    Download,
+    FrostDir,
+    Fusion,
+    ImageSize,
+    Seed,
+    Set,
+)
 
 
 def audit(
@@ -47,6 +60,9 @@ def audit(
     corruptions: Annotated[
         str | None, typer.Option(help="Suites of natural corruptions; default: by image size.")
     ] = None,
+    frost_dir: FrostDir = None,
+    corruption_reference: CorruptionReference = None,
+    corruption_dir: CorruptionDir = None,
     ood: Annotated[
         str | None, typer.Option(help="Out-of-distribution sets, as of evaluate; turns that suite on.")
     ] = None,
@@ -105,8 +121,9 @@ def audit(
         list(files), dataset, data_dir=data_dir, download=download, image_size=image_size, arch=arch,
         arch_args=running.arguments(arch_args or ()), given=given, trust_pickle=trust_pickle, fusion=fusion, n=n,
         suites=suites, device=device, out=out, reporter=Reporter(console), attacks=attacks, eps=eps, norm=norm,
-        corruptions=corruptions, ood=ood, baseline=baseline, settings=settings, trust=trust, escalate=escalate,
-        workers=workers, seed=seed,
+        corruptions=corruptions, frost_dir=frost_dir, corruption_dir=corruption_dir,
+        corruption_reference=corruption_reference, ood=ood, baseline=baseline, settings=settings, trust=trust,
+        escalate=escalate, workers=workers, seed=seed,
     )  # fmt: skip
     terminal.show(results, console)
     typer.echo(f"report: {out / 'report.html'}")

@@ -9,6 +9,8 @@ import typer
 
 from robustkit.cli_options import (
     Arch,
+    CorruptionDir,
+    CorruptionReference,
     DataDir,
     Dataset,
     Device,
@@ -76,13 +78,8 @@ def evaluate(
         ),
     ] = None,
     frost_dir: FrostDir = None,
-    corruption_reference: Annotated[
-        str | None,
-        typer.Option(help="Divide errors by this ensemble's, or by alexnet's, for the mCE; default: by the data."),
-    ] = None,
-    corruption_dir: Annotated[
-        Path | None, typer.Option(help="A published set of corrupted images to read, like CIFAR-10-C.")
-    ] = None,
+    corruption_reference: CorruptionReference = None,
+    corruption_dir: CorruptionDir = None,
     n: Annotated[int | None, typer.Option(help="Only the first N test samples.")] = None,
     arch: Arch = None,
     members: Members = None,

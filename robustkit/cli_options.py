@@ -31,5 +31,12 @@ Set = Annotated[
 FrostDir = Annotated[
     Path | None, typer.Option(help="Folder of the photographs frost1.png to frost5.jpg; default: grown from noise.")
 ]
+CorruptionDir = Annotated[
+    Path | None, typer.Option(help="A published set of corrupted images to read, like CIFAR-10-C.")
+]
+CorruptionReference = Annotated[
+    str | None,
+    typer.Option(help="Divide errors by this ensemble's, or by alexnet's, for the mCE; default: by the data."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]

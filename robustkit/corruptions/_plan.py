@@ -1,4 +1,4 @@
-"""Which corruptions an evaluation runs, and their cells. Never imports torch."""
+"""Which corruptions an evaluation runs, and their cells. Never imports torch by itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustkit import options
+from robustkit import corruptions, options
 from robustkit.corruptions import SUITES, default_suite
 from robustkit.corruptions import suite as suite_of
 from robustkit.errors import UserError, unknown
@@ -43,7 +43,7 @@ def ask(
     shape : tuple of int
         ``(C, H, W)`` of the images, from which the suite follows where none is named.
     textures : path or None
-        The folder of frost's photographs.
+        The folder of frost's photographs; a :class:`UserError` if they are too few or too small.
     published : Published or None
         A set whose images are read instead of made; what it lacks is left out.
     """
@@ -63,7 +63,17 @@ def ask(
                 specs.append(Spec(name, member.name, params))
     if not specs:
         raise UserError(f"'{published.folder if published else ''}' holds none of the corruptions that were asked for.")
+    _try_photographs(specs, shape)
     return tuple(specs)
+
+
+def _try_photographs(specs: Iterable[Spec], shape: tuple[int, ...]) -> None:
+    """Corrupt one blank image with the user's photographs: what is wrong with them is said before hours of work."""
+    tried = next((spec for spec in specs if "textures" in spec.params), None)
+    if tried is not None:
+        import torch
+
+        corruptions.get(tried.name)(torch.zeros(1, *shape), **tried.params, generator=0)
 
 
 def reference_of(name: str | None, ids: Sequence[str]) -> str:

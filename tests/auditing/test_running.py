@@ -131,6 +131,9 @@ def test_the_command(files: list[Path], tmp_path: Path):
         (["--dataset", "digitz"], "unknown dataset 'digitz'"),
         (["--ood", "fra:digits"], "unknown out-of-distribution set 'fra'"),
         (["--trust", "fast"], "unknown trust 'fast'"),
+        (["--corruption-reference", "alexnt"], "unknown reference of corruptions 'alexnt'"),
+        (["--corruption-dir", "gone"], "'gone'"),
+        (["--frost-dir", "gone"], "'gone'"),
     ],
 )
 def test_bad_input_is_one_sentence(files: list[Path], tmp_path: Path, options: list[str], message: str):

@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from corruption_textures import write_textures
 from typer.testing import CliRunner
 
 from robustkit import corruptions, data
@@ -181,10 +182,11 @@ def test_two_suites_share_a_cell_and_a_study_survives_json(split: Split):
     assert Study.from_json(json.loads(json.dumps(study.to_json()))) == study
 
 
-def test_the_plan_of_a_suite():
-    specs = _plan.ask(("cifar-c", "design-diversity"), (3, 32, 32), textures="ice")
+def test_the_plan_of_a_suite(tmp_path: Path):
+    write_textures(tmp_path)
+    specs = _plan.ask(("cifar-c", "design-diversity"), (3, 32, 32), textures=tmp_path)
     assert len(specs) == 15 * 5 + 4
-    assert {s.params.get("textures") for s in specs if s.name == "frost"} == {"ice"}
+    assert {s.params.get("textures") for s in specs if s.name == "frost"} == {str(tmp_path)}
     assert [s.params for s in specs if s.kind == "design-diversity" and s.name == "lines"] == [
         {"strength": 1.6, "severity": 1}
     ]
@@ -193,6 +195,8 @@ def test_the_plan_of_a_suite():
         _plan.chosen("cifarc")
     with pytest.raises(UserError, match="images of 5x6 pixels cannot be corrupted"):
         _plan.ask(None, (1, 5, 6))
+    with pytest.raises(UserError, match="need a larger one"):
+        _plan.ask(("imagenet-c",), (3, 224, 240), textures=tmp_path)
 
 
 @pytest.mark.parametrize("layout", ["npy", "folders"])
