@@ -24,6 +24,7 @@ from robustkit.stats import wilson
 from robustkit.training import accuracies
 
 QUICK = ["train.batch_size=256", "train.lr=0.01"]  # five steps an epoch
+TABLE_1: dict[str, Any] = {"n": None, "epochs": 2, "arch": None}  # the budget's own architecture and images
 SHORT = {
     "cw": ["cw.steps=5"], "ead": ["ead.steps=5"], "jsma": ["jsma.limit=steps"], "advt-pgd": ["advt-pgd.steps=2"],
 }  # fmt: skip
@@ -37,6 +38,7 @@ def run(
     methods = dict.fromkeys([*facts["attacks"], *(part for d in facts["defenses"] for part in d.split("+"))])
     asked: dict[str, Any] = {
         "epochs": 1,
+        "arch": "lenet",
         "n": 12,
         "workers": 1,
         "device": "cpu",
@@ -59,7 +61,7 @@ def run(
 @pytest.fixture(scope="module")
 def table1(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("table1")
-    return out, run("adp-table1", out, "mnist", n=None, epochs=2, plain=False)
+    return out, run("adp-table1", out, "mnist", plain=False, **TABLE_1)
 
 
 def test_table_1_has_the_errors_of_the_ensembles_it_trained(table1):
@@ -103,7 +105,7 @@ def test_the_page_names_the_command_the_numbers_and_the_settings(table1):
 def test_the_same_command_trains_nothing_again_and_gives_the_same(table1, monkeypatch: pytest.MonkeyPatch):
     out, written = table1
     monkeypatch.setattr(api, "train", lambda **_: pytest.fail("trained again"))
-    assert run("adp-table1", out, "mnist", n=None, epochs=2) == written
+    assert run("adp-table1", out, "mnist", **TABLE_1) == written
 
 
 def test_another_request_is_not_taken_for_a_finished_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -126,7 +128,7 @@ def test_a_damaged_ensemble_is_made_again(table1, monkeypatch: pytest.MonkeyPatc
     weights.write_bytes(weights.read_bytes()[:-8])
     again, real = [], api.train
     monkeypatch.setattr(api, "train", lambda **asked: (again.append(asked["defense"]), real(**asked))[1])
-    assert run("adp-table1", out, "mnist", n=None, epochs=2) == written
+    assert run("adp-table1", out, "mnist", **TABLE_1) == written
     assert again == ["baseline"]
 
 
