@@ -198,7 +198,7 @@ def evaluate(
         asked = replace(asked, suites=())
     wanted = {"ood": ood, "audit": list(audited)}
     chosen = (*asked.suites, *(("audit",) if audited else ()))
-    further = ask_suites(chosen, Wanted(wanted, loaded, split, on_what.load, on_what.held_out))
+    further = ask_suites(chosen, Wanted(wanted, on_what))
     folder = writable(Path(out), "--out")
     pairs = list(ensembles)
     if checkpoints:
@@ -211,7 +211,7 @@ def evaluate(
     pairs = [(replace(record, id=id), ensemble.to(on)) for id, (record, ensemble) in zip(ids, pairs, strict=True)]
     if pooled:
         more = {"pool": pooled, "subjects": pairs, "corruptions": corrupted, "corruption_dir": corruption_dir}
-        further |= ask_suites(("pools",), Wanted(more, loaded, split, on_what.load))
+        further |= ask_suites(("pools",), Wanted(more, on_what))
     study = Study(
         ensembles=tuple(record for record, _ in pairs), dataset=on_what.record(), attacks=asked.attacks, eps=asked.eps,
         norm=asked.norm, transfer_eps=loaded.threat.transfer_eps if eps is None else max(asked.eps),

@@ -57,9 +57,7 @@ def carry_out(
     for name, asked in study.asked.items():
         if material is None:
             raise ValueError(f"suite '{name}' needs the dataset")
-        job = Job(
-            study, asked, ensembles, material.dataset, split, material.load, store, setting, reporter, craftings
-        )  # fmt: skip
+        job = Job(study, asked, ensembles, material, store, setting, reporter, craftings)
         for warning in suites.get(name).run(job):
             reporter.say(f"[yellow]warning:[/yellow] {warning}")
     if study.trust == "off" or "attacks" not in study.suites:

@@ -7,17 +7,17 @@ refuses what cannot be done, before anything is trained; ``run`` runs what the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from robustkit.registry import Registry
 
 if TYPE_CHECKING:
-    from robustkit.data import Dataset, Split
     from robustkit.ensemble import Ensemble
     from robustkit.evaluator import Setting
     from robustkit.execute import Craftings
+    from robustkit.material import Material
     from robustkit.progress import Reporter
     from robustkit.store import Store
     from robustkit.study import Study
@@ -34,22 +34,12 @@ class Wanted:
     ----------
     options : mapping
         Options of the command that a suite may read, by name; None where the user said nothing.
-    dataset : Dataset
-        What is evaluated on; its other splits may serve, too.
-    split : Split
-        The samples that are evaluated.
-    load : callable
-        :func:`robustkit.data.load` with the user's ``data_dir``, ``download`` and, where it has a meaning,
-        ``image_size``.
-    held_out : bool
-        Whether no ensemble was trained on the dataset's validation split, as far as the records tell.
+    material : Material
+        The samples that are evaluated, and the dataset that they are from.
     """
 
     options: Mapping[str, Any]
-    dataset: Dataset
-    split: Split
-    load: Callable[[str], Dataset]
-    held_out: bool = True
+    material: Material
 
 
 @dataclass(frozen=True)
@@ -62,9 +52,7 @@ class Job:
     study: Study
     asked: Mapping[str, Any]
     ensembles: Mapping[str, Ensemble]
-    dataset: Dataset
-    split: Split
-    load: Callable[[str], Dataset]
+    material: Material
     store: Store
     setting: Setting
     reporter: Reporter

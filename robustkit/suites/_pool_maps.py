@@ -39,14 +39,14 @@ def facts(job: Job, corruption: Spec | None, published: Published | None) -> Fac
     started = time.perf_counter()
     question = cell(job.study, job.asked, corruption)
     members: Sequence[nn.Module] = [job.ensembles[m["ensemble"]].members[m["member"]] for m in job.asked["members"]]
-    images = min(job.asked["images"], len(job.split))
-    at_once = max(1, ELEMENTS // (len(members) * math.prod(job.split.shape)))
+    images = min(job.asked["images"], len(job.material.split))
+    at_once = max(1, ELEMENTS // (len(members) * math.prod(job.material.split.shape)))
     products = []
     for rows in torch.split(torch.arange(images), at_once):
-        _, x, y = job.split.batch(rows)
+        _, x, y = job.material.split.batch(rows)
         if corruption is not None:
             made = cell_of(job.study, job.study.ensembles[0], corruption)
-            x = _run.corrupted(made, job.split, rows, job.setting.device, published)
+            x = _run.corrupted(made, job.material.split, rows, job.setting.device, published)
         device = job.setting.device
         maps = saliency(members, sent(x, device), sent(y, device), create_graph=False).abs().flatten(2).cpu().numpy()
         products.append(np.einsum("mnp,knp->nmk", maps, maps, dtype=np.float64, optimize=True))

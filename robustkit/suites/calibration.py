@@ -31,10 +31,10 @@ class CalibrationSuite:
     @staticmethod
     def ask(wanted: Wanted) -> Mapping[str, Any]:
         """Choose the samples that the temperature is fitted on: unseen in training, and not those it is judged on."""
-        if wanted.held_out:
-            split = wanted.dataset.split("validation").take(MOST)
+        if wanted.material.held_out:
+            split = wanted.material.dataset.split("validation").take(MOST)
             return {"fitted_on": VALIDATION, "sha256": split.sha256(), "n": len(split)}
-        if len(wanted.split) < 2:
+        if len(wanted.material.split) < 2:
             raise UserError(
                 "calibration fits a temperature on one half of the samples, but there is only 1; evaluate more."
             )
@@ -45,7 +45,7 @@ class CalibrationSuite:
         """Score the validation samples, where they are needed and the store lacks them."""
         cells = [cell for e in job.study.ensembles if (cell := _cell(job.study, e)) and job.store.load(cell) is None]
         if cells:
-            split = job.dataset.split("validation").take(MOST)
+            split = job.material.dataset.split("validation").take(MOST)
             if split.sha256() != job.asked["sha256"]:
                 raise RunError("the validation samples have changed since they were asked for; run it again.")
             with job.reporter.task("validation samples", len(cells) * len(split)) as advance:

@@ -36,7 +36,7 @@ class Detection:
     def ask(wanted: Wanted) -> Mapping[str, Any]:
         """Return how many images are attacked, and how the attacker who knows the detector does it."""
         parts = {"images": IMAGES, "adaptive_images": ADAPTIVE_IMAGES}
-        taken = {name: _part(wanted.split, most) for name, most in parts.items()}
+        taken = {name: _part(wanted.material.split, most) for name, most in parts.items()}
         return {
             **{name: {"n": len(part), "sha256": part.sha256()} for name, part in taken.items()},
             "adaptive": [attack_spec(ADAPTIVE, score=score, **SETTINGS).to_json() for score in ATTACKED],
@@ -122,7 +122,7 @@ class _Runner:
         job, record = self.job, self.record
         run = job.store.load(cell)
         if run is None:
-            split = _part(job.split, job.asked[self.part]["n"])
+            split = _part(job.material.split, job.asked[self.part]["n"])
             clean = _take(job.store.get(job.study.clean(record)), len(split))
             setting = replace(job.setting, workers=max(1, job.setting.workers // max(1, self.beside)))
             score = f", {cell.params['score']}" if cell.name == ADAPTIVE else ""

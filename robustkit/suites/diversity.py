@@ -35,7 +35,7 @@ class Diversity:
     @staticmethod
     def ask(wanted: Wanted) -> Mapping[str, Any]:
         """Return how many images are looked at, and how closely."""
-        n, elements = len(wanted.split), math.prod(wanted.split.shape)
+        n, elements = len(wanted.material.split), math.prod(wanted.material.split.shape)
         share = min(1.0, PIXELS / elements)
         return {
             "attributions": {
@@ -64,7 +64,7 @@ class Diversity:
                         advance(job.asked[cell.name]["samples"])
                         continue
                     started = time.perf_counter()
-                    given = (job.ensembles[record.key], job.split, job.asked[cell.name])
+                    given = (job.ensembles[record.key], job.material.split, job.asked[cell.name])
                     if cell.name == "attributions":
                         arrays = attributions(*given, inner, lambda n=1, note="": advance(n, record.id))
                     else:

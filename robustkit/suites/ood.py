@@ -32,7 +32,7 @@ class Ood:
     def ask(wanted: Wanted) -> Mapping[str, Any]:
         """Read and check the sets; return what they are."""
         named = ood.chosen(wanted.options.get("ood")) or ood.shipped()
-        sets = [build(name, distance, wanted.split, wanted.load) for distance, name in named]
+        sets = [build(name, distance, wanted.material.split, wanted.material.load) for distance, name in named]
         return {"sets": [one.to_json() for one in sets]}
 
     @staticmethod
@@ -72,7 +72,7 @@ def _cell(study: Study, record: EnsembleRecord, asked: Mapping[str, Any]) -> Cel
 
 def _again(job: Job, asked: Mapping[str, Any]) -> OodSet:
     """Read a set anew; it must be what it was when it was asked for."""
-    made = build(asked["name"], asked["distance"], job.split, job.load)
+    made = build(asked["name"], asked["distance"], job.material.split, job.material.load)
     if made.split.sha256() != asked["sha256"]:
         raise RunError(f"the images of the out-of-distribution set '{asked['name']}' have changed; run it again.")
     return made

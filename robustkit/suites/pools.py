@@ -49,7 +49,7 @@ class Pools:
         published = Published(job.asked["corruption_dir"]) if job.asked["corruption_dir"] else None
         needed = replace(job.study, corruptions=tuple(corruptions), suites=("corruptions",))
         warnings = run_corruptions(
-            needed, job.ensembles, job.split, job.store, job.setting, job.reporter, published
+            needed, job.ensembles, job.material.split, job.store, job.setting, job.reporter, published
         )  # fmt: skip
         sets = [None, *corruptions] if job.asked["images"] else []
         with job.reporter.task("pool: saliency maps", len(sets)) as advance:

@@ -11,6 +11,7 @@ from robustkit import data, suites
 from robustkit.data import Dataset, Split
 from robustkit.ensemble import Ensemble
 from robustkit.evaluator import Setting, run_cell
+from robustkit.material import Material
 from robustkit.progress import Reporter
 from robustkit.records import DatasetRecord, EnsembleRecord
 from robustkit.store import Store
@@ -36,8 +37,8 @@ def linear(digits: Dataset, members: int = 3) -> Ensemble:
 
 def asked(suite: str, digits: Dataset, split: Split, **more: Any) -> dict[str, Any]:
     """Return what a suite is asked for."""
-    held_out = more.pop("held_out", True)
-    return dict(suites.get(suite).ask(Wanted({"ood": None, **more}, digits, split, data.load, held_out)))
+    material = Material(digits, split, "test", data.load, more.pop("held_out", True))
+    return dict(suites.get(suite).ask(Wanted({"ood": None, **more}, material)))
 
 
 def carried_out(
@@ -52,5 +53,6 @@ def carried_out(
     )  # fmt: skip
     store = Store(folder)
     store.save(run_cell(study.clean(record), ensemble, split, None, CPU))
-    job = Job(study, facts, {"key": ensemble}, digits, split, data.load, store, CPU, Reporter(), None)  # type: ignore[arg-type]
+    material = Material(digits, split, "test", data.load, held_out=True)
+    job = Job(study, facts, {"key": ensemble}, material, store, CPU, Reporter(), None)  # type: ignore[arg-type]
     return study, store, suites.get(suite).run(job)

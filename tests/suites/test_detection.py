@@ -15,6 +15,7 @@ from robustkit.data import Split
 from robustkit.ensemble import Ensemble
 from robustkit.evaluator import Setting, run_cell
 from robustkit.execute import Craftings
+from robustkit.material import Material
 from robustkit.progress import Reporter
 from robustkit.records import ERROR, NOT_ATTACKED, Cell, DatasetRecord, EnsembleRecord, Run, Samples, Spec
 from robustkit.reports import _suite_detection as looks
@@ -143,7 +144,7 @@ def fitted(digits: data.Dataset) -> Ensemble:
 
 
 def study_of(split: Split, digits: data.Dataset, attacks: tuple[str, ...] = ("pgd", "mim"), **changed: Any) -> Study:
-    asked = detection.Detection.ask(Wanted({}, digits, split, data.load))
+    asked = detection.Detection.ask(Wanted({}, Material(digits, split, "test", data.load, held_out=True)))
     given: dict[str, Any] = {
         "ensembles": (record(),), "norm": "linf", "eps": (0.05,), "transfer_eps": 0.05, "suites": ("detection",),
         "trust": "off", **changed,
@@ -163,7 +164,8 @@ def carried_out(
         if study.clean(one) not in store:
             store.save(run_cell(study.clean(one), ensemble, split, None, CPU))
     craftings = Craftings(study, models, split, CPU, Reporter())
-    job = Job(study, study.asked["detection"], models, digits, split, data.load, store, CPU, Reporter(), craftings)
+    material = Material(digits, split, "test", data.load, held_out=True)
+    job = Job(study, study.asked["detection"], models, material, store, CPU, Reporter(), craftings)
     return store, detection.Detection.run(job)
 
 

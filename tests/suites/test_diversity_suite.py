@@ -21,6 +21,7 @@ from robustkit.data import Split
 from robustkit.ensemble import Ensemble, Member
 from robustkit.errors import RunError
 from robustkit.evaluator import Setting, run_cell
+from robustkit.material import Material
 from robustkit.metrics.pairwise import PAIRWISE, mean_of_pairs, pairs
 from robustkit.progress import Reporter
 from robustkit.records import DatasetRecord, EnsembleRecord
@@ -82,9 +83,8 @@ def carried_out(
     store, ensembles = Store(folder), {record.key: ensemble for record in study.ensembles}
     for record in study.ensembles:
         store.save(run_cell(study.clean(record), ensemble, split, None, CPU))
-    job = Job(
-        study, study.asked["diversity"], ensembles, digits, split, data.load, store, setting, Reporter(), None
-    )  # type: ignore[arg-type]  # fmt: skip
+    material = Material(digits, split, "test", data.load, held_out=True)
+    job = Job(study, study.asked["diversity"], ensembles, material, store, setting, Reporter(), None)  # type: ignore[arg-type]
     assert diversity.Diversity.run(job) == []
     return store
 
