@@ -149,6 +149,13 @@ def resolve(entry: Entry, given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def boolean(value: Any, label: str) -> bool:
+    """Read a yes or no."""
+    if str(value).lower() in ("true", "false", "1", "0", "yes", "no"):
+        return str(value).lower() in ("true", "1", "yes")
+    raise UserError(f"{label} '{value}' is not a yes or no; write {label}=true or {label}=false.")
+
+
 def coerce(entry: Entry, name: str, value: Any) -> Any:
     """Read one value (text or typed) to the type that the method's signature declares, and check its range."""
     param = entry.param(name)
@@ -163,9 +170,7 @@ def coerce(entry: Entry, name: str, value: Any) -> Any:
                 return value
             raise unknown(f"{label}", str(value), [str(a) for a in accepted])
         if kind == "bool":
-            if str(value).lower() in ("true", "false", "1", "0", "yes", "no"):
-                return str(value).lower() in ("true", "1", "yes")
-            raise UserError(f"{label} '{value}' is not a yes or no; write {label}=true or {label}=false.")
+            return boolean(value, label)
         if kind == "int":
             read = number(value, label)
             if read != int(read):

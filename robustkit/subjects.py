@@ -37,13 +37,13 @@ def train_spec(
 
     ``asked`` holds fields of :class:`TrainSpec`; those that are None count as not asked for.
     """
-    recipe = {"arch": loaded.recipe.arch, "epochs": loaded.recipe.epochs, "lr": loaded.recipe.lr}
+    own = loaded.recipe
+    recipe = {"arch": own.arch, "epochs": own.epochs, "lr": own.lr, "flip": loaded.flip}
     chosen = {**recipe, **(paper or {}), **{name: value for name, value in asked.items() if value is not None}}
     return TrainSpec(
         defense=defense,
         dataset=loaded.name,
         data_sha256=loaded.split("train").sha256(),
-        flip=loaded.flip,
         seed=seed,
         version=__version__,
         outliers_sha256=outliers.split("train").sha256() if outliers else "",

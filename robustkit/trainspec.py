@@ -12,10 +12,10 @@ from robustkit.errors import UserError, unknown
 from robustkit.names import OPTIMISERS, SCHEDULES
 from robustkit.records import Spec, digest
 
-# What --set train.NAME=VALUE takes, and what it is read to: a number, or one of some names.
+# What --set train.NAME=VALUE takes, and what it is read to: a number, yes or no, or one of some names.
 SETTABLE: Mapping[str, type | tuple[str, ...]] = {
     "lr": float, "weight_decay": float, "batch_size": int, "shift": float, "momentum": float, "label_smoothing": float,
-    "ema": float, "optimiser": OPTIMISERS, "schedule": SCHEDULES, "drops": str,
+    "flip": bool, "ema": float, "optimiser": OPTIMISERS, "schedule": SCHEDULES, "drops": str,
 }  # fmt: skip
 
 
@@ -24,7 +24,8 @@ class TrainSpec:
     """A whole training; its digest names the cached ensemble.
 
     The defaults are the ADP paper's (section 4.2): Adam 1e-3, batch 64, weight decay 1e-4, learning rate x0.1 at 2/3
-    and x0.01 at 8/9 of the epochs, shifts of 10 %. ``flip`` is for data where a mirrored image keeps its class.
+    and x0.01 at 8/9 of the epochs, shifts of 10 %. ``flip`` is for data where a mirrored image keeps its class, as
+    the dataset says, or its user.
 
     Attributes
     ----------
@@ -96,6 +97,8 @@ def settings(given: Mapping[str, Any]) -> dict[str, Any]:
         elif kind is str:
             shares(text := str(text), f"train.{name}")
             values[name] = text
+        elif kind is bool:
+            values[name] = options.boolean(text, f"train.{name}")
         else:
             value = options.in_range(name, options.number(text, f"train.{name}"))
             if kind is int and value != int(value):

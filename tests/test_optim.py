@@ -85,13 +85,18 @@ def test_average_of_the_weights_by_hand():
 
 
 def test_settings_are_read_and_refused():
-    given = {"lr": "1e-2", "batch_size": "32", "optimiser": "sgd", "schedule": "cosine", "drops": "1/2", "ema": ".9"}
+    given = {
+        "lr": "1e-2", "batch_size": "32", "optimiser": "sgd", "schedule": "cosine", "drops": "1/2", "ema": ".9",
+        "flip": "yes",
+    }  # fmt: skip
     assert settings(given) == {
         "lr": 0.01, "batch_size": 32, "optimiser": "sgd", "schedule": "cosine", "drops": "1/2", "ema": 0.9,
+        "flip": True,
     }  # fmt: skip
     for bad, said in (
         ({"optimiser": "adm"}, "unknown train.optimiser 'adm': did you mean 'adam'"),
         ({"batch_size": "1.5"}, "train.batch_size '1.5' is not a whole number"),
+        ({"flip": "perhaps"}, "train.flip 'perhaps' is not a yes or no"),
         ({"label_smoothing": "1"}, "label_smoothing 1 is out of range"),
         ({"learning": "1"}, "unknown parameter in --set train 'learning'"),
         ({"drops": "8/9,2/3"}, "train.drops '8/9,2/3' is not a list of ascending shares"),

@@ -93,6 +93,13 @@ def test_a_loss_that_is_not_finite_is_said_clearly(digits: data.Dataset):
         fit(replace(SPEC, lr=1e30), digits)
 
 
+def test_mirroring_is_the_datasets_choice_or_the_users(digits: data.Dataset):
+    plain = Spec("defense", "baseline", {})
+    assert not subjects.train_spec(plain, digits, {}).flip
+    assert subjects.train_spec(plain, replace(digits, flip=True), {}).flip
+    assert subjects.train_spec(plain, digits, {"flip": True}).flip
+
+
 @pytest.mark.parametrize(("right", "said"), [(20, True), (24, True), (60, False)])
 def test_what_guessing_reaches_is_told_from_what_was_learned(right: int, said: bool, digits: data.Dataset):
     split = digits.split("validation")  # 200 images, of the most frequent class 21
