@@ -88,7 +88,9 @@ def trained(
         seconds = time.perf_counter() - started
         reporter.say(f"  {seconds:.0f} s ({way}), validation accuracy {accuracy:.3f}, cached in {folder}")
         if guesses(accuracy, loaded.split("validation")):
-            reporter.say(f"  warning: {spec.defense.name} is no better than always one answer; {remedy(spec)}.")
+            reporter.say(
+                f"  [yellow]warning:[/yellow] {spec.defense.name} is no better than always one answer; {remedy(spec)}."
+            )
     if ensemble is None:
         ensemble = load_ensemble(folder, arch=spec.arch)
     archs = [spec.arch] * spec.members
