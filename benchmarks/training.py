@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from robustkit import data, options
 from robustkit.data import Dataset, Source, Split
+from robustkit.ensemble import Ensemble
 from robustkit.errors import UserError
 from robustkit.fastpath import fastest
 from robustkit.files import write_json
@@ -39,7 +40,7 @@ from robustkit.untrained import initialise
 
 CLASSES = 10
 SIDES = {"cuda": 8192}  # of the matrices whose product says what the machine can do; elsewhere 1024
-HOPELESS = 1.0  # seconds: a processor without bfloat16 is not asked again
+PATIENCE = 1.0  # seconds: a processor without bfloat16 is not asked again
 DEFENSES = "baseline,adp,advt-fgsm,advt-pgd,adp+advt-fgsm,sdde"
 # What a step costs at least: so many baseline steps (forward, backward of all weights), so many passes of forward and
 # input gradient. AdvT crafts on half of the batch; SDDE passes a second batch, whose maps are differentiated once more.
@@ -158,6 +159,11 @@ def _training(args: argparse.Namespace, name: str, noise: Dataset, speed: str, d
     return Training(_spec(args, defended(name, {}), speed), noise, None, device, Ranks())
 
 
+def _baseline(args: argparse.Namespace, noise: Dataset, device: torch.device) -> Ensemble:
+    """Return the members that every loop trains, with fresh weights."""
+    return initialise(_spec(args, Spec("defense", "baseline", {}), "off"), noise).to(device)
+
+
 def _epochs(training: Training) -> Callable[[], int]:
     """Return a function that trains an epoch (augmentation, loss, optimiser; no validation) and returns its steps."""
 
@@ -170,7 +176,7 @@ def _epochs(training: Training) -> Callable[[], int]:
 
 def _plain_loop(args: argparse.Namespace, noise: Dataset, device: torch.device) -> Callable[[], int]:
     """Return the loop that one would write without thinking of speed: each member on each batch, float32, Adam."""
-    ensemble = initialise(_spec(args, Spec("defense", "baseline", {}), "off"), noise).to(device).train()
+    ensemble = _baseline(args, noise, device).train()
     optimiser = torch.optim.Adam(ensemble.parameters(), 1e-3, weight_decay=1e-4)
     x, y = noise.split("train").tensor(), noise.split("train").y
 
@@ -188,7 +194,7 @@ def _plain_loop(args: argparse.Namespace, noise: Dataset, device: torch.device) 
 
 def _input_gradient(args: argparse.Namespace, noise: Dataset, device: torch.device) -> float:
     """Return the seconds of a forward pass with input gradient on a whole batch, in eval mode."""
-    ensemble = initialise(_spec(args, Spec("defense", "baseline", {}), "off"), noise).to(device).eval()
+    ensemble = _baseline(args, noise, device).eval()
     ensemble.requires_grad_(False).to(memory_format=torch.channels_last)
     x = noise.split("train").tensor()[: args.batch_size].to(device)
 
@@ -201,15 +207,14 @@ def _input_gradient(args: argparse.Namespace, noise: Dataset, device: torch.devi
 
 def _products(args: argparse.Namespace, noise: Dataset, device: torch.device) -> dict[str, Any]:
     """Return the operations of a baseline step and how many a second large matrix products do: no loop is faster."""
-    ensemble = initialise(_spec(args, Spec("defense", "baseline", {}), "off"), noise).to(device).train()
-    x, y = noise.split("train").tensor()[: args.batch_size].to(device), noise.split("train").y[: args.batch_size]
-    with FlopCounterMode(display=False) as counter:
-        logits = ensemble.member_logits(x)
-        functional.cross_entropy(logits.flatten(0, 1), y.to(device).repeat(len(logits))).backward()  # type: ignore[no-untyped-call]
+    ensemble = _baseline(args, noise, device).train()
+    x = noise.split("train").tensor()[: args.batch_size].to(device)
+    with FlopCounterMode(display=False) as counter:  # counts products, so that the loss does not matter
+        torch.autograd.backward(ensemble.member_logits(x).sum())
     side, speeds = SIDES.get(device.type, 1024), {}
     for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         a = torch.randn(side, side, device=device).to(kind)
-        speeds[name] = 2 * side**3 / fastest(functools.partial(torch.mm, a, a), device, hopeless=HOPELESS)
+        speeds[name] = 2 * side**3 / fastest(functools.partial(torch.mm, a, a), device, hopeless=PATIENCE)
     return {"flops": counter.get_total_flops(), "speeds": speeds}
 
 

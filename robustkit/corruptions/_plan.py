@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustkit import corruptions, options
+from robustkit import options
 from robustkit.corruptions import SUITES, default_suite
+from robustkit.corruptions import get as corruption_of
 from robustkit.corruptions import suite as suite_of
 from robustkit.errors import UserError, unknown
 from robustkit.records import Cell, EnsembleRecord, Spec
@@ -73,7 +74,7 @@ def _try_photographs(specs: Iterable[Spec], shape: tuple[int, ...]) -> None:
     if tried is not None:
         import torch
 
-        corruptions.get(tried.name)(torch.zeros(1, *shape), **tried.params, generator=0)
+        corruption_of(tried.name)(torch.zeros(1, *shape), **tried.params, generator=0)
 
 
 def reference_of(name: str | None, ids: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from robustkit import data, suites
 from robustkit.data import Dataset, Split
 from robustkit.ensemble import Ensemble
 from robustkit.evaluator import Setting, run_cell
+from robustkit.execute import Craftings
 from robustkit.material import Material
 from robustkit.progress import Reporter
 from robustkit.records import DatasetRecord, EnsembleRecord
@@ -35,9 +36,22 @@ def linear(digits: Dataset, members: int = 3) -> Ensemble:
     return Ensemble(made, fusion="mean-prob").eval()
 
 
+def material_of(digits: Dataset, split: Split, *, held_out: bool = True) -> Material:
+    """Return a split of the digits as what an evaluation is about."""
+    return Material(digits, split, "test", data.load, held_out)
+
+
+def job_of(
+    study: Study, suite: str, ensembles: dict[str, Ensemble], material: Material, store: Store, setting: Setting = CPU
+) -> Job:
+    """Return what a suite is given to run."""
+    craftings = Craftings(study, ensembles, material.split, setting, Reporter())
+    return Job(study, study.asked[suite], ensembles, material, store, setting, Reporter(), craftings)
+
+
 def asked(suite: str, digits: Dataset, split: Split, **more: Any) -> dict[str, Any]:
     """Return what a suite is asked for."""
-    material = Material(digits, split, "test", data.load, more.pop("held_out", True))
+    material = material_of(digits, split, held_out=more.pop("held_out", True))
     return dict(suites.get(suite).ask(Wanted({"ood": None, **more}, material)))
 
 
@@ -53,6 +67,5 @@ def carried_out(
     )  # fmt: skip
     store = Store(folder)
     store.save(run_cell(study.clean(record), ensemble, split, None, CPU))
-    material = Material(digits, split, "test", data.load, held_out=True)
-    job = Job(study, facts, {"key": ensemble}, material, store, CPU, Reporter(), None)  # type: ignore[arg-type]
+    job = job_of(study, suite, {"key": ensemble}, material_of(digits, split), store)
     return study, store, suites.get(suite).run(job)

@@ -9,21 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from suite_models import job_of, material_of
 
 from robustkit import data
 from robustkit.data import Split
 from robustkit.ensemble import Ensemble
 from robustkit.evaluator import Setting, run_cell
-from robustkit.execute import Craftings
-from robustkit.material import Material
-from robustkit.progress import Reporter
 from robustkit.records import ERROR, NOT_ATTACKED, Cell, DatasetRecord, EnsembleRecord, Run, Samples, Spec
 from robustkit.reports import _suite_detection as looks
 from robustkit.reports._tables import find, tables
 from robustkit.results import build
 from robustkit.store import Store
 from robustkit.study import Study
-from robustkit.suites import Job, Wanted, detection
+from robustkit.suites import Wanted, detection
 from robustkit.suites._detection_rows import rows, worst
 from robustkit.suites._ladder import Attacked, cells, rungs
 
@@ -144,7 +142,7 @@ def fitted(digits: data.Dataset) -> Ensemble:
 
 
 def study_of(split: Split, digits: data.Dataset, attacks: tuple[str, ...] = ("pgd", "mim"), **changed: Any) -> Study:
-    asked = detection.Detection.ask(Wanted({}, Material(digits, split, "test", data.load, held_out=True)))
+    asked = detection.Detection.ask(Wanted({}, material_of(digits, split)))
     given: dict[str, Any] = {
         "ensembles": (record(),), "norm": "linf", "eps": (0.05,), "transfer_eps": 0.05, "suites": ("detection",),
         "trust": "off", **changed,
@@ -163,10 +161,7 @@ def carried_out(
     for one in study.ensembles:
         if study.clean(one) not in store:
             store.save(run_cell(study.clean(one), ensemble, split, None, CPU))
-    craftings = Craftings(study, models, split, CPU, Reporter())
-    material = Material(digits, split, "test", data.load, held_out=True)
-    job = Job(study, study.asked["detection"], models, material, store, CPU, Reporter(), craftings)
-    return store, detection.Detection.run(job)
+    return store, detection.Detection.run(job_of(study, "detection", models, material_of(digits, split), store))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,6 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from suite_models import job_of, material_of
 from torch import Tensor, nn
 
 import robustkit
@@ -21,9 +22,7 @@ from robustkit.data import Split
 from robustkit.ensemble import Ensemble, Member
 from robustkit.errors import RunError
 from robustkit.evaluator import Setting, run_cell
-from robustkit.material import Material
 from robustkit.metrics.pairwise import PAIRWISE, mean_of_pairs, pairs
-from robustkit.progress import Reporter
 from robustkit.records import DatasetRecord, EnsembleRecord
 from robustkit.reports import _diversity_maps, _suites
 from robustkit.reports._figures import drawings
@@ -32,7 +31,7 @@ from robustkit.results import build
 from robustkit.schema_suites import DiversityResult, LayerSimilarity
 from robustkit.store import Store
 from robustkit.study import Study
-from robustkit.suites import Job, _layers, diversity
+from robustkit.suites import _layers, diversity
 from robustkit.suites._layers import layers_of
 
 CPU = Setting(torch.device("cpu"), workers=1)
@@ -83,8 +82,7 @@ def carried_out(
     store, ensembles = Store(folder), {record.key: ensemble for record in study.ensembles}
     for record in study.ensembles:
         store.save(run_cell(study.clean(record), ensemble, split, None, CPU))
-    material = Material(digits, split, "test", data.load, held_out=True)
-    job = Job(study, study.asked["diversity"], ensembles, material, store, setting, Reporter(), None)  # type: ignore[arg-type]
+    job = job_of(study, "diversity", ensembles, material_of(digits, split), store, setting)
     assert diversity.Diversity.run(job) == []
     return store
 
