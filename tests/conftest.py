@@ -1,4 +1,4 @@
-"""What many tests need: a small ensemble that was really trained, on real images, and a cache of the tests' own."""
+"""What many tests need: a small, really trained ensemble, real images, a cache of the tests' own, known draws."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ from robustkit.ensemble import Ensemble
 from robustkit.progress import Reporter
 from robustkit.records import Spec
 from robustkit.trainspec import TrainSpec
+
+
+def pytest_runtest_setup() -> None:
+    """Weights and draws that a test does not seed itself are the same in every run, alone and beside others.
+
+    A hook and not a fixture, because those of a module or a session would be set up before it.
+    """
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True, scope="session")

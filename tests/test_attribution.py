@@ -27,16 +27,19 @@ def images(count: int, channels: int, height: int, width: int) -> Tensor:
 
 
 def test_gradcam_by_hand_of_a_linear_head():
-    # Maps A = relu(conv(x)) + bias, logits = sum over channels and pixels of v[l, c] A[c]: weights v[y, c] / 35.
+    """Maps A = conv(x), logits = mean over 35 pixels of the sum over channels of v[l, c] A[c]: weights v[y, c] / 35."""
     network = nn.Sequential(
         nn.Conv2d(1, 2, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3)
     ).double()
-    x, y = images(4, 1, 5, 7).double(), torch.tensor([0, 2, 1, 2])
+    with torch.no_grad():
+        network[3].weight[2] = -network[3].weight[0]
+    x, y = images(2, 1, 5, 7).double().repeat(2, 1, 1, 1), torch.tensor([0, 1, 2, 1])
     a, v = network[0](x).detach().numpy(), network[3].weight.detach().numpy()
-    expected = np.stack([np.maximum((v[k][:, None, None] * a[i] / 35).sum(0), 0) for i, k in enumerate(y.tolist())])
-    np.testing.assert_allclose(gradcam([network], x, y)[0].detach().numpy(), expected, rtol=1e-12)
-    assert (expected > 0).any()
-    assert (expected == 0).any()
+    plain = np.stack([(v[k][:, None, None] * a[i] / 35).sum(0) for i, k in enumerate(y.tolist())])
+    np.testing.assert_array_equal(plain[0], -plain[2])  # so that of one image what is cut off is seen, and what is not
+    found = gradcam([network], x, y)[0].detach().numpy()
+    np.testing.assert_allclose(found, np.maximum(plain, 0), rtol=1e-12)
+    assert (found[0] - found[2] != 0).all()
 
 
 @pytest.mark.parametrize(("arch", "layer"), [("small-resnet", "layer2"), ("resnet20", "layer3"), ("lenet", "conv2")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,7 @@ def test_a_checkpoint_cannot_run_code(folder: Path, tmp_path: Path, monkeypatch:
         "def build(channels, classes): return real('small-resnet', channels, classes)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "payload", raising=False)  # of an earlier run in this process
     members = json.loads((folder / "ensemble.json").read_text())["members"]
     edit(folder, members=[{**m, "arch": "payload:build"} for m in members])
     with pytest.raises(UserError, match="needs the code 'payload:build', which is run only if you name it"):
