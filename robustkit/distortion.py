@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from robustkit.records import Run
 from robustkit.schema import MinimumNorm
 
 POINTS = 100  # of a stored curve, at most
+
+
+def largest(norm: str, shape: Sequence[int]) -> float:
+    """Return the size that no perturbation of an image (C, H, W) in [0, 1] exceeds: l0 as a share, so 1."""
+    elements = math.prod(shape)
+    return {"l0": 1.0, "l1": float(elements), "l2": math.sqrt(elements), "linf": 1.0}[norm]
 
 
 def minimum_norm(name: str, run: Run, clean: Run) -> MinimumNorm:

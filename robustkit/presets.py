@@ -15,8 +15,8 @@ def _fixed(**eps: tuple[float, ...]) -> Grid:
 
 
 def _jsma(theta: float, *gammas: float) -> Grid:
-    # The ADP code lowers F_y, one feature at a time, and gamma limits its steps.
-    common = {"theta": theta, "aim": "away", "increase": False, "limit": "steps"}
+    # The ADP code lowers F_y, one feature at a time, gamma limits its steps, and it bars the features that are at 1.
+    common = {"theta": theta, "aim": "away", "increase": False, "limit": "steps", "movable": "below-one"}
     return tuple(("jsma", {**common, "gamma": g}) for g in gammas)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from robustkit.attacks import is_minimum, norm_for
 from robustkit.attacks import spec as attack_spec
+from robustkit.distortion import largest
 from robustkit.records import SURROGATE, Cell, DatasetRecord, EnsembleRecord, Spec
 
 REFERENCE_STEPS = 100  # the longer PGD that stands beside every number ...
@@ -157,8 +157,7 @@ class Study:
             return (cell.eps,)
         if cell.norm == self.norm:
             return self.eps
-        elements = math.prod(self.dataset.shape)
-        return ({"l0": 1.0, "l1": float(elements), "l2": math.sqrt(elements), "linf": 1.0}[cell.norm],)
+        return (largest(cell.norm, self.dataset.shape),)
 
     def _swept(self, cells: Iterable[Cell]) -> Iterator[Cell]:
         return _chained(cells) if self.eot == 1 else iter(cells)

@@ -15,7 +15,14 @@ from robustkit.trace import Trace
 BETA1, BETA2, TINY = 0.9, 0.999, 1e-8  # Adam
 
 
-@attack("cw", norms=("l2",), budget="minimum", iterative=True, source="Carlini and Wagner 2017, arXiv:1608.04644")
+@attack(
+    "cw",
+    norms=("l2",),
+    budget="minimum",
+    iterative=True,
+    unlimited={"search_steps": 9},
+    source="Carlini and Wagner 2017, arXiv:1608.04644",
+)
 def cw(
     model: Model,
     x: Tensor,

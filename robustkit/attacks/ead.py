@@ -15,7 +15,14 @@ from robustkit.norms import per_sample
 from robustkit.trace import Trace
 
 
-@attack("ead", norms=("l1",), budget="minimum", iterative=True, source="Chen et al. 2018, arXiv:1709.04114")
+@attack(
+    "ead",
+    norms=("l1",),
+    budget="minimum",
+    iterative=True,
+    unlimited={"search_steps": 9},
+    source="Chen et al. 2018, arXiv:1709.04114",
+)
 def ead(
     model: Model,
     x: Tensor,

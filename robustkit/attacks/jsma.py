@@ -24,10 +24,18 @@ from robustkit.trace import Trace
 AIMS = ("next-best", "away", "least-likely", "random", "all")
 SALIENCIES = ("prob", "logprob")
 LIMITS = ("features", "steps")
+MOVABLE = ("room", "below-one")
 ROOM = 1e-3  # a feature this share of theta from the edge counts as saturated
 
 
-@attack("jsma", norms=("l0",), budget="minimum", iterative=True, source="Papernot et al. 2016, arXiv:1511.07528")
+@attack(
+    "jsma",
+    norms=("l0",),
+    budget="minimum",
+    iterative=True,
+    unlimited={"gamma": 1.0, "limit": "features", "movable": "room"},
+    source="Papernot et al. 2016, arXiv:1511.07528",
+)
 def jsma(
     model: Model,
     x: Tensor,
@@ -38,6 +46,7 @@ def jsma(
     pair: bool = False,
     increase: bool = True,
     limit: Literal["features", "steps"] = "features",
+    movable: Literal["room", "below-one"] = "room",
     aim: Literal["next-best", "away", "least-likely", "random", "all"] = "next-best",
     saliency: Literal["prob", "logprob"] = "prob",
     targeted: bool = False,
@@ -57,7 +66,9 @@ def jsma(
     which for a model of logits differs from them by a constant of the row: two backward passes. Deviations from the
     papers: the choice of the target in untargeted mode (below; the published code draws one at random or takes
     (y + 1) % 10), any wrong label then ends the attack, and the best pair is found without a d x d table. The ADP code
-    is ``aim="away", increase=False``: it lowers F_y; it also never stops early, and never moves a feature that is at 1.
+    is ``aim="away", increase=False, limit="steps", movable="below-one"``: it lowers F_y, and stands still where the
+    most salient feature is at 0; it also never stops early, and differentiates F_y itself, whose gradient vanishes as
+    F_y nears 1.
 
     Parameters
     ----------
@@ -76,6 +87,10 @@ def jsma(
     limit : {"features", "steps"}
         What gamma limits: the features that change, of which each may then go on to the edge, or, as in both published
         codes, the steps, to gamma * d (pairs: half of that). "steps" is much weaker where theta is small.
+    movable : {"room", "below-one"}
+        Which features may be chosen: those with room left on the side they move to, or, as in the ADP code, those below
+        1, whichever way they move. Lowering, that bars the features at 1, and a sample whose most salient feature is at
+        0 ends there, since the same one would be chosen again and again without effect.
     aim : {"next-best", "away", "least-likely", "random", "all"}
         What an untargeted attack aims at: at each step the best wrong label; anything but y; the wrong label that is
         least likely for x; one drawn for each sample; or every wrong label in turn, fewest changed features kept.
@@ -96,7 +111,9 @@ def jsma(
     """
     together = 2 if pair else 1
     steps = _steps(theta, gamma, together, x.shape[1:].numel())
-    for name, value, known in (("aim", aim, AIMS), ("saliency", saliency, SALIENCIES), ("limit", limit, LIMITS)):
+    for name, value, known in (
+        ("aim", aim, AIMS), ("saliency", saliency, SALIENCIES), ("limit", limit, LIMITS), ("movable", movable, MOVABLE),
+    ):  # fmt: skip
         if value not in known:
             raise UserError(f"{name} '{value}' is none of {', '.join(known)}.")
     trace = trace or Trace(len(x))
@@ -106,12 +123,12 @@ def jsma(
     best, least = x.detach().clone(), torch.full((len(x),), x.shape[1:].numel() + 1, device=x.device)
     rows = torch.nonzero(~succeeded(z, y, targeted)).squeeze(1)
     saliency_map = _SaliencyMap(model, saliency, aim == "away" and not targeted)
+    moves = _Moves(
+        change=theta if increase else -theta, together=together, allowed=steps * together, movable=movable,
+        steps=steps if limit == "steps" else steps * math.ceil(1 / theta),
+    )  # fmt: skip
     for target in _targets(z, y, "given" if targeted else aim, generator, x):
-        _go(
-            model, x, y, target, best, least, rows, steps=steps * (1 if limit == "steps" else math.ceil(1 / theta)),
-            allowed=steps * together, change=theta if increase else -theta, together=together,
-            saliency_map=saliency_map, targeted=targeted, trace=trace,
-        )  # fmt: skip
+        _go(model, x, y, target, best, least, rows, moves, saliency_map, targeted, trace)
     return best
 
 
@@ -184,17 +201,43 @@ class _SaliencyMap:
         return 1 if self.kind == "prob" else 2
 
 
+@dataclass(frozen=True)
+class _Moves:
+    """Which features may move, how far, and how often."""
+
+    change: float  # of a feature in a step
+    together: int  # features of a step
+    allowed: int  # features that may change
+    movable: str
+    steps: int
+
+    def closed(self, point: Tensor, origin: Tensor) -> Tensor:
+        """Return which features (b, d) may not move."""
+        flat = point.flatten(1)
+        room = 1 - flat if self.change > 0 else flat
+        changed = (point != origin).flatten(1)
+        barred = room <= ROOM * abs(self.change) if self.movable == "room" else flat >= 1
+        return barred | (~changed & (changed.sum(1, keepdim=True) > self.allowed - self.together))
+
+    def make(self, point: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Move the chosen features (b, k) of each sample; return the points, and which samples moved at all."""
+        flat = point.flatten(1)
+        before = flat.gather(1, features)
+        after = (before + self.change).clamp(0.0, 1.0)
+        return flat.scatter(1, features, after).view_as(point), (after != before).any(1)
+
+
 def _go(
-    model: Model, x: Tensor, y: Tensor, target: Tensor | None, best: Tensor, least: Tensor, rows: Tensor, *,
-    steps: int, allowed: int, change: float, together: int, saliency_map: _SaliencyMap, targeted: bool, trace: Trace,
+    model: Model, x: Tensor, y: Tensor, target: Tensor | None, best: Tensor, least: Tensor, rows: Tensor,
+    moves: _Moves, saliency_map: _SaliencyMap, targeted: bool, trace: Trace,
 ) -> None:  # fmt: skip
     """Run each sample in ``rows`` greedily towards its target; a success with fewer features goes to ``best``."""
     origin = x.detach()[rows]
     point = origin.clone()
-    for step in range(steps + 1):
+    for step in range(moves.steps + 1):
         if len(rows) == 0:
             return
-        last, labels = step == steps, y[rows]
+        last, labels = step == moves.steps, y[rows]
         if last:
             with torch.no_grad():
                 z = model(point)
@@ -206,16 +249,11 @@ def _go(
         best[rows[won]], least[rows[won]] = point[won], size(point - origin, "l0")[won].to(least.dtype)
         if last:
             return
-        flat = point.flatten(1)
-        room = 1 - flat if change > 0 else flat
-        changed = (point != origin).flatten(1)
-        closed = room <= ROOM * abs(change)
-        closed |= ~changed & (changed.sum(1, keepdim=True) > allowed - together)
-        sign = 1 if change > 0 else -1
+        closed, sign = moves.closed(point, origin), 1 if moves.change > 0 else -1
         gain, loss = ((sign * part).masked_fill(closed, float("-inf")) for part in (gain, loss))
-        features, possible = (best_pair if together == 2 else best_feature)(gain, loss)
-        moved = (flat.gather(1, features) + change).clamp(0.0, 1.0)
-        point = flat.scatter(1, features, moved).view_as(point)
-        # More changes than the best so far has (towards another target) cannot become fewer.
-        keep = ~won & possible & (size(point - origin, "l0") < least[rows])
+        features, possible = (best_pair if moves.together == 2 else best_feature)(gain, loss)
+        point, moved = moves.make(point, features)
+        # Where nothing moved, the same features would be chosen again. More changes than the best so far has (towards
+        # another target) cannot become fewer.
+        keep = ~won & possible & moved & (size(point - origin, "l0") < least[rows])
         rows, origin, point = rows[keep], origin[keep], point[keep]

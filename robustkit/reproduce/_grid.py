@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from robustkit import options, presets
 from robustkit.attacks import attack
 from robustkit.errors import RunError
+from robustkit.reports._format import slug
 from robustkit.reproduce._lab import Lab
 from robustkit.reproduce._parts import Column, Comparison, Images
 from robustkit.schema import Evaluation, Results
@@ -25,22 +27,40 @@ SALIENCY = ("jsma", Images(100, 20, stated=False))
 Group = tuple[str, Images]
 
 
+@dataclass(frozen=True)
+class Variant:
+    """Settings of attacks that are on purpose not the paper's, and what their rows are called for it."""
+
+    name: str = ""
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+AS_IS = Variant()
+# The ADP paper's code bars the features at 1 and stands still at those at 0: its numbers are beside those without that.
+UNSTUCK = Variant("not stuck", {"jsma": {"movable": "room"}})
+
+
 def compare(
-    lab: Lab, preset: str, columns: Sequence[Column], paper: Numbers, groups: Sequence[Group]
+    lab: Lab, preset: str, columns: Sequence[Column], paper: Numbers, groups: Sequence[Group], variant: Variant = AS_IS
 ) -> list[Comparison]:
-    """Attack the ensembles with a preset's grid, group by group, and return its accuracies beside the paper's."""
+    """Attack the ensembles with a preset's grid, group by group, and return its accuracies beside the paper's.
+
+    A variant attacks with settings of its own, for which the paper has no numbers.
+    """
     found = []
     for attacks, images in groups:
+        part = attacks.replace(",", "-") + (f"-{slug(variant.name)}" if variant.name else "")
         results = lab.evaluate(
-            attacks.replace(",", "-"), columns, images, preset=f"{preset}:{attacks}", suites="attacks"
+            part, columns, images, preset=f"{preset}:{attacks}", suites="attacks", settings=variant.settings
         )
         for name, given, key in rows(presets.grid(f"{preset}:{lab.stands_for}:{attacks}", lab.stands_for)):
             wanted = _wanted(lab, name, given)
-            for column, published in zip(columns, paper[key], strict=True):
+            numbers = (None,) * len(columns) if variant.name else paper[key]
+            for column, published in zip(columns, numbers, strict=True):
                 e = _evaluation(results, lab.name(column), name, given.get("eps") and key[1], wanted)
                 found.append(
                     Comparison(
-                        row_text(name, key[1], given),
+                        row_text(name, key[1], given) + (f", {variant.name}" if variant.name else ""),
                         column.name,
                         100 * e["robust_accuracy"],
                         published,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from robustkit.distortion import largest
 from robustkit.errors import RunError
 from robustkit.records import EnsembleRecord, Facts, Spec
 from robustkit.schema import Check, Escalation, EscalationStep
@@ -21,6 +22,7 @@ class Known:
 
     record: EnsembleRecord
     classes: int
+    shape: tuple[int, ...]
     asked: list[Scored]
     further: list[tuple[Further, Scored]]
     facts: list[tuple[Item, Facts]]
@@ -37,7 +39,7 @@ class Known:
                 f"the store '{store.folder}' lacks {len(items) - len(facts)} of the trust probes; "
                 "run the same `robustkit evaluate` again."
             )
-        return cls(record, len(study.dataset.classes), runs, further, facts)
+        return cls(record, len(study.dataset.classes), study.dataset.shape, runs, further, facts)
 
     @property
     def runs(self) -> list[Scored]:
@@ -46,15 +48,16 @@ class Known:
 
     def evidence(self, run: Scored) -> Evidence:
         """Return the evidence for the number of one run."""
-        facts = facts_for(self.facts, run.run.cell.norm, run.eps, run)
-        return Evidence.of(run, self.runs, facts=facts, classes=self.classes)
+        norm = run.run.cell.norm
+        facts = facts_for(self.facts, norm, run.eps, run)
+        return Evidence.of(run, self.runs, facts=facts, classes=self.classes, largest=largest(norm, self.shape))
 
     def worst(self, norm: str, eps: float, after: int | None = None) -> Evidence:
         """Return the evidence for the worst case at a budget, ``after`` so many of the runs that followed there."""
         followed = [run for _, run in self.further if (run.run.cell.norm, run.eps) == (norm, eps)]
         runs = [*self.asked, *followed[:after]]
         facts = facts_for(self.facts, norm, eps, None)
-        return Evidence(None, runs, eps, norm, facts=facts, classes=self.classes)
+        return Evidence(None, runs, eps, norm, facts=facts, classes=self.classes, largest=largest(norm, self.shape))
 
     def budgets(self) -> list[tuple[str, float]]:
         """Return every (norm, eps) at which something was run, ascending."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -121,6 +122,8 @@ class Evidence:
         Every white-box run of the same ensemble on the same data, this one included.
     facts : mapping of str to Probed
         By the probe's name, those that are about this number.
+    largest : float
+        The size that no perturbation exceeds in this norm.
     """
 
     run: Scored | None
@@ -130,6 +133,7 @@ class Evidence:
     target: str = ""
     facts: Mapping[str, Probed] = field(default_factory=dict)
     classes: int = 2
+    largest: float = math.inf
 
     @classmethod
     def of(cls, run: Scored, siblings: Sequence[Scored], **more: Any) -> Evidence:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from robustkit.data import Split
+from robustkit.distortion import largest
 from robustkit.ensemble import Ensemble
 from robustkit.evaluator import Setting, broken, run_cell
 from robustkit.fastpath import Crafting
@@ -60,7 +61,7 @@ class Job:
     @property
     def largest(self) -> float:
         """The size that no perturbation exceeds: 1, or in l2 the square root of the number of elements."""
-        return 1.0 if self.cell.norm != "l2" else float(np.sqrt(np.prod(self.split.shape)))
+        return largest(self.cell.norm, self.split.shape)
 
     @property
     def others(self) -> list[str]:

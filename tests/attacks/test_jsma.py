@@ -158,6 +158,62 @@ def test_aims():
     assert torch.equal(jsma(model, x, y, aim="away", increase=True, gamma=1.0), x)  # nothing to gain
 
 
+def published(model, x: Tensor, y: Tensor, theta: float, steps: int) -> tuple[Tensor, int]:
+    """Run the ADP code's rule on one image, written a second time: F_y itself, and steps until the label changes.
+
+    Return the last image, and how many steps moved something.
+    """
+    moves, point = 0, x.clone()
+    for _ in range(steps):
+        if model(point).argmax(1) != y:
+            break
+        jacobian = torch.autograd.functional.jacobian(lambda p: model(p).softmax(1)[0], point).flatten(1)
+        target = jacobian[y.item()]
+        others = jacobian.sum(0) - target
+        allowed = (point.flatten() < 1) & (target >= 0) & (others <= 0)
+        assert allowed.any()  # else its rule is another, which is not written here
+        chosen = (target * others.abs()).masked_fill(~allowed, -1).argmax()
+        before, point = point, point.clone()
+        point.view(-1)[chosen] = (point.view(-1)[chosen] - theta).clamp(0, 1)
+        moves += int(not torch.equal(before, point))
+    return point, moves
+
+
+def test_the_published_mask_bars_white_features_and_stands_still_at_black_ones():
+    weights = [[5.0, 4.0, 3.0, 2.0], [0.0] * 4]
+    model, y, adp = linear(weights, [0.0, 4.0]), torch.tensor([0]), {"aim": "away", "increase": False, "theta": 0.25}
+    x = image(0.0, 1.0, 0.5, 0.5)
+    assert changed(jsma(model, x, y, gamma=1.0, **adp), x) == [1]  # 6.5 at x: down to 4 by the second, which may move
+    assert torch.equal(jsma(model, x, y, gamma=1.0, movable="below-one", **adp), x)  # the first is at 0: nothing moves
+    x = image(0.25, 1.0, 0.5, 0.5)
+    trace = Trace(1, keep=1)
+    assert torch.equal(jsma(model, x, y, gamma=1.0, movable="below-one", trace=trace, **adp), x)
+    assert trace.history[0].tolist() == pytest.approx([-3.75, -2.5])  # one step, down to 0, is all
+    x = image(0.25, 1.0, 0.5, 0.5)
+    made = jsma(linear(weights, [0.0, 7.0]), x, y, gamma=1.0, movable="below-one", **adp)
+    assert changed(made, x) == [0]
+
+
+def test_the_published_rule_agrees_with_a_second_implementation(network, test_images):
+    x, y = test_images[0][:40].double(), test_images[1][:40]
+    model = network.double()
+    with torch.no_grad():
+        keep = model(x).argmax(1) == y
+    x, y = x[keep], y[keep]
+    adp = {"theta": 0.2, "gamma": 0.3, "aim": "away", "increase": False, "limit": "steps"}
+    ours = jsma(model, x, y, movable="below-one", **adp)
+    broken, stuck = 0, 0
+    for i in range(len(x)):
+        made, moves = published(model, x[i : i + 1], y[i : i + 1], 0.2, 19)
+        won = bool(model(made).argmax(1) != y[i])
+        torch.testing.assert_close(ours[i : i + 1], made if won else x[i : i + 1], rtol=0, atol=1e-9)
+        broken, stuck = broken + won, stuck + (not won and moves < 19)
+    with torch.no_grad():
+        room = (model(jsma(model, x, y, **adp)).argmax(1) != y).sum()
+    assert 0 < broken < room
+    assert stuck > 0
+
+
 def test_random_targets_follow_the_sample_not_the_batch():
     generator = torch.Generator().manual_seed(4)
     weights = torch.randn((5, 20), generator=generator).tolist()
@@ -202,6 +258,7 @@ def test_saturated_probabilities_still_show_the_way():
         ({"aim": "next"}, "aim 'next' is none of"),
         ({"saliency": "logit"}, "saliency 'logit' is none of"),
         ({"limit": "pixels"}, "limit 'pixels' is none of"),
+        ({"movable": "white"}, "movable 'white' is none of room, below-one"),
     ],
 )
 def test_settings_out_of_range_are_refused(given: dict[str, object], says: str):

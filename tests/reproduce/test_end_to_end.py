@@ -181,7 +181,7 @@ def test_the_budgets(tmp_path: Path):
 def test_table_2_cut_down(tmp_path: Path):
     written = run("adp-table2", tmp_path, "mnist")
     rows = {(r["row"], r["column"]): r for r in written["comparisons"]}
-    assert len(rows) == 15 * 3
+    assert len(rows) == 17 * 3
     assert rows["PGD eps=0.1", "ADP(2,0.5)"]["paper"] == 82.8
     assert rows["C&W c=10", "Baseline"]["paper"] == 5.9
     assert rows["JSMA gamma=0.6", "ADP(2,0)"]["paper"] == 85.0
@@ -195,6 +195,11 @@ def test_table_2_cut_down(tmp_path: Path):
     for column in ("Baseline", "ADP(2,0)", "ADP(2,0.5)"):
         for weak, strong in (("BIM eps=0.1", "BIM eps=0.15"), ("JSMA gamma=0.3", "JSMA gamma=0.6")):
             assert rows[weak, column]["ours"] >= rows[strong, column]["ours"]
+        for row in ("JSMA gamma=0.3", "JSMA gamma=0.6"):
+            assert rows[row, column]["ours"] >= rows[f"{row}, not stuck", column]["ours"]
+            assert rows[f"{row}, not stuck", column]["paper"] is None
+    assert rows["JSMA gamma=0.6", "Baseline"]["ours"] > rows["JSMA gamma=0.6, not stuck", "Baseline"]["ours"]
+    assert "stays as it is" in (tmp_path / "reproduction.md").read_text()
     differ = {d["setting"]: (d["paper"], d["ours"]) for d in written["settings_that_differ"]}
     assert differ["cw.steps"] == (1000, 5)
     assert differ["test images (fgsm-bim-pgd-mim)"] == (10_000, 12)

@@ -49,6 +49,10 @@ CASES: dict[str, tuple[Evidence, Evidence]] = {
         about(RUN, make("fgsm", steps=None, first=98)),
         about(RUN, make("fgsm", steps=None, first=97)),
     ),
+    "limited-by-eps": (
+        about(make(eps=1.0, broken=160), classes=5, largest=1.0),
+        about(make(eps=1.0, broken=159), classes=5, largest=1.0),
+    ),
     "logits-not-probabilities": (
         about(RUN, facts={"outputs": probed(probabilities=1, clamped=1)}),
         about(RUN, facts={"outputs": probed(probabilities=1, clamped=2)}),

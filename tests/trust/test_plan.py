@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from trust_by_hand import SETTING, Scored, ensemble_of, grey, labelled, make, record, samples, slope, study_of
 
 from robustkit import api
@@ -415,3 +416,20 @@ def test_a_study_remembers_what_followed():
     assert Study.from_json(json.loads(json.dumps(given.to_json()))) == given
     ((back, cell),) = given.escalated(given.ensembles[0])
     assert (back, cell.eps, cell.norm, cell.name) == (more, 0.1, "linf", "pgd")
+
+
+def test_a_jsma_that_stands_still_is_not_trusted(tmp_path: Path):
+    """Of dark images whose label hangs on bright pixels, those at 0 are most salient: the ADP code moves none."""
+    weights = torch.tensor([[5.0, 1, 1, 1, 1, 1], [0.0] * 6])
+    model = ensemble_of(lambda x: x.flatten(1) @ weights.T + torch.tensor([0.0, 2.0]))
+    x = torch.tensor([0, 0.8, 0.8, 0.8, 0.8, 0.8]).view(1, 1, 2, 3).repeat(40, 1, 1, 1)
+    split, verdicts = labelled(model, x), {}
+    for movable in ("below-one", "room"):
+        jsma = spec("jsma", gamma=1.0, theta=0.2, aim="away", increase=False, movable=movable)
+        asked_for, store = study_of({"own": model}, split, jsma), Store(tmp_path / movable)
+        results = build(carry_out(asked_for, {"own": model}, split, store, SETTING, Reporter()), store)
+        (row,) = results["evaluations"]
+        verdicts[movable] = row["robust_accuracy"], row["verdict"], results["worst_case"][0]["verdict"]
+        failing = [c["advice"] for c in row["checks"] if not c["passed"]]
+        assert [a.endswith("run --set jsma.movable=room") for a in failing] == [True] * (movable == "below-one")
+    assert verdicts == {"below-one": (1.0, "suspect", "suspect"), "room": (0.0, "trusted", "trusted")}

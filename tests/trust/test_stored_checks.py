@@ -159,3 +159,27 @@ def test_one_attack_of_twice_the_steps_is_longer_not_stronger():
     assert "no-stronger-attack" not in checks
     assert not checks["iterations-suffice"]
     assert outcome(short, make("mim", steps=99, broken=150))[1]["no-stronger-attack"] is False
+
+
+NARROW = {"gamma": 0.1, "limit": "steps", "movable": "room"}
+
+
+def jsma_run(broken: int, **params: object) -> Scored:
+    return make("jsma", eps=None, steps=None, broken=broken, norm="l0", at=1.0, params={**NARROW, **params})
+
+
+def test_where_any_image_is_allowed_what_stands_tells_where_the_attack_stopped():
+    run = jsma_run(broken=10)
+    verdict, checks = judge(Evidence.of(run, [run], classes=10, largest=1.0))
+    assert verdict == "suspect"
+    (found,) = [c for c in checks if not c["passed"]]
+    assert (found["name"], found["value"], found["threshold"]) == ("limited-by-eps", 190 / N, 0.1)
+    assert found["advice"].endswith("run --set jsma.gamma=1.0 --set jsma.limit=features")
+    worst = judge(Evidence(None, [run], 1.0, "l0", classes=10, largest=1.0))
+    assert worst[0] == "suspect"
+    assert judge(Evidence.of(run, [run], classes=10, largest=1.01))[0] == "trusted"
+    widest = jsma_run(broken=10, gamma=1.0, limit="features")
+    (found,) = [c for c in judge(Evidence.of(widest, [widest], classes=10, largest=1.0))[1] if not c["passed"]]
+    assert "--set" not in found["advice"]
+    enough = jsma_run(broken=180)
+    assert judge(Evidence.of(enough, [enough], classes=10, largest=1.0))[0] == "trusted"
