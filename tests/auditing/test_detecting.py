@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from shared_data import LOSSLESS, PUBLIC
 from torch import Tensor, nn
 
 from robustkit.auditing.adapting import STATISTICS, Adapted, Preprocessing, first_tensor
@@ -15,7 +15,6 @@ from robustkit.auditing.behaviour import kind_of
 from robustkit.auditing.detecting import Detected, Given, detect, statistics
 from robustkit.errors import UserError
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 CENTRES = torch.tensor([[0.2, 0.5, 0.8], [0.8, 0.5, 0.2], [0.5, 0.9, 0.5], [0.5, 0.2, 0.5], [0.3, 0.3, 0.3]])
 
 NOISE = 0.1  # of an image's colour: those of two classes hardly overlap
@@ -225,7 +224,7 @@ def test_what_is_no_row_of_logits_is_refused():
 
 
 def test_the_public_resnet20_takes_imagenets_statistics():
-    file, images = SHARED / "checkpoints/resnet20-12fca82f.th", SHARED / "cifar10/test_1017_lossless.npz"
+    file, images = PUBLIC, LOSSLESS
     if not file.is_file() or not images.is_file():
         pytest.skip("the public checkpoint is not at hand")
     from robustkit import models

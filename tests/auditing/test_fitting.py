@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from shared_data import LOSSLESS, PUBLIC
 from torch import Tensor, nn
 
 from robustkit import models
@@ -15,9 +15,6 @@ from robustkit.auditing._infer import declared
 from robustkit.auditing.fitting import candidates, fit
 from robustkit.auditing.reading import Found, read
 from robustkit.errors import UserError
-
-SHARED = Path("/work/shared/data")
-PUBLIC = SHARED / "checkpoints" / "resnet20-12fca82f.th"
 
 
 def _network(arch: str, channels: int = 3, classes: int = 10) -> nn.Module:
@@ -55,7 +52,7 @@ def test_the_public_resnet20_is_recognised_with_nothing_but_the_file():
     assert fitted.arch == "resnet20"
     assert any("option A" in note for note in fitted.notes)
     assert any("num_batches_tracked" in note for note in fitted.notes)
-    data = np.load(SHARED / "cifar10" / "test_1017_lossless.npz")
+    data = np.load(LOSSLESS)
     x = torch.from_numpy(data["x"]).permute(0, 3, 1, 2).float() / 255
     x = (x - torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(
         1, 3, 1, 1

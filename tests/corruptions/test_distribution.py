@@ -16,15 +16,14 @@ from corruption_constants import C32
 from corruption_reference import REFERENCES
 from corruption_tape import Tape
 from corruption_textures import write_textures
+from shared_data import LOSSLESS, PUBLIC
 
 from robustkit import corruptions
 from robustkit.auditing import fitting, reading
 from robustkit.corruptions import corruption
 
-SHARED = Path("/work/shared/data")
-CIFAR, MODEL = SHARED / "cifar10/test_1017_lossless.npz", SHARED / "checkpoints/resnet20-12fca82f.th"
 NAMES = sorted(entry.name for entry in corruption if entry.facts["fidelity"] != "exact")
-needs_images = pytest.mark.skipif(not CIFAR.exists(), reason="needs CIFAR-10 images")
+needs_images = pytest.mark.skipif(not LOSSLESS.exists(), reason="needs CIFAR-10 images")
 Random = np.random.Generator
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -32,7 +31,7 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 @pytest.fixture(scope="module")
 def network() -> torch.nn.Module:
     """A public ResNet-20, 91.6 % right on the clean images."""
-    [found] = reading.read(MODEL)
+    [found] = reading.read(PUBLIC)
     mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     bare = fitting.fit(found, arch=None, arch_args=None, channels=3, classes=10).network
 
@@ -90,7 +89,7 @@ def spectrum(images: Pixels) -> np.ndarray:
 @pytest.mark.parametrize("severity", [2, 5])
 @pytest.mark.parametrize("name", NAMES)
 def test_mean_variance_and_spectrum(name: str, severity: int, tmp_path: Path):
-    images = np.load(CIFAR)["x"][:400]
+    images = np.load(LOSSLESS)["x"][:400]
     ours, theirs = made_by_both(name, images, severity, tmp_path, same=False)
     assert ours.mean() == pytest.approx(theirs.mean(), abs=1.0)  # of 255; the photographs' own is 120
     assert ours.std() == pytest.approx(theirs.std(), rel=0.01)
@@ -98,11 +97,11 @@ def test_mean_variance_and_spectrum(name: str, severity: int, tmp_path: Path):
 
 
 @needs_images
-@pytest.mark.skipif(not MODEL.exists(), reason="needs a trained network")
+@pytest.mark.skipif(not PUBLIC.exists(), reason="needs a trained network")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_network_is_as_often_right(name: str, network: torch.nn.Module, tmp_path: Path):
     """Within a point, from the same draws: from other draws a thousand images are right 1 to 2 points more or less."""
-    file = np.load(CIFAR)
+    file = np.load(LOSSLESS)
     images, y = file["x"][:200], file["y"][:200]
     right = [
         (network(torch.from_numpy(made).permute(0, 3, 1, 2).float() / 255).argmax(1).numpy() == y).mean()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -17,10 +16,10 @@ from corruption_constants import C32, C224
 from corruption_reference import REFERENCES
 from corruption_tape import Tape
 from corruption_textures import write_textures
+from shared_data import LOSSLESS
 
 from robustkit import corruptions
 
-CIFAR = Path("/work/shared/data/cifar10/test_1017_lossless.npz")
 SHARE = 0.999  # of the channel elements that differ by at most one level
 
 
@@ -66,6 +65,6 @@ def test_at_224_pixels(name: str, severity: int, ice: Ice) -> None:
 @pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("name", sorted(C32))
 def test_at_32_pixels(name: str, severity: int, ice: Ice) -> None:
-    images = np.load(CIFAR)["x"][10 * severity : 10 * severity + 4] if CIFAR.exists() else photographs(32)
+    images = np.load(LOSSLESS)["x"][10 * severity : 10 * severity + 4] if LOSSLESS.exists() else photographs(32)
     share, most = agreement(name, images, severity, C32[name][severity - 1], ice)
     assert share >= SHARE, f"{share:.5f} within a level, at most {most}"

@@ -3,18 +3,16 @@ against torchvision itself, and what is made of their arrays against a stand-in 
 """
 
 import struct
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from shared_data import SHARED
 
 from robustkit import data
 from robustkit.errors import RunError, UserError
-
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
 
 def write_idx(file, array):

@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from shared_data import SHARED
 from sklearn.metrics import average_precision_score, roc_auc_score
 from suite_models import asked, carried_out, linear
 
@@ -27,8 +28,6 @@ from robustkit.reports import _suites
 from robustkit.reports._tables import find, tables
 from robustkit.results import build as results_of
 from robustkit.suites import ood as suite
-
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
