@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from robustkit.distortion import largest
 from robustkit.records import Cell, EnsembleRecord, Facts, Run, Spec, digest
 from robustkit.registry import Entry
 from robustkit.store import Store
@@ -75,7 +76,9 @@ def _items(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Sc
     correct: Bools = clean.samples.prediction == clean.samples.y
     every = np.ones_like(correct)
     untargeted = [r for r in runs if not r.run.cell.target and r.run.cell.norm in NORMS and r.eps > 0]
-    budgets = _telling(untargeted, most)
+    # Where any image is allowed nothing is left to find out: what stands there is no robustness (limited-by-eps).
+    bounded = [r for r in untargeted if r.eps < largest(r.run.cell.norm, study.dataset.shape)]
+    budgets = _telling(bounded, most)
     for entry in probe:
         if ensemble.members < entry.facts.get("members", 1) or (entry.facts.get("others") and len(study.ensembles) < 2):
             continue

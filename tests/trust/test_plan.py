@@ -126,6 +126,15 @@ def test_attacks_that_walk_are_the_ones_that_must_find_a_planted_example():
     assert found == ["square", "square"]
 
 
+def test_a_budget_that_allows_any_image_has_no_probe_of_its_own():
+    diameter = 6**0.5  # of images of 1x2x3
+    cw = large(make("cw", eps=None, steps=10, norm="l2", at=diameter), AMPLE)
+    assert set(names(items(study(), cw))) == PER_ENSEMBLE
+    assert {i.cell.norm for i in items(study(), RUN, cw) if i.name in PER_BUDGET} == {"linf"}
+    near = large(make("cw", eps=None, steps=10, norm="l2", at=0.99 * diameter), AMPLE)
+    assert set(names(items(study(), near))) == PER_ENSEMBLE | PER_BUDGET
+
+
 def test_targeted_runs_and_other_norms_and_eps_zero_need_no_probe_of_their_own():
     runs = [
         large(make(steps=10, target="random")), large(make(steps=10, eps=1.0, norm="l1")),
