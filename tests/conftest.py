@@ -18,6 +18,7 @@ from robustkit.records import Spec
 from robustkit.trainspec import TrainSpec
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Weights and draws that a test does not seed itself are the same in every run, alone and beside others.
 

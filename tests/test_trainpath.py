@@ -18,15 +18,15 @@ from robustkit.models._residual import ResNet
 from robustkit.trainpath import Forward
 
 
-def _three(build: Callable[[], nn.Module]) -> Ensemble:
+def _ensemble(build: Callable[[], nn.Module], members: int = 3) -> Ensemble:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Ensemble([Member(build()) for _ in range(3)]).train()
+        return Ensemble([Member(build()) for _ in range(members)]).train()
 
 
 @pytest.fixture
 def ensemble() -> Ensemble:
-    return _three(lambda: models.build("small-resnet", 1, 10))
+    return _ensemble(lambda: models.build("small-resnet", 1, 10))
 
 
 @pytest.fixture
@@ -37,14 +37,14 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 def _gradients(ensemble: Ensemble, way: str, x: torch.Tensor, y: torch.Tensor):
     logits, _ = Forward(ensemble, way)(x)
-    functional.cross_entropy(logits.flatten(0, 1), y.repeat(3)).backward()
+    functional.cross_entropy(logits.flatten(0, 1), y.repeat(len(ensemble))).backward()
     return logits, {name: p.grad for name, p in ensemble.named_parameters()}
 
 
 @pytest.mark.parametrize("way", ["channels last", "stacked", "channels last, stacked", "compiled"])
 def test_every_exact_way_has_the_logits_gradients_and_statistics_of_the_plain_one(way: str, ensemble: Ensemble, batch):
     if way == "compiled":  # two blocks, the second with a shortcut that subsamples and pads: each block takes seconds
-        ensemble = _three(lambda: ResNet(1, 1, 10, widths=(16, 32)))
+        ensemble = _ensemble(lambda: ResNet(1, 1, 10, widths=(16, 32)), members=2)
     other = copy.deepcopy(ensemble)
     logits, gradients = _gradients(ensemble, "as it is", *batch)
     others_logits, others = _gradients(other, way, *batch)
