@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustkit import attacks
+from robustkit import attacks, request
 from robustkit.attacks import attack
 from robustkit.norms import size
 from robustkit.registry import Entry
@@ -196,3 +196,12 @@ def test_targeted_attack_reaches_its_target(entry: Entry, norm: str):
     more = {"eps": 4 * EPS[norm]} if "eps" in settings(entry, norm) else {}
     reached = model(run(entry, norm, model, x, target, targeted=True, **more)).argmax(1) == target
     assert reached.double().mean() >= (0.15 if entry.name == "fgsm" else 0.25)  # 0 without the attack
+
+
+@pytest.mark.parametrize("entry", [e for e in attack if "unlimited" in e.facts], ids=lambda e: e.name)
+def test_the_values_that_do_not_limit_it_can_be_given(entry: Entry):
+    unlimited = entry.facts["unlimited"]
+    settings = [f"{entry.name}.{name}={value}" for name, value in unlimited.items()]
+    (asked,) = request.check(defenses=(), attacks=entry.name, dataset="digits", settings=settings).attacks
+    assert {name: asked.params[name] for name in unlimited} == unlimited
+    assert entry.facts["budget"] == "minimum"
