@@ -67,7 +67,7 @@ def test_the_c_that_the_boundary_asks_for_is_the_closed_form_one():
 
 
 def test_adaptive_search_takes_fewer_passes_for_distances_as_small(network, test_images):
-    x, y = (t[10:30] for t in test_images)
+    x, y = (t[10:24] for t in test_images)
     sizes, passes = [], []
     for adaptive in (True, False):
         trace = Trace(len(x))

@@ -110,8 +110,8 @@ model = lambda p: p.flatten(1) @ w
 y = model(x).argmax(1)
 for saliency in ("prob", "logprob"):
     made = jsma(model, x, y, pair=True, gamma=5e-5, theta=1.0, saliency=saliency)
-line = torch.rand((1, 3 * 224 * 224), generator=torch.Generator().manual_seed(2))
-best_pair(line, 1 - line)  # the worst case: no feature is beaten by another
+line = torch.rand((1, 3 * 112 * 112), generator=torch.Generator().manual_seed(2))
+best_pair(line, 1 - line)  # the worst case: no feature is beaten by another; all pairs at once are 5.6 GB
 assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2 * 2**20, "more than 2 GB"
 """
 
@@ -167,9 +167,13 @@ def published(model, x: Tensor, y: Tensor, theta: float, steps: int) -> tuple[Te
     for _ in range(steps):
         if model(point).argmax(1) != y:
             break
-        jacobian = torch.autograd.functional.jacobian(lambda p: model(p).softmax(1)[0], point).flatten(1)
-        target = jacobian[y.item()]
-        others = jacobian.sum(0) - target
+        leaf = point.clone().requires_grad_(True)
+        probabilities = model(leaf).softmax(1)[0]
+        target, every = (
+            torch.autograd.grad(part, leaf, retain_graph=True)[0].flatten()
+            for part in (probabilities[y.item()], probabilities.sum())
+        )
+        others = every - target
         allowed = (point.flatten() < 1) & (target >= 0) & (others <= 0)
         assert allowed.any()  # else its rule is another, which is not written here
         chosen = (target * others.abs()).masked_fill(~allowed, -1).argmax()
@@ -195,7 +199,7 @@ def test_the_published_mask_bars_white_features_and_stands_still_at_black_ones()
 
 
 def test_the_published_rule_agrees_with_a_second_implementation(network, test_images):
-    x, y = test_images[0][:40].double(), test_images[1][:40]
+    x, y = test_images[0][:24].double(), test_images[1][:24]
     model = network.double()
     with torch.no_grad():
         keep = model(x).argmax(1) == y

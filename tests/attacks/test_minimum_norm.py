@@ -127,12 +127,12 @@ def test_deepfool_is_no_farther_than_foolbox(trained: Ensemble, test_images: tup
     assert median(trained, x, y, ours, norm) <= 1.02 * median(trained, x, y, theirs, norm)
 
 
-def test_torchattacks_deepfool_stalls_at_the_edge_of_the_box(trained: Ensemble, test_images: tuple[Tensor, Tensor]):
+def test_torchattacks_deepfool_stalls_at_the_edge_of_the_box(network, test_images: tuple[Tensor, Tensor]):
     """Its steps are spent on pixels that are then clipped: black images are not broken. Ours keep to the box."""
     torchattacks = pytest.importorskip("torchattacks")
-    right = trained(test_images[0]).argmax(1) == test_images[1]
+    right = network(test_images[0]).argmax(1) == test_images[1]
     x, y = (t[right][:16] for t in test_images)
-    theirs = trained(torchattacks.DeepFool(trained, steps=15)(x, y)).argmax(1) != y
-    ours = trained(deepfool(trained, x, y, steps=15)).argmax(1) != y
+    theirs = network(torchattacks.DeepFool(network, steps=15)(x, y)).argmax(1) != y
+    ours = network(deepfool(network, x, y, steps=15)).argmax(1) != y
     assert ours.all()
     assert theirs.double().mean() < 0.95
