@@ -21,7 +21,7 @@ from _workloads import BETA, Workload
 from torch import Tensor
 from torch.nn import functional
 
-from robustkit.scoring import score
+from robustkit.evaluation.scoring import score
 
 STATM = Path("/proc/self/statm")
 SAMPLING = 0.01  # seconds between two looks at the memory
@@ -104,9 +104,9 @@ def clock(device: torch.device) -> float:
 
 def floor_pass(subject: Subject, gradient: bool) -> float:
     """Return the seconds of one pass of the plain model over all images: forward, and the input gradient."""
-    device, model = subject.setting.device, subject.ensemble
+    device, model = subject.run_options.device, subject.ensemble
     batches = list(
-        zip(*(torch.split(t, subject.setting.batch_size) for t in (subject.x, subject.y)), strict=True)
+        zip(*(torch.split(t, subject.run_options.batch_size) for t in (subject.x, subject.y)), strict=True)
     )  # fmt: skip
     started = clock(device)
     for x, y in batches:
@@ -138,7 +138,7 @@ def judge(outcome: Outcome, subject: Subject, workload: Workload) -> dict[str, A
     origin, y = x.repeat(repeats, 1, 1, 1), subject.y.cpu().repeat(repeats)
     if images.shape != origin.shape:
         raise ValueError(f"images of shape {tuple(images.shape)} came back, not {tuple(origin.shape)}")
-    scores = score(subject.ensemble, origin, images, subject.setting.device)
+    scores = score(subject.ensemble, origin, images, subject.run_options.device)
     if not bool(torch.isfinite(images).all() & scores.finite.all()):
         raise FloatingPointError("pixels or outputs that are not finite came back")
     l0, l1, l2, linf = scores.sizes

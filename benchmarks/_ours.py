@@ -11,9 +11,10 @@ from _subject import Subject
 from _workloads import Workload
 from torch import Tensor
 
-from robustkit import fastpath
-from robustkit.evaluator import run_cell
-from robustkit.records import ERROR, Cell, Samples, Spec
+from robustkit.ensembles import fastpath
+from robustkit.evaluation.cell import run_cell
+from robustkit.records.cells import Cell, Spec
+from robustkit.records.samples import ERROR, Samples
 
 SPEEDS = ("auto", "off", "max")  # what --speeds may name
 
@@ -54,7 +55,7 @@ def craft(crafting: Crafting, subject: Subject, workload: Workload) -> Outcome:
     cells = [_cell(workload, source) for source in sources]
     runs = [
         run_cell(
-            cell, subject.ensemble, subject.split, subject.clean, subject.setting, crafting=crafting.made
+            cell, subject.ensemble, subject.split, subject.clean, subject.run_options, crafting=crafting.made
         )
         for cell in cells
     ]  # fmt: skip

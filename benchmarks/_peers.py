@@ -51,7 +51,7 @@ def craft(peer: str, subject: Subject, workload: Workload, seed: int = 0) -> Out
     target = z.scatter(1, y[:, None], float("-inf")).argmax(1)
 
     def attack(model: nn.Module) -> Tensor:
-        parts = zip(*(torch.split(t, subject.setting.batch_size) for t in (x, y, target)), strict=True)
+        parts = zip(*(torch.split(t, subject.run_options.batch_size) for t in (x, y, target)), strict=True)
         return torch.cat([RUNS[peer](model, workload, *part).detach() for part in parts])
 
     with untouched(ensemble), seeded(None):
@@ -66,7 +66,7 @@ def craft(peer: str, subject: Subject, workload: Workload, seed: int = 0) -> Out
 def _by_hand(subject: Subject, images: Tensor, y: Tensor) -> list[float]:
     """Return the accuracy of every member and of the ensemble, one model after the other."""
     models = [*subject.ensemble.members, subject.ensemble]
-    size = subject.setting.batch_size
+    size = subject.run_options.batch_size
     return [
         float((torch.cat([model(part).argmax(1) for part in torch.split(images, size)]) == y).float().mean())
         for model in models

@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from robustkit.errors import UserError
-from robustkit.files import write_atomic
+from robustkit.base.errors import UserError
+from robustkit.base.files import write_atomic
 from robustkit.reports._style import DPI, GRID, INK, PALETTE, SOFT, bare
 
 BEGIN, END = "<!-- table -->", "<!-- /table -->"

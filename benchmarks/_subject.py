@@ -12,15 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustkit import data, load_ensemble, models, subjects
+from robustkit import data, load_ensemble, models
+from robustkit.base.devices import find_device
+from robustkit.base.errors import UserError
+from robustkit.base.parallel import default_workers
+from robustkit.base.progress import Reporter
 from robustkit.data import Dataset, Split
-from robustkit.devices import find_device
-from robustkit.ensemble import Ensemble, Member
-from robustkit.errors import UserError
-from robustkit.evaluator import Setting, run_cell
-from robustkit.parallel import default_workers
-from robustkit.progress import Reporter
-from robustkit.records import Cell, Samples, Spec
+from robustkit.ensembles.ensemble import Ensemble, Member
+from robustkit.evaluation.cell import RunOptions, run_cell
+from robustkit.pipeline import models_under_test
+from robustkit.records.cells import Cell, Spec
+from robustkit.records.samples import Samples
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # what the public CIFAR ResNets were trained with
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx512_fp16", "amx_bf16", "amx_int8", "amx_tile")
@@ -40,17 +42,17 @@ class Subject:
     ensemble: Ensemble
     split: Split
     clean: Samples
-    setting: Setting
+    run_options: RunOptions
 
     @property
     def x(self) -> Tensor:
         """The images, float32 in [0, 1], (N, C, H, W), on the device."""
-        return self.split.tensor().to(self.setting.device)
+        return self.split.tensor().to(self.run_options.device)
 
     @property
     def y(self) -> Tensor:
         """Their labels, (N,), on the device."""
-        return self.split.y.to(self.setting.device)
+        return self.split.y.to(self.run_options.device)
 
     @property
     def features(self) -> int:
@@ -60,12 +62,12 @@ class Subject:
 
     def take(self, n: int) -> Subject:
         """Return the same ensemble on the first n images."""
-        return of(self.ensemble, self.split.take(n), self.setting)
+        return of(self.ensemble, self.split.take(n), self.run_options)
 
 
-def of(ensemble: Ensemble, split: Split, setting: Setting) -> Subject:
+def of(ensemble: Ensemble, split: Split, run_options: RunOptions) -> Subject:
     """Return the subject with its clean cell scored."""
-    return Subject(ensemble, split, run_cell(clean_cell(), ensemble, split, None, setting).samples, setting)
+    return Subject(ensemble, split, run_cell(clean_cell(), ensemble, split, None, run_options).samples, run_options)
 
 
 def clean_cell() -> Cell:
@@ -92,9 +94,9 @@ def load(
         ensemble, name = _plain(dataset, on), "plain ensemble on digits"
     ensemble = ensemble.eval().to(on).requires_grad_(False)  # else some peers compute the weights' gradients as well
     first = (dataset.everything() if npz else dataset.split("test")).take(n)
-    setting = Setting(on, batch_size, workers=default_workers(on))
+    run_options = RunOptions(on, batch_size, workers=default_workers(on))
     try:
-        clean = of(ensemble, first, setting).clean
+        clean = of(ensemble, first, run_options).clean
     except RuntimeError as error:
         shape = " ".join(str(error).split())[:150]
         raise UserError(
@@ -104,7 +106,7 @@ def load(
     if not bool(right.any()):
         raise UserError(f"'{name}' classifies none of the {len(first)} images correctly; give others by --data.")
     _, x, y = first.batch(right)
-    subject = of(ensemble, Split(x, y), setting)
+    subject = of(ensemble, Split(x, y), run_options)
     facts = {
         "ensemble": name,
         "members": len(ensemble),
@@ -132,8 +134,8 @@ def _public(path: Path) -> Member:
 
 
 def _plain(dataset: Dataset, device: torch.device) -> Ensemble:
-    spec = subjects.train_spec(Spec("defense", "baseline", {}), dataset, {})
-    return subjects.trained(spec, dataset, device, Reporter())[1]
+    spec = models_under_test.train_spec(Spec("defense", "baseline", {}), dataset, {})
+    return models_under_test.trained(spec, dataset, device, Reporter())[1]
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -157,7 +159,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """Return the versions of what takes part; None where it is not installed."""
-    from robustkit import __version__
+    from robustkit.base.version import __version__
 
     found: dict[str, str | None] = {"robustkit": __version__, "python": platform.python_version()}
     for name, package in PACKAGES.items():

@@ -26,8 +26,8 @@ from _subject import Subject
 from _workloads import WORKLOADS, Workload
 from rich.console import Console
 
-from robustkit.errors import UserError, unknown
-from robustkit.files import write_json
+from robustkit.base.errors import UserError, unknown
+from robustkit.base.files import write_json
 
 SCHEMA = 1
 FLOORS = 3  # passes of the floor after each implementation; the fastest of the row counts
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
         "settings": {
             "batch_size": batch_size, "repeats": args.repeats, "n_jsma": args.n_jsma, "peer_timeout": args.peer_timeout,
         },
-        "machine": _subject.machine(subject.setting.device),
+        "machine": _subject.machine(subject.run_options.device),
         "versions": _subject.versions(),
         "missing": [peer for peer in asked if peer not in peers],
         "subject": facts,
@@ -150,7 +150,7 @@ def _attempt(
     """Warm up, craft and judge once; whatever a library raises is recorded and the run goes on."""
     limit = 0.0 if name.startswith("robustkit") else args.peer_timeout
     facts: dict[str, Any] = {"error": None, "seconds": None, "peak_memory_mib": None, "timed_out": False}
-    device = subject.setting.device
+    device = subject.run_options.device
     try:
         with _measure.time_limit(limit):
             implementation(subject, workload.warm_up(subject.features))

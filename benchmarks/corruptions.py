@@ -34,9 +34,10 @@ from corruption_reference import REFERENCES, levels, smooth
 from corruption_tape import Tape
 from corruption_textures import write_textures
 
-from robustkit import corruptions, options
-from robustkit.errors import UserError
-from robustkit.files import write_json
+from robustkit import corruptions
+from robustkit.base import options
+from robustkit.base.errors import UserError
+from robustkit.base.files import write_json
 
 SUITES = {224: "imagenet-c,imagenet-c-bar", 32: "cifar-c,cifar-c-bar"}
 CONSTANTS = {224: ("imagenet", C224), 32: ("cifar", C32)}

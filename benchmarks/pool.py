@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from robustkit.files import write_json
+from robustkit.base.files import write_json
 from robustkit.metrics import subsets
 from robustkit.suites.pools import MOST
 

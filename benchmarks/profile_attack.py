@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
-from robustkit.errors import UserError, unknown
-from robustkit.options import number
+from robustkit.base.errors import UserError, unknown
+from robustkit.base.options import number
 
 KINDS = {
     "convolution": ("conv",),
@@ -60,7 +60,7 @@ def print_table(args: argparse.Namespace) -> None:
         workload = replace(workload, eps=number(args.eps, "eps"))
     torch.set_num_threads(1)  # several threads' operations would be counted beside each other
     subject, _ = _subject.load(args.checkpoint, args.public, args.data, args.n, "cpu", max(args.n, 1))
-    subject = replace(subject, setting=replace(subject.setting, workers=1))
+    subject = replace(subject, run_options=replace(subject.run_options, workers=1))
     columns = {}
     for speed in args.speeds.split(","):
         crafting = _ours.prepare(subject, speed)

@@ -25,18 +25,19 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from robustkit import data, options
+from robustkit import data
+from robustkit.base import options
+from robustkit.base.errors import UserError
+from robustkit.base.files import write_json
 from robustkit.data import Dataset, Source, Split
-from robustkit.ensemble import Ensemble
-from robustkit.errors import UserError
-from robustkit.fastpath import fastest
-from robustkit.files import write_json
-from robustkit.ranks import Ranks
-from robustkit.records import Spec
-from robustkit.request import defended
-from robustkit.training import Training
-from robustkit.trainspec import TrainSpec
-from robustkit.untrained import initialise
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.ensembles.fastpath import fastest
+from robustkit.pipeline.request import defended
+from robustkit.records.cells import Spec
+from robustkit.training.loop import Training
+from robustkit.training.ranks import Ranks
+from robustkit.training.spec import TrainSpec
+from robustkit.training.untrained import initialise
 
 CLASSES = 10
 SIDES = {"cuda": 8192}  # of the matrices whose product says what the machine can do; elsewhere 1024

@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from robustkit import api
-from robustkit.errors import UserError
-from robustkit.files import write_json
-from robustkit.progress import Reporter
-from robustkit.records import Facts
-from robustkit.store import Store
+from robustkit.base.errors import UserError
+from robustkit.base.files import write_json
+from robustkit.base.progress import Reporter
+from robustkit.records.cells import Facts
+from robustkit.records.store import Store
 
 LEVELS = ("quick", "full")
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from robustkit.base.version import __version__
+
 __all__ = ["__version__", "audit", "evaluate", "load_ensemble", "load_runs", "train"]
 
 _LAZY = {
@@ -16,14 +17,14 @@ _LAZY = {
     "evaluate": "robustkit.api",
     "train": "robustkit.api",
     "load_runs": "robustkit.api",
-    "load_ensemble": "robustkit.checkpoint",
+    "load_ensemble": "robustkit.ensembles.checkpoint",
 }
 _SUBPACKAGES = {"attacks", "data", "defenses", "models", "metrics", "reports", "reproduce"}
 
 if TYPE_CHECKING:
     from robustkit.api import evaluate, load_runs, train
     from robustkit.auditing.running import audit
-    from robustkit.checkpoint import load_ensemble
+    from robustkit.ensembles.checkpoint import load_ensemble
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from robustkit.errors import RunError, UserError
+from robustkit.base.errors import RunError, UserError
 
 INTERRUPTED = 130
 

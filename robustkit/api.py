@@ -9,31 +9,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from robustkit import __version__, data, models, options, paths, reports, request, selftest, subjects
-from robustkit import pool as pools
-from robustkit.carry_out import carry_out
-from robustkit.checkpoint import read_meta
+from robustkit import data, models, reports
+from robustkit.base import options, paths
+from robustkit.base.devices import find_device
+from robustkit.base.errors import UserError
+from robustkit.base.files import listed, writable, write_json
+from robustkit.base.names import ESCALATION, SPEEDS
+from robustkit.base.parallel import default_workers
+from robustkit.base.progress import Reporter
+from robustkit.base.version import __version__
 from robustkit.corruptions._plan import ask, reference_of
 from robustkit.corruptions._published import Published
 from robustkit.data import Dataset
-from robustkit.devices import find_device
-from robustkit.errors import UserError
-from robustkit.evaluator import Setting
-from robustkit.files import listed, writable, write_json
-from robustkit.material import material
-from robustkit.names import ESCALATION, SPEEDS
-from robustkit.parallel import default_workers
-from robustkit.progress import Reporter
-from robustkit.ranks import joined, own_device
-from robustkit.records import Spec
+from robustkit.ensembles import pool as pools
+from robustkit.ensembles.checkpoint import read_meta
+from robustkit.evaluation.cell import RunOptions
+from robustkit.pipeline import models_under_test, request, selftest
+from robustkit.pipeline.request import Names, Settings
+from robustkit.pipeline.results import build
+from robustkit.pipeline.run import run_evaluation
+from robustkit.records.cells import Spec
+from robustkit.records.schema import Results
+from robustkit.records.store import STUDY, Store, open_runs
 from robustkit.reports._history import write_history
-from robustkit.request import Names, Settings
-from robustkit.results import build
-from robustkit.schema import Results
-from robustkit.store import STUDY, Store, open_runs
-from robustkit.study import Study
-from robustkit.suites import Wanted, ask_suites
-from robustkit.untrained import accuracies
+from robustkit.study.evaluation_data import evaluation_data
+from robustkit.study.plan import Study
+from robustkit.suites import SuiteRequest, ask_suites
+from robustkit.training.ranks import joined, own_device
+from robustkit.training.untrained import accuracies
 
 FORMATS = ("html", "md", "tex", "csv", "figures")
 PROGRESS = "training.progress"  # in the --out of a training: where it is, until it is done
@@ -43,7 +46,7 @@ def evaluate(
     *,
     defense: Names = "adp",
     checkpoint: Sequence[str | Path] | str | Path | None = None,
-    ensembles: Sequence[subjects.Subject] = (),
+    ensembles: Sequence[models_under_test.ModelUnderTest] = (),
     pool: Sequence[str | Path] | str | Path | None = None,
     subset_size: int | None = None,
     pool_attribution: int = 200,
@@ -85,7 +88,7 @@ def evaluate(
     keep_examples: bool = True,
     formats: Iterable[str] = FORMATS,
     audited: Sequence[Mapping[str, Any]] = (),
-    surrogates: Sequence[subjects.Surrogate] = (),
+    surrogates: Sequence[models_under_test.Surrogate] = (),
     reporter: Reporter | None = None,
 ) -> Results:
     """Attack ensembles white-box and member to member, and write results, tables, figures and a report.
@@ -166,7 +169,7 @@ def evaluate(
         If something fails while running; the store keeps what finished.
     """
     reporter = reporter or Reporter()
-    pooled = pools.wanted(pool, checkpoint, subset_size, pool_attribution)
+    pooled = pools.requested(pool, checkpoint, subset_size, pool_attribution)
     checkpoints = pooled.folders if pooled else listed(checkpoint)
     asked = request.check(
         defenses=() if checkpoints or ensembles else defense, attacks=attacks, preset=preset, backend=backend,
@@ -180,14 +183,14 @@ def evaluate(
     if arch is not None:
         models.check(arch)
     on = find_device(device)
-    setting = Setting(on, batch_size, keep_examples, workers or default_workers(on), speed)
+    run_options = RunOptions(on, batch_size, keep_examples, workers or default_workers(on), speed)
     metas = [read_meta(path) for path in checkpoints]
     defenses = request.beside_baseline(asked.defenses) if baseline else asked.defenses
-    named = [*(record.id for record, _ in ensembles), *(subjects.name_of(meta) for meta in metas)]
-    ids = subjects.distinct(named or [one.name for one in defenses])
+    named = [*(record.id for record, _ in ensembles), *(models_under_test.name_of(meta) for meta in metas)]
+    ids = models_under_test.distinct(named or [one.name for one in defenses])
     divide_by = reference_of(corruption_reference, ids)
     known = [*metas, *({} for _ in ensembles), *(of_data for *_, of_data in surrogates)]
-    on_what = material(dataset, known, data_dir=data_dir, download=download, image_size=image_size, n=n)
+    on_what = evaluation_data(dataset, known, data_dir=data_dir, download=download, image_size=image_size, n=n)
     loaded, split = on_what.dataset, on_what.split
     aim = request.target(target if target is not None else "random" if targeted else "", len(loaded.classes))
     published = Published(corruption_dir) if corruption_dir else None
@@ -196,33 +199,34 @@ def evaluate(
         corrupted = ask(asked.corruptions, tuple(loaded.shape), frost_dir, published)
     if pooled and suites is None:  # the pool alone
         asked = replace(asked, suites=())
-    wanted = {"ood": ood, "audit": list(audited)}
+    named_options: dict[str, Any] = {"ood": ood, "audit": list(audited)}
     chosen = (*asked.suites, *(("audit",) if audited else ()))
-    further = ask_suites(chosen, Wanted(wanted, on_what))
+    further = ask_suites(chosen, SuiteRequest(named_options, on_what))
     folder = writable(Path(out), "--out")
     pairs = list(ensembles)
     if checkpoints:
         pairs += [
-            subjects.from_checkpoint(p, m, arch, asked.fusion, loaded) for p, m in zip(checkpoints, metas, strict=True)
+            models_under_test.from_checkpoint(p, m, arch, asked.fusion, loaded)
+            for p, m in zip(checkpoints, metas, strict=True)
         ]
     elif not ensembles:
         recipe = {**asked.training, "arch": arch, "members": members, "epochs": epochs, "fusion": asked.fusion}
-        pairs += subjects.trained_all(defenses, on_what, recipe, setting, reporter, seed)
+        pairs += models_under_test.trained_all(defenses, on_what, recipe, run_options, reporter, seed)
     pairs = [(replace(record, id=id), ensemble.to(on)) for id, (record, ensemble) in zip(ids, pairs, strict=True)]
     if pooled:
-        more = {"pool": pooled, "subjects": pairs, "corruptions": corrupted, "corruption_dir": corruption_dir}
-        further |= ask_suites(("pools",), Wanted(more, on_what))
+        more = {"pool": pooled, "models": pairs, "corruptions": corrupted, "corruption_dir": corruption_dir}
+        further |= ask_suites(("pools",), SuiteRequest(more, on_what))
     study = Study(
         ensembles=tuple(record for record, _ in pairs), dataset=on_what.record(), attacks=asked.attacks, eps=asked.eps,
         norm=asked.norm, transfer_eps=loaded.threat.transfer_eps if eps is None else max(asked.eps),
         suites=asked.suites, target=aim, reference=reference, seed=seed, version=__version__, trust=trust, eot=eot,
-        corruptions=corrupted, corruption_reference=divide_by, asked=further,
+        corruptions=corrupted, corruption_reference=divide_by, suite_requests=further,
         surrogates=tuple(record for record, *_ in surrogates),
     )  # fmt: skip
     on_device = {record.key: ensemble for record, ensemble in pairs}
     on_device |= {record.key: ensemble.to(on) for record, ensemble, _ in surrogates}
-    carry_out(
-        study, on_device, split, Store(folder / "runs"), setting, reporter,
+    run_evaluation(
+        study, on_device, split, Store(folder / "runs"), run_options, reporter,
         escalate_budget if escalate else 0.0, published, on_what,
     )  # fmt: skip
     return report(folder, formats=formats)
@@ -271,22 +275,24 @@ def train(
         models.check(arch)
     on = own_device(find_device(device))
     load = functools.partial(data.load, data_dir=data_dir, download=download, image_size=image_size)
-    loaded, outliers = load(dataset), subjects.outliers_of(asked.defenses[0], load)
+    loaded, outliers = load(dataset), models_under_test.outliers_of(asked.defenses[0], load)
     folder = writable(Path(out), "--out")
-    wanted = {**asked.training, "arch": arch, "members": members, "epochs": epochs, "fusion": asked.fusion}
+    recipe = {**asked.training, "arch": arch, "members": members, "epochs": epochs, "fusion": asked.fusion}
     with joined(on) as ranks:
-        spec = subjects.train_spec(
-            asked.defenses[0], loaded, wanted, paper=asked.recipe, outliers=outliers, speed=speed, seed=seed,
+        spec = models_under_test.train_spec(
+            asked.defenses[0], loaded, recipe, paper=asked.recipe, outliers=outliers, speed=speed, seed=seed,
             processes=ranks.world,
         )  # fmt: skip
         heard = reporter if ranks.leads else Reporter()
         progress = folder / PROGRESS
-        _, ensemble = subjects.trained(spec, loaded, on, heard, outliers=outliers, progress=progress, ranks=ranks)
+        _, ensemble = models_under_test.trained(
+            spec, loaded, on, heard, outliers=outliers, progress=progress, ranks=ranks
+        )
         meta = read_meta(paths.cache_dir() / "ensembles" / spec.key)
         test, own = accuracies(ensemble.to(on), loaded.split("test"))
         metrics = {**meta["metrics"], "test_accuracy": test, "test_member_accuracy": own}
         if ranks.leads:
-            subjects.save(ensemble, folder, spec, loaded, metrics, meta["history"])
+            models_under_test.save(ensemble, folder, spec, loaded, metrics, meta["history"])
             write_history(meta["history"], folder, f"{spec.defense.name} on {spec.dataset}")
     return metrics
 
@@ -317,12 +323,12 @@ def self_test(
     ensembles = {}
     for name in ("baseline", "advt-pgd"):
         asked = request.check(defenses=name, attacks="pgd", dataset=dataset)
-        wanted = {"arch": arch, "epochs": epochs}
-        spec = subjects.train_spec(asked.defenses[0], loaded, wanted, speed="off", seed=seed)
-        ensembles[name] = subjects.trained(spec, loaded, on, reporter)[1].to(on)
-    setting = Setting(on, keep_examples=False, workers=workers or default_workers(on))
+        recipe = {"arch": arch, "epochs": epochs}
+        spec = models_under_test.train_spec(asked.defenses[0], loaded, recipe, speed="off", seed=seed)
+        ensembles[name] = models_under_test.trained(spec, loaded, on, reporter)[1].to(on)
+    run_options = RunOptions(on, keep_examples=False, workers=workers or default_workers(on))
     plain = ensembles.pop("baseline")
-    outcomes = selftest.run(plain, loaded, setting, reporter, sound=ensembles, n=n, seed=seed)
+    outcomes = selftest.run(plain, loaded, run_options, reporter, sound=ensembles, n=n, seed=seed)
     write_json(folder / "self-test.json", [outcome.to_json() for outcome in outcomes])
     return outcomes
 

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from robustkit import __version__
-from robustkit.cli_audit import audit
-from robustkit.cli_evaluate import evaluate
-from robustkit.cli_options import (
+from robustkit.base.version import __version__
+from robustkit.commands.audit import audit
+from robustkit.commands.evaluate import evaluate
+from robustkit.commands.options import (
     Arch,
     DataDir,
     Dataset,
@@ -25,7 +25,7 @@ from robustkit.cli_options import (
     Seed,
     Set,
 )
-from robustkit.cli_reproduce import reproduce
+from robustkit.commands.reproduce import reproduce
 
 app = typer.Typer(
     name="robustkit",
@@ -80,8 +80,8 @@ def corrupt(
     from rich.console import Console
 
     from robustkit import data
+    from robustkit.base.progress import Reporter
     from robustkit.corruptions._plan import chosen
-    from robustkit.progress import Reporter
 
     chosen(suite)  # before torch is imported
     data.describe(dataset)
@@ -127,8 +127,8 @@ def train(
     """
     from rich.console import Console
 
-    from robustkit import request
-    from robustkit.progress import Reporter
+    from robustkit.base.progress import Reporter
+    from robustkit.pipeline import request
 
     request.check(defenses=defense, attacks="pgd", dataset=dataset, fusion=fusion, settings=settings)
     console = Console()
@@ -158,9 +158,9 @@ def report(
     """Render tables, figures and the report again from stored runs; no attack is run."""
     from rich.console import Console
 
-    from robustkit import options
+    from robustkit.base import options
+    from robustkit.records.store import open_runs
     from robustkit.reports import report as registry
-    from robustkit.store import open_runs
 
     chosen = options.names(formats, registry)
     folder = open_runs(runs).folder.parent
@@ -196,14 +196,15 @@ def bench(
     """
     from rich.console import Console
 
-    from robustkit.errors import UserError
-    from robustkit.progress import Reporter
+    from robustkit.base.errors import UserError
+    from robustkit.base.progress import Reporter
 
     if not self_test:
         raise UserError("bench needs --self-test; the benchmarks against other toolkits are scripts in benchmarks/.")
     console = Console()
     with console.status("loading torch ..."):
-        from robustkit import api, selftest
+        from robustkit import api
+        from robustkit.pipeline import selftest
     outcomes = api.self_test(
         dataset=dataset, data_dir=data_dir, arch=arch, epochs=epochs, n=n, device=device, workers=workers, seed=seed,
         out=out, reporter=Reporter(console),
@@ -225,6 +226,6 @@ def list_methods(
     ] = None,
 ) -> None:
     """List what there is: names, what they do, parameters with defaults, sources."""
-    from robustkit.listing import show
+    from robustkit.commands.listing import show
 
     show(kind)

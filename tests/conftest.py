@@ -11,11 +11,12 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from robustkit import data, subjects
-from robustkit.ensemble import Ensemble
-from robustkit.progress import Reporter
-from robustkit.records import Spec
-from robustkit.trainspec import TrainSpec
+from robustkit import data
+from robustkit.base.progress import Reporter
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.pipeline import models_under_test
+from robustkit.records.cells import Spec
+from robustkit.training.spec import TrainSpec
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -79,7 +80,7 @@ def _trained_once(digits: data.Dataset, tmp_path_factory: pytest.TempPathFactory
     )
     with pytest.MonkeyPatch.context() as patch, FileLock(shared / "trained.lock"):
         patch.setenv("ROBUSTKIT_CACHE", str(shared / "trained"))
-        return subjects.trained(spec, digits, torch.device("cpu"), Reporter())[1]
+        return models_under_test.trained(spec, digits, torch.device("cpu"), Reporter())[1]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ import torch
 import robustkit
 from robustkit import api
 from robustkit.__main__ import main
-from robustkit.checkpoint import read_meta
+from robustkit.ensembles.checkpoint import read_meta
 
 UNKNOWN = f"unknown attack 'pgdd': did you mean 'pgd'? Known: {', '.join(robustkit.attacks.attack.names())}."
 QUICK = ["--arch", "lenet", "--epochs", "8", "--members", "2", "--n", "30", "--eps", "0.1,0.2"]
@@ -29,7 +29,7 @@ QUICK = ["--arch", "lenet", "--epochs", "8", "--members", "2", "--n", "30", "--e
 PAUSING = """
 import time
 from robustkit import __main__
-from robustkit.store import Store
+from robustkit.records.store import Store
 
 save = Store.save
 
@@ -331,7 +331,7 @@ def test_unwritable_out(tmp_path: Path):
 
 
 def test_labels_outside_the_checkpoints_classes_and_wrong_shapes(tmp_path: Path, trained, digits):
-    from robustkit.checkpoint import save_ensemble
+    from robustkit.ensembles.checkpoint import save_ensemble
 
     save_ensemble(
         trained, tmp_path / "ck", arch=["small-resnet"] * 3, classes=[str(i) for i in range(10)], shape=(1, 8, 8)
@@ -340,12 +340,12 @@ def test_labels_outside_the_checkpoints_classes_and_wrong_shapes(tmp_path: Path,
     np.savez(tmp_path / "wide.npz", x=np.repeat(x.numpy(), 2, 3), y=y.numpy())
     np.savez(tmp_path / "many.npz", x=x.numpy(), y=y.numpy() + 5)
     for name in ("wide", "many"):
-        with pytest.raises(robustkit.errors.UserError, match="takes images of shape .* but dataset"):
+        with pytest.raises(robustkit.base.errors.UserError, match="takes images of shape .* but dataset"):
             robustkit.evaluate(checkpoint=tmp_path / "ck", dataset=f"npz:{tmp_path / name}.npz", out=tmp_path / "out")
 
 
 def test_a_file_that_a_checkpoint_never_saw_is_evaluated_whole(tmp_path: Path, trained, digits):
-    from robustkit.checkpoint import save_ensemble
+    from robustkit.ensembles.checkpoint import save_ensemble
 
     save_ensemble(
         trained, tmp_path / "ck", arch=["small-resnet"] * 3, classes=[str(i) for i in range(10)], shape=(1, 8, 8)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import robustkit
-from robustkit.listing import markdown
+from robustkit.commands.listing import markdown
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from robustkit.backends import find
-from robustkit.records import Spec
-from robustkit.registry import Entry, Registry
+from robustkit.base.registry import Entry, Registry
+from robustkit.records.cells import Spec
 
 
 class AttackRegistry(Registry):

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from robustkit.attacks._ascent import Best, Generator, Model, value_and_gradient
 from robustkit.attacks._parts import fork, forward, others
-from robustkit.losses import margin, succeeded
-from robustkit.norms import per_sample, project, random_start, steepest
-from robustkit.sampling import SampleGenerator, as_generator
-from robustkit.trace import Trace
+from robustkit.functional.losses import margin, succeeded
+from robustkit.functional.norms import per_sample, project, random_start, steepest
+from robustkit.functional.sampling import SampleGenerator, as_generator
+from robustkit.functional.trace import Trace
 
 Gain = Callable[[Tensor, Tensor, Tensor], Tensor]  # z (b, L), y (b,), aim (b,) -> what to maximise (b,)
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from robustkit.batching import by_rows
-from robustkit.eot import drawn, expectation
-from robustkit.losses import objective, succeeded
-from robustkit.norms import per_sample, project, random_start, size, steepest
-from robustkit.sampling import SampleGenerator, as_generator
-from robustkit.trace import Trace
+from robustkit.functional.batching import by_rows
+from robustkit.functional.eot import drawn, expectation
+from robustkit.functional.losses import objective, succeeded
+from robustkit.functional.norms import per_sample, project, random_start, size, steepest
+from robustkit.functional.sampling import SampleGenerator, as_generator
+from robustkit.functional.trace import Trace
 
 Model = Callable[[Tensor], Tensor]
 Generator = SampleGenerator | torch.Generator | int | None
@@ -94,7 +94,8 @@ def value_and_gradient(
     """Return outputs, per-sample gain and its gradient with respect to the images (empty without ``backward``).
 
     The gain is that of ``gain(z, y, *more)``, each of them one row per sample, or the sum of those of the outputs that
-    ``readout`` gives. Of a model that is :class:`~robustkit.eot.Averaged` all three are means over its passes.
+    ``readout`` gives. Of a model that is :class:`~robustkit.functional.eot.Averaged` all three are means over its
+    passes.
     """
     single, draws = drawn(model)
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from robustkit.attacks._ascent import Model
 from robustkit.attacks._parts import forward
-from robustkit.batching import by_rows
-from robustkit.losses import margin, succeeded
-from robustkit.norms import TINY, per_sample, size
-from robustkit.trace import Trace
+from robustkit.functional.batching import by_rows
+from robustkit.functional.losses import margin, succeeded
+from robustkit.functional.norms import TINY, per_sample, size
+from robustkit.functional.trace import Trace
 
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
 

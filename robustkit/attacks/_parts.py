@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from robustkit.sampling import SampleGenerator
-from robustkit.trace import Trace
+from robustkit.functional.sampling import SampleGenerator
+from robustkit.functional.trace import Trace
 
 
 def fork(draws: SampleGenerator, rows: Tensor, stream: str) -> SampleGenerator:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from robustkit.attacks._ascent import Model, value_and_gradient
-from robustkit.errors import UserError
-from robustkit.losses import objective, succeeded
-from robustkit.norms import TINY
-from robustkit.trace import Trace
+from robustkit.base.errors import UserError
+from robustkit.functional.losses import objective, succeeded
+from robustkit.functional.norms import TINY
+from robustkit.functional.trace import Trace
 
 LARGEST_C = 1e10  # where the exponential search for an upper bound of c ends
 PROGRESS = 0.9999  # a run goes on as long as its loss falls below this share of what it was at the last check

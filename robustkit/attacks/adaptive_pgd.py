@@ -10,14 +10,14 @@ from torch import Tensor
 
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import Best, Generator, Model
-from robustkit.batching import by_rows
-from robustkit.detectors import DETECTORS, Detector, normality
-from robustkit.eot import drawn, expectation
-from robustkit.errors import unknown
-from robustkit.losses import objective, succeeded
-from robustkit.norms import Norm, per_sample, project, random_start, steepest
-from robustkit.sampling import as_generator
-from robustkit.trace import Trace
+from robustkit.base.errors import unknown
+from robustkit.functional.batching import by_rows
+from robustkit.functional.detectors import DETECTORS, Detector, normality
+from robustkit.functional.eot import drawn, expectation
+from robustkit.functional.losses import objective, succeeded
+from robustkit.functional.norms import Norm, per_sample, project, random_start, steepest
+from robustkit.functional.sampling import as_generator
+from robustkit.functional.trace import Trace
 
 FACTOR = 10.0  # by which a weight changes while only one end of its range is known
 LAST = 0.1  # of the step size is left at the last step
@@ -50,12 +50,12 @@ def adaptive_pgd(
     """Adaptive PGD: be misclassified and look normal to a detector, with a weight searched for each sample.
 
     Ascends F(x) + w S(x): F = min(margin, confidence), the margin in nats of a misclassification, S a detector score
-    (:mod:`robustkit.detectors`). Of both, the gradient with respect to the member logits is scaled to length 1, so that
-    w = 1 pulls at the logits equally hard whatever the score's unit. Where F is reached, only S is ascended. The step
-    size falls linearly to a tenth. After each of ``search_steps`` runs w grows where the run found an image that is
-    misclassified, and falls where it did not: by a factor of 10, then by bisection of its logarithm. A run starts at
-    a random point of the ball, every second one at the best misclassified image so far, where there is one. Of all
-    iterates that are misclassified by ``confidence``, the one of highest score is returned.
+    (:mod:`robustkit.functional.detectors`). Of both, the gradient with respect to the member logits is scaled to length
+    1, so that w = 1 pulls at the logits equally hard whatever the score's unit. Where F is reached, only S is ascended.
+    The step size falls linearly to a tenth. After each of ``search_steps`` runs w grows where the run found an image
+    that is misclassified, and falls where it did not: by a factor of 10, then by bisection of its logarithm. A run
+    starts at a random point of the ball, every second one at the best misclassified image so far, where there is one.
+    Of all iterates that are misclassified by ``confidence``, the one of highest score is returned.
 
     A model without members (another callable, one member of an ensemble) is taken for an ensemble of one. There the
     scores that compare members say nothing, and what is left is PGD on the margin.
@@ -64,7 +64,7 @@ def adaptive_pgd(
     ----------
     model : callable
         x (B, C, H, W) in [0, 1] to logits or log-probabilities (B, L). One with members has ``member_logits(x)``
-        (M, B, L) and ``fuse(member_logits)`` (B, L), as :class:`robustkit.ensemble.Ensemble` has.
+        (M, B, L) and ``fuse(member_logits)`` (B, L), as :class:`robustkit.ensembles.ensemble.Ensemble` has.
     x, y : Tensor
         Images, and true labels (B,) or, if ``targeted``, target labels.
     eps : float
@@ -74,7 +74,7 @@ def adaptive_pgd(
     step_size : float or None
         The first, in pixel units; None: eps / 10.
     score : str
-        What the detector looks at: a key of :data:`robustkit.detectors.DETECTORS`.
+        What the detector looks at: a key of :data:`robustkit.functional.detectors.DETECTORS`.
     weight : float
         w of the first run.
     search_steps : int

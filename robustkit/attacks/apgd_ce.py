@@ -7,9 +7,9 @@ from torch import Tensor
 from robustkit.attacks import attack
 from robustkit.attacks._apgd import apgd
 from robustkit.attacks._ascent import Generator, Model
-from robustkit.losses import objective
-from robustkit.norms import Norm
-from robustkit.trace import Trace
+from robustkit.functional.losses import objective
+from robustkit.functional.norms import Norm
+from robustkit.functional.trace import Trace
 
 
 @attack("apgd-ce", norms=("linf", "l2"), budget="fixed", iterative=True, source="Croce and Hein 2020, arXiv:2003.01690")

@@ -7,9 +7,9 @@ from torch import Tensor
 from robustkit.attacks import attack
 from robustkit.attacks._apgd import apgd
 from robustkit.attacks._ascent import Generator, Model
-from robustkit.losses import margin
-from robustkit.norms import Norm
-from robustkit.trace import Trace
+from robustkit.functional.losses import margin
+from robustkit.functional.norms import Norm
+from robustkit.functional.trace import Trace
 
 
 def ratio(z: Tensor, y: Tensor, aim: Tensor) -> Tensor:

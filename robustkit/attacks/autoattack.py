@@ -17,10 +17,10 @@ from robustkit.attacks.apgd_ce import apgd_ce
 from robustkit.attacks.apgd_t import apgd_t
 from robustkit.attacks.fab import search
 from robustkit.attacks.square import square
-from robustkit.losses import succeeded
-from robustkit.norms import Norm, per_sample, size
-from robustkit.sampling import as_generator
-from robustkit.trace import Trace
+from robustkit.functional.losses import succeeded
+from robustkit.functional.norms import Norm, per_sample, size
+from robustkit.functional.sampling import as_generator
+from robustkit.functional.trace import Trace
 
 SLACK = 1e-6  # by which rounding may exceed the budget, as in the evaluator
 

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model, ascend
-from robustkit.losses import Loss
-from robustkit.norms import Norm
-from robustkit.trace import Trace
+from robustkit.functional.losses import Loss
+from robustkit.functional.norms import Norm
+from robustkit.functional.trace import Trace
 
 
 @attack("bim", norms=("linf", "l2"), iterative=True, source="Kurakin et al. 2017, arXiv:1607.02533")

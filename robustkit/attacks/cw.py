@@ -8,9 +8,9 @@ from torch import Tensor
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model
 from robustkit.attacks._search import ConstantSearch
-from robustkit.errors import UserError
-from robustkit.norms import per_sample
-from robustkit.trace import Trace
+from robustkit.base.errors import UserError
+from robustkit.functional.norms import per_sample
+from robustkit.functional.trace import Trace
 
 BETA1, BETA2, TINY = 0.9, 0.999, 1e-8  # Adam
 

@@ -11,7 +11,7 @@ from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model
 from robustkit.attacks._boundary import Nearest, gap, linearise, refine, to_hyperplane
 from robustkit.attacks._parts import forward, others
-from robustkit.trace import Trace
+from robustkit.functional.trace import Trace
 
 
 @attack(

@@ -10,9 +10,9 @@ from torch import Tensor
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model
 from robustkit.attacks._search import ConstantSearch
-from robustkit.errors import UserError
-from robustkit.norms import per_sample
-from robustkit.trace import Trace
+from robustkit.base.errors import UserError
+from robustkit.functional.norms import per_sample
+from robustkit.functional.trace import Trace
 
 
 @attack(

@@ -11,9 +11,9 @@ from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model
 from robustkit.attacks._boundary import Nearest, gap, linearise, refine, to_hyperplane
 from robustkit.attacks._parts import fork, forward, others
-from robustkit.norms import TINY, per_sample, size
-from robustkit.sampling import SampleGenerator, as_generator
-from robustkit.trace import Trace
+from robustkit.functional.norms import TINY, per_sample, size
+from robustkit.functional.sampling import SampleGenerator, as_generator
+from robustkit.functional.trace import Trace
 
 SPREAD = {"linf": 0.3, "l2": 1.0, "l1": 5.0}  # radius of a restart where nothing is found yet, as in the authors' code
 

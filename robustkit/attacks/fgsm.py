@@ -6,9 +6,9 @@ from torch import Tensor
 
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model, ascend
-from robustkit.losses import Loss
-from robustkit.norms import Norm
-from robustkit.trace import Trace
+from robustkit.functional.losses import Loss
+from robustkit.functional.norms import Norm
+from robustkit.functional.trace import Trace
 
 
 @attack("fgsm", norms=("linf", "l2"), source="Goodfellow et al. 2015, arXiv:1412.6572")

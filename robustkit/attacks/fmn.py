@@ -12,8 +12,8 @@ from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model, value_and_gradient
 from robustkit.attacks._boundary import DUAL, Nearest, gap
 from robustkit.attacks._parts import forward
-from robustkit.norms import TINY, per_sample, size
-from robustkit.trace import Trace
+from robustkit.functional.norms import TINY, per_sample, size
+from robustkit.functional.trace import Trace
 
 LAST_GAMMA, LAST_STEP = 0.001, 0.01  # final gamma; final step size, as a share of the first
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model, Readout, ascend
-from robustkit.eot import drawn
-from robustkit.fusion import mean_logit, mean_prob
-from robustkit.losses import Loss
-from robustkit.norms import Norm
-from robustkit.trace import Trace
+from robustkit.ensembles.fusion import mean_logit, mean_prob
+from robustkit.functional.eot import drawn
+from robustkit.functional.losses import Loss
+from robustkit.functional.norms import Norm
+from robustkit.functional.trace import Trace
 
 
 @attack("fusion-swap", norms=("linf", "l2"), iterative=True, source="robustkit; PGD: Madry et al. 2018")
@@ -49,7 +49,7 @@ def fusion_swap(
     ----------
     model : callable
         x (B, C, H, W) in [0, 1] to logits or log-probabilities (B, L). One with members has ``member_logits(x)``
-        (M, B, L), ``fuse(member_logits)`` (B, L) and a length M, as :class:`robustkit.ensemble.Ensemble` has.
+        (M, B, L), ``fuse(member_logits)`` (B, L) and a length M, as :class:`robustkit.ensembles.ensemble.Ensemble` has.
     x, y : Tensor
         Images, and true labels (B,) or, if ``targeted``, target labels.
     eps : float

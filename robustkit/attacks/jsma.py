@@ -14,12 +14,12 @@ from torch.nn import functional
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model
 from robustkit.attacks._saliency import best_feature, best_pair
-from robustkit.batching import by_rows
-from robustkit.errors import UserError
-from robustkit.losses import margin, succeeded
-from robustkit.norms import size
-from robustkit.sampling import as_generator
-from robustkit.trace import Trace
+from robustkit.base.errors import UserError
+from robustkit.functional.batching import by_rows
+from robustkit.functional.losses import margin, succeeded
+from robustkit.functional.norms import size
+from robustkit.functional.sampling import as_generator
+from robustkit.functional.trace import Trace
 
 AIMS = ("next-best", "away", "least-likely", "random", "all")
 SALIENCIES = ("prob", "logprob")

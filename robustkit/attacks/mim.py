@@ -6,9 +6,9 @@ from torch import Tensor
 
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model, ascend
-from robustkit.losses import Loss
-from robustkit.norms import Norm
-from robustkit.trace import Trace
+from robustkit.functional.losses import Loss
+from robustkit.functional.norms import Norm
+from robustkit.functional.trace import Trace
 
 
 @attack("mim", norms=("linf", "l2"), iterative=True, source="Dong et al. 2018, arXiv:1710.06081")

@@ -12,10 +12,10 @@ from robustkit.attacks import attack
 from robustkit.attacks._ascent import Best, Generator, Model
 from robustkit.attacks._boundary import gap
 from robustkit.attacks._parts import fork, forward
-from robustkit.losses import succeeded
-from robustkit.norms import TINY, Norm, per_sample, size
-from robustkit.sampling import SampleGenerator, as_generator
-from robustkit.trace import Trace
+from robustkit.functional.losses import succeeded
+from robustkit.functional.norms import TINY, Norm, per_sample, size
+from robustkit.functional.sampling import SampleGenerator, as_generator
+from robustkit.functional.trace import Trace
 
 _Index = tuple[Tensor, Tensor, Tensor, Tensor]
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of p, in queries out of 10,000

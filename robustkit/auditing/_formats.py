@@ -18,7 +18,7 @@ from robustkit.auditing._safetensors import SafeTensors, is_safetensors
 from robustkit.auditing._tensors import TensorRef, check_all, materialise
 from robustkit.auditing._torch_legacy import Legacy, is_legacy
 from robustkit.auditing._unwrap import Part, parts, says
-from robustkit.checkpoint import META, WEIGHTS, load_ensemble, read_meta
+from robustkit.ensembles.checkpoint import META, WEIGHTS, load_ensemble, read_meta
 
 MODELS = frozenset({"zip", "legacy", "pickle", "safetensors", "onnx"})
 FOREIGN = {

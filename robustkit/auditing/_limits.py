@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NoReturn
 
-from robustkit.errors import UserError
+from robustkit.base.errors import UserError
 
 GIB, MIB = 1 << 30, 1 << 20
 FILE_BYTES = 4 * GIB  # a classifier of a thousand million float32 weights

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustkit.errors import UserError
+from robustkit.base.errors import UserError
 
 Order = Literal["rgb", "bgr"]
 Outputs = Literal["logits", "probabilities", "log-probabilities"]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from robustkit.auditing.adapting import STATISTICS, Adapted, Order, Outputs, Preprocessing
 from robustkit.auditing.behaviour import Finding, How, behaviour, kind_of
 from robustkit.auditing.fingerprint import APART, KNOWN, divergence
-from robustkit.errors import UserError
+from robustkit.base.errors import UserError
 
 FIRST = 128  # images on which everything is tried ...
 CROPPED = 512  # on which the first batch norm is asked

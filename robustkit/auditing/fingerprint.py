@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustkit.auditing.adapting import Adapted, Preprocessing
-from robustkit.sampling import SampleGenerator
+from robustkit.functional.sampling import SampleGenerator
 
 KNOWN = 0.005  # divergence in nats up to which the images are like those of the training ...
 APART = 4.0  # ... and how many times farther the second best has to be

@@ -26,8 +26,8 @@ from robustkit.auditing._infer import (
     stem,
 )  # fmt: skip
 from robustkit.auditing._limits import clean
-from robustkit.auditing.reading import Found
-from robustkit.errors import UserError
+from robustkit.auditing.reading import ModelInFile
+from robustkit.base.errors import UserError
 from robustkit.models import _timm
 
 
@@ -75,14 +75,14 @@ def _why(match: Match) -> str:
 
 
 def fit(
-    found: Found,
+    found: ModelInFile,
     *,
     arch: str | None = None,
     arch_args: Mapping[str, Any] | None = None,
     channels: int | None,
     classes: int | None,
 ) -> Fitted:
-    """Return the network of one :class:`~robustkit.auditing.reading.Found`.
+    """Return the network of one :class:`~robustkit.auditing.reading.ModelInFile`.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def fit(
     return _loaded(found, match, why)
 
 
-def _infer(found: Found) -> tuple[Match, str]:
+def _infer(found: ModelInFile) -> tuple[Match, str]:
     held = shapes(found.state or {})
     matches = search(held)
     if len(matches) == 1:
@@ -151,7 +151,7 @@ def _filled(reference: Shapes, held: Shapes) -> Shapes:
     return {name: tuple(classes if n == CLASSES else n for n in shape) for name, shape in reference.items()}
 
 
-def _named(found: Found, arch: str, params: dict[str, Any], channels: int | None, classes: int | None) -> Match:
+def _named(found: ModelInFile, arch: str, params: dict[str, Any], channels: int | None, classes: int | None) -> Match:
     held = shapes(found.state or {})
     if models.is_code(arch):
         channels, classes = channels or _channels(held), classes or _classes(held)
@@ -225,7 +225,7 @@ def _build(arch: str, channels: int, classes: int, params: Mapping[str, Any]) ->
             ) from None
 
 
-def _loaded(found: Found, match: Match, why: str) -> Fitted:
+def _loaded(found: ModelInFile, match: Match, why: str) -> Fitted:
     state = dict(found.state or {})
     network = _build(match.arch, match.channels, match.classes, match.params)
     own = network.state_dict()
@@ -259,5 +259,5 @@ def _loaded(found: Found, match: Match, why: str) -> Fitted:
 _OPTION_A = frozenset({"resnet20", "resnet32", "resnet44", "resnet56", "small-resnet"})
 
 
-def _name(found: Found) -> str:
+def _name(found: ModelInFile) -> str:
     return clean(found.path or found.name, 200)

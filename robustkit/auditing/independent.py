@@ -8,14 +8,16 @@ from typing import Any
 
 import torch
 
-from robustkit import options, subjects, trainspec
-from robustkit.checkpoint import read_meta
+from robustkit.base import options
+from robustkit.base.errors import UserError
+from robustkit.base.names import SUITES
+from robustkit.base.progress import Reporter
 from robustkit.data import Dataset
-from robustkit.errors import UserError
-from robustkit.names import SUITES
-from robustkit.progress import Reporter
-from robustkit.records import Spec
-from robustkit.subjects import Surrogate
+from robustkit.ensembles.checkpoint import read_meta
+from robustkit.pipeline import models_under_test
+from robustkit.pipeline.models_under_test import Surrogate
+from robustkit.records.cells import Spec
+from robustkit.training import spec as trainspec
 
 TRAIN = "train"  # rather than a folder
 
@@ -43,9 +45,9 @@ def baseline_of(
     """
     if baseline != TRAIN:
         meta = read_meta(baseline)
-        return *subjects.from_checkpoint(baseline, meta, None, None, loaded), meta
+        return *models_under_test.from_checkpoint(baseline, meta, None, None, loaded), meta
     training = trainspec.settings(options.assignments(asked.get("settings")).get("train", {}))
     plain, speed, seed = Spec("defense", "baseline", {}), asked.get("speed", "auto"), asked.get("seed", 0)
-    spec = subjects.train_spec(plain, loaded, training, speed=speed, seed=seed)
+    spec = models_under_test.train_spec(plain, loaded, training, speed=speed, seed=seed)
     data = {"name": loaded.name, "sha256": spec.data_sha256}
-    return *subjects.trained(spec, loaded, device, reporter), {"data": data}
+    return *models_under_test.trained(spec, loaded, device, reporter), {"data": data}

@@ -37,8 +37,8 @@ from torch import Tensor, nn
 from robustkit.auditing import _formats
 from robustkit.auditing._limits import FILE_BYTES, FOLDER_FILES, GIB, Damaged, clean, refuse
 from robustkit.auditing._unwrap import Part, float32
-from robustkit.checkpoint import WEIGHTS
-from robustkit.errors import UserError
+from robustkit.base.errors import UserError
+from robustkit.ensembles.checkpoint import WEIGHTS
 
 SUFFIXES = frozenset(
     {".pt", ".pth", ".th", ".ckpt", ".bin", ".safetensors", ".pt2", ".onnx", ".pkl", ".pickle", ".model", ".jit", ".ts"}
@@ -46,7 +46,7 @@ SUFFIXES = frozenset(
 
 
 @dataclass(frozen=True)
-class Found:
+class ModelInFile:
     """One network in a file.
 
     Attributes
@@ -81,7 +81,7 @@ class Found:
     path: str = ""
 
 
-def read(path: Path | str | Sequence[Path | str], *, trust_pickle: bool = False) -> list[Found]:
+def read(path: Path | str | Sequence[Path | str], *, trust_pickle: bool = False) -> list[ModelInFile]:
     """Read every network in a file, in the files of a folder, or in several of them.
 
     Parameters
@@ -89,7 +89,7 @@ def read(path: Path | str | Sequence[Path | str], *, trust_pickle: bool = False)
     path : path or sequence of paths
         A folder stands for all its model files, sorted by name; a robustkit checkpoint folder for its members.
     trust_pickle : bool
-        Run the code in a pickle, TorchScript or ``.pt2`` file, with all that it may do; every :class:`Found` says so.
+        Run the code in a pickle, TorchScript or ``.pt2`` file, with all that it may do; the result says so.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def read(path: Path | str | Sequence[Path | str], *, trust_pickle: bool = False)
     return _unique([found for one in paths for found in _read_any(Path(one), trust_pickle)])
 
 
-def _read_any(path: Path, trust_pickle: bool) -> list[Found]:
+def _read_any(path: Path, trust_pickle: bool) -> list[ModelInFile]:
     try:
         folder = stat.S_ISDIR(os.stat(path).st_mode)
     except (OSError, ValueError) as error:
@@ -140,7 +140,7 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
         yield stream, facts.st_size
 
 
-def _guarded(path: Path, work: Callable[[], list[Found]]) -> list[Found]:
+def _guarded(path: Path, work: Callable[[], list[ModelInFile]]) -> list[ModelInFile]:
     """Turn whatever a hostile file makes a parser raise into one sentence."""
     try:
         return work()
@@ -154,10 +154,10 @@ def _guarded(path: Path, work: Callable[[], list[Found]]) -> list[Found]:
         refuse(path, f"cannot be read ({type(error).__name__}: {clean(error, 200)})")
 
 
-def _read_file(path: Path, trust_pickle: bool) -> list[Found]:
+def _read_file(path: Path, trust_pickle: bool) -> list[ModelInFile]:
     with _opened(path) as (stream, size):
 
-        def work() -> list[Found]:
+        def work() -> list[ModelInFile]:
             digest = _sha256(stream)
             content = _formats.load(stream, size, trust_pickle=trust_pickle)
             return [_found(path, content, part, digest) for part in content.parts]
@@ -165,7 +165,7 @@ def _read_file(path: Path, trust_pickle: bool) -> list[Found]:
         return _guarded(path, work)
 
 
-def _found(path: Path, content: _formats.Content, part: Part, digest: str) -> Found:
+def _found(path: Path, content: _formats.Content, part: Part, digest: str) -> ModelInFile:
     notes = [*content.notes, *part.notes]
     state: Mapping[str, Tensor] | None = None
     if part.state is not None:
@@ -178,7 +178,7 @@ def _found(path: Path, content: _formats.Content, part: Part, digest: str) -> Fo
             notes += converted
     name = path.stem + (f"-model_{part.index}" if part.index is not None else "")
     where = part.where or "top level"
-    return Found(
+    return ModelInFile(
         clean(name), content.format, clean(where), state, part.module, tuple(notes), digest, content.says, str(path)
     )
 
@@ -187,7 +187,7 @@ def _own(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def _read_robustkit(path: Path) -> list[Found]:
+def _read_robustkit(path: Path) -> list[ModelInFile]:
     folder = path if os.path.isdir(path) else path.parent
     members, notes = _formats.robustkit_members(folder)
     with _opened(folder / WEIGHTS) as (stream, _):
@@ -196,14 +196,12 @@ def _read_robustkit(path: Path) -> list[Found]:
     for index, member in enumerate(members):
         float32(member.state_dict())
         where = f"members.{index}"
-        found.append(
-            Found(f"{clean(folder.resolve().name)}-model_{index}", "robustkit", where, None, member, notes, digest,
-                  path=str(folder))
-        )  # fmt: skip
+        name = f"{clean(folder.resolve().name)}-model_{index}"
+        found.append(ModelInFile(name, "robustkit", where, None, member, notes, digest, path=str(folder)))
     return found
 
 
-def _read_folder(folder: Path, trust_pickle: bool) -> list[Found]:
+def _read_folder(folder: Path, trust_pickle: bool) -> list[ModelInFile]:
     """Read the model files of a folder, and robustkit's checkpoints in it; what is no model is skipped and noted."""
     try:
         entries = sorted(os.listdir(folder))
@@ -211,7 +209,7 @@ def _read_folder(folder: Path, trust_pickle: bool) -> list[Found]:
         refuse(folder, _reason(folder, error))
     if len(entries) > FOLDER_FILES:
         refuse(folder, f"holds {len(entries)} files, {FOLDER_FILES} at most are looked at", "name the files")
-    found: list[Found] = []
+    found: list[ModelInFile] = []
     skipped: list[str] = []
     for entry in entries:
         path = folder / entry
@@ -257,7 +255,7 @@ def _sha256(stream: BinaryIO) -> str:
     return sha.hexdigest()
 
 
-def _unique(found: Iterable[Found]) -> list[Found]:
+def _unique(found: Iterable[ModelInFile]) -> list[ModelInFile]:
     counts: dict[str, int] = {}
     named = []
     for one in found:

@@ -10,21 +10,22 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from robustkit import api, data, options
+from robustkit import api, data
 from robustkit.auditing import fitting, independent, reading
 from robustkit.auditing.adapting import Adapted
 from robustkit.auditing.detecting import MOST, Detected, Given, detect
+from robustkit.base import options
+from robustkit.base.devices import find_device
+from robustkit.base.errors import UserError
+from robustkit.base.progress import Reporter
 from robustkit.data import Dataset
 from robustkit.data._split import source
-from robustkit.devices import find_device
-from robustkit.ensemble import Ensemble, fingerprint
-from robustkit.errors import UserError
+from robustkit.ensembles.ensemble import Ensemble, fingerprint
 from robustkit.models import is_code
-from robustkit.progress import Reporter
-from robustkit.records import digest
-from robustkit.request import Names
-from robustkit.schema import Results
-from robustkit.subjects import record_of
+from robustkit.pipeline.models_under_test import record_of
+from robustkit.pipeline.request import Names
+from robustkit.records.cells import digest
+from robustkit.records.schema import Results
 
 SAMPLES = 256
 SUITES = ("attacks", "transfer", "corruptions", "detection", "calibration", "diversity")
@@ -35,7 +36,7 @@ Model = nn.Module | str | Path
 
 @dataclass(frozen=True)
 class Member:
-    """A network, where it comes from (fields of :class:`robustkit.schema_suites.AuditResult`), and what it takes."""
+    """A network, where it comes from (as in :class:`~robustkit.records.schema_suites.AuditResult`), and its name."""
 
     network: nn.Module
     facts: Mapping[str, Any]
@@ -87,7 +88,7 @@ def audit(
         robustkit's plain ensemble on the training split, or takes it from the cache; else a folder that
         ``robustkit train`` wrote. None: there is none, and the report says so.
     **asked
-        Further arguments of :func:`robustkit.evaluate`: attacks, eps, escalate, corruptions, seed, ...
+        FollowUp arguments of :func:`robustkit.evaluate`: attacks, eps, escalate, corruptions, seed, ...
 
     Returns
     -------

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from robustkit.errors import UserError, unknown
-from robustkit.registry import Entry, Registry
+from robustkit.base.errors import UserError, unknown
+from robustkit.base.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from torch import Tensor

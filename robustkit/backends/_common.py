@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from robustkit.parallel import GLOBAL_RNG
-from robustkit.registry import REQUIRED, Param
-from robustkit.sampling import SampleGenerator
-from robustkit.trace import Trace
+from robustkit.base.parallel import GLOBAL_RNG
+from robustkit.base.registry import REQUIRED, Param
+from robustkit.functional.sampling import SampleGenerator
+from robustkit.functional.trace import Trace
 
 
 class Counted(nn.Module):

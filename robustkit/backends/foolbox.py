@@ -9,10 +9,10 @@ from torch import Tensor
 
 from robustkit.backends import Foreign, backend
 from robustkit.backends._common import Counted, constructor_params, seeded, untouched
-from robustkit.errors import unknown
-from robustkit.registry import Entry, Param
-from robustkit.sampling import as_generator
-from robustkit.trace import Trace
+from robustkit.base.errors import unknown
+from robustkit.base.registry import Entry, Param
+from robustkit.functional.sampling import as_generator
+from robustkit.functional.trace import Trace
 
 NORMS = {0: "l0", 1: "l1", 2: "l2", float("inf"): "linf"}
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from robustkit.backends import Foreign, backend
 from robustkit.backends._common import Counted, constructor_params, seeded, untouched
-from robustkit.errors import unknown
-from robustkit.registry import Entry, Param
-from robustkit.sampling import as_generator
-from robustkit.trace import Trace
+from robustkit.base.errors import unknown
+from robustkit.base.registry import Entry, Param
+from robustkit.functional.sampling import as_generator
+from robustkit.functional.trace import Trace
 
 # Norms of the attacks that look for a small perturbation, and of fixed-budget ones that are not linf.
 MINIMUM = {

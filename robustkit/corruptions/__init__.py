@@ -11,7 +11,7 @@ quantize : bool
     Truncate to 8-bit levels, between steps as well where the published code does: what the published sets hold. Without
     it a corruption that says ``differentiable`` has the gradient of what it does.
 generator : SampleGenerator, torch.Generator, int or None
-    Where the random numbers of each sample come from (:func:`robustkit.sampling.as_generator`).
+    Where the random numbers of each sample come from (:func:`robustkit.functional.sampling.as_generator`).
 strength : float or None
     Of the corruptions of the C-bar sets, instead of the severity's: their m, in [0, 10].
 
@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from robustkit.errors import unknown
-from robustkit.registry import Registry
+from robustkit.base.errors import unknown
+from robustkit.base.registry import Registry
 
 corruption = Registry("corruption", "robustkit.corruptions")
 get = corruption.get

@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
-from robustkit.errors import UserError
-from robustkit.sampling import SampleGenerator
+from robustkit.base.errors import UserError
+from robustkit.functional.sampling import SampleGenerator
 
 Table: TypeAlias = Literal["auto", "imagenet", "cifar"]
 Random: TypeAlias = SampleGenerator | torch.Generator | int | None

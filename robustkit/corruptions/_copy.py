@@ -11,17 +11,17 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from robustkit import options
+from robustkit.base import options
+from robustkit.base.devices import find_device
+from robustkit.base.errors import UserError
+from robustkit.base.files import writable, write_atomic
+from robustkit.base.progress import Advance, Reporter
 from robustkit.corruptions._plan import ask, chosen
 from robustkit.corruptions._published import LABELS
 from robustkit.corruptions._run import batch_of, make
 from robustkit.data import Split
-from robustkit.devices import find_device
-from robustkit.errors import UserError
-from robustkit.files import writable, write_atomic
-from robustkit.material import material
-from robustkit.progress import Advance, Reporter
-from robustkit.records import Spec
+from robustkit.records.cells import Spec
+from robustkit.study.evaluation_data import evaluation_data
 
 LAYOUTS = ("npy", "folders")
 
@@ -70,7 +70,7 @@ def corrupt(
     layout = options.choice(layout or ("folders" if dataset.startswith("imagefolder:") else "npy"), "layout", LAYOUTS)
     options.at_least_one({"n": n})
     names, on = chosen(suites), find_device(device)
-    chosen_from = material(dataset, [{}], data_dir=data_dir, download=download, image_size=image_size, n=n)
+    chosen_from = evaluation_data(dataset, [{}], data_dir=data_dir, download=download, image_size=image_size, n=n)
     loaded, split = chosen_from.dataset, chosen_from.split
     groups = _grouped(ask(names, tuple(loaded.shape), frost_dir))
     folder = writable(Path(out), "OUT")

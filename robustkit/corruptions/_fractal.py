@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robustkit.sampling import SampleGenerator
+from robustkit.functional.sampling import SampleGenerator
 
 WIBBLE = 100.0  # the first amplitude; only its decay matters, for the map is scaled to [0, 1]
 

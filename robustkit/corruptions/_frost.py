@@ -10,10 +10,10 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from robustkit.base.errors import UserError
 from robustkit.corruptions._fractal import map_side, plasma
 from robustkit.corruptions._warp import sample
-from robustkit.errors import UserError
-from robustkit.sampling import SampleGenerator
+from robustkit.functional.sampling import SampleGenerator
 
 COUNT = 5  # of the six photographs the published code uses the first five
 ENDINGS = (".png", ".jpg", ".jpeg")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robustkit.sampling import SampleGenerator
+from robustkit.functional.sampling import SampleGenerator
 
 SIDE = 256  # gradients, and period of the lattice
 OCTAVES = (1, 2, 4, 8, 16)

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustkit import options
+from robustkit.base import options
+from robustkit.base.errors import UserError, unknown
 from robustkit.corruptions import SUITES, default_suite
 from robustkit.corruptions import get as corruption_of
 from robustkit.corruptions import suite as suite_of
-from robustkit.errors import UserError, unknown
-from robustkit.records import Cell, EnsembleRecord, Spec
+from robustkit.records.cells import Cell, EnsembleRecord, Spec
 
 if TYPE_CHECKING:
     from robustkit.corruptions._published import Published
-    from robustkit.study import Study
+    from robustkit.study.plan import Study
 
 KIND = "corruption"
 ALEXNET = "alexnet"  # the reference whose errors are built in

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from robustkit.sampling import CACHED
+from robustkit.functional.sampling import CACHED
 
 LEVELS = 256
 STEPS = 2**24  # that a uniform number is a multiple of

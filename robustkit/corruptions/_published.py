@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustkit.base.errors import UserError
 from robustkit.corruptions import corruption
 from robustkit.data._images import Images, probe
-from robustkit.errors import UserError
 
 SEVERITIES = 5
 LABELS = "labels.npy"

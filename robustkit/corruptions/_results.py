@@ -9,13 +9,13 @@ import numpy as np
 
 from robustkit.corruptions import _plan
 from robustkit.corruptions._plan import cell_of, missing
+from robustkit.functional.stats import finite
 from robustkit.metrics.calibration import brier, ece, nll
 from robustkit.metrics.corruption import ALEXNET, ALEXNET_CLEAN, mce, relative_mce
-from robustkit.records import EnsembleRecord, Run, Spec
-from robustkit.schema import CorruptionLevel, CorruptionResult
-from robustkit.stats import finite
-from robustkit.store import Store
-from robustkit.study import Study
+from robustkit.records.cells import EnsembleRecord, Run, Spec
+from robustkit.records.schema import CorruptionLevel, CorruptionResult
+from robustkit.records.store import Store
+from robustkit.study.plan import Study
 
 IMAGENET_CLASSES = 1000  # of the data on which AlexNet's errors were measured
 Loaded = Sequence[tuple[Spec, Run]]

@@ -10,28 +10,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustkit.base.errors import UserError
+from robustkit.base.parallel import run_all
+from robustkit.base.progress import Reporter
 from robustkit.corruptions import get
 from robustkit.corruptions._plan import cells
 from robustkit.corruptions._published import Published
 from robustkit.data import Split
-from robustkit.ensemble import Ensemble
-from robustkit.errors import UserError
-from robustkit.evaluator import Setting, environment
-from robustkit.parallel import run_all
-from robustkit.progress import Reporter
-from robustkit.records import ERROR, HERE, OK, Cell, Run, Samples, Spec
-from robustkit.sampling import SampleGenerator
-from robustkit.scoring import SCORE_BATCH, score, sent
-from robustkit.store import Store
-from robustkit.study import Study
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation.cell import RunOptions, environment
+from robustkit.evaluation.scoring import SCORE_BATCH, score, sent
+from robustkit.functional.sampling import SampleGenerator
+from robustkit.records.cells import Cell, Run, Spec
+from robustkit.records.samples import ERROR, HERE, OK, Samples
+from robustkit.records.store import Store
+from robustkit.study.plan import Study
 
 ELEMENTS = 2**20  # of the images that are corrupted together
 SHOWN = 1  # images that a cell keeps, for the contact sheet
 
 
 def run_corruptions(
-    study: Study, ensembles: Mapping[str, Ensemble], split: Split, store: Store, setting: Setting, reporter: Reporter,
-    published: Published | None = None,
+    study: Study, ensembles: Mapping[str, Ensemble], split: Split, store: Store, run_options: RunOptions,
+    reporter: Reporter, published: Published | None = None,
 ) -> list[str]:  # fmt: skip
     """Run every corruption cell of a study that the store has not; return the distinct warnings of all of them.
 
@@ -49,18 +50,22 @@ def run_corruptions(
     with reporter.task("corruptions", total * len(split)) as advance:
 
         def work(group: list[Cell]) -> None:
-            runs = run_cells(group, ensembles, split, setting, published)
+            runs = run_cells(group, ensembles, split, run_options, published)
             for run in runs:
                 store.save(run)
                 warnings.extend(f"{ids[run.cell.ensemble]}: {warning}" for warning in run.warnings)
                 advance(len(split), run.cell.name)
 
-        run_all(work, list(groups.values()), setting.workers)
+        run_all(work, list(groups.values()), run_options.workers)
     return list(dict.fromkeys(warnings))
 
 
 def run_cells(
-    group: list[Cell], ensembles: Mapping[str, Ensemble], split: Split, setting: Setting, published: Published | None
+    group: list[Cell],
+    ensembles: Mapping[str, Ensemble],
+    split: Split,
+    run_options: RunOptions,
+    published: Published | None,
 ) -> list[Run]:
     """Run cells that differ in the ensemble only."""
     started = time.perf_counter()
@@ -68,15 +73,15 @@ def run_cells(
     for rows in torch.split(torch.arange(len(split)), batch_of(split.shape)):
         ids, x, y = split.batch(rows)
         began = time.perf_counter()
-        made = corrupted(group[0], split, rows, setting.device, published)
+        made = corrupted(group[0], split, rows, run_options.device, published)
         seconds = (time.perf_counter() - began) / len(rows)
         for cell, part in zip(group, parts, strict=True):
-            keep = SHOWN if setting.keep_examples and not part else 0
-            part.append(_samples(ensembles[cell.ensemble], ids, x, y, made, seconds, keep, setting.device))
+            keep = SHOWN if run_options.keep_examples and not part else 0
+            part.append(_samples(ensembles[cell.ensemble], ids, x, y, made, seconds, keep, run_options.device))
     joined = [Samples.joined(part) for part in parts]
     took = (time.perf_counter() - started) / len(group)
     return [
-        Run(cell, samples, took, _warnings(samples), environment(setting.device))
+        Run(cell, samples, took, _warnings(samples), environment(run_options.device))
         for cell, samples in zip(group, joined, strict=True)
     ]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from robustkit.corruptions._common import column, grid
-from robustkit.sampling import SampleGenerator
+from robustkit.functional.sampling import SampleGenerator
 
 FEWEST, MOST = 50, 200  # rays of one light: at least, less than
 VARIATION = 0.25  # standard deviation of a ray's length, as a share of the mean

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from robustkit.sampling import SampleGenerator
+from robustkit.functional.sampling import SampleGenerator
 
 
 def distance(height: int, width: int, device: torch.device) -> Tensor:

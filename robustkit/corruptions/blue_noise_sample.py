@@ -7,7 +7,7 @@ from torch import Tensor
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin_bar, finish
 from robustkit.corruptions._spectrum import distance, spectral_noise
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 IMAGENET = (0.8, 1.6, 2.4, 4.0, 5.6)
 CIFAR = (0.7, 1.4, 2.1, 3.5, 4.2)

@@ -7,7 +7,7 @@ from torch import Tensor
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin_bar, finish
 from robustkit.corruptions._spectrum import distance, spectral_noise
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 IMAGENET = (1.0, 2.0, 3.0, 4.0, 5.0)
 CIFAR = (2.5, 4.0, 5.5, 6.5, 7.0)

@@ -9,7 +9,7 @@ from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin_bar, column, finish, grid
 from robustkit.corruptions._filters import gaussian
 from robustkit.corruptions._warp import sample
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 IMAGENET = (2.35, 3.2, 4.9, 6.6, 9.15)
 CIFAR = IMAGENET

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin_bar, column, finish, grid
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 IMAGENET = (2.0, 3.0, 4.0, 5.0, 6.0)
 CIFAR = (1.0, 2.0, 3.0, 4.0, 5.0)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin_bar, column, finish, grid
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 IMAGENET = (3.0, 5.0, 8.0, 9.0, 10.0)
 CIFAR = IMAGENET

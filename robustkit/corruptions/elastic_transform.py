@@ -9,7 +9,7 @@ from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin, column, finish, grid, table_for
 from robustkit.corruptions._filters import gaussian
 from robustkit.corruptions._warp import sample
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 # alpha, sigma, affine
 IMAGENET = ((2.0, 0.7, 0.1), (2.0, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02))

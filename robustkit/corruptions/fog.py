@@ -7,7 +7,7 @@ from torch import Tensor
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin, finish
 from robustkit.corruptions._fractal import map_side, plasma
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 # strength of the fog, decay of the fractal
 IMAGENET = ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))

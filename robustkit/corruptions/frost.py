@@ -7,7 +7,7 @@ from torch import Tensor
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin, finish, table_for
 from robustkit.corruptions._frost import grown, photographed
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 # share of the image, share of the frost
 IMAGENET = ((1.0, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))

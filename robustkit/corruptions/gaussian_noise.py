@@ -6,7 +6,7 @@ from torch import Tensor
 
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin, finish
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 IMAGENET = (0.08, 0.12, 0.18, 0.26, 0.38)
 CIFAR = (0.04, 0.06, 0.08, 0.09, 0.10)

@@ -8,7 +8,7 @@ from torch import Tensor
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin, finish, truncated
 from robustkit.corruptions._filters import gaussian
-from robustkit.sampling import SampleGenerator, as_generator
+from robustkit.functional.sampling import SampleGenerator, as_generator
 
 # sigma in pixels, furthest offset in pixels, iterations
 IMAGENET = ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin, finish
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 IMAGENET = (0.03, 0.06, 0.09, 0.17, 0.27)
 CIFAR = (0.01, 0.02, 0.03, 0.05, 0.07)

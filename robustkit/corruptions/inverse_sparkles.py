@@ -6,7 +6,7 @@ from torch import Tensor
 
 from robustkit.corruptions import _sparkles, corruption
 from robustkit.corruptions._common import Random, Table, begin_bar, finish
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 IMAGENET = (1.0, 2.0, 4.0, 9.0, 10.0)
 CIFAR = (1.0, 1.5, 2.5, 4.5, 5.0)

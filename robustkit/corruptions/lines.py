@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin_bar, column, finish, grid, truncated
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 CIFAR = (0.5, 1.0, 1.5, 2.0, 2.5)
 IMAGENET = CIFAR

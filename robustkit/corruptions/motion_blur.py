@@ -7,7 +7,7 @@ from torch import Tensor
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin, finish
 from robustkit.corruptions._motion import motion_blurred
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 # radius and sigma in pixels
 IMAGENET = ((10.0, 3.0), (15.0, 5.0), (15.0, 8.0), (15.0, 12.0), (20.0, 15.0))

@@ -7,7 +7,7 @@ from torch import Tensor
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin_bar, finish, grid
 from robustkit.corruptions._perlin import lattice, turbulence
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 IMAGENET = (4.6, 5.2, 5.8, 7.6, 8.8)
 CIFAR = IMAGENET

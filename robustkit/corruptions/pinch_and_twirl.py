@@ -10,7 +10,7 @@ from torch import Tensor
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin_bar, finish, grid
 from robustkit.corruptions._warp import sample
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 CIFAR = (5.5, 6.0, 6.5, 8.5, 10.0)
 IMAGENET = CIFAR

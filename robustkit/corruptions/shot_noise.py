@@ -7,7 +7,7 @@ from torch import Tensor
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin, finish
 from robustkit.corruptions._poisson import poisson
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 IMAGENET = (60.0, 25.0, 12.0, 5.0, 3.0)
 CIFAR = (500.0, 250.0, 100.0, 75.0, 50.0)

@@ -9,7 +9,7 @@ from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin, finish, truncated
 from robustkit.corruptions._filters import zoomed
 from robustkit.corruptions._motion import motion_blurred
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 # mean, deviation, zoom, threshold, radius and sigma in pixels, share of the image
 IMAGENET = (

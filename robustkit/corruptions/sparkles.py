@@ -6,7 +6,7 @@ from torch import Tensor
 
 from robustkit.corruptions import _sparkles, corruption
 from robustkit.corruptions._common import Random, Table, begin_bar, finish
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 IMAGENET = (1.0, 2.0, 3.0, 5.0, 6.0)
 CIFAR = (0.7, 3.5, 5.6, 6.3, 7.0)

@@ -10,7 +10,7 @@ from robustkit.corruptions import corruption
 from robustkit.corruptions._canny import averaged, distances, edges, equalized
 from robustkit.corruptions._common import Random, Table, begin, finish
 from robustkit.corruptions._filters import extended, gaussian
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 # mean, deviation, sigma in pixels, threshold, amount (of water) or sigma in pixels (of mud), whether it is mud
 IMAGENET = (

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin, finish
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 IMAGENET = (0.15, 0.2, 0.35, 0.45, 0.6)
 CIFAR = (0.06, 0.1, 0.12, 0.16, 0.2)

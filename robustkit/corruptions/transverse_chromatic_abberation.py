@@ -8,7 +8,7 @@ from torch import Tensor
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin_bar, finish, rounded
 from robustkit.corruptions._filters import on, spline_zoom_matrix
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 CIFAR = (1.0, 2.0, 5.0, 9.0, 10.0)
 IMAGENET = CIFAR

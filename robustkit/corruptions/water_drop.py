@@ -10,7 +10,7 @@ from torch import Tensor
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin_bar, column, finish, grid
 from robustkit.corruptions._warp import sample
-from robustkit.sampling import as_generator
+from robustkit.functional.sampling import as_generator
 
 IMAGENET = (5.5, 6.5, 7.5, 8.5, 9.5)
 CIFAR = (2.8, 4.4, 6.0, 7.6, 9.2)

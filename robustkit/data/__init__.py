@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustkit import paths
+from robustkit.base import paths
+from robustkit.base.errors import UserError, unknown
+from robustkit.base.registry import Entry, Registry
 from robustkit.data._facts import SPLITS, Dataset, Facts, Recipe, Source, Threat
-from robustkit.errors import UserError, unknown
-from robustkit.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from robustkit.data._split import Split as Split

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from robustkit.errors import UserError, unknown
+from robustkit.base.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from robustkit.data._split import Split

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustkit.base.errors import UserError
 from robustkit.data import _split
 from robustkit.data._facts import EVERYTHING, Source
-from robustkit.errors import UserError
 
 PARTS = {"train": "train", "test": "t10k"}  # what MNIST's files of a split begin with
 BYTES = 8  # the code of uint8, the only type that is read

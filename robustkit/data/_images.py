@@ -12,7 +12,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from robustkit.errors import UserError
+from robustkit.base.errors import UserError
 
 CACHE_BYTES = 2**30  # decoded images of a folder smaller than this stay in memory
 DEEP = ("I", "F")  # PIL's modes of more than 8 bits start with these; it would clip them without a word

@@ -13,8 +13,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import shuffle
 from torch import Tensor
 
+from robustkit.base.errors import UserError
 from robustkit.data._facts import EVERYTHING, Source
-from robustkit.errors import UserError
 
 SEED = 0  # of every division: changing it changes every published number
 CHUNK = 1024  # images per step where all of a split is walked through

@@ -10,9 +10,9 @@ import torch
 import torchvision
 from torch import Tensor
 
+from robustkit.base.errors import RunError, UserError
 from robustkit.data import _split
 from robustkit.data._facts import Source
-from robustkit.errors import RunError, UserError
 
 # What torchvision raises on files that are missing, truncated or of another format.
 BROKEN = (RuntimeError, AssertionError, OSError, EOFError, ValueError, TypeError)

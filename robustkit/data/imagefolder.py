@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
+from robustkit.base.errors import UserError
 from robustkit.data import _split, dataset
 from robustkit.data._facts import EVERYTHING, Source
 from robustkit.data._images import Images, probe
-from robustkit.errors import UserError
 
 # Folder names that make a division, by what they are used as; val/ is the test split where there is no test/.
 DIVISION = {"train", "test", "val"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from robustkit.base.errors import UserError
 from robustkit.data import _idx, dataset
 from robustkit.data._facts import Source
-from robustkit.errors import UserError
 
 FOLDERS = ("notMNIST/raw", "notMNIST", "notmnist")  # below --data-dir
 CLASSES = tuple("ABCDEFGHIJ")

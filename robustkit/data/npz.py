@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustkit.base.errors import UserError
 from robustkit.data import _split, dataset
 from robustkit.data._facts import EVERYTHING, Source
-from robustkit.errors import UserError
 
 Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
 PAIRS = {"train": ("x_train", "y_train"), "validation": ("x_val", "y_val"), "test": ("x_test", "y_test")}

@@ -14,7 +14,7 @@ Facts that a defence may state in its decorator, and what the training loop does
 ``companion``   name of the module's function ``f(features, classes) -> nn.Module`` that is trained along
 ``members``     the smallest number of members that makes sense
 ``check``       name of the module's function ``f(params, members, classes)`` that raises a UserError
-``paper``       name of the recipe (:mod:`robustkit.recipes`) that ``--preset paper`` stands for
+``paper``       name of the recipe (:mod:`robustkit.training.recipes`) that ``--preset paper`` stands for
 ``paper_own``   what differs from that recipe, by dataset (``*``: all others): fields, and ``params`` of the defence
 =============== ========================================================================================
 """
@@ -27,8 +27,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from robustkit.errors import UserError
-from robustkit.registry import Entry, Registry
+from robustkit.base.errors import UserError
+from robustkit.base.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from robustkit.attacks._ascent import Model, value_and_gradient
-from robustkit.errors import UserError
-from robustkit.losses import cross_entropy
-from robustkit.norms import project, steepest
+from robustkit.base.errors import UserError
+from robustkit.functional.losses import cross_entropy
+from robustkit.functional.norms import project, steepest
 
 Craft = Callable[[float], Tensor]
 

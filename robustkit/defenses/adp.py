@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from robustkit.base.errors import UserError
 from robustkit.defenses import Loss, Outputs, defense
 from robustkit.defenses._terms import ensemble_entropy, log_ensemble_diversity, summed_cross_entropy
-from robustkit.errors import UserError
-from robustkit.precision import full
+from robustkit.functional.precision import full
 
 
 @defense(

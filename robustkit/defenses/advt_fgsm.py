@@ -8,7 +8,7 @@ from torch import Tensor
 from robustkit.defenses import defense
 from robustkit.defenses._adversarial import half_and_half, one_step
 from robustkit.defenses._adversarial import ordered as ordered
-from robustkit.ensemble import Ensemble
+from robustkit.ensembles.ensemble import Ensemble
 
 
 @defense(

@@ -9,7 +9,7 @@ from robustkit import attacks
 from robustkit.defenses import defense
 from robustkit.defenses._adversarial import half_and_half
 from robustkit.defenses._adversarial import ordered as ordered
-from robustkit.ensemble import Ensemble
+from robustkit.ensembles.ensemble import Ensemble
 
 
 @defense(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from robustkit.attribution import saliency
 from robustkit.defenses import Loss, Outputs, defense
 from robustkit.defenses._terms import asked_again, mean_cross_entropy, safe_norm
-from robustkit.precision import full
+from robustkit.functional.attribution import saliency
+from robustkit.functional.precision import full
 
 
 @defense(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robustkit.defenses import Loss, Outputs, defense
 from robustkit.defenses._terms import summed_cross_entropy
-from robustkit.precision import full
+from robustkit.functional.precision import full
 
 
 @defense(

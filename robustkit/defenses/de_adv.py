@@ -7,7 +7,7 @@ from torch import Tensor
 
 from robustkit.defenses import defense
 from robustkit.defenses._adversarial import one_step
-from robustkit.ensemble import Ensemble
+from robustkit.ensembles.ensemble import Ensemble
 
 
 @defense(

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robustkit.base.errors import UserError
 from robustkit.defenses import Loss, Outputs, defense
 from robustkit.defenses._terms import mean_cross_entropy
-from robustkit.errors import UserError
-from robustkit.precision import full
+from robustkit.functional.precision import full
 
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]
 

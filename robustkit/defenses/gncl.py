@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from robustkit.defenses import Loss, Outputs, defense
 from robustkit.defenses._terms import mean_cross_entropy
-from robustkit.fusion import FUSIONS
-from robustkit.precision import full
+from robustkit.ensembles.fusion import FUSIONS
+from robustkit.functional.precision import full
 
 
 @defense(

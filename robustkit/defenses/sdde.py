@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from robustkit.attribution import gradcam, saliency
 from robustkit.defenses import Loss, Outputs, defense
 from robustkit.defenses._terms import asked_again, mean_cross_entropy, pair_cosine
-from robustkit.precision import full
+from robustkit.functional.attribution import gradcam, saliency
+from robustkit.functional.precision import full
 
 
 @defense(

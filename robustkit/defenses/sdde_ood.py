@@ -6,7 +6,7 @@ from typing import Literal
 
 from robustkit.defenses import Loss, Outputs, defense
 from robustkit.defenses.sdde import sdde
-from robustkit.precision import full
+from robustkit.functional.precision import full
 
 
 @defense(

@@ -1,7 +1,7 @@
 """Every subset of a pool of members, scored from logits that were computed once. Pure NumPy.
 
 ``subsets`` are rows of member indices (S, K), ``member_logits`` are (M, N, L) and finite, ``y`` the true labels (N,).
-What is in memory at a time does not grow with N or S. The numbers are those of :mod:`robustkit.fusion` and
+What is in memory at a time does not grow with N or S. The numbers are those of :mod:`robustkit.ensembles.fusion` and
 :mod:`robustkit.metrics.diversity` for each subset by itself, in float64.
 """
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from robustkit.errors import UserError, unknown
-from robustkit.registry import Registry
+from robustkit.base.errors import UserError, unknown
+from robustkit.base.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,7 +48,7 @@ def build(arch: str, channels: int, classes: int, params: Mapping[str, Any] | No
         A registered name, a torchvision classifier's name, ``timm/NAME`` (extra ``timm``), ``module:factory`` or
         ``path/to/file.py:factory``. A factory is called with ``channels=, classes=`` where its signature takes them.
     params : mapping
-        Further keyword arguments of the builder.
+        FollowUp keyword arguments of the builder.
 
     Raises
     ------

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from robustkit.errors import UserError, unknown
+from robustkit.base.errors import UserError, unknown
 
 LOADING = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")  # these unpickle
 

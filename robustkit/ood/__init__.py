@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from robustkit import data, options
-from robustkit.errors import UserError, unknown
-from robustkit.registry import Registry
+from robustkit import data
+from robustkit.base import options
+from robustkit.base.errors import UserError, unknown
+from robustkit.base.registry import Registry
 
 ood_set = Registry("ood_set", "robustkit.ood")
 NEAR, FAR, UNKNOWN = "near", "far", "unknown"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robustkit.errors import UserError
+from robustkit.base.errors import UserError
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 Shape = tuple[int, int, int]

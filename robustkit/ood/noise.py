@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from robustkit.data._split import SEED, Pixels, Split
+from robustkit.functional.sampling import SampleGenerator
 from robustkit.ood import ood_set
 from robustkit.ood._pixels import Lazy
-from robustkit.sampling import SampleGenerator
 
 
 @ood_set("noise", distance="far")

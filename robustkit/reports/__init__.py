@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from robustkit.registry import Registry
+from robustkit.base.registry import Registry
+from robustkit.records.schema import Results
 from robustkit.reports._once import together
-from robustkit.schema import Results
 
 report = Registry("report", "robustkit.reports")
 get = report.get

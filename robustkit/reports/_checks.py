@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from robustkit.records.schema import EnsembleResult, Evaluation, Results, Verdict, WorstCase
 from robustkit.reports._format import number
 from robustkit.reports._labels import Run, budget, budget_text, labeller, ordered
-from robustkit.schema import EnsembleResult, Evaluation, Results, Verdict, WorstCase
 
 UNNAMED = "(none recorded)"
 WORST = "worst case"

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from robustkit.corruptions._plan import cell_of
+from robustkit.records.store import Store
 from robustkit.reports._style import INK
-from robustkit.store import Store
-from robustkit.study import Study
+from robustkit.study.plan import Study
 
 Image = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 SIDE, GAP = 96, 8  # pixels of an image that is not larger, and between two

@@ -9,11 +9,11 @@ from matplotlib import colormaps
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from robustkit.records.schema import CorruptionResult, Results
 from robustkit.reports import _format as f
 from robustkit.reports._corruptions import by_suite
 from robustkit.reports._mesh import mesh
 from robustkit.reports._style import DPI, INK
-from robustkit.schema import CorruptionResult, Results
 
 
 def heatmaps(results: Results) -> Iterator[tuple[str, str, Figure]]:

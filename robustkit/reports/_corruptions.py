@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from robustkit.records.schema import CorruptionResult, Results
 from robustkit.reports import _format as f
 from robustkit.reports._labels import in_order
-from robustkit.schema import CorruptionResult, Results
 
 Lines = list[list[str]]
 

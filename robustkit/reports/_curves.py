@@ -14,11 +14,11 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from robustkit.functional.stats import wilson
+from robustkit.records.schema import Results, Verdict
 from robustkit.reports._format import eps_text
 from robustkit.reports._labels import labeller, ordered
 from robustkit.reports._style import DPI, GRID, INK, PALETTE, SOFT, bare
-from robustkit.schema import Results, Verdict
-from robustkit.stats import wilson
 
 WORST = "worst case"
 Style = Literal["-"] | tuple[float, tuple[float, ...]]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from robustkit.records.schema import Results
 from robustkit.reports._labels import ordered
 from robustkit.reports._style import DPI, GRID, INK, PALETTE, SOFT, bare
-from robustkit.schema import Results
 
 _DASHES = ("-", "--", ":", "-.")
 

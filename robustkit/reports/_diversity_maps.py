@@ -12,10 +12,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from robustkit.records.schema_suites import CosineDistribution, DiversityResult, LayerSimilarity
 from robustkit.reports import _format as f
 from robustkit.reports._mesh import mesh
 from robustkit.reports._style import DPI, INK, PALETTE, SOFT, bare
-from robustkit.schema_suites import CosineDistribution, DiversityResult, LayerSimilarity
 
 SHADES = colormaps["YlGnBu"]
 SEPARATE = 3  # pairs of members that have a CKA map each; of more it is their mean, where layers correspond

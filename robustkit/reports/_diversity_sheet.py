@@ -8,9 +8,9 @@ from typing import Any
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from robustkit.records.store import Store
 from robustkit.reports._style import INK, SOFT
-from robustkit.store import Store
-from robustkit.study import Study
+from robustkit.study.plan import Study
 from robustkit.suites._diversity_results import cell_of
 
 SIDE, LEFT, TOP = 1.05, 0.3, 0.4  # inches of a panel, and of the margins that bear text

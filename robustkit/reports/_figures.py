@@ -10,12 +10,12 @@ from functools import cached_property
 from matplotlib import rcParams
 from matplotlib.figure import Figure
 
+from robustkit.records.schema import Results
 from robustkit.reports._curves import curves
 from robustkit.reports._distortion import distortion
 from robustkit.reports._heatmaps import heatmaps
 from robustkit.reports._once import once
 from robustkit.reports._style import DPI
-from robustkit.schema import Results
 
 
 @dataclass(frozen=True)

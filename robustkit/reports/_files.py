@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustkit.files import write_atomic
+from robustkit.base.files import write_atomic
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from robustkit.schema import Verdict
+from robustkit.records.schema import Verdict
 
 MARKS: dict[Verdict, str] = {"trusted": "+", "suspect": "?", "invalid": "!"}
 LEGEND = "+ trusted, ? suspect, ! invalid"

@@ -15,11 +15,11 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from robustkit.records.schema import Results, Transfer
 from robustkit.reports import _format as f
 from robustkit.reports._labels import budget, budget_text, in_order, labeller, panel_text
 from robustkit.reports._mesh import mesh
 from robustkit.reports._style import DPI, INK, SOFT
-from robustkit.schema import Results, Transfer
 
 _PER_ROW = 3
 _SCALE = Normalize(0.0, 1.0)

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from robustkit.records.schema import EnsembleResult, Results, Transfer
 from robustkit.reports._format import eps_text, plain
-from robustkit.schema import EnsembleResult, Results, Transfer
 
 Run = Mapping[str, Any]  # an Evaluation or a Transfer
 OfEnsemble = TypeVar("OfEnsemble", bound=Mapping[str, Any])  # a record with the id of its ensemble

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from robustkit.schema import Results
+from robustkit.records.schema import Results
 
 T = TypeVar("T")
 _MADE: ContextVar[dict[Any, Any] | None] = ContextVar("_MADE", default=None)

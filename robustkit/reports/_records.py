@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from robustkit.records.schema import Results, Transfer
 from robustkit.reports._labels import Run, budget, ordered
-from robustkit.schema import Results, Transfer
 
 Record = dict[str, Any]
 

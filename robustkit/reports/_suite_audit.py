@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from robustkit.records.schema import Results, Transfer
+from robustkit.records.schema_suites import AuditResult
 from robustkit.reports import _format as f
 from robustkit.reports._labels import budget, budget_text, labeller
 from robustkit.reports._tables import Table, cells
-from robustkit.schema import Results, Transfer
-from robustkit.schema_suites import AuditResult
 
 # What no evaluation of stored images can show, whatever it runs.
 NEVER = (

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from robustkit.records.schema import Results
+from robustkit.records.store import Store
 from robustkit.reports import _contact, _corruption_maps, _corruptions
 from robustkit.reports._figures import Drawing
 from robustkit.reports._format import slug
 from robustkit.reports._suites import Sheet
 from robustkit.reports._tables import Table, cells
-from robustkit.schema import Results
-from robustkit.store import Store
-from robustkit.study import Study
+from robustkit.study.plan import Study
 
 
 def tables(results: Results) -> Iterator[Table]:

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from robustkit.records.schema import Results
+from robustkit.records.schema_suites import DiversityResult
+from robustkit.records.store import Store
 from robustkit.reports import _diversity_maps, _diversity_sheet
 from robustkit.reports import _format as f
 from robustkit.reports._figures import Drawing
 from robustkit.reports._labels import in_order
 from robustkit.reports._suites import Sheet
 from robustkit.reports._tables import Cell, Table, cells
-from robustkit.schema import Results
-from robustkit.schema_suites import DiversityResult
-from robustkit.store import Store
-from robustkit.study import Study
+from robustkit.study.plan import Study
 
 # Measure of a record: what a table calls it, its unit, and which way is more diverse.
 PAIRS = {

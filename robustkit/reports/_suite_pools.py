@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from robustkit.records.schema import Results
+from robustkit.records.schema_suites import PoolResult, PoolRule, PoolSet
 from robustkit.reports import _format as f
 from robustkit.reports import _pool_scatter
 from robustkit.reports._figures import Drawing
 from robustkit.reports._tables import Table, cells
-from robustkit.schema import Results
-from robustkit.schema_suites import PoolResult, PoolRule, PoolSet
 
 BEST = 10  # subsets of a validation set that are shown
 BY = "mean-prob"  # whose accuracy says which are the best

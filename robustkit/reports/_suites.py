@@ -9,14 +9,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from robustkit.records.schema import Results
 from robustkit.reports._files import write_bytes
 from robustkit.reports._tables import Table
-from robustkit.schema import Results
 
 if TYPE_CHECKING:
+    from robustkit.records.store import Store
     from robustkit.reports._figures import Drawing
-    from robustkit.store import Store
-    from robustkit.study import Study
+    from robustkit.study.plan import Study
 
 SUITES = ("audit", "detection", "ood", "calibration", "corruptions", "diversity", "pools")  # in reading order
 
@@ -48,7 +48,7 @@ def write_sheets(study: Study, store: Store, out: Path) -> list[Path]:
     """Draw the pictures that are made of stored images; return the files."""
     written = []
     for name in SUITES:
-        if (name in study.suites or name in study.asked) and hasattr(_module(name), "sheets_of"):
+        if (name in study.suites or name in study.suite_requests) and hasattr(_module(name), "sheets_of"):
             drawn: Iterator[tuple[Sheet, Drawing]] = _module(name).sheets_of(study, store)
             written += [write_bytes(out / sheet.file, drawing.png()) for sheet, drawing in drawn]
     return written

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from robustkit.functional.stats import wilson
+from robustkit.records.schema import Evaluation, Results, Verdict, WorstCase
 from robustkit.reports import _format as f
 from robustkit.reports import _records
 from robustkit.reports._checks import failing, hint
 from robustkit.reports._labels import baseline_of, budget, budget_text, in_order, labeller, ordered, panel_text
-from robustkit.schema import Evaluation, Results, Verdict, WorstCase
-from robustkit.stats import wilson
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import csv
 import io
 from pathlib import Path
 
+from robustkit.records.schema import Results
 from robustkit.reports import report
 from robustkit.reports._files import write_text
 from robustkit.reports._tables import Table, tables
-from robustkit.schema import Results
 
 
 @report("csv", title="CSV tables")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from robustkit.records.schema import Results
 from robustkit.reports import report
 from robustkit.reports._files import write_bytes
-from robustkit.schema import Results
 
 
 @report("figures", title="Figures")

@@ -6,13 +6,13 @@ import base64
 from pathlib import Path
 from typing import Any
 
+from robustkit.records.schema import Results, WorstCase
 from robustkit.reports import _format as f
 from robustkit.reports import _suite_audit, _suites, report
 from robustkit.reports._checks import Headline, by_check, headline_budget, headlines
 from robustkit.reports._files import write_text
 from robustkit.reports._labels import baseline_of, budget, budget_text, labeller
 from robustkit.reports._tables import Table, find, tables
-from robustkit.schema import Results, WorstCase
 
 MARKS = {"trusted": "\N{CHECK MARK}", "suspect": "?", "invalid": "!"}
 

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin, get_type_hints, is_typeddict
 
-from robustkit.errors import UserError
-from robustkit.files import write_json
+from robustkit.base.errors import UserError
+from robustkit.base.files import write_json
+from robustkit.records.schema import SCHEMA_VERSION, Results
 from robustkit.reports import report
-from robustkit.schema import SCHEMA_VERSION, Results
 
 
 @report("json", title="results.json")

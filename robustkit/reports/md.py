@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from robustkit.records.schema import Results
 from robustkit.reports import report
 from robustkit.reports._files import write_text
 from robustkit.reports._tables import Table, tables
-from robustkit.schema import Results
 
 
 @report("md", title="Markdown tables")

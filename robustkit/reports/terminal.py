@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from robustkit.records.schema import Results, Transfer, Verdict
 from robustkit.reports import _format as f
 from robustkit.reports import _suites
 from robustkit.reports._checks import by_check
 from robustkit.reports._labels import in_order, labeller, panel_text
 from robustkit.reports._tables import Cell, Table, find, tables
-from robustkit.schema import Results, Transfer, Verdict
 
 _VERDICT = {"trusted": "green", "suspect": "yellow", "invalid": "bold red"}
 _LONGEST = 26  # a column of text wraps beyond that; a column of numbers never does

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from robustkit.records.schema import Results
 from robustkit.reports import report
 from robustkit.reports._files import write_text
 from robustkit.reports._tables import Table, tables
-from robustkit.schema import Results
 
 _SPECIAL = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}

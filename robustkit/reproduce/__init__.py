@@ -8,7 +8,7 @@ decorator states ``title``, ``source``, the ``datasets`` that the paper has numb
 
 from __future__ import annotations
 
-from robustkit.registry import Registry
+from robustkit.base.registry import Registry
 
 reproduction = Registry("reproduction", "robustkit.reproduce")
 get = reproduction.get

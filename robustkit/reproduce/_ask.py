@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustkit import data, options
+from robustkit import data
+from robustkit.base import options
+from robustkit.base.errors import UserError, unknown
+from robustkit.base.registry import Entry
 from robustkit.defenses import defense
-from robustkit.errors import UserError, unknown
-from robustkit.registry import Entry
+from robustkit.pipeline.request import Settings
 from robustkit.reproduce import reproduction
-from robustkit.request import Settings
 
 BUDGETS = ("small", "paper")
 FACTS = ("title", "source", "datasets", "defenses", "attacks")

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from robustkit import options, presets
 from robustkit.attacks import attack
-from robustkit.errors import RunError
+from robustkit.base import options
+from robustkit.base.errors import RunError
+from robustkit.functional.stats import wilson
+from robustkit.records.schema import Evaluation, Results
 from robustkit.reports._format import slug
 from robustkit.reproduce._lab import Lab
 from robustkit.reproduce._parts import Column, Comparison, Images
-from robustkit.schema import Evaluation, Results
-from robustkit.stats import wilson
+from robustkit.study import presets
 
 Key = tuple[str, float]  # an attack, and its eps, gamma or c
 Numbers = Mapping[Key, Sequence[float]]  # a number for each column

@@ -9,24 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustkit import __version__, api, data, presets
-from robustkit.checkpoint import load_ensemble, read_meta
-from robustkit.devices import find_device
-from robustkit.ensemble import Ensemble
-from robustkit.errors import UserError
-from robustkit.files import writable, write_json
-from robustkit.parallel import default_workers, run_all
-from robustkit.progress import Reporter
-from robustkit.records import EnsembleRecord, Run
+from robustkit import api, data
+from robustkit.base.devices import find_device
+from robustkit.base.errors import UserError
+from robustkit.base.files import writable, write_json
+from robustkit.base.parallel import default_workers, run_all
+from robustkit.base.progress import Reporter
+from robustkit.base.version import __version__
+from robustkit.ensembles.checkpoint import load_ensemble, read_meta
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.records.cells import EnsembleRecord, Run
+from robustkit.records.schema import Results
+from robustkit.records.store import STUDY
 from robustkit.reports._format import slug
 from robustkit.reproduce import _settings
 from robustkit.reproduce._ask import Ask
 from robustkit.reproduce._parts import Column, Images, Recipe
 from robustkit.reproduce._recipes import SHAPES
 from robustkit.reproduce._settings import Difference
-from robustkit.schema import Results
-from robustkit.store import STUDY
-from robustkit.study import Study
+from robustkit.study import presets
+from robustkit.study.plan import Study
 
 REQUEST = "request.json"  # in an ensemble's folder: what was asked for and which weights that gave
 SMALL_ARCH = "small-resnet"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from robustkit.schema import Verdict
+from robustkit.records.schema import Verdict
 
 if TYPE_CHECKING:
     from robustkit.reports._figures import Drawing
@@ -35,7 +35,7 @@ class Recipe:
     train : mapping
         What ``--set train.NAME`` takes: handed to the training, and compared with its record.
     compared : mapping
-        Further fields of the training's record that are compared only: the dataset or the loop decides them.
+        FollowUp fields of the training's record that are compared only: the dataset or the loop decides them.
     seeds : int
         How many repetitions the paper averages over.
     """

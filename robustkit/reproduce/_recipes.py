@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from robustkit import recipes
 from robustkit.reproduce._parts import Column, Recipe
-from robustkit.trainspec import SETTABLE
+from robustkit.training import recipes
+from robustkit.training.spec import SETTABLE
 
 # Shape (C, H, W) of an image of the data that the papers use.
 SHAPES = {"mnist": [1, 28, 28], "cifar10": [3, 32, 32], "cifar100": [3, 32, 32]}

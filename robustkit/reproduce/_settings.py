@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from robustkit import options, presets
 from robustkit.attacks import attack
+from robustkit.base import options
 from robustkit.reproduce._parts import Column, Recipe
+from robustkit.study import presets
 
 MISSING = "not recorded"
 NAMES = {

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from robustkit import __version__
-from robustkit.files import write_json
+from robustkit.base.files import write_json
+from robustkit.base.version import __version__
 from robustkit.reports import _format as f
 from robustkit.reports._files import write_bytes, write_text
 from robustkit.reports._tables import Cell, Table, cells

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from torch import Tensor, nn
 
-from robustkit.ensemble import Ensemble
-from robustkit.errors import UserError
+from robustkit.base.errors import UserError
+from robustkit.ensembles.ensemble import Ensemble
 from robustkit.metrics.cka import linear_cka
 from robustkit.reports._figures import Drawing
 from robustkit.reports._style import DPI, INK

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from robustkit.records.schema import Transfer
 from robustkit.reports._figures import Drawing
 from robustkit.reports._heatmaps import heatmap
 from robustkit.reproduce import reproduction
 from robustkit.reproduce._lab import Lab
 from robustkit.reproduce._parts import Claim, Comparison, Images, Outcome
 from robustkit.reproduce._recipes import ADP, BASELINE, adp_recipe
-from robustkit.schema import Transfer
 
 COLUMNS = (BASELINE, ADP)
 EPS = 0.05

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustkit.progress import Reporter
+from robustkit.base.progress import Reporter
+from robustkit.pipeline.request import Settings
 from robustkit.reproduce import get
 from robustkit.reproduce._ask import check
 from robustkit.reproduce._lab import Lab
 from robustkit.reproduce._write import Reproduced, write
-from robustkit.request import Settings
 
 
 def reproduce(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from robustkit.functional.stats import finite
 from robustkit.metrics import diversity
 from robustkit.metrics.diversity import Ints
 from robustkit.reproduce import reproduction
@@ -13,7 +14,6 @@ from robustkit.reproduce._grid import percent_interval
 from robustkit.reproduce._lab import Lab
 from robustkit.reproduce._parts import Comparison, Images, Outcome, Spread
 from robustkit.reproduce._recipes import sdde_columns, sdde_recipe
-from robustkit.stats import finite
 
 COLUMNS = sdde_columns("cifar10")  # those of CIFAR-100 are the same
 UNITS = {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from robustkit.records.schema_suites import CalibrationResult
 from robustkit.reproduce import reproduction
 from robustkit.reproduce._grid import percent_interval
 from robustkit.reproduce._lab import Lab
 from robustkit.reproduce._parts import Comparison, Images, Outcome, Spread
 from robustkit.reproduce._recipes import sdde_columns, sdde_recipe
-from robustkit.schema_suites import CalibrationResult
 
 SCALES = {"NLL x 10": 10.0, "ECE x 100": 100.0, "Brier x 100": 100.0, "accuracy %": 100.0}
 # Mean and standard deviation over five seeds, a row per method: the metrics in the order of SCALES.

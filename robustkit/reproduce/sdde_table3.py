@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from robustkit import data, paths
-from robustkit.errors import RunError, UserError
+from robustkit import data
+from robustkit.base import paths
+from robustkit.base.errors import RunError, UserError
+from robustkit.records.schema_suites import OodResult, OodScore
 from robustkit.reproduce import reproduction
 from robustkit.reproduce._lab import Lab
 from robustkit.reproduce._parts import Comparison, Images, Outcome, Spread
 from robustkit.reproduce._recipes import sdde_columns, sdde_recipe
-from robustkit.schema_suites import OodResult, OodScore
 
 NEAR: Literal["near"] = "near"
 FAR: Literal["far"] = "far"

@@ -11,50 +11,50 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from robustkit.registry import Registry
+from robustkit.base.registry import Registry
 
 if TYPE_CHECKING:
-    from robustkit.ensemble import Ensemble
-    from robustkit.evaluator import Setting
-    from robustkit.execute import Craftings
-    from robustkit.material import Material
-    from robustkit.progress import Reporter
-    from robustkit.store import Store
-    from robustkit.study import Study
+    from robustkit.base.progress import Reporter
+    from robustkit.ensembles.ensemble import Ensemble
+    from robustkit.evaluation.cell import RunOptions
+    from robustkit.evaluation.execute import Craftings
+    from robustkit.records.store import Store
+    from robustkit.study.evaluation_data import EvaluationData
+    from robustkit.study.plan import Study
 
 suite = Registry("suite", "robustkit.suites")
 ORDER = ("audit", "detection", "ood", "calibration", "diversity", "pools")  # in which they run and are reported
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SuiteRequest:
     """What the user wants of a suite.
 
     Attributes
     ----------
     options : mapping
         Options of the command that a suite may read, by name; None where the user said nothing.
-    material : Material
+    data : EvaluationData
         The samples that are evaluated, and the dataset that they are from.
     """
 
     options: Mapping[str, Any]
-    material: Material
+    data: EvaluationData
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a suite may use to run what the store lacks; ``ensembles`` are on ``setting.device``, by their record's key.
+    """What a suite may use to run what the store lacks; ``ensembles`` are by their record's key.
 
-    ``asked`` is what the suite's own ``ask`` returned, ``craftings`` gives what attacks are shown of an ensemble.
+    ``request`` is what the suite's own ``ask`` returned, ``craftings`` gives what attacks are shown of an ensemble.
     """
 
     study: Study
-    asked: Mapping[str, Any]
+    request: Mapping[str, Any]
     ensembles: Mapping[str, Ensemble]
-    material: Material
+    data: EvaluationData
     store: Store
-    setting: Setting
+    run_options: RunOptions
     reporter: Reporter
     craftings: Craftings
 
@@ -63,7 +63,7 @@ class Suite(Protocol):
     """What every class that is registered as a suite offers."""
 
     @staticmethod
-    def ask(wanted: Wanted) -> Mapping[str, Any]:
+    def ask(request: SuiteRequest) -> Mapping[str, Any]:
         """Return what is asked for as plain JSON; a :class:`UserError` refuses what cannot be done."""
 
     @staticmethod
@@ -75,10 +75,10 @@ class Suite(Protocol):
         """Return the records of ``results.json``; a :class:`RunError` names what the store lacks."""
 
 
-def ask_suites(names: Iterable[str], wanted: Wanted) -> dict[str, Mapping[str, Any]]:
+def ask_suites(names: Iterable[str], request: SuiteRequest) -> dict[str, Mapping[str, Any]]:
     """Return what each of the named suites that are of this package is asked for, in the order in which they run."""
     chosen = set(names)
-    return {name: get(name).ask(wanted) for name in ORDER if name in chosen}
+    return {name: get(name).ask(request) for name in ORDER if name in chosen}
 
 
 def get(name: str) -> Suite:

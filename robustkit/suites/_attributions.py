@@ -10,21 +10,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from robustkit.attribution import gradcam, integrated_gradients, saliency
+from robustkit.base.errors import UserError
+from robustkit.base.progress import Advance
 from robustkit.data import Split
-from robustkit.ensemble import Ensemble
-from robustkit.errors import UserError
-from robustkit.evaluator import Setting
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation.cell import RunOptions
+from robustkit.evaluation.scoring import sent
+from robustkit.functional.attribution import gradcam, integrated_gradients, saliency
 from robustkit.metrics.maps import map_variance, pair_cosines
-from robustkit.progress import Advance
-from robustkit.scoring import sent
 
 Arrays = dict[str, npt.NDArray[Any]]
 Maps = list[Tensor | None]  # of each member (B, h, w), None where it has none
 
 
 def attributions(
-    ensemble: Ensemble, split: Split, asked: Mapping[str, Any], setting: Setting, advance: Advance
+    ensemble: Ensemble, split: Split, asked: Mapping[str, Any], run_options: RunOptions, advance: Advance
 ) -> Arrays:
     """Return what the members' maps of the first samples of a split say, a row for each, and the maps of a few.
 
@@ -40,20 +40,22 @@ def attributions(
         ``shown-gradcam-I`` (G, h, w) of each member that has maps. Where a member has no gradient, ``error`` alone.
     """
     try:
-        return _all(ensemble, split, asked, setting, advance)
+        return _all(ensemble, split, asked, run_options, advance)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:  # autograd's word for a member that it cannot go through; other measures remain
         return {"error": np.array(str(error).splitlines()[0].rstrip("."))}
 
 
-def _all(ensemble: Ensemble, split: Split, asked: Mapping[str, Any], setting: Setting, advance: Advance) -> Arrays:
+def _all(
+    ensemble: Ensemble, split: Split, asked: Mapping[str, Any], run_options: RunOptions, advance: Advance
+) -> Arrays:
     n = asked["samples"]
-    shown = asked["shown"] if setting.keep_examples else 0
+    shown = asked["shown"] if run_options.keep_examples else 0
     parts = []
-    for rows in torch.split(torch.arange(n), setting.batch(split.shape)):
+    for rows in torch.split(torch.arange(n), run_options.batch(split.shape)):
         _, x, _ = split.batch(rows)
-        parts.append(_batch(ensemble, sent(x, setting.device), asked["steps"], max(0, shown - int(rows[0]))))
+        parts.append(_batch(ensemble, sent(x, run_options.device), asked["steps"], max(0, shown - int(rows[0]))))
         advance(len(rows))
     sizes = parts[0].pop("map-sizes")
     for part in parts[1:]:

@@ -9,12 +9,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from robustkit.evaluator import broken
+from robustkit.evaluation.cell import broken
 from robustkit.metrics.diversity import log_ensemble_diversity
 from robustkit.metrics.roc import roc
 from robustkit.metrics.scores import scores
-from robustkit.records import EnsembleRecord, Run, Samples
-from robustkit.schema_suites import DetectionResult
+from robustkit.records.cells import EnsembleRecord, Run
+from robustkit.records.samples import Samples
+from robustkit.records.schema_suites import DetectionResult
 from robustkit.suites._ladder import Attacked
 
 LIMIT = 1000  # normal and adversarial images at most

@@ -8,21 +8,22 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from robustkit.errors import RunError
+from robustkit.base.errors import RunError
+from robustkit.functional.stats import finite
 from robustkit.metrics import diversity
 from robustkit.metrics.cka import cka
 from robustkit.metrics.pairwise import PAIRWISE, mean_of_pairs, pairs, symmetric
-from robustkit.records import Cell, EnsembleRecord, Facts, Samples, Spec
-from robustkit.schema_suites import (
+from robustkit.records.cells import Cell, EnsembleRecord, Facts, Spec
+from robustkit.records.samples import Samples
+from robustkit.records.schema_suites import (
     AttributionDiversity,
     CosineDistribution,
     DiversityResult,
     LayerSimilarity,
     PairMeasure,
 )
-from robustkit.stats import finite
-from robustkit.store import Store
-from robustkit.study import Study
+from robustkit.records.store import Store
+from robustkit.study.plan import Study
 
 PARTS = ("attributions", "layers")
 BINS = 50  # of a distribution of cosines, over [-1, 1]
@@ -42,7 +43,7 @@ def cell_of(study: Study, record: EnsembleRecord, part: str) -> Cell:
         kind="probe",
         ensemble=record.key,
         data=study.dataset.sha256,
-        attack=Spec("diversity", part, study.asked["diversity"][part]),
+        attack=Spec("diversity", part, study.suite_requests["diversity"][part]),
         seed=study.seed,
         version=study.version,
     )
@@ -59,7 +60,7 @@ def result(study: Study, record: EnsembleRecord, store: Store) -> DiversityResul
     else:
         found["attributions"] = _attributions(_facts(study, record, store, "attributions"), record.members, notes)
         found["layers"] = _layers(_facts(study, record, store, "layers"), record.members, notes)
-        found["layer_samples"] = int(study.asked["diversity"]["layers"]["samples"])
+        found["layer_samples"] = int(study.suite_requests["diversity"]["layers"]["samples"])
     return found
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from robustkit.evaluator import broken
-from robustkit.records import Cell, EnsembleRecord, Run, Samples, Spec
-from robustkit.study import Study
+from robustkit.evaluation.cell import broken
+from robustkit.records.cells import Cell, EnsembleRecord, Run, Spec
+from robustkit.records.samples import Samples
+from robustkit.study.plan import Study
 
 NEARLY_ALL = 0.95  # of the images that were classified right: from here on an attack counts as strong enough
 LARGEST = 0.4  # linf: beyond this an image has little left of what it showed

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from robustkit.attribution import evaluating
+from robustkit.base.progress import Advance
 from robustkit.data import Split
-from robustkit.ensemble import Ensemble
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation.scoring import sent
+from robustkit.functional.attribution import evaluating
 from robustkit.metrics.cka import batches, hsic
-from robustkit.progress import Advance
-from robustkit.scoring import sent
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # what they give is what their last part gave

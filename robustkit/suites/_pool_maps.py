@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from robustkit.attribution import saliency
 from robustkit.corruptions import _run
 from robustkit.corruptions._plan import cell_of
 from robustkit.corruptions._published import Published
-from robustkit.records import Cell, Facts, Spec, digest
-from robustkit.scoring import sent
-from robustkit.study import Study
+from robustkit.evaluation.scoring import sent
+from robustkit.functional.attribution import saliency
+from robustkit.records.cells import Cell, Facts, Spec, digest
+from robustkit.study.plan import Study
 from robustkit.suites import Job
 
 ELEMENTS = 2**24  # of the maps in memory at a time
@@ -37,17 +37,17 @@ def cell(study: Study, asked: Mapping[str, Any], corruption: Spec | None) -> Cel
 def facts(job: Job, corruption: Spec | None, published: Published | None) -> Facts:
     """Return the products of the absolute saliency maps of every two members on each image, (N, M, M) float64."""
     started = time.perf_counter()
-    question = cell(job.study, job.asked, corruption)
-    members: Sequence[nn.Module] = [job.ensembles[m["ensemble"]].members[m["member"]] for m in job.asked["members"]]
-    images = min(job.asked["images"], len(job.material.split))
-    at_once = max(1, ELEMENTS // (len(members) * math.prod(job.material.split.shape)))
+    question = cell(job.study, job.request, corruption)
+    members: Sequence[nn.Module] = [job.ensembles[m["ensemble"]].members[m["member"]] for m in job.request["members"]]
+    images = min(job.request["images"], len(job.data.split))
+    at_once = max(1, ELEMENTS // (len(members) * math.prod(job.data.split.shape)))
     products = []
     for rows in torch.split(torch.arange(images), at_once):
-        _, x, y = job.material.split.batch(rows)
+        _, x, y = job.data.split.batch(rows)
         if corruption is not None:
             made = cell_of(job.study, job.study.ensembles[0], corruption)
-            x = _run.corrupted(made, job.material.split, rows, job.setting.device, published)
-        device = job.setting.device
+            x = _run.corrupted(made, job.data.split, rows, job.run_options.device, published)
+        device = job.run_options.device
         maps = saliency(members, sent(x, device), sent(y, device), create_graph=False).abs().flatten(2).cpu().numpy()
         products.append(np.einsum("mnp,knp->nmk", maps, maps, dtype=np.float64, optimize=True))
     return Facts(question, {"products": np.concatenate(products)}, time.perf_counter() - started)

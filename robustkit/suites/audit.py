@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from robustkit.schema_suites import AuditResult
-from robustkit.store import Store
-from robustkit.study import Study
-from robustkit.suites import Job, Wanted, suite
+from robustkit.records.schema_suites import AuditResult
+from robustkit.records.store import Store
+from robustkit.study.plan import Study
+from robustkit.suites import Job, SuiteRequest, suite
 
 
 @suite("audit", title="What was found out about the model")
@@ -16,16 +16,16 @@ class Audit:
     """Facts of the files and findings of :mod:`robustkit.auditing`, carried into the report; nothing is run here."""
 
     @staticmethod
-    def ask(wanted: Wanted) -> Mapping[str, Any]:
+    def ask(request: SuiteRequest) -> Mapping[str, Any]:
         """Return what is known of each member."""
-        return {"members": [dict(member) for member in wanted.options["audit"]]}
+        return {"members": [dict(member) for member in request.options["audit"]]}
 
     @staticmethod
     def run(job: Job) -> list[str]:
         """Return the concerns as warnings."""
         return [
             f"{member['ensemble']}, member {member['member']}: {found['what']}: {found['value']} ({found['evidence']})"
-            for member in job.asked["members"]
+            for member in job.request["members"]
             for found in member["findings"]
             if found["concern"]
         ]
@@ -33,5 +33,5 @@ class Audit:
     @staticmethod
     def results(study: Study, store: Store) -> list[AuditResult]:
         """Return what is known of each member."""
-        members: list[AuditResult] = study.asked["audit"]["members"]
+        members: list[AuditResult] = study.suite_requests["audit"]["members"]
         return members

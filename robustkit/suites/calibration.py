@@ -7,17 +7,17 @@ from typing import Any, Final
 
 import numpy as np
 
+from robustkit.base.errors import RunError, UserError
+from robustkit.base.parallel import run_all
 from robustkit.data._split import SEED
-from robustkit.errors import RunError, UserError
-from robustkit.evaluator import run_cell
+from robustkit.evaluation.cell import run_cell
 from robustkit.metrics import calibration as metric
 from robustkit.metrics.calibration import BINS, Floats, Ints
-from robustkit.parallel import run_all
-from robustkit.records import Cell, EnsembleRecord
-from robustkit.schema_suites import Calibration, CalibrationResult, ReliabilityBin
-from robustkit.store import Store
-from robustkit.study import Study
-from robustkit.suites import Job, Wanted, suite
+from robustkit.records.cells import Cell, EnsembleRecord
+from robustkit.records.schema_suites import Calibration, CalibrationResult, ReliabilityBin
+from robustkit.records.store import Store
+from robustkit.study.plan import Study
+from robustkit.suites import Job, SuiteRequest, suite
 
 MOST = 5000  # validation samples
 VALIDATION: Final = "validation"
@@ -29,12 +29,12 @@ class CalibrationSuite:
     """NLL, ECE, Brier score and reliability of the fused output and of each member, before and after a temperature."""
 
     @staticmethod
-    def ask(wanted: Wanted) -> Mapping[str, Any]:
+    def ask(request: SuiteRequest) -> Mapping[str, Any]:
         """Choose the samples that the temperature is fitted on: unseen in training, and not those it is judged on."""
-        if wanted.material.held_out:
-            split = wanted.material.dataset.split("validation").take(MOST)
+        if request.data.held_out:
+            split = request.data.dataset.split("validation").take(MOST)
             return {"fitted_on": VALIDATION, "sha256": split.sha256(), "n": len(split)}
-        if len(wanted.material.split) < 2:
+        if len(request.data.split) < 2:
             raise UserError(
                 "calibration fits a temperature on one half of the samples, but there is only 1; evaluate more."
             )
@@ -45,16 +45,16 @@ class CalibrationSuite:
         """Score the validation samples, where they are needed and the store lacks them."""
         cells = [cell for e in job.study.ensembles if (cell := _cell(job.study, e)) and job.store.load(cell) is None]
         if cells:
-            split = job.material.dataset.split("validation").take(MOST)
-            if split.sha256() != job.asked["sha256"]:
+            split = job.data.dataset.split("validation").take(MOST)
+            if split.sha256() != job.request["sha256"]:
                 raise RunError("the validation samples have changed since they were asked for; run it again.")
             with job.reporter.task("validation samples", len(cells) * len(split)) as advance:
 
                 def work(cell: Cell) -> None:
-                    job.store.save(run_cell(cell, job.ensembles[cell.ensemble], split, None, job.setting))
+                    job.store.save(run_cell(cell, job.ensembles[cell.ensemble], split, None, job.run_options))
                     advance(len(split))
 
-                run_all(work, cells, job.setting.workers)
+                run_all(work, cells, job.run_options.workers)
         fused = [r for r in CalibrationSuite.results(job.study, job.store) if r["output"] == "ensemble"]
         return [f"{r['ensemble']}: {note}" for r in fused for note in r["notes"]]
 
@@ -66,7 +66,7 @@ class CalibrationSuite:
 
 def _cell(study: Study, record: EnsembleRecord) -> Cell | None:
     """Return the cell of the validation samples, None where the temperature is fitted on evaluated ones."""
-    asked = study.asked["calibration"]
+    asked = study.suite_requests["calibration"]
     if asked["fitted_on"] == HALF:
         return None
     return Cell("clean", record.key, asked["sha256"], seed=study.seed, version=study.version)

@@ -8,16 +8,17 @@ from typing import Any
 
 from robustkit.attacks import attack
 from robustkit.attacks import spec as attack_spec
+from robustkit.base.parallel import run_all
 from robustkit.data import Split
-from robustkit.evaluator import run_cell
-from robustkit.execute import describe
+from robustkit.evaluation.cell import run_cell
+from robustkit.evaluation.execute import describe
 from robustkit.metrics.scores import NEEDS_MEMBERS
-from robustkit.parallel import run_all
-from robustkit.records import Cell, EnsembleRecord, Run, Samples, Spec
-from robustkit.schema_suites import DetectionResult
-from robustkit.store import Store
-from robustkit.study import Study
-from robustkit.suites import Job, Wanted, suite
+from robustkit.records.cells import Cell, EnsembleRecord, Run, Spec
+from robustkit.records.samples import Samples
+from robustkit.records.schema_suites import DetectionResult
+from robustkit.records.store import Store
+from robustkit.study.plan import Study
+from robustkit.suites import Job, SuiteRequest, suite
 from robustkit.suites._detection_rows import rows, worst
 from robustkit.suites._ladder import Attacked, strong_enough
 
@@ -33,10 +34,10 @@ class Detection:
     """ROC of every score between normal images and adversarial ones of every attack with a budget."""
 
     @staticmethod
-    def ask(wanted: Wanted) -> Mapping[str, Any]:
+    def ask(request: SuiteRequest) -> Mapping[str, Any]:
         """Return how many images are attacked, and how the attacker who knows the detector does it."""
         parts = {"images": IMAGES, "adaptive_images": ADAPTIVE_IMAGES}
-        taken = {name: _part(wanted.material.split, most) for name, most in parts.items()}
+        taken = {name: _part(request.data.split, most) for name, most in parts.items()}
         return {
             **{name: {"n": len(part), "sha256": part.sha256()} for name, part in taken.items()},
             "adaptive": [attack_spec(ADAPTIVE, score=score, **SETTINGS).to_json() for score in ATTACKED],
@@ -54,25 +55,25 @@ class Detection:
         def strong(pair: tuple[EnsembleRecord, Spec]) -> Cell:
             record, spec = pair
             obtain = _Runner(job, record, "images", len(pairs), warned)
-            clean = _take(job.store.get(study.clean(record)), job.asked["images"]["n"])
+            clean = _take(job.store.get(study.clean(record)), job.request["images"]["n"])
             return strong_enough(study, record, spec, obtain.sha256, clean, obtain).cell
 
         records = {record.key: record for record in study.ensembles}
         further: dict[str, Cell] = {}  # several attacks at one eps have one adaptive attacker
-        for cell in run_all(strong, pairs, job.setting.workers):
+        for cell in run_all(strong, pairs, job.run_options.workers):
             further.update({known.key: known for _, known in adaptive(study, records[cell.ensemble], cell)})
 
         def informed(cell: Cell) -> None:
             _Runner(job, records[cell.ensemble], "adaptive_images", len(further), warned)(cell)
 
-        run_all(informed, list(further.values()), job.setting.workers)
+        run_all(informed, list(further.values()), job.run_options.workers)
         return list(warned)
 
     @staticmethod
     def results(study: Study, store: Store) -> list[DetectionResult]:
         """Return a row for each ensemble, attack and score, and for each score the worst over the attacks."""
         found: list[DetectionResult] = []
-        images = study.asked["detection"]["images"]
+        images = study.suite_requests["detection"]["images"]
         for record in study.ensembles:
             clean = _take(store.get(study.clean(record)), images["n"])
             own: list[DetectionResult] = []
@@ -90,7 +91,7 @@ def oblivious(study: Study) -> tuple[Spec, ...]:
 
 def adaptive(study: Study, record: EnsembleRecord, cell: Cell) -> Iterator[tuple[str, Cell]]:
     """Yield the scores that are attacked, each with the cell of its attacker at the budget of an oblivious attack."""
-    asked = study.asked["detection"]
+    asked = study.suite_requests["detection"]
     if cell.norm not in attack.entry(ADAPTIVE).facts["norms"]:
         return
     for value in asked["adaptive"]:
@@ -116,19 +117,19 @@ class _Runner:
 
     @property
     def sha256(self) -> str:
-        return str(self.job.asked[self.part]["sha256"])
+        return str(self.job.request[self.part]["sha256"])
 
     def __call__(self, cell: Cell) -> Run:
         job, record = self.job, self.record
         run = job.store.load(cell)
         if run is None:
-            split = _part(job.material.split, job.asked[self.part]["n"])
+            split = _part(job.data.split, job.request[self.part]["n"])
             clean = _take(job.store.get(job.study.clean(record)), len(split))
-            setting = replace(job.setting, workers=max(1, job.setting.workers // max(1, self.beside)))
+            run_options = replace(job.run_options, workers=max(1, job.run_options.workers // max(1, self.beside)))
             score = f", {cell.params['score']}" if cell.name == ADAPTIVE else ""
             with job.reporter.task(f"detection, {record.id}: {describe(cell)}{score}", len(split)) as advance:
                 ensemble, crafting = job.ensembles[record.key], job.craftings.of(record.key)
-                run = run_cell(cell, ensemble, split, clean, setting, advance, crafting)
+                run = run_cell(cell, ensemble, split, clean, run_options, advance, crafting)
             job.store.save(run)
         self.warned.update(dict.fromkeys(f"{record.id}: {warning}" for warning in run.warnings))
         return run

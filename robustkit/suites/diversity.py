@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from robustkit.parallel import run_all
-from robustkit.records import EnsembleRecord, Facts
-from robustkit.schema_suites import DiversityResult
-from robustkit.store import Store
-from robustkit.study import Study
-from robustkit.suites import Job, Wanted, suite
+from robustkit.base.parallel import run_all
+from robustkit.records.cells import EnsembleRecord, Facts
+from robustkit.records.schema_suites import DiversityResult
+from robustkit.records.store import Store
+from robustkit.study.plan import Study
+from robustkit.suites import Job, SuiteRequest, suite
 from robustkit.suites._attributions import attributions
 from robustkit.suites._diversity_results import PARTS, cells_of, result
 from robustkit.suites._layers import similarities
@@ -33,9 +33,9 @@ class Diversity:
     """All measures of the diversity of members, from clean logits and a few extra passes over a subset."""
 
     @staticmethod
-    def ask(wanted: Wanted) -> Mapping[str, Any]:
+    def ask(request: SuiteRequest) -> Mapping[str, Any]:
         """Return how many images are looked at, and how closely."""
-        n, elements = len(wanted.material.split), math.prod(wanted.material.split.shape)
+        n, elements = len(request.data.split), math.prod(request.data.split.shape)
         share = min(1.0, PIXELS / elements)
         return {
             "attributions": {
@@ -53,25 +53,25 @@ class Diversity:
             e for e in job.study.ensembles if any(job.store.load_facts(c) is None for c in cells_of(job.study, e))
         ]
         # One ensemble is one piece of work: hooks on a member would hear another thread's passes.
-        inner = replace(job.setting, workers=1)
+        inner = replace(job.run_options, workers=1)
         with job.reporter.task(
-            "diversity", sum(job.asked[part]["samples"] for part in PARTS) * len(lacking)
+            "diversity", sum(job.request[part]["samples"] for part in PARTS) * len(lacking)
         ) as advance:
 
             def work(record: EnsembleRecord) -> None:
                 for cell in cells_of(job.study, record):
                     if job.store.load_facts(cell) is not None:
-                        advance(job.asked[cell.name]["samples"])
+                        advance(job.request[cell.name]["samples"])
                         continue
                     started = time.perf_counter()
-                    given = (job.ensembles[record.key], job.material.split, job.asked[cell.name])
+                    given = (job.ensembles[record.key], job.data.split, job.request[cell.name])
                     if cell.name == "attributions":
                         arrays = attributions(*given, inner, lambda n=1, note="": advance(n, record.id))
                     else:
                         arrays = similarities(*given, inner.device, lambda n=1, note="": advance(n, record.id))
                     job.store.save_facts(Facts(cell, arrays, time.perf_counter() - started))
 
-            run_all(work, lacking, job.setting.workers)
+            run_all(work, lacking, job.run_options.workers)
         return []
 
     @staticmethod

@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 
 from robustkit import ood
-from robustkit.errors import RunError
-from robustkit.evaluator import run_cell
+from robustkit.base.errors import RunError
+from robustkit.base.parallel import run_all
+from robustkit.evaluation.cell import run_cell
 from robustkit.metrics.roc import roc
 from robustkit.metrics.scores import Score, scores
 from robustkit.ood._sets import OodSet, build
-from robustkit.parallel import run_all
-from robustkit.records import Cell, EnsembleRecord, Samples
-from robustkit.schema_suites import OodMean, OodResult, OodScore, OodSetResult
-from robustkit.store import Store
-from robustkit.study import Study
-from robustkit.suites import Job, Wanted, suite
+from robustkit.records.cells import Cell, EnsembleRecord
+from robustkit.records.samples import Samples
+from robustkit.records.schema_suites import OodMean, OodResult, OodScore, OodSetResult
+from robustkit.records.store import Store
+from robustkit.study.plan import Study
+from robustkit.suites import Job, SuiteRequest, suite
 
 DECIMALS = 4  # of a stored curve
 MEANS = ("auroc", "aupr", "aupr_ood", "fpr95")
@@ -29,10 +30,10 @@ class Ood:
     """Every score of :mod:`robustkit.metrics.scores` on every set, from the stored logits of the set's images."""
 
     @staticmethod
-    def ask(wanted: Wanted) -> Mapping[str, Any]:
+    def ask(request: SuiteRequest) -> Mapping[str, Any]:
         """Read and check the sets; return what they are."""
-        named = ood.chosen(wanted.options.get("ood")) or ood.shipped()
-        sets = [build(name, distance, wanted.material.split, wanted.material.load) for distance, name in named]
+        named = ood.chosen(request.options.get("ood")) or ood.shipped()
+        sets = [build(name, distance, request.data.split, request.data.load) for distance, name in named]
         return {"sets": [one.to_json() for one in sets]}
 
     @staticmethod
@@ -40,24 +41,24 @@ class Ood:
         """Score the images of every set that the store lacks."""
         lacking: dict[str, list[Cell]] = {}
         for record in job.study.ensembles:
-            for asked in job.asked["sets"]:
+            for asked in job.request["sets"]:
                 cell = _cell(job.study, record, asked)
                 if job.store.load(cell) is None:
                     lacking.setdefault(asked["name"], []).append(cell)
-        total = sum(asked["n"] * len(lacking.get(asked["name"], ())) for asked in job.asked["sets"])
+        total = sum(asked["n"] * len(lacking.get(asked["name"], ())) for asked in job.request["sets"])
         if total:
             with job.reporter.task("out-of-distribution sets", total) as advance:
-                for asked in job.asked["sets"]:
+                for asked in job.request["sets"]:
                     cells = lacking.get(asked["name"], [])
                     made = _again(job, asked) if cells else None
 
                     def work(cell: Cell, made: OodSet | None = made) -> None:
                         if made is not None:
                             ensemble = job.ensembles[cell.ensemble]
-                            job.store.save(run_cell(cell, ensemble, made.split, None, job.setting))
+                            job.store.save(run_cell(cell, ensemble, made.split, None, job.run_options))
                             advance(len(made.split), made.name)
 
-                    run_all(work, cells, job.setting.workers)
+                    run_all(work, cells, job.run_options.workers)
         return list(_warnings(job.study, job.store))
 
     @staticmethod
@@ -72,14 +73,14 @@ def _cell(study: Study, record: EnsembleRecord, asked: Mapping[str, Any]) -> Cel
 
 def _again(job: Job, asked: Mapping[str, Any]) -> OodSet:
     """Read a set anew; it must be what it was when it was asked for."""
-    made = build(asked["name"], asked["distance"], job.material.split, job.material.load)
+    made = build(asked["name"], asked["distance"], job.data.split, job.data.load)
     if made.split.sha256() != asked["sha256"]:
         raise RunError(f"the images of the out-of-distribution set '{asked['name']}' have changed; run it again.")
     return made
 
 
 def _warnings(study: Study, store: Store) -> Iterator[str]:
-    for asked in study.asked["ood"]["sets"]:
+    for asked in study.suite_requests["ood"]["sets"]:
         if asked["duplicates"]:
             drawn = asked["duplicates"] + asked["n"]
             yield f"ood set '{asked['name']}': {asked['duplicates']} of {drawn} are evaluated images; left out"
@@ -93,7 +94,7 @@ def _result(study: Study, store: Store, record: EnsembleRecord) -> OodResult:
     chosen = scores(record.members)
     clean = store.get(study.clean(record)).samples
     normal = _scored(clean, chosen)
-    sets = [_set(study, store, record, asked, normal, chosen) for asked in study.asked["ood"]["sets"]]
+    sets = [_set(study, store, record, asked, normal, chosen) for asked in study.suite_requests["ood"]["sets"]]
     return OodResult(ensemble=record.id, n=int((~clean.failed).sum()), sets=sets, means=_means(sets, chosen))
 
 

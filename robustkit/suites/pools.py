@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from robustkit import pool
+from robustkit.base.errors import RunError
 from robustkit.corruptions._plan import cell_of
-from robustkit.errors import RunError
+from robustkit.ensembles import pool
+from robustkit.functional.stats import finite
 from robustkit.metrics import subsets as metric
-from robustkit.records import Samples, Spec
-from robustkit.schema_suites import PoolCorrelation, PoolMember, PoolResult, PoolRule, PoolSet
-from robustkit.stats import finite
-from robustkit.store import Store
-from robustkit.study import Study
-from robustkit.suites import Job, Wanted, suite
+from robustkit.records.cells import Spec
+from robustkit.records.samples import Samples
+from robustkit.records.schema_suites import PoolCorrelation, PoolMember, PoolResult, PoolRule, PoolSet
+from robustkit.records.store import Store
+from robustkit.study.plan import Study
+from robustkit.suites import Job, SuiteRequest, suite
 
 MOST = 2000  # subsets that are scored; of more, so many are drawn
 
@@ -33,10 +34,10 @@ class Pools:
     """
 
     @staticmethod
-    def ask(wanted: Wanted) -> Mapping[str, Any]:
-        """Return size, members and validation sets; ``options`` hold what :func:`robustkit.pool.ask` takes."""
-        options = wanted.options
-        return pool.ask(options["pool"], options["subjects"], options["corruptions"], options["corruption_dir"])
+    def ask(request: SuiteRequest) -> Mapping[str, Any]:
+        """Return size, members and validation sets; ``options`` hold what :func:`.pool.ask` takes."""
+        options = request.options
+        return pool.ask(options["pool"], options["models"], options["corruptions"], options["corruption_dir"])
 
     @staticmethod
     def run(job: Job) -> list[str]:
@@ -45,16 +46,16 @@ class Pools:
         from robustkit.corruptions._run import run_corruptions
         from robustkit.suites import _pool_maps
 
-        corruptions = _corruptions(job.asked)
-        published = Published(job.asked["corruption_dir"]) if job.asked["corruption_dir"] else None
+        corruptions = _corruptions(job.request)
+        published = Published(job.request["corruption_dir"]) if job.request["corruption_dir"] else None
         needed = replace(job.study, corruptions=tuple(corruptions), suites=("corruptions",))
         warnings = run_corruptions(
-            needed, job.ensembles, job.material.split, job.store, job.setting, job.reporter, published
+            needed, job.ensembles, job.data.split, job.store, job.run_options, job.reporter, published
         )  # fmt: skip
-        sets = [None, *corruptions] if job.asked["images"] else []
+        sets = [None, *corruptions] if job.request["images"] else []
         with job.reporter.task("pool: saliency maps", len(sets)) as advance:
             for corruption in sets:
-                if job.store.load_facts(_pool_maps.cell(job.study, job.asked, corruption)) is None:
+                if job.store.load_facts(_pool_maps.cell(job.study, job.request, corruption)) is None:
                     try:
                         job.store.save_facts(_pool_maps.facts(job, corruption, published))
                     except RuntimeError as error:  # a model of the user's own may have no gradient
@@ -68,7 +69,7 @@ class Pools:
     @staticmethod
     def results(study: Study, store: Store) -> list[Any]:
         """Return one record with every validation set."""
-        asked = study.asked["pools"]
+        asked = study.suite_requests["pools"]
         members = len(asked["members"])
         chosen = metric.choose(members, asked["size"], MOST, study.seed)
         ids = {record.key: record.id for record in study.ensembles}
@@ -123,7 +124,7 @@ def _logits(study: Study, store: Store, corruption: Spec | None) -> tuple[Any, m
     for record in study.ensembles:
         cell = study.clean(record) if corruption is None else cell_of(study, record, corruption)
         runs[record.key] = store.get(cell).samples
-    members = study.asked["pools"]["members"]
+    members = study.suite_requests["pools"]["members"]
     logits = np.stack([runs[member["ensemble"]].member_logits[member["member"]] for member in members])
     return logits, next(iter(runs.values())).y
 
@@ -132,7 +133,7 @@ def _products(study: Study, store: Store, corruption: Spec | None) -> Any:
     """Return the products of the members' maps, (N, M, M); no rows where none were asked for."""
     from robustkit.suites import _pool_maps
 
-    asked = study.asked["pools"]
+    asked = study.suite_requests["pools"]
     if not asked["images"]:
         return np.zeros((0, len(asked["members"]), len(asked["members"])))
     found = store.load_facts(_pool_maps.cell(study, asked, corruption))
@@ -170,13 +171,13 @@ def _name(study: Study, corruption: Spec | None) -> str:
     """Return what a validation set is called: the corruption, with its suite where two suites have it."""
     if corruption is None:
         return "clean"
-    same = [spec for spec in _corruptions(study.asked["pools"]) if spec.name == corruption.name]
+    same = [spec for spec in _corruptions(study.suite_requests["pools"]) if spec.name == corruption.name]
     return corruption.name if len(same) == 1 else f"{corruption.kind}: {corruption.name}"
 
 
 def _notes(study: Study) -> list[str]:
     """Return what a reader must know of the pool."""
-    asked = study.asked["pools"]
+    asked = study.suite_requests["pools"]
     possible, doubles = math.comb(len(asked["members"]), asked["size"]), list(asked["doubles"])
     notes = [f"{len(doubles)} double: {'; '.join(doubles)}."] if doubles else []
     if possible > MOST:

@@ -8,8 +8,8 @@ torch; the probes are imported by what runs them.
 
 from __future__ import annotations
 
-from robustkit.registry import Registry
-from robustkit.schema import Check, Verdict
+from robustkit.base.registry import Registry
+from robustkit.records.schema import Check, Verdict
 from robustkit.trust._evidence import Evidence, Finding, Probed, Scored
 
 __all__ = ["Check", "Evidence", "Finding", "Probed", "Scored", "Verdict", "check", "judge", "probe"]

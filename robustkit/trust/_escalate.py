@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from robustkit.distortion import largest
-from robustkit.errors import RunError
-from robustkit.records import EnsembleRecord, Facts, Spec
-from robustkit.schema import Check, Escalation, EscalationStep
-from robustkit.store import Store
-from robustkit.study import Further, Study
+from robustkit.base.errors import RunError
+from robustkit.records.cells import EnsembleRecord, Facts, Spec
+from robustkit.records.schema import Check, Escalation, EscalationStep
+from robustkit.records.store import Store
+from robustkit.study.distortion import largest
+from robustkit.study.plan import FollowUp, Study
 from robustkit.trust import Evidence, judge, remedies
 from robustkit.trust._evidence import Scored
-from robustkit.trust._plan import BACKWARD, NORMS, Item, asked, facts_for, load, plan
+from robustkit.trust._plan import BACKWARD, NORMS, Item, facts_for, load, plan, requested_runs
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class Known:
     record: EnsembleRecord
     classes: int
     shape: tuple[int, ...]
-    asked: list[Scored]
-    further: list[tuple[Further, Scored]]
+    requested: list[Scored]
+    follow_ups: list[tuple[FollowUp, Scored]]
     facts: list[tuple[Item, Facts]]
 
     @classmethod
     def of(cls, study: Study, store: Store, record: EnsembleRecord) -> Known:
         """Read the store; a RunError if a cell or a probe of the study is not in it."""
-        runs = asked(study, store, record)
-        further = [(more, Scored(store.get(cell), more.eps)) for more, cell in study.escalated(record)]
+        runs = requested_runs(study, store, record)
+        follow_ups = [(more, Scored(store.get(cell), more.eps)) for more, cell in study.escalated(record)]
         items = plan(study, record, store.get(study.clean(record)), runs)
         facts = load(store, items)
         if len(facts) < len(items):  # a verdict without its probes would be too good
@@ -39,12 +39,12 @@ class Known:
                 f"the store '{store.folder}' lacks {len(items) - len(facts)} of the trust probes; "
                 "run the same `robustkit evaluate` again."
             )
-        return cls(record, len(study.dataset.classes), study.dataset.shape, runs, further, facts)
+        return cls(record, len(study.dataset.classes), study.dataset.shape, runs, follow_ups, facts)
 
     @property
     def runs(self) -> list[Scored]:
         """All white-box runs."""
-        return [*self.asked, *(run for _, run in self.further)]
+        return [*self.requested, *(run for _, run in self.follow_ups)]
 
     def evidence(self, run: Scored) -> Evidence:
         """Return the evidence for the number of one run."""
@@ -54,8 +54,8 @@ class Known:
 
     def worst(self, norm: str, eps: float, after: int | None = None) -> Evidence:
         """Return the evidence for the worst case at a budget, ``after`` so many of the runs that followed there."""
-        followed = [run for _, run in self.further if (run.run.cell.norm, run.eps) == (norm, eps)]
-        runs = [*self.asked, *followed[:after]]
+        followed = [run for _, run in self.follow_ups if (run.run.cell.norm, run.eps) == (norm, eps)]
+        runs = [*self.requested, *followed[:after]]
         facts = facts_for(self.facts, norm, eps, None)
         return Evidence(None, runs, eps, norm, facts=facts, classes=self.classes, largest=largest(norm, self.shape))
 
@@ -64,7 +64,7 @@ class Known:
         return sorted({(run.run.cell.norm, run.eps) for run in self.runs})
 
 
-def next_round(study: Study, store: Store, most: float) -> tuple[Further, ...]:
+def next_round(study: Study, store: Store, most: float) -> tuple[FollowUp, ...]:
     """Return the attacks that the failing checks of the worst cases advise and that were not run yet.
 
     Parameters
@@ -73,17 +73,17 @@ def next_round(study: Study, store: Store, most: float) -> tuple[Further, ...]:
         What may follow at a budget, in forward passes for each sample, a backward pass counted as two; once
         that is spent, no further round is begun there.
     """
-    found: list[Further] = []
+    found: list[FollowUp] = []
     for record in study.ensembles:
         known = Known.of(study, store, record)
         for norm, eps in known.budgets():
-            here = [run for more, run in known.further if (more.norm, more.eps) == (norm, eps)]
+            here = [run for more, run in known.follow_ups if (more.norm, more.eps) == (norm, eps)]
             if norm in NORMS and eps > 0 and sum(map(_passes, here)) < most * study.dataset.n:
                 found += _advised(known, norm, eps, study.eot)
     return tuple(found)
 
 
-def _advised(known: Known, norm: str, eps: float, eot: int) -> list[Further]:
+def _advised(known: Known, norm: str, eps: float, eot: int) -> list[FollowUp]:
     evidence = known.worst(norm, eps)
     done = [(s.name, dict(s.run.cell.attack.params), s.eot) for s in evidence.at(eps) if s.run.cell.attack]
     wanted: list[tuple[Spec, list[str]]] = []
@@ -97,7 +97,7 @@ def _advised(known: Known, norm: str, eps: float, eot: int) -> list[Further]:
                 same[0].append(name)
             else:
                 wanted.append((spec, [name]))
-    return [Further(known.record.key, eps, norm, spec, tuple(names)) for spec, names in wanted]
+    return [FollowUp(known.record.key, eps, norm, spec, tuple(names)) for spec, names in wanted]
 
 
 def _passes(run: Scored) -> int:
@@ -106,7 +106,7 @@ def _passes(run: Scored) -> int:
 
 def path(known: Known, norm: str, eps: float) -> Escalation | None:
     """Return how the worst case at a budget went down, attack by attack; None where nothing followed."""
-    steps = [(more, run) for more, run in known.further if (more.norm, more.eps) == (norm, eps)]
+    steps = [(more, run) for more, run in known.follow_ups if (more.norm, more.eps) == (norm, eps)]
     if not steps:
         return None
     before = known.worst(norm, eps, 0)

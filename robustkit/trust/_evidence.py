@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustkit.attacks import attack, spec
-from robustkit.records import Run, Spec
+from robustkit.records.cells import Run, Spec
 
 Bools = npt.NDArray[np.bool_]
 SLACK = 1e-5  # relative rounding of a stored size

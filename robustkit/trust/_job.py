@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 
 from robustkit.data import Split
-from robustkit.distortion import largest
-from robustkit.ensemble import Ensemble
-from robustkit.evaluator import Setting, broken, run_cell
-from robustkit.fastpath import Crafting
-from robustkit.losses import cross_entropy, margin
-from robustkit.norms import random_start, steepest
-from robustkit.records import Cell, Samples, Spec
-from robustkit.sampling import SampleGenerator
-from robustkit.scoring import SCORE_BATCH
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.ensembles.fastpath import Crafting
+from robustkit.evaluation.cell import RunOptions, broken, run_cell
+from robustkit.evaluation.scoring import SCORE_BATCH
+from robustkit.functional.losses import cross_entropy, margin
+from robustkit.functional.norms import random_start, steepest
+from robustkit.functional.sampling import SampleGenerator
+from robustkit.records.cells import Cell, Spec
+from robustkit.records.samples import Samples
+from robustkit.study.distortion import largest
 from robustkit.trust._evidence import Bools
 
 OTHER_SEED = 1  # added to the seed: a probe that starts where the attack started is no second opinion
@@ -46,7 +47,7 @@ class Job:
     craftings: Callable[[str], Crafting]
     split: Split
     clean: Samples
-    setting: Setting
+    run_options: RunOptions
 
     @property
     def params(self) -> Mapping[str, Any]:
@@ -96,13 +97,13 @@ class Job:
     def member_logits(self, x: Tensor) -> Tensor:
         """Return the untouched model's member logits (M, n, L)."""
         parts = torch.split(x, SCORE_BATCH)
-        return torch.cat([self.ensemble.member_logits(p.to(self.setting.device)).float().cpu() for p in parts], 1)
+        return torch.cat([self.ensemble.member_logits(p.to(self.run_options.device)).float().cpu() for p in parts], 1)
 
     @torch.no_grad()
     def outputs(self, x: Tensor) -> Tensor:
         """Return the untouched model's fused outputs (n, L)."""
         parts = torch.split(x, SCORE_BATCH)
-        return torch.cat([self.ensemble(p.to(self.setting.device)).float().cpu() for p in parts])
+        return torch.cat([self.ensemble(p.to(self.run_options.device)).float().cpu() for p in parts])
 
     def margins(self, x: Tensor) -> Tensor:
         """Return max_{i != y} z_i - z_y of the fused outputs of images (d, n, C, H, W), (d, n)."""
@@ -113,8 +114,8 @@ class Job:
         parts = []
         for x, y in zip(torch.split(self.x, SCORE_BATCH), torch.split(self.y, SCORE_BATCH), strict=True):
             with torch.enable_grad():
-                point = x.to(self.setting.device).detach().requires_grad_(True)
-                loss = cross_entropy(self.ensemble(point), y.to(self.setting.device)).sum()
+                point = x.to(self.run_options.device).detach().requires_grad_(True)
+                loss = cross_entropy(self.ensemble(point), y.to(self.run_options.device)).sum()
             gradient = torch.autograd.grad(loss, point, allow_unused=True)[0] if loss.requires_grad else None
             if gradient is None:
                 return None
@@ -168,11 +169,11 @@ class Job:
             seed=self.cell.seed + OTHER_SEED, backend=spec.name.rpartition(":")[0] or "native",
             version=self.cell.version, eot=params.pop("eot", self.cell.eot),
         )  # fmt: skip
-        setting = replace(self.setting, keep_examples=False)
+        run_options = replace(self.run_options, keep_examples=False)
         if ensemble is None:
             scored, crafting, clean = self.ensemble, self.craftings(source or self.cell.ensemble), self.clean
         else:
             bare = Cell("clean", "planted", self.cell.data, version=self.cell.version)
             scored, crafting = ensemble, Crafting(ensemble)
-            clean = run_cell(bare, scored, self.split, None, setting).samples
-        return broken(run_cell(cell, scored, self.split, clean, setting, crafting=crafting).samples, targeted=False)
+            clean = run_cell(bare, scored, self.split, None, run_options).samples
+        return broken(run_cell(cell, scored, self.split, clean, run_options, crafting=crafting).samples, targeted=False)

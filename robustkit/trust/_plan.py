@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from robustkit.distortion import largest
-from robustkit.records import Cell, EnsembleRecord, Facts, Run, Spec, digest
-from robustkit.registry import Entry
-from robustkit.store import Store
-from robustkit.study import Study
+from robustkit.base.registry import Entry
+from robustkit.records.cells import Cell, EnsembleRecord, Facts, Run, Spec, digest
+from robustkit.records.store import Store
+from robustkit.study.distortion import largest
+from robustkit.study.plan import Study
 from robustkit.trust import probe
 from robustkit.trust._evidence import Bools, Probed, Scored
 
@@ -43,7 +43,7 @@ class Item:
         return attack_key(self.cell.attack.params.get("attack")) if self.cell.attack else ""
 
 
-def asked(study: Study, store: Store, ensemble: EnsembleRecord) -> list[Scored]:
+def requested_runs(study: Study, store: Store, ensemble: EnsembleRecord) -> list[Scored]:
     """Return the white-box runs that were asked for, at each of their budgets; not those that followed on a doubt."""
     if "attacks" not in study.suites:
         return []

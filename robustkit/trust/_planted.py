@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustkit.ensemble import Ensemble
-from robustkit.norms import size
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.functional.norms import size
 from robustkit.trust._evidence import Bools
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ SHARP = 5.0  # logit of the planted point's distance to the furthest inner one
 CHUNK = 2**24  # elements of the differences between images and balls in memory at a time
 
 
-def found(job: Job) -> tuple[Bools, Bools]:
+def attack_heads(job: Job) -> tuple[Bools, Bools]:
     """Return for each sample of a job whether a head could be made for it, and whether the attack defeated it."""
     weights, offsets, usable = fit_heads(job)
     usable &= apart(job.x, job.eps, job.cell.norm).numpy()
@@ -45,7 +45,7 @@ def found(job: Job) -> tuple[Bools, Bools]:
             offsets[rows],
             job.cell.norm,
         )
-        model = Ensemble([head], "mean-logit").to(job.setting.device).eval()
+        model = Ensemble([head], "mean-logit").to(job.run_options.device).eval()
         hit[rows] = job.select(rows).broken_by(job.attack(job.eps), ensemble=model)
     return usable, hit
 
@@ -95,7 +95,7 @@ def apart(x: Tensor, eps: float, norm: str) -> Tensor:
 class Head(nn.Module):
     """A classifier of n known images by binary heads: the true label, or the next one where the head is defeated.
 
-    Further classes are never predicted; losses that rank three classes need them.
+    FollowUp classes are never predicted; losses that rank three classes need them.
 
     Parameters
     ----------

@@ -10,30 +10,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from robustkit.base.parallel import run_all
+from robustkit.base.progress import Reporter
 from robustkit.data import Split
-from robustkit.ensemble import Ensemble
-from robustkit.evaluator import Setting
-from robustkit.execute import Craftings, describe
-from robustkit.parallel import run_all
-from robustkit.progress import Reporter
-from robustkit.records import EnsembleRecord, Facts, Run
-from robustkit.store import Store
-from robustkit.study import Study
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation.cell import RunOptions
+from robustkit.evaluation.execute import Craftings, describe
+from robustkit.records.cells import EnsembleRecord, Facts, Run
+from robustkit.records.store import Store
+from robustkit.study.plan import Study
 from robustkit.trust import probe
 from robustkit.trust._job import Job
-from robustkit.trust._plan import Item, asked, plan
+from robustkit.trust._plan import Item, plan, requested_runs
 
 
 def probe_all(
-    study: Study, ensembles: Mapping[str, Ensemble], split: Split, store: Store, setting: Setting, reporter: Reporter,
-    craftings: Craftings,
+    study: Study, ensembles: Mapping[str, Ensemble], split: Split, store: Store, run_options: RunOptions,
+    reporter: Reporter, craftings: Craftings,
 ) -> None:  # fmt: skip
     """Run the probes of every ensemble of a study whose attacks are in the store, several side by side."""
     work: list[tuple[EnsembleRecord, Run, Item]] = []
     for record in study.ensembles:
         clean = store.get(study.clean(record))
-        work += [(record, clean, item) for item in plan(study, record, clean, asked(study, store, record))]
-    inner = replace(setting, workers=max(1, setting.workers // max(1, len(work))))
+        work += [(record, clean, item) for item in plan(study, record, clean, requested_runs(study, store, record))]
+    inner = replace(run_options, workers=max(1, run_options.workers // max(1, len(work))))
 
     def run(one: tuple[EnsembleRecord, Run, Item]) -> None:
         record, clean, item = one
@@ -43,17 +43,19 @@ def probe_all(
         done(1)
 
     with reporter.task("checking the numbers", len(work)) as done:
-        run_all(run, work, setting.workers)
+        run_all(run, work, run_options.workers)
 
 
-def _facts(item: Item, clean: Run, ensemble: Ensemble, split: Split, setting: Setting, craftings: Craftings) -> Facts:
+def _facts(
+    item: Item, clean: Run, ensemble: Ensemble, split: Split, run_options: RunOptions, craftings: Craftings
+) -> Facts:
     """Run one probe on the samples that it may look at; the rows of the others are zero."""
     started = time.perf_counter()
     rows = np.flatnonzero(item.rows)
     arrays: dict[str, npt.NDArray[Any]] = {"rows": item.rows}
     if len(rows) == 0:  # nothing stands any more
         return Facts(item.cell, arrays, 0.0)
-    job = Job(item.cell, ensemble, craftings.of, split, clean.samples, setting).select(rows)
+    job = Job(item.cell, ensemble, craftings.of, split, clean.samples, run_options).select(rows)
     for name, values in probe.get(item.name)(job).items():
         arrays[name] = np.zeros(len(item.rows), values.dtype)
         arrays[name][rows] = values

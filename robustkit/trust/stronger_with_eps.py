@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robustkit.attacks import spec
-from robustkit.records import CONFIRMED, HERE, MISSED
+from robustkit.records.samples import CONFIRMED, HERE, MISSED
 from robustkit.trust import Evidence, Finding, check
 from robustkit.trust._evidence import POINT, Scored, how
 

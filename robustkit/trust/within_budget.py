@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robustkit.records import OVER_BUDGET
+from robustkit.records.samples import OVER_BUDGET
 from robustkit.trust import Evidence, Finding, check
 
 

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from robustkit import attacks
 from robustkit.attacks.adaptive_pgd import _Weights
-from robustkit.batching import Batched
-from robustkit.ensemble import Ensemble
-from robustkit.eot import Averaged
-from robustkit.errors import UserError
+from robustkit.base.errors import UserError
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.functional.batching import Batched
+from robustkit.functional.eot import Averaged
+from robustkit.functional.sampling import SampleGenerator
+from robustkit.functional.trace import Trace
 from robustkit.metrics.roc import roc
 from robustkit.metrics.scores import SCORES
-from robustkit.sampling import SampleGenerator
-from robustkit.trace import Trace
 
 adaptive, pgd = attacks.get("adaptive-pgd"), attacks.get("pgd")
 EPS = 0.2

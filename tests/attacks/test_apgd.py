@@ -13,11 +13,11 @@ from robustkit.attacks._parts import fork
 from robustkit.attacks.apgd_ce import apgd_ce
 from robustkit.attacks.apgd_dlr import apgd_dlr
 from robustkit.attacks.apgd_t import apgd_t, ratio
-from robustkit.ensemble import Ensemble
-from robustkit.losses import cross_entropy, dlr, margin
-from robustkit.norms import random_start, size
-from robustkit.sampling import SampleGenerator
-from robustkit.trace import Trace
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.functional.losses import cross_entropy, dlr, margin
+from robustkit.functional.norms import random_start, size
+from robustkit.functional.sampling import SampleGenerator
+from robustkit.functional.trace import Trace
 
 
 class Linear(nn.Module):

@@ -10,9 +10,9 @@ from robustkit.attacks.apgd_ce import apgd_ce
 from robustkit.attacks.apgd_t import apgd_t
 from robustkit.attacks.autoattack import autoattack
 from robustkit.attacks.square import square
-from robustkit.ensemble import Ensemble
-from robustkit.norms import size
-from robustkit.trace import Trace
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.functional.norms import size
+from robustkit.functional.trace import Trace
 
 CHEAP = {"steps": 10, "queries": 60, "targets": 4}
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from robustkit.attacks._search import ConstantSearch
 from robustkit.attacks.cw import cw
-from robustkit.errors import UserError
-from robustkit.losses import margin
-from robustkit.norms import size
-from robustkit.trace import Trace
+from robustkit.base.errors import UserError
+from robustkit.functional.losses import margin
+from robustkit.functional.norms import size
+from robustkit.functional.trace import Trace
 
 
 class TwoClass(nn.Module):

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.attacks.ead import ead
-from robustkit.errors import UserError
-from robustkit.norms import size
-from robustkit.trace import Trace
+from robustkit.base.errors import UserError
+from robustkit.functional.norms import size
+from robustkit.functional.trace import Trace
 
 
 class TwoClass(nn.Module):

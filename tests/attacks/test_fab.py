@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from robustkit.attacks._boundary import DUAL, linearise, to_hyperplane
 from robustkit.attacks.fab import fab
-from robustkit.losses import margin
-from robustkit.norms import size
-from robustkit.trace import Trace
+from robustkit.functional.losses import margin
+from robustkit.functional.norms import size
+from robustkit.functional.trace import Trace
 
 
 def planes(b: int, n: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from robustkit import attacks
-from robustkit.ensemble import Ensemble
-from robustkit.norms import size
-from robustkit.sampling import SampleGenerator
-from robustkit.trace import Trace
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.functional.norms import size
+from robustkit.functional.sampling import SampleGenerator
+from robustkit.functional.trace import Trace
 
 
 class Linear(nn.Module):

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustkit import attacks
-from robustkit.batching import Batched
-from robustkit.ensemble import Ensemble
-from robustkit.fusion import mean_logit
-from robustkit.norms import size
-from robustkit.sampling import SampleGenerator
-from robustkit.trace import Trace
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.ensembles.fusion import mean_logit
+from robustkit.functional.batching import Batched
+from robustkit.functional.norms import size
+from robustkit.functional.sampling import SampleGenerator
+from robustkit.functional.trace import Trace
 
 SHAPE = (1, 3, 4)
 swap, pgd = attacks.get("fusion-swap"), attacks.get("pgd")

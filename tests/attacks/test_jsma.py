@@ -12,10 +12,10 @@ from torch import Tensor
 from robustkit.attacks import _saliency
 from robustkit.attacks._saliency import best_feature, best_pair
 from robustkit.attacks.jsma import jsma
-from robustkit.errors import UserError
-from robustkit.norms import size
-from robustkit.sampling import SampleGenerator
-from robustkit.trace import Trace
+from robustkit.base.errors import UserError
+from robustkit.functional.norms import size
+from robustkit.functional.sampling import SampleGenerator
+from robustkit.functional.trace import Trace
 
 
 def linear(weights: list[list[float]], bias: list[float]):

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.attacks.square import _patch, _Patches, _rectangles, share, square
-from robustkit.losses import margin
-from robustkit.norms import size
-from robustkit.sampling import SampleGenerator
-from robustkit.trace import Trace
+from robustkit.functional.losses import margin
+from robustkit.functional.norms import size
+from robustkit.functional.sampling import SampleGenerator
+from robustkit.functional.trace import Trace
 
 
 def test_schedule_by_hand():

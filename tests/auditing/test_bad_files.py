@@ -28,11 +28,12 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from robustkit import checkpoint, models
+from robustkit import models
 from robustkit.auditing.fitting import fit
 from robustkit.auditing.reading import read
-from robustkit.ensemble import Ensemble, Member
-from robustkit.errors import UserError
+from robustkit.base.errors import UserError
+from robustkit.ensembles import checkpoint
+from robustkit.ensembles.ensemble import Ensemble, Member
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns about the very things that are built here
 SPARE = 512 << 20

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from robustkit.auditing.adapting import STATISTICS, Adapted, Preprocessing, first_tensor
 from robustkit.auditing.behaviour import kind_of
 from robustkit.auditing.detecting import Detected, Given, detect, statistics
-from robustkit.errors import UserError
+from robustkit.base.errors import UserError
 
 CENTRES = torch.tensor([[0.2, 0.5, 0.8], [0.8, 0.5, 0.2], [0.5, 0.9, 0.5], [0.5, 0.2, 0.5], [0.3, 0.3, 0.3]])
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from robustkit import models
 from robustkit.auditing._infer import declared
 from robustkit.auditing.fitting import candidates, fit
-from robustkit.auditing.reading import Found, read
-from robustkit.errors import UserError
+from robustkit.auditing.reading import ModelInFile, read
+from robustkit.base.errors import UserError
 
 
 def _network(arch: str, channels: int = 3, classes: int = 10) -> nn.Module:
@@ -27,8 +27,8 @@ def _network(arch: str, channels: int = 3, classes: int = 10) -> nn.Module:
     return network.eval()
 
 
-def _found(state: dict[str, Tensor], **more: object) -> Found:
-    return Found("m", "torch state dict", "top level", state, None, (), "", path="m.pth", **more)
+def _found(state: dict[str, Tensor], **more: object) -> ModelInFile:
+    return ModelInFile("m", "torch state dict", "top level", state, None, (), "", path="m.pth", **more)
 
 
 def _images(channels: int = 3, size: int = 8) -> Tensor:

@@ -18,13 +18,14 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from robustkit import checkpoint, models
+from robustkit import models
 from robustkit.auditing import _pickle
 from robustkit.auditing._batches import InBatches
 from robustkit.auditing.fitting import fit
-from robustkit.auditing.reading import Found, read
-from robustkit.ensemble import Ensemble, Member
-from robustkit.errors import UserError
+from robustkit.auditing.reading import ModelInFile, read
+from robustkit.base.errors import UserError
+from robustkit.ensembles import checkpoint
+from robustkit.ensembles.ensemble import Ensemble, Member
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning", "ignore:'str' object:SyntaxWarning")
 
@@ -49,12 +50,12 @@ def images() -> Tensor:
     return torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(3))
 
 
-def _logits(found: Found, x: Tensor) -> Tensor:
+def _logits(found: ModelInFile, x: Tensor) -> Tensor:
     with torch.no_grad():
         return fit(found, arch="small-resnet", channels=3, classes=10).network(x)
 
 
-def _same(found: Found, network: nn.Module, x: Tensor) -> None:
+def _same(found: ModelInFile, network: nn.Module, x: Tensor) -> None:
     with torch.no_grad():
         assert torch.equal(_logits(found, x), network(x))
 

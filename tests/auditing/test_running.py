@@ -12,15 +12,16 @@ from torch import nn
 from typer.testing import CliRunner
 
 import robustkit
-from robustkit import api, attacks, data, subjects
+from robustkit import api, attacks, data
 from robustkit.auditing import running
 from robustkit.auditing.running import arguments, members_of, own
-from robustkit.checkpoint import save_ensemble
+from robustkit.base.errors import UserError
 from robustkit.cli import app
-from robustkit.ensemble import Ensemble
-from robustkit.errors import UserError
-from robustkit.records import Spec
-from robustkit.trainspec import TrainSpec
+from robustkit.ensembles.checkpoint import save_ensemble
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.pipeline import models_under_test
+from robustkit.records.cells import Spec
+from robustkit.training.spec import TrainSpec
 
 QUICK = {"attacks": "fgsm", "eps": "0.1", "reference": False, "trust": "off", "workers": 1}
 
@@ -218,13 +219,15 @@ def test_without_an_independent_model_the_report_says_so(trained: Ensemble, test
 def test_the_baseline_is_trained_as_evaluate_trains_it(trained: Ensemble, test_images, tmp_path: Path, monkeypatch):
     specs: list[TrainSpec] = []
     whole = own(*test_images)
-    record = subjects.record_of("baseline", "baseline", {}, ["small-resnet"] * 3, trained)
-    monkeypatch.setattr(subjects, "trained", lambda spec, *rest, **more: specs.append(spec) or (record, trained))
+    record = models_under_test.record_of("baseline", "baseline", {}, ["small-resnet"] * 3, trained)
+    monkeypatch.setattr(
+        models_under_test, "trained", lambda spec, *rest, **more: specs.append(spec) or (record, trained)
+    )
     results = robustkit.audit(
         trained.members[0], whole, baseline="train", settings=["train.lr=0.002"], suites="transfer", n=40,
         out=tmp_path / "out", formats=(), **QUICK,
     )  # fmt: skip
-    expected = subjects.train_spec(Spec("defense", "baseline", {}), whole, {"lr": 0.002})
+    expected = models_under_test.train_spec(Spec("defense", "baseline", {}), whole, {"lr": 0.002})
     assert specs == [expected]
     assert results["dataset"]["split"] == "test"  # of data without splits, only what the baseline was not trained on
 

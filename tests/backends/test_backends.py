@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from robustkit import attacks, backends, request
+from robustkit import attacks, backends
 from robustkit.backends import EQUIVALENTS, find
+from robustkit.base.errors import UserError
 from robustkit.data import Dataset
-from robustkit.ensemble import Ensemble
-from robustkit.errors import UserError
-from robustkit.evaluator import Setting, run_cell
-from robustkit.records import ERROR, Cell, Samples, Spec
-from robustkit.sampling import SampleGenerator
-from robustkit.trace import Trace
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation.cell import RunOptions, run_cell
+from robustkit.functional.sampling import SampleGenerator
+from robustkit.functional.trace import Trace
+from robustkit.pipeline import request
+from robustkit.records.cells import Cell, Spec
+from robustkit.records.samples import ERROR, Samples
 
 pytest.importorskip("torchattacks")
 pytest.importorskip("foolbox")
@@ -24,10 +26,10 @@ LIBRARIES = sorted(EQUIVALENTS)
 
 
 def run(ensemble: Ensemble, digits: Dataset, spec: Spec, eps: float | None = 0.1, n: int = 100, **more) -> Samples:
-    split, setting = digits.split("test").take(n), Setting(torch.device("cpu"), 50)
-    clean = run_cell(Cell("clean", "e", "d"), ensemble, split, None, setting).samples
+    split, run_options = digits.split("test").take(n), RunOptions(torch.device("cpu"), 50)
+    clean = run_cell(Cell("clean", "e", "d"), ensemble, split, None, run_options).samples
     norm = attacks.norm_for(spec.name, "linf")
-    return run_cell(Cell("attack", "e", "d", spec, eps, norm, **more), ensemble, split, clean, setting).samples
+    return run_cell(Cell("attack", "e", "d", spec, eps, norm, **more), ensemble, split, clean, run_options).samples
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustkit import attacks, request
+from robustkit import attacks
 from robustkit.attacks import attack
-from robustkit.norms import size
-from robustkit.registry import Entry
-from robustkit.sampling import SampleGenerator
-from robustkit.trace import Trace
+from robustkit.base.registry import Entry
+from robustkit.functional.norms import size
+from robustkit.functional.sampling import SampleGenerator
+from robustkit.functional.trace import Trace
+from robustkit.pipeline import request
 
 # Enough to move, cheap enough to run over the whole registry.
 CHEAP = {"steps": 8, "restarts": 2, "queries": 40, "search_steps": 3, "initial_c": 10.0, "lr": 0.1}

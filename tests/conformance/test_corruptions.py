@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from robustkit import corruptions
+from robustkit.base.errors import UserError
+from robustkit.base.registry import Entry
 from robustkit.corruptions import corruption
-from robustkit.errors import UserError
-from robustkit.registry import Entry
-from robustkit.sampling import SampleGenerator
+from robustkit.functional.sampling import SampleGenerator
 
 ENTRIES = list(corruption)
 each = pytest.mark.parametrize("entry", ENTRIES, ids=[entry.name for entry in ENTRIES])

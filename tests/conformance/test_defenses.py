@@ -11,13 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustkit import defenses, models, options, trainspec
+from robustkit import defenses, models
+from robustkit.base import options
+from robustkit.base.errors import UserError
+from robustkit.base.registry import REQUIRED, Entry
 from robustkit.defenses import Batch, Outputs, defense
-from robustkit.ensemble import Ensemble, Member
-from robustkit.errors import UserError
-from robustkit.fusion import FUSIONS
-from robustkit.registry import REQUIRED, Entry
-from robustkit.untrained import companion_of
+from robustkit.ensembles.ensemble import Ensemble, Member
+from robustkit.ensembles.fusion import FUSIONS
+from robustkit.training import spec as trainspec
+from robustkit.training.untrained import companion_of
 
 LOSSES = [entry for entry in defense if entry.facts.get("role", "loss") == "loss"]
 ALL = pytest.mark.parametrize("entry", LOSSES, ids=lambda e: e.name)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from robustkit import models
-from robustkit.errors import UserError
+from robustkit.base.errors import UserError
 from robustkit.models import model
 
 SMALL = [e.name for e in model if e.name != "wide-resnet-28-10"]  # 36 million parameters: one test of its own

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustkit.sampling import SampleGenerator
+from robustkit.functional.sampling import SampleGenerator
 
 
 class Tape(SampleGenerator):

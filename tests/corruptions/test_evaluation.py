@@ -14,23 +14,23 @@ from corruption_textures import write_textures
 from typer.testing import CliRunner
 
 from robustkit import corruptions, data
+from robustkit.base.errors import UserError
+from robustkit.base.progress import Reporter
 from robustkit.corruptions import _copy, _plan, _run
 from robustkit.corruptions._published import Published
 from robustkit.corruptions._results import corruption_results
 from robustkit.data import Split
-from robustkit.ensemble import Ensemble
-from robustkit.errors import UserError
-from robustkit.evaluator import Setting, run_cell
-from robustkit.progress import Reporter
-from robustkit.records import DatasetRecord, EnsembleRecord, Spec
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation.cell import RunOptions, run_cell
+from robustkit.functional.sampling import SampleGenerator
+from robustkit.pipeline.results import build
+from robustkit.records.cells import DatasetRecord, EnsembleRecord, Spec
+from robustkit.records.store import Store
 from robustkit.reports import _corruptions, _suites
 from robustkit.reports._tables import find, tables
-from robustkit.results import build
-from robustkit.sampling import SampleGenerator
-from robustkit.store import Store
-from robustkit.study import Study
+from robustkit.study.plan import Study
 
-CPU = Setting(torch.device("cpu"), workers=1)
+CPU = RunOptions(torch.device("cpu"), workers=1)
 SPECS = tuple(
     Spec("cifar-c", name, {"table": "cifar", "severity": severity})
     for name in ("fog", "contrast")

@@ -10,7 +10,7 @@ from corruption_tape import Tape
 from corruption_textures import write_textures
 
 from robustkit import corruptions
-from robustkit.errors import UserError
+from robustkit.base.errors import UserError
 
 
 def test_the_sixth_photograph_is_never_used(tmp_path: Path):

@@ -10,11 +10,11 @@ import torch
 from corruption_tape import Tape
 
 from robustkit import corruptions
+from robustkit.base.errors import UserError
 from robustkit.corruptions import _filters, _motion, _rotation, _warp, glass_blur, jpeg_compression
 from robustkit.corruptions._common import table_for, truncated
 from robustkit.corruptions._poisson import poisson
-from robustkit.errors import UserError
-from robustkit.sampling import SampleGenerator
+from robustkit.functional.sampling import SampleGenerator
 
 IMAGEMAGICK = {
     (6.0, 2.0, -30.0): [

@@ -3,7 +3,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from robustkit import data
-from robustkit.errors import UserError
+from robustkit.base.errors import UserError
 
 SHA256 = {
     "train": "de66cfa790c265d36d9146bb937e8f8e922a38f75e60db08303b048357cb9f2c",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from robustkit import data
-from robustkit.errors import UserError
+from robustkit.base.errors import UserError
 
 NOTMNIST = Path(__file__).parents[3] / "shared" / "data" / "notmnist"
 

@@ -7,8 +7,8 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from robustkit import data
+from robustkit.base.errors import UserError
 from robustkit.data import _images
-from robustkit.errors import UserError
 
 DIGITS = (load_digits().images * 15).astype(np.uint8)
 TARGET = load_digits().target

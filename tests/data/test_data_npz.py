@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from robustkit import data
-from robustkit.errors import UserError
+from robustkit.base.errors import UserError
 
 CIFAR = Path(__file__).parents[2].parent / "shared" / "data" / "cifar10" / "test_1017_lossless.npz"
 X = (load_digits().images[:60] * 15).astype(np.uint8)

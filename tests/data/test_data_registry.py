@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from robustkit import data, paths
-from robustkit.errors import UserError
+from robustkit import data
+from robustkit.base import paths
+from robustkit.base.errors import UserError
 
 LINF = {  # norm is linf everywhere: eps, transfer eps, flip
     "digits": ((0.05, 0.1, 0.15, 0.2), 0.1, False),

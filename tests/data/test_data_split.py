@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from robustkit.base.errors import UserError
 from robustkit.data._split import Split, holdout, mixed, thirds
-from robustkit.errors import UserError
 
 
 @pytest.fixture

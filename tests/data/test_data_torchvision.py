@@ -12,7 +12,7 @@ import torchvision
 from shared_data import SHARED
 
 from robustkit import data
-from robustkit.errors import RunError, UserError
+from robustkit.base.errors import RunError, UserError
 
 
 def write_idx(file, array):

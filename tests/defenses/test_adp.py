@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from robustkit import defenses
+from robustkit.base.errors import UserError
 from robustkit.defenses import Outputs
 from robustkit.defenses._terms import ensemble_entropy, log_ensemble_diversity, summed_cross_entropy
 from robustkit.defenses.adp import adp
 from robustkit.defenses.baseline import baseline
-from robustkit.errors import UserError
 
 
 def test_log_ensemble_diversity_by_hand():

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from robustkit.base.errors import UserError
 from robustkit.defenses import Outputs
 from robustkit.defenses.dice import Discriminator, dice, discriminator, discriminator_loss, same_class_partners
-from robustkit.errors import UserError
 
 MEMBERS, BATCH, WIDTH, CLASSES = 3, 12, 5, 4
 

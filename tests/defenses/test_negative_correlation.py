@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from robustkit import defenses
+from robustkit.base.errors import UserError
 from robustkit.defenses import Outputs
 from robustkit.defenses.balanced import balanced
 from robustkit.defenses.gncl import gncl
 from robustkit.defenses.ncl import ncl
-from robustkit.errors import UserError
-from robustkit.fusion import FUSIONS
+from robustkit.ensembles.fusion import FUSIONS
 
 MEMBERS, BATCH, CLASSES = 3, 8, 6
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustkit import defenses, options
+from robustkit import defenses
+from robustkit.base import options
+from robustkit.base.errors import UserError
 from robustkit.defenses import Batch, Outputs
 from robustkit.defenses.sdde import sdde, standardised
 from robustkit.defenses.sdde_ood import sdde_ood
-from robustkit.errors import UserError
 
 MEMBERS, BATCH, CLASSES, SIDE = 3, 4, 5, 6
 

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import entropy as scipy_entropy
 
 from robustkit.defenses._terms import log_ensemble_diversity as trained_log_ed
-from robustkit.fusion import mean_prob
+from robustkit.ensembles.fusion import mean_prob
 from robustkit.metrics import diversity
 from robustkit.metrics.scores import NEEDS_MEMBERS, SCORES, scores
 

@@ -11,7 +11,7 @@ import torch
 from scipy.stats import entropy, pearsonr, spearmanr
 from torch import Tensor
 
-from robustkit.fusion import FUSIONS
+from robustkit.ensembles.fusion import FUSIONS
 from robustkit.metrics import diversity as d
 from robustkit.metrics import subsets as s
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from robustkit.schema import Check, Escalation, EscalationStep, Evaluation, MinimumNorm, Results, Transfer
+from robustkit.records.schema import Check, Escalation, EscalationStep, Evaluation, MinimumNorm, Results, Transfer
 
 N = 500
 EPS = (4 / 255, 8 / 255, 0.05)

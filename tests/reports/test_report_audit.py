@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from robustkit.records.schema import Results
 from robustkit.reports import _suite_audit
-from robustkit.schema import Results
 
 
 def test_masked_gradients_show_in_the_transfer_from_outside(results: Results):

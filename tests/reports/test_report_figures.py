@@ -11,12 +11,12 @@ import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
 
+from robustkit.records.schema import Results
 from robustkit.reports import _figures, write
 from robustkit.reports._curves import curves
 from robustkit.reports._heatmaps import colours, heatmaps
 from robustkit.reports._mesh import ink
 from robustkit.reports._style import PALETTE
-from robustkit.schema import Results
 
 
 def test_files(results: Results, tmp_path: Path) -> None:

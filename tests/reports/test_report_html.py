@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from robustkit.records.schema import Results
 from robustkit.reports import write
-from robustkit.schema import Results
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from robustkit.errors import UserError
+from robustkit.base.errors import UserError
+from robustkit.records.schema import Results
 from robustkit.reports import write
 from robustkit.reports.json_file import load_results
-from robustkit.schema import Results
 
 
 def test_round_trip(results: Results, tmp_path: Path) -> None:

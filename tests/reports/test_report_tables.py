@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from robustkit.errors import UserError
-from robustkit.registry import Entry
+from robustkit.base.errors import UserError
+from robustkit.base.registry import Entry
+from robustkit.records.schema import Results
 from robustkit.reports import _format as f
 from robustkit.reports import report, write
 from robustkit.reports._checks import headline_budget, headlines
@@ -17,7 +18,6 @@ from robustkit.reports._labels import labeller
 from robustkit.reports._tables import Cell, find, tables
 from robustkit.reports.md import markdown
 from robustkit.reports.tex import latex
-from robustkit.schema import Results
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

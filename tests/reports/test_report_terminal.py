@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
+from robustkit.records.schema import Results
 from robustkit.reports._tables import find, tables
 from robustkit.reports.terminal import show
-from robustkit.schema import Results
 
 
 def printed(results: Results, width: int, colour: bool = False) -> str:

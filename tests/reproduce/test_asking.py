@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from robustkit.__main__ import main
-from robustkit.errors import UserError
+from robustkit.base.errors import UserError
 from robustkit.reproduce._ask import check
 
 

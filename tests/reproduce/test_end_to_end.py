@@ -8,20 +8,21 @@ from typing import Any
 
 import pytest
 
-from robustkit import api, trainpath
-from robustkit.checkpoint import load_ensemble
+from robustkit import api
+from robustkit.base.errors import UserError
+from robustkit.base.progress import Reporter
 from robustkit.data import load
 from robustkit.defenses import defense
-from robustkit.errors import UserError
-from robustkit.progress import Reporter
+from robustkit.ensembles.checkpoint import load_ensemble
+from robustkit.functional.stats import wilson
 from robustkit.reproduce import adp_figure4, reproduction
 from robustkit.reproduce._ask import check
 from robustkit.reproduce._lab import Lab
 from robustkit.reproduce._parts import Images
 from robustkit.reproduce._recipes import ADP, adp_recipe
 from robustkit.reproduce.runner import reproduce
-from robustkit.stats import wilson
-from robustkit.training import accuracies
+from robustkit.training import forward
+from robustkit.training.loop import accuracies
 
 QUICK = ["train.batch_size=256", "train.lr=0.01"]  # five steps an epoch
 TABLE_1: dict[str, Any] = {"n": None, "epochs": 2, "arch": None}  # the budget's own architecture and images
@@ -51,7 +52,7 @@ def run(
             patch.setattr(
                 api, "evaluate", lambda **given: real(**{**given, "speed": "off", "formats": (), "trust": trust})
             )
-            patch.setattr(trainpath, "choose", lambda *_, **__: trainpath.PLAIN)
+            patch.setattr(forward, "choose", lambda *_, **__: forward.PLAIN)
         done = reproduce(name, dataset="digits", stands_for=stands_for, out=out, **asked)
     written: dict[str, Any] = json.loads((out / "reproduction.json").read_text())
     assert written == json.loads(json.dumps(done.to_json()))

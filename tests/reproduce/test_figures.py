@@ -9,11 +9,11 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from robustkit.ensemble import Ensemble, Member
-from robustkit.errors import UserError
+from robustkit.base.errors import UserError
+from robustkit.ensembles.ensemble import Ensemble, Member
 from robustkit.metrics.diversity import log_ensemble_diversity
+from robustkit.records.schema import Transfer
 from robustkit.reproduce import adp_figure2, adp_figure3, adp_figure4, adp_figure5, sdde_table1
-from robustkit.schema import Transfer
 
 
 def test_the_ensembles_row_and_column_and_the_diagonal_do_not_count():

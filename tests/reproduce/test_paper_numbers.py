@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from robustkit import presets
 from robustkit.reproduce import (
     adp_table1,
     adp_table2,
@@ -18,6 +17,7 @@ from robustkit.reproduce import (
 from robustkit.reproduce._ask import FACTS
 from robustkit.reproduce._grid import GRADIENT, OPTIMISED, SALIENCY, rows
 from robustkit.reproduce._recipes import SHAPES, adp_recipe, sdde_columns, sdde_recipe
+from robustkit.study import presets
 
 
 def test_adp_table_1():

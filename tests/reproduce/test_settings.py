@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from robustkit import presets
 from robustkit.reproduce._parts import Column, Comparison, Recipe
 from robustkit.reproduce._settings import MISSING, Difference, differing, merged, of_attacks, of_training
+from robustkit.study import presets
 
 ADP = Column("ADP(2,0.5)", "adp", {"adp.alpha": 2.0, "adp.beta": 0.5})
 RECIPE = Recipe("resnet20", 3, 40, 50_000, {"lr": 0.001, "batch_size": 64}, {"flip": False, "optimiser": "adam"})

@@ -8,18 +8,18 @@ from typing import Any
 import torch
 
 from robustkit import data, suites
+from robustkit.base.progress import Reporter
 from robustkit.data import Dataset, Split
-from robustkit.ensemble import Ensemble
-from robustkit.evaluator import Setting, run_cell
-from robustkit.execute import Craftings
-from robustkit.material import Material
-from robustkit.progress import Reporter
-from robustkit.records import DatasetRecord, EnsembleRecord
-from robustkit.store import Store
-from robustkit.study import Study
-from robustkit.suites import Job, Wanted
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation.cell import RunOptions, run_cell
+from robustkit.evaluation.execute import Craftings
+from robustkit.records.cells import DatasetRecord, EnsembleRecord
+from robustkit.records.store import Store
+from robustkit.study.evaluation_data import EvaluationData
+from robustkit.study.plan import Study
+from robustkit.suites import Job, SuiteRequest
 
-CPU = Setting(torch.device("cpu"), workers=1)
+CPU = RunOptions(torch.device("cpu"), workers=1)
 
 
 def linear(digits: Dataset, members: int = 3) -> Ensemble:
@@ -36,23 +36,28 @@ def linear(digits: Dataset, members: int = 3) -> Ensemble:
     return Ensemble(made, fusion="mean-prob").eval()
 
 
-def material_of(digits: Dataset, split: Split, *, held_out: bool = True) -> Material:
+def data_of(digits: Dataset, split: Split, *, held_out: bool = True) -> EvaluationData:
     """Return a split of the digits as what an evaluation is about."""
-    return Material(digits, split, "test", data.load, held_out)
+    return EvaluationData(digits, split, "test", data.load, held_out)
 
 
 def job_of(
-    study: Study, suite: str, ensembles: dict[str, Ensemble], material: Material, store: Store, setting: Setting = CPU
+    study: Study,
+    suite: str,
+    ensembles: dict[str, Ensemble],
+    data: EvaluationData,
+    store: Store,
+    run_options: RunOptions = CPU,
 ) -> Job:
     """Return what a suite is given to run."""
-    craftings = Craftings(study, ensembles, material.split, setting, Reporter())
-    return Job(study, study.asked[suite], ensembles, material, store, setting, Reporter(), craftings)
+    craftings = Craftings(study, ensembles, data.split, run_options, Reporter())
+    return Job(study, study.suite_requests[suite], ensembles, data, store, run_options, Reporter(), craftings)
 
 
 def asked(suite: str, digits: Dataset, split: Split, **more: Any) -> dict[str, Any]:
     """Return what a suite is asked for."""
-    material = material_of(digits, split, held_out=more.pop("held_out", True))
-    return dict(suites.get(suite).ask(Wanted({"ood": None, **more}, material)))
+    data = data_of(digits, split, held_out=more.pop("held_out", True))
+    return dict(suites.get(suite).ask(SuiteRequest({"ood": None, **more}, data)))
 
 
 def carried_out(
@@ -63,9 +68,10 @@ def carried_out(
     study = Study(
         ensembles=(record,),
         dataset=DatasetRecord("digits", "test", len(split), tuple("0123456789"), split.sha256(), split.shape),
-        attacks=(), eps=(0.1,), norm="linf", transfer_eps=0.1, suites=(suite,), version="1", asked={suite: facts},
+        attacks=(), eps=(0.1,), norm="linf", transfer_eps=0.1, suites=(suite,), version="1",
+        suite_requests={suite: facts},
     )  # fmt: skip
     store = Store(folder)
     store.save(run_cell(study.clean(record), ensemble, split, None, CPU))
-    job = job_of(study, suite, {"key": ensemble}, material_of(digits, split), store)
+    job = job_of(study, suite, {"key": ensemble}, data_of(digits, split), store)
     return study, store, suites.get(suite).run(job)

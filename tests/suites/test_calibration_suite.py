@@ -15,13 +15,13 @@ from suite_models import asked, carried_out, linear
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from robustkit import api, suites
-from robustkit.checkpoint import save_ensemble
+from robustkit.base.errors import UserError
 from robustkit.data import Dataset, Split
-from robustkit.ensemble import Ensemble
-from robustkit.errors import UserError
+from robustkit.ensembles.checkpoint import save_ensemble
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.pipeline.results import build as results_of
 from robustkit.reports import _suites
 from robustkit.reports._tables import find, tables
-from robustkit.results import build as results_of
 from robustkit.suites import calibration as suite
 
 

@@ -9,23 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from suite_models import job_of, material_of
+from suite_models import data_of, job_of
 
 from robustkit import data
 from robustkit.data import Split
-from robustkit.ensemble import Ensemble
-from robustkit.evaluator import Setting, run_cell
-from robustkit.records import ERROR, NOT_ATTACKED, Cell, DatasetRecord, EnsembleRecord, Run, Samples, Spec
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation.cell import RunOptions, run_cell
+from robustkit.pipeline.results import build
+from robustkit.records.cells import Cell, DatasetRecord, EnsembleRecord, Run, Spec
+from robustkit.records.samples import ERROR, NOT_ATTACKED, Samples
+from robustkit.records.store import Store
 from robustkit.reports import _suite_detection as looks
 from robustkit.reports._tables import find, tables
-from robustkit.results import build
-from robustkit.store import Store
-from robustkit.study import Study
-from robustkit.suites import Wanted, detection
+from robustkit.study.plan import Study
+from robustkit.suites import SuiteRequest, detection
 from robustkit.suites._detection_rows import rows, worst
 from robustkit.suites._ladder import Attacked, cells, rungs
 
-CPU = Setting(torch.device("cpu"), workers=1, speed="off")
+CPU = RunOptions(torch.device("cpu"), workers=1, speed="off")
 FAST = {"steps": 12, "search_steps": 1}
 
 
@@ -46,8 +47,8 @@ def record(members: int = 3, name: str = "adp") -> EnsembleRecord:
 
 
 def by(found: Any, score: str, **more: Any) -> Any:
-    wanted = {"labels": "predicted", "adaptive": False, "score": score, **more}
-    (row,) = [row for row in found if all(row[key] == value for key, value in wanted.items())]
+    request = {"labels": "predicted", "adaptive": False, "score": score, **more}
+    (row,) = [row for row in found if all(row[key] == value for key, value in request.items())]
     return row
 
 
@@ -142,7 +143,7 @@ def fitted(digits: data.Dataset) -> Ensemble:
 
 
 def study_of(split: Split, digits: data.Dataset, attacks: tuple[str, ...] = ("pgd", "mim"), **changed: Any) -> Study:
-    asked = detection.Detection.ask(Wanted({}, material_of(digits, split)))
+    asked = detection.Detection.ask(SuiteRequest({}, data_of(digits, split)))
     given: dict[str, Any] = {
         "ensembles": (record(),), "norm": "linf", "eps": (0.05,), "transfer_eps": 0.05, "suites": ("detection",),
         "trust": "off", **changed,
@@ -150,7 +151,7 @@ def study_of(split: Split, digits: data.Dataset, attacks: tuple[str, ...] = ("pg
     return Study(
         dataset=DatasetRecord("digits", "test", len(split), tuple("0123456789"), split.sha256(), split.shape),
         attacks=tuple(Spec("attack", name, {"steps": 10} if name != "cw" else {}) for name in attacks),
-        version="1", asked={"detection": asked}, **given,
+        version="1", suite_requests={"detection": asked}, **given,
     )  # fmt: skip
 
 
@@ -161,7 +162,7 @@ def carried_out(
     for one in study.ensembles:
         if study.clean(one) not in store:
             store.save(run_cell(study.clean(one), ensemble, split, None, CPU))
-    return store, detection.Detection.run(job_of(study, "detection", models, material_of(digits, split), store))
+    return store, detection.Detection.run(job_of(study, "detection", models, data_of(digits, split), store))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -187,7 +188,7 @@ def test_numbers_are_those_of_counting_pairs(done: Any):
     study, store, found, _ = done
     clean = store.get(study.clean(study.ensembles[0])).samples.select(slice(0, 50))
     right = clean.prediction == clean.y
-    data_of = study.asked["detection"]["images"]["sha256"]
+    data_of = study.suite_requests["detection"]["images"]["sha256"]
     for spec in study.attacks:
         row = next(r for r in found if (r["attack"], r["score"], r["adaptive"]) == (spec.name, "msp", False))
         tried = [c for c in cells(study, study.ensembles[0], spec, data_of) if c in store]
@@ -236,7 +237,7 @@ def test_the_transfer_suite_shares_its_cells(digits: data.Dataset):
     split = digits.split("test").take(40)  # not more than are attacked: then it is the study's own set
     study = study_of(split, digits)
     shared = {cell.key for spec in study.attacks for cell in study.transfer(study.ensembles[0], spec, False)}
-    data_of = study.asked["detection"]["images"]["sha256"]
+    data_of = study.suite_requests["detection"]["images"]["sha256"]
     first = [next(cells(study, study.ensembles[0], spec, data_of)).key for spec in study.attacks]
     assert set(first) <= shared
 

@@ -12,29 +12,29 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from suite_models import job_of, material_of
+from suite_models import data_of, job_of
 from torch import Tensor, nn
 
 import robustkit
 from robustkit import api, data, models
-from robustkit.checkpoint import save_ensemble
+from robustkit.base.errors import RunError
 from robustkit.data import Split
-from robustkit.ensemble import Ensemble, Member
-from robustkit.errors import RunError
-from robustkit.evaluator import Setting, run_cell
+from robustkit.ensembles.checkpoint import save_ensemble
+from robustkit.ensembles.ensemble import Ensemble, Member
+from robustkit.evaluation.cell import RunOptions, run_cell
 from robustkit.metrics.pairwise import PAIRWISE, mean_of_pairs, pairs
-from robustkit.records import DatasetRecord, EnsembleRecord
+from robustkit.pipeline.results import build
+from robustkit.records.cells import DatasetRecord, EnsembleRecord
+from robustkit.records.schema_suites import DiversityResult, LayerSimilarity
+from robustkit.records.store import Store
 from robustkit.reports import _diversity_maps, _suites
 from robustkit.reports._figures import drawings
 from robustkit.reports._tables import find, tables
-from robustkit.results import build
-from robustkit.schema_suites import DiversityResult, LayerSimilarity
-from robustkit.store import Store
-from robustkit.study import Study
+from robustkit.study.plan import Study
 from robustkit.suites import _layers, diversity
 from robustkit.suites._layers import layers_of
 
-CPU = Setting(torch.device("cpu"), workers=1)
+CPU = RunOptions(torch.device("cpu"), workers=1)
 ASKED = {
     "attributions": {"samples": 20, "steps": 4, "shown": 3},
     "layers": {"samples": 30, "batch": 16, "most": 20},
@@ -72,17 +72,17 @@ def study_of(split: Split, members: int, ids: tuple[str, ...] = ("adp",), asked:
         ),
         dataset=DatasetRecord("digits", "test", len(split), tuple("0123456789"), split.sha256(), split.shape),
         attacks=(), eps=(0.1,), norm="linf", transfer_eps=0.1, suites=("diversity",), version="1",
-        asked={"diversity": asked or ASKED},
+        suite_requests={"diversity": asked or ASKED},
     )  # fmt: skip
 
 
 def carried_out(
-    study: Study, ensemble: Ensemble, split: Split, folder: Path, digits: data.Dataset, setting: Setting = CPU
+    study: Study, ensemble: Ensemble, split: Split, folder: Path, digits: data.Dataset, run_options: RunOptions = CPU
 ) -> Store:
     store, ensembles = Store(folder), {record.key: ensemble for record in study.ensembles}
     for record in study.ensembles:
         store.save(run_cell(study.clean(record), ensemble, split, None, CPU))
-    job = job_of(study, "diversity", ensembles, material_of(digits, split), store, setting)
+    job = job_of(study, "diversity", ensembles, data_of(digits, split), store, run_options)
     assert diversity.Diversity.run(job) == []
     return store
 

@@ -16,17 +16,17 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from suite_models import asked, carried_out, linear
 
 from robustkit import data, ood, suites
+from robustkit.base.errors import RunError, UserError
 from robustkit.data import Dataset, Split
-from robustkit.ensemble import Ensemble
-from robustkit.errors import RunError, UserError
+from robustkit.ensembles.ensemble import Ensemble
 from robustkit.metrics.scores import SCORES
 from robustkit.ood import _sets
 from robustkit.ood._pixels import adapt, adaptation
 from robustkit.ood._read import read
 from robustkit.ood._sets import build
+from robustkit.pipeline.results import build as results_of
 from robustkit.reports import _suites
 from robustkit.reports._tables import find, tables
-from robustkit.results import build as results_of
 from robustkit.suites import ood as suite
 
 
@@ -92,7 +92,7 @@ def test_the_command_refuses_before_it_trains(tmp_path: Path):
 
 
 def test_naming_a_set_asks_for_the_suite():
-    from robustkit import request
+    from robustkit.pipeline import request
 
     given = {"defenses": "adp", "attacks": "pgd", "dataset": "digits"}
     assert request.check(**given, ood="noise").suites == ("attacks", "transfer", "ood")
@@ -237,7 +237,7 @@ def test_idx_files_and_the_user_s_image_size(split: Split, tmp_path: Path):
     """A set is loaded with the user's data folder, and without an image size that it cannot take."""
     from functools import partial
 
-    from robustkit.material import _load
+    from robustkit.study.evaluation_data import _load
 
     write_idx(tmp_path / "notMNIST" / "raw", np.full((4, 28, 28), 100, np.uint8))
     made = build("notmnist", "near", split, partial(_load, tmp_path, False, 8))

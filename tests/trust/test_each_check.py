@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from trust_by_hand import N, about, failed, make, outcome, probed
 
-from robustkit import request
 from robustkit.attacks import attack
-from robustkit.records import ERROR, OVER_BUDGET, Spec
+from robustkit.pipeline import request
+from robustkit.records.cells import Spec
+from robustkit.records.samples import ERROR, OVER_BUDGET
 from robustkit.trust import Evidence, Scored, check, judge, remedies
 
 

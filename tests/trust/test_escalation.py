@@ -16,18 +16,19 @@ import torch
 from torch import Tensor
 from trust_by_hand import SETTING, Net, ensemble_of, grey, labelled, slope, study_of
 
-from robustkit import api, execute
+from robustkit import api
 from robustkit.__main__ import main
-from robustkit.carry_out import ROUNDS, carry_out
+from robustkit.base.errors import UserError
+from robustkit.base.progress import Reporter
 from robustkit.data import Split
-from robustkit.ensemble import Ensemble
-from robustkit.errors import UserError
-from robustkit.progress import Reporter
-from robustkit.records import Spec
-from robustkit.results import build
-from robustkit.schema import Results
-from robustkit.store import Store
-from robustkit.study import Study
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation import execute
+from robustkit.pipeline.results import build
+from robustkit.pipeline.run import ROUNDS, run_evaluation
+from robustkit.records.cells import Spec
+from robustkit.records.schema import Results
+from robustkit.records.store import Store
+from robustkit.study.plan import Study
 from robustkit.trust._evidence import spec
 
 EPS = 0.1
@@ -77,12 +78,12 @@ def run(
 ) -> tuple[Study, Results]:  # fmt: skip
     ensembles = model if isinstance(model, dict) else {"own": model}
     store, study = Store(folder), study_of(ensembles, split, *attacks, **more)
-    done = carry_out(study, ensembles, split, store, SETTING, Reporter(), escalate)
+    done = run_evaluation(study, ensembles, split, store, SETTING, Reporter(), escalate)
     return done, build(done, store)
 
 
 def followed(done: Study) -> list[tuple[str, int | None]]:
-    return [(f.attack.name, f.attack.params.get("steps")) for f in done.further]
+    return [(f.attack.name, f.attack.params.get("steps")) for f in done.follow_ups]
 
 
 def test_a_short_attack_is_suspect_and_escalation_gives_the_lower_number(model, split, tmp_path: Path):
@@ -129,13 +130,13 @@ def test_several_failing_checks_advise_several_attacks_each_once(tmp_path: Path)
     hidden = ensemble_of(classifier(), classifier(20.0), fusion=hide)
     split = labelled(hidden, grey(*(0.5 + np.linspace(0.03, 0.15, N)).tolist(), shape=SHAPE))
     done, results = run(hidden, split, tmp_path, LONG, escalate=1e-6)
-    by_name = {f.attack.name: set(f.because) for f in done.further}
-    assert len(done.further) == len(by_name)
+    by_name = {f.attack.name: set(f.because) for f in done.follow_ups}
+    assert len(done.follow_ups) == len(by_name)
     assert "fusion-swap" in by_name["fusion-swap"]
     assert {"gradients-available", "white-box-beats-black-box"} <= by_name["square"]
     assert by_name["apgd-dlr"] == {"white-box-beats-black-box"}
     (told,) = results["escalation"]
-    assert [s["attack"] for s in told["path"]] == [f.attack.name for f in done.further]
+    assert [s["attack"] for s in told["path"]] == [f.attack.name for f in done.follow_ups]
     falling = [told["before"], *(s["robust_accuracy"] for s in told["path"])]
     assert falling == sorted(falling, reverse=True)
     assert falling[-1] == (np.linspace(0.03, 0.15, N) > EPS).mean()  # the swap finds all there is
@@ -144,14 +145,14 @@ def test_several_failing_checks_advise_several_attacks_each_once(tmp_path: Path)
 def test_nothing_follows_where_everything_is_trusted(model, split, tmp_path: Path):
     done, results = run(model, split, tmp_path, LONG)
     assert results["worst_case"][0]["verdict"] == "trusted"
-    assert done.further == ()
+    assert done.follow_ups == ()
     assert results["escalation"] == []
 
 
 def test_only_the_suspect_budget_and_ensemble_are_escalated(model, split, tmp_path: Path):
     both = {"own": model, "easy": ensemble_of(classifier(5.0, offset=50.0))}  # the second is never wrong
     done, results = run(both, split, tmp_path, SHORT, eps=(0.01, EPS))
-    assert {(f.ensemble, f.eps) for f in done.further} == {("own", EPS)}
+    assert {(f.ensemble, f.eps) for f in done.follow_ups} == {("own", EPS)}
     assert {(w["ensemble"], w["eps"]): (w["verdict"], w["robust_accuracy"]) for w in results["worst_case"]} == {
         ("own", 0.01): ("trusted", 1.0), ("own", EPS): ("trusted", (N - BREAKABLE) / N),
         ("easy", 0.01): ("trusted", 1.0), ("easy", EPS): ("trusted", 1.0),
@@ -166,7 +167,7 @@ def test_a_second_evaluation_takes_everything_from_the_store(model, split, tmp_p
     assert run(model, split, tmp_path, SHORT) == (done, results)
     # Without escalation the same folder gives what was asked for, and no more.
     plain, fewer = run(model, split, tmp_path, SHORT, escalate=0.0)
-    assert plain.further == ()
+    assert plain.follow_ups == ()
     assert len(fewer["evaluations"]) == 1
 
 
@@ -209,7 +210,7 @@ def test_the_budget_stops_it(model, split, tmp_path: Path):
     (told,) = results["escalation"]
     assert (told["verdict"], told["left"]) == ("suspect", ["iterations-suffice"])
     assert told["robust_accuracy"] == results["worst_case"][0]["robust_accuracy"] == (N - BREAKABLE) / N
-    assert len(run(model, split, tmp_path, SHORT, escalate=20_000.0)[0].further) == 2
+    assert len(run(model, split, tmp_path, SHORT, escalate=20_000.0)[0].follow_ups) == 2
 
 
 @pytest.mark.parametrize("eot", [1, 2])
@@ -223,7 +224,7 @@ def test_what_cannot_be_settled_is_tried_once_and_says_what_is_left(tmp_path: Pa
     assert told["robust_accuracy"] == 2 / 4
     assert "gradients-available" in told["left"]
     assert told["verdict"] != "trusted"
-    tried = [(f.attack.name, str(f.attack.params)) for f in done.further]
+    tried = [(f.attack.name, str(f.attack.params)) for f in done.follow_ups]
     assert len(set(tried)) == len(tried) < ROUNDS
 
 
@@ -234,7 +235,7 @@ def test_a_randomised_model_is_attacked_with_eot(tmp_path: Path):
     done, results = run(noisy, split, tmp_path, LONG, escalate=1e-6)
     (told,) = results["escalation"]
     assert told["verdict_before"] == "invalid"
-    (averaged,) = [f for f in done.further if "deterministic" in f.because]
+    (averaged,) = [f for f in done.follow_ups if "deterministic" in f.because]
     assert (averaged.attack.name, averaged.attack.params["eot"]) == ("pgd", 20)
     assert "deterministic" not in told["left"]
     (cell,) = [c for f, c in done.escalated(done.ensembles[0]) if f == averaged]
@@ -247,7 +248,7 @@ def test_who_watches_is_told_what_follows_and_why(model, split, tmp_path: Path):
     reporter = Reporter()
     reporter.say = said.append  # type: ignore[method-assign]
     store = Store(tmp_path)
-    carry_out(study_of({"own": model}, split, SHORT), {"own": model}, split, store, SETTING, reporter, 1e6)
+    run_evaluation(study_of({"own": model}, split, SHORT), {"own": model}, split, store, SETTING, reporter, 1e6)
     assert [line for line in said if "escalating" in line] == [
         f"escalating own at eps 0.1: pgd, {steps} steps (iterations-suffice)" for steps in (FIRST, 2 * FIRST)
     ]

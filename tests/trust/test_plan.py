@@ -14,16 +14,17 @@ import torch
 from trust_by_hand import SETTING, Scored, ensemble_of, grey, labelled, make, record, samples, slope, study_of
 
 from robustkit import api
-from robustkit.carry_out import carry_out
-from robustkit.progress import Reporter
-from robustkit.records import ERROR, Cell, DatasetRecord, Facts, Run, Spec
+from robustkit.base.progress import Reporter
+from robustkit.pipeline.results import build
+from robustkit.pipeline.run import run_evaluation
+from robustkit.records.cells import Cell, DatasetRecord, Facts, Run, Spec
+from robustkit.records.samples import ERROR
+from robustkit.records.store import Store
 from robustkit.reports.json_file import json_file
-from robustkit.results import build
-from robustkit.store import Store
-from robustkit.study import Further, Study
+from robustkit.study.plan import FollowUp, Study
 from robustkit.trust import _run, probe
 from robustkit.trust._evidence import spec
-from robustkit.trust._plan import FEWEST, MOST, Item, asked, attack_key, facts_for, load, plan
+from robustkit.trust._plan import FEWEST, MOST, Item, attack_key, facts_for, load, plan, requested_runs
 
 LARGE = 400
 AMPLE = 10**6  # passes of the attacks on a sample that pay for every probe
@@ -301,12 +302,12 @@ def split(two):
 def carried(two, split, folder: Path, **more: Any) -> tuple[Study, Store]:
     store = Store(folder)
     asked_for = study_of(two, split, *TRIED, **more)
-    return carry_out(asked_for, two, split, store, SETTING, Reporter()), store
+    return run_evaluation(asked_for, two, split, store, SETTING, Reporter()), store
 
 
 def every_item(done: Study, store: Store) -> list[Item]:
     return [
-        item for r in done.ensembles for item in plan(done, r, store.get(done.clean(r)), asked(done, store, r))
+        item for r in done.ensembles for item in plan(done, r, store.get(done.clean(r)), requested_runs(done, store, r))
     ]  # fmt: skip
 
 
@@ -350,7 +351,7 @@ def test_an_evaluation_leaves_facts_of_every_probe_and_the_report_makes_no_pass(
     json_file(results, tmp_path)
     before = (tmp_path / "results.json").read_bytes()
     monkeypatch.setattr(_run, "_facts", lambda *_: pytest.fail("probed again"))
-    monkeypatch.setattr("robustkit.execute.run_cell", lambda *_: pytest.fail("attacked again"))
+    monkeypatch.setattr("robustkit.evaluation.execute.run_cell", lambda *_: pytest.fail("attacked again"))
     api.report(tmp_path, formats=())
     assert (tmp_path / "results.json").read_bytes() == before
     carried(two, split, tmp_path / "runs")  # nor does a second evaluation
@@ -420,8 +421,8 @@ def test_a_level_of_its_own_facts(two, split, tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_study_remembers_what_followed():
-    more = Further("e0", 0.1, "linf", spec("pgd", steps=200), ("iterations-suffice",))
-    given = replace(study("full", eot=3), further=(more,))
+    more = FollowUp("e0", 0.1, "linf", spec("pgd", steps=200), ("iterations-suffice",))
+    given = replace(study("full", eot=3), follow_ups=(more,))
     assert Study.from_json(json.loads(json.dumps(given.to_json()))) == given
     ((back, cell),) = given.escalated(given.ensembles[0])
     assert (back, cell.eps, cell.norm, cell.name) == (more, 0.1, "linf", "pgd")
@@ -436,7 +437,7 @@ def test_a_jsma_that_stands_still_is_not_trusted(tmp_path: Path):
     for movable in ("below-one", "room"):
         jsma = spec("jsma", gamma=1.0, theta=0.2, aim="away", increase=False, movable=movable)
         asked_for, store = study_of({"own": model}, split, jsma), Store(tmp_path / movable)
-        results = build(carry_out(asked_for, {"own": model}, split, store, SETTING, Reporter()), store)
+        results = build(run_evaluation(asked_for, {"own": model}, split, store, SETTING, Reporter()), store)
         (row,) = results["evaluations"]
         verdicts[movable] = row["robust_accuracy"], row["verdict"], results["worst_case"][0]["verdict"]
         failing = [c["advice"] for c in row["checks"] if not c["passed"]]

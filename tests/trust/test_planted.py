@@ -10,9 +10,9 @@ from trust_by_hand import Net, ensemble_of, facts_of, images, job, labelled, lin
 
 from robustkit.attacks import attack
 from robustkit.data import Split
-from robustkit.ensemble import Ensemble
-from robustkit.losses import LOSSES
-from robustkit.norms import size
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.functional.losses import LOSSES
+from robustkit.functional.norms import size
 from robustkit.trust._evidence import spec
 from robustkit.trust._planted import INSIDE, REACH, SHARP, Head, apart, features, fit_heads
 

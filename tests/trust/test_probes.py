@@ -9,10 +9,10 @@ from torch import Tensor
 from trust_by_hand import SHAPE, Net, ensemble_of, facts_of, grey, images, job, labelled, linear, slope
 
 from robustkit.data import Split
-from robustkit.ensemble import Ensemble
-from robustkit.fusion import mean_prob
-from robustkit.norms import size
-from robustkit.records import Spec
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.ensembles.fusion import mean_prob
+from robustkit.functional.norms import size
+from robustkit.records.cells import Spec
 from robustkit.trust import probe
 from robustkit.trust._evidence import long_pgd, spec
 

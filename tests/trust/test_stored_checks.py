@@ -9,7 +9,8 @@ import pytest
 import trust_by_hand as by_hand
 from trust_by_hand import N, make
 
-from robustkit.records import CARRIED, CONFIRMED, ERROR, MISSED, OK, OVER_BUDGET, Run
+from robustkit.records.cells import Run
+from robustkit.records.samples import CARRIED, CONFIRMED, ERROR, MISSED, OK, OVER_BUDGET
 from robustkit.trust import Evidence, Scored, judge
 
 

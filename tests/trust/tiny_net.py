@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustkit.data import Dataset
-from robustkit.ensemble import Ensemble, Member
+from robustkit.ensembles.ensemble import Ensemble, Member
 
 EPOCHS, STEPS, BATCH = 12, 4, 64
 

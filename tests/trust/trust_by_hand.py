@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.data import Split
-from robustkit.ensemble import Ensemble
-from robustkit.evaluator import Setting, run_cell
-from robustkit.fastpath import Crafting
-from robustkit.records import HERE, OK, Cell, DatasetRecord, EnsembleRecord, Run, Samples, Spec
-from robustkit.study import Study
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.ensembles.fastpath import Crafting
+from robustkit.evaluation.cell import RunOptions, run_cell
+from robustkit.records.cells import Cell, DatasetRecord, EnsembleRecord, Run, Spec
+from robustkit.records.samples import HERE, OK, Samples
+from robustkit.study.plan import Study
 from robustkit.trust import Evidence, Probed, Scored, judge, probe
 
 N = 200
-SETTING = Setting(torch.device("cpu"), speed="off", keep_examples=False)
+SETTING = RunOptions(torch.device("cpu"), speed="off", keep_examples=False)
 SHAPE = (1, 2, 3)
 
 

@@ -1,0 +1,187 @@
+"""What a user types, turned into checked values: eps lists, ``--set`` assignments, names. Never imports torch."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from robustkit.base.errors import UserError, unknown
+from robustkit.base.registry import REQUIRED, Entry, Registry
+
+# One vocabulary everywhere, so one table of what a value of that name may be: (lowest, highest, lowest is allowed).
+RANGES: dict[str, tuple[float, float, bool]] = {
+    "eps": (0.0, 1.0, True),
+    "step_size": (0.0, 1e6, False),
+    "steps": (1, 1_000_000, True),
+    "restarts": (1, 100_000, True),
+    "queries": (1, 100_000_000, True),
+    "search_steps": (0, 1000, True),
+    "targets": (0, 100_000, True),
+    "decay": (0.0, 1e6, True),
+    "gamma": (0.0, 1.0, False),
+    "theta": (0.0, 1.0, False),
+    "p_init": (0.0, 1.0, False),
+    "rho": (0.0, 1.0, False),
+    "eta": (0.0, 1e3, False),
+    "shrink": (0.0, 1.0, True),
+    "alpha_max": (0.0, 1.0, False),
+    "overshoot": (0.0, 1e3, True),
+    "confidence": (0.0, 1e6, True),
+    "initial_c": (0.0, 1e12, False),
+    "alpha": (0.0, 1e6, True),
+    "beta": (0.0, 1e6, True),
+    "members": (1, 1000, True),
+    "epochs": (1, 100_000, True),
+    "batch_size": (1, 10_000_000, True),
+    "lr": (0.0, 1e3, False),
+    "temperature": (0.0, 1e6, False),
+    "momentum": (0.0, 0.9999, True),
+    "weight_decay": (0.0, 1e3, True),
+    "shift": (0.0, 0.5, True),
+    "label_smoothing": (0.0, 0.9999, True),
+    "ema": (0.0, 0.999999, True),
+    "low": (0.0, 1.0, True),
+    "high": (0.0, 1.0, True),
+    "lam": (0.0, 1e6, True),
+    "weight": (0.0, 1e6, True),
+    "tau": (0.0, 1e6, False),
+}
+
+
+def number(text: str | float, name: str = "value") -> float:
+    """Read ``0.03``, ``8/255`` or a number; a :class:`UserError` names what was wrong."""
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        return float(text)
+    match = re.fullmatch(r"\s*([^/]+?)\s*(?:/\s*([^/]+?))?\s*", str(text))
+    try:
+        if match is None:
+            raise ValueError(text)
+        value = float(match[1]) / (float(match[2]) if match[2] else 1.0)
+    except ZeroDivisionError:
+        raise UserError(f"{name} '{text}' divides by zero; write it like 8/255 or 0.03.") from None
+    except ValueError:
+        raise UserError(f"{name} '{text}' is not a number; write it like 8/255 or 0.03.") from None
+    if value != value or value in (float("inf"), float("-inf")):
+        raise UserError(f"{name} '{text}' is not a finite number; write it like 8/255 or 0.03.")
+    return value
+
+
+def in_range(name: str, value: float) -> float:
+    """Check a value against the range of its name, where the vocabulary has one; of ``adp.alpha`` that of ``alpha``."""
+    low, high, closed = RANGES.get(name.rpartition(".")[2], (float("-inf"), float("inf"), True))
+    if not (low <= value <= high) or (value == low and not closed):
+        left = "[" if closed else "("
+        raise UserError(f"{name} {value:g} is out of range; it must be in {left}{low:g}, {high:g}].")
+    return value
+
+
+def at_least_one(counts: Mapping[str, int | None]) -> None:
+    """Check counts by their label, where they are given; a :class:`UserError` names the first that is below one."""
+    for label, value in counts.items():
+        if value is not None and value < 1:
+            raise UserError(f"{label} {value} is out of range; it must be at least 1.")
+
+
+def eps_list(text: str | float | Iterable[str | float] | None) -> tuple[float, ...] | None:
+    """Read ``2/255,4/255`` or a list of numbers into ascending, distinct eps in [0, 1]; None stays None."""
+    if text is None:
+        return None
+    parts = text.split(",") if isinstance(text, str) else [text] if isinstance(text, int | float) else list(text)
+    parts = [p for p in parts if str(p).strip()]
+    if not parts:
+        raise UserError("eps is empty; write a list like 2/255,4/255,8/255.")
+    return tuple(sorted({in_range("eps", number(p, "eps")) for p in parts}))
+
+
+def names(text: str | Iterable[str], registry: Registry | None = None, kind: str = "name") -> tuple[str, ...]:
+    """Read ``pgd,mim`` or a list into distinct names, each known to ``registry`` if one is given."""
+    kind = registry.kind if registry else kind
+    parts = text.split(",") if isinstance(text, str) else list(text)
+    found = list(dict.fromkeys(p.strip() for p in parts if p.strip()))
+    if not found:
+        example = f"; write some of: {', '.join(registry.names())}" if registry else ""
+        raise UserError(f"the list of {kind}s is empty{example}.")
+    for name in found:
+        if registry:
+            registry.entry(name)
+    return tuple(found)
+
+
+def choice(value: str, kind: str, accepted: Iterable[str]) -> str:
+    """Return ``value`` if it is one of ``accepted``; a :class:`UserError` suggests the nearest otherwise."""
+    if value not in (known := list(accepted)):
+        raise unknown(kind, value, known)
+    return value
+
+
+def assignments(items: Iterable[str] | Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Read ``["pgd.steps=50", "adp.alpha=1"]`` (or a mapping of such keys) into ``{"pgd": {"steps": "50"}, ...}``."""
+    pairs: list[tuple[str, Any]] = []
+    if isinstance(items, Mapping):
+        pairs = list(items.items())
+    else:
+        for item in items or ():
+            key, equals, value = item.partition("=")
+            if not equals:
+                raise UserError(f"--set '{item}' has no value; write it like pgd.steps=50.")
+            pairs.append((key.strip(), value.strip()))
+    table: dict[str, dict[str, Any]] = {}
+    for key, value in pairs:
+        method, dot, param = key.rpartition(".")
+        if not dot or not method or not param:
+            raise UserError(f"--set '{key}' names no method; write it like pgd.steps=50.")
+        table.setdefault(method, {})[param] = value
+    return table
+
+
+def resolve(entry: Entry, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the whole configuration of a method: its defaults, with ``given`` read to the declared types."""
+    values = entry.defaults()
+    for name, value in given.items():
+        values[name] = coerce(entry, name, value)
+    missing = [p.name for p in entry.params if p.default is REQUIRED and p.name not in values and p.name != "eps"]
+    if missing:
+        raise UserError(
+            f"{entry.kind} '{entry.name}' needs a value for '{missing[0]}': --set {entry.name}.{missing[0]}=..."
+        )
+    return values
+
+
+def boolean(value: Any, label: str) -> bool:
+    """Read a yes or no."""
+    if str(value).lower() in ("true", "false", "1", "0", "yes", "no"):
+        return str(value).lower() in ("true", "1", "yes")
+    raise UserError(f"{label} '{value}' is not a yes or no; write {label}=true or {label}=false.")
+
+
+def coerce(entry: Entry, name: str, value: Any) -> Any:
+    """Read one value (text or typed) to the type that the method's signature declares, and check its range."""
+    param = entry.param(name)
+    label = f"{entry.name}.{name}"
+    kinds = [part.strip() for part in param.annotation.split("|")]
+    if "None" in kinds and (value is None or str(value).lower() == "none"):
+        return None
+    for kind in kinds:
+        if kind.startswith("Literal["):
+            accepted = ast.literal_eval("(" + kind[len("Literal[") : -1] + ",)")
+            if value in accepted:
+                return value
+            raise unknown(f"{label}", str(value), [str(a) for a in accepted])
+        if kind == "bool":
+            return boolean(value, label)
+        if kind == "int":
+            read = number(value, label)
+            if read != int(read):
+                raise UserError(f"{label} '{value}' is not a whole number.")
+            in_range(name, read)
+            return int(read)
+        if kind == "number":  # of another library, which writes 1 where it means 1.0
+            read = in_range(name, number(value, label))
+            return int(read) if read == int(read) else read
+        if kind == "float":
+            return in_range(name, number(value, label))
+        if kind == "str":
+            return str(value)
+    raise UserError(f"{label} cannot be set from the command line (it is {param.annotation}).")

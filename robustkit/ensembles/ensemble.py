@@ -1,0 +1,117 @@
+"""An ensemble: members with their own normalisation inside, and one fused output."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from robustkit.base.errors import unknown
+from robustkit.ensembles.fusion import FUSIONS
+
+Rule = Callable[[Tensor], Tensor]
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std per channel, x in [0, 1], (B, C, H, W)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised images."""
+        return (x - self.mean) / self.std
+
+
+class Member(nn.Module):
+    """A classifier of images in [0, 1]: normalisation, then a network that returns logits (B, L)."""
+
+    def __init__(self, network: nn.Module, mean: Sequence[float] = (0.0,), std: Sequence[float] = (1.0,)) -> None:
+        super().__init__()
+        self.normalize = Normalize(mean, std)
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, L)."""
+        logits: Tensor = self.network(self.normalize(x))
+        return logits
+
+
+class Ensemble(nn.Module):
+    """Members and a fusion rule; maps x in [0, 1] to fused log-probabilities (B, L), so that any toolkit can attack it.
+
+    Parameters
+    ----------
+    members : sequence of nn.Module
+        Each maps x (B, C, H, W) in [0, 1] to logits (B, L); architectures may differ.
+    fusion : str or callable
+        One of ``mean-prob``, ``mean-logit``, ``median``, ``geometric-mean``, ``majority``, or a rule of your own:
+        member logits (M, B, L) to fused log-probabilities (B, L).
+
+    Raises
+    ------
+    UserError
+        If the fusion rule is unknown or there is no member.
+    """
+
+    def __init__(self, members: Sequence[nn.Module], fusion: str | Rule = "mean-prob") -> None:
+        super().__init__()
+        if isinstance(fusion, str) and fusion not in FUSIONS:
+            raise unknown("fusion rule", fusion, FUSIONS)
+        if not members:
+            raise ValueError("an ensemble needs at least one member")
+        self.members = nn.ModuleList(members)
+        self.rule: Rule = FUSIONS[fusion] if isinstance(fusion, str) else fusion
+        names = {rule: name for name, rule in FUSIONS.items()}
+        self.fusion: str = names.get(self.rule, getattr(self.rule, "__name__", type(self.rule).__name__))
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def member_logits(self, x: Tensor) -> Tensor:
+        """Return the logits of every member, (M, B, L)."""
+        return torch.stack([member(x) for member in self.members])
+
+    def fuse(self, logits: Tensor) -> Tensor:
+        """Return fused log-probabilities (B, L) from member logits (M, B, L)."""
+        return self.rule(logits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return fused log-probabilities (B, L)."""
+        return self.fuse(self.member_logits(x))
+
+    def view(self, source: str) -> nn.Module:
+        """Return what an attack is shown: ``member-I`` (that member's log-probabilities), else the fused output."""
+        if not source.startswith("member-"):
+            return self
+        return _MemberView(self.members[int(source.removeprefix("member-"))])
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 (hex) of every weight and buffer, by name."""
+        return fingerprint(self.state_dict())
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 (hex) of named tensors."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+class _MemberView(nn.Module):
+    def __init__(self, member: nn.Module) -> None:
+        super().__init__()
+        self.member = member
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.log_softmax(self.member(x), -1)

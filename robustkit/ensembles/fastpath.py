@@ -1,0 +1,221 @@
+"""Faster copies of an ensemble for crafting, proven on real images and chosen by a trial; the original judges success.
+
+What an attack is shown is *exact*: equal to the original but for rounding, with batch norm folded into the convolutions
+and whichever memory layout the trial finds faster. Where reduced precision is much faster still, a *rough* copy goes
+first, and whatever it leaves standing is attacked again with the exact one: the result is never weaker.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.ensembles.folding import fold, same_logits
+
+AGREEMENT = 0.9  # share of the predictions in which a rough copy must agree
+WORTHWHILE = 1.3  # by how much a rough copy must beat the exact one: what it leaves standing is paid for twice
+TRIAL = 32  # images of the trial
+HOPELESS = 3  # times the best: nobody waits for the rest of such a trial
+FIRST, ROUGH = "; ", "bfloat16 first"  # what a choice with a rough copy ends with
+
+
+@dataclass(frozen=True)
+class Crafting:
+    """What attacks are shown of an ensemble.
+
+    Attributes
+    ----------
+    exact : Ensemble
+        Equal to the original but for rounding.
+    rough : Ensemble or None
+        In reduced precision and much faster, to go first; None where there is none that pays.
+    chosen : str
+        What they are, in words.
+    kept : str
+        Why some members are attacked as they came; empty if none is.
+    """
+
+    exact: Ensemble
+    rough: Ensemble | None = None
+    chosen: str = "as it is"
+    kept: str = ""
+
+
+def prepare(ensemble: Ensemble, x: Tensor, speed: str = "auto", chosen: str = "") -> Crafting:
+    """Return the fastest copies that are proven on x (B, C, H, W), images on the ensemble's device.
+
+    Copies round differently, and a trial by the clock may choose another one tomorrow: who wants the same numbers again
+    keeps ``chosen`` of the result and gives it back.
+
+    Parameters
+    ----------
+    speed : {"off", "auto", "max"}
+        ``off`` attacks the ensemble itself. ``auto`` tries layouts and bfloat16, a second or two. ``max`` also
+        compiles, which takes a minute for each architecture and pays in long runs.
+    chosen : str
+        What an earlier trial chose; made again, if it still can be proven, without a trial.
+    """
+    if speed == "off":
+        return Crafting(ensemble)
+    x = x[:TRIAL]
+    folded, kept = _folded(ensemble, x)
+    makers: dict[str, Callable[[], Ensemble]] = {
+        "batch norm folded": lambda: folded,
+        "batch norm folded, channels last": lambda: _channels_last(folded),
+    }
+    if x.device.type != "cpu":  # a CPU gains nothing: one member's convolutions fill it
+        makers["batch norm folded, members stacked"] = lambda: _Stacked(folded)
+    if speed == "max":
+        makers["batch norm folded, channels last, compiled"] = lambda: _compiled(_channels_last(folded))
+    before, _, first = chosen.partition(FIRST)
+    proven = {"as it is": ensemble}
+    for name, make in makers.items():
+        wanted = not before or name == before
+        if wanted and (model := _proven(ensemble, make, x, exact=True)) is not None:
+            proven[name] = model
+    if before and before not in proven:
+        return prepare(ensemble, x, speed)
+    if before:
+        name, limit = before, math.inf if first else 0.0
+    else:
+        times = {name: _seconds(model, x) for name, model in proven.items()}
+        name = min(times, key=lambda candidate: times[candidate])
+        limit = times[name]
+    exact = proven[name]
+    rough = _proven(ensemble, lambda: _Rough(exact), x, exact=False) if limit else None
+    if rough is not None and (math.isinf(limit) or _seconds(rough, x, HOPELESS * limit) * WORTHWHILE < limit):
+        return Crafting(exact, rough, name + FIRST + ROUGH, kept)
+    return Crafting(exact, None, name, kept)
+
+
+@torch.no_grad()
+def _proven(ensemble: Ensemble, make: Callable[[], Ensemble], x: Tensor, *, exact: bool) -> Ensemble | None:
+    """Return a copy whose logits (exact) or predictions (not exact) are the original's, or None if it is not such."""
+    before = ensemble.member_logits(x)
+    try:
+        model = make()
+        after = model.member_logits(x)
+        same_rule = same_logits(ensemble.fuse(before), model.fuse(before))  # a subclass may have a rule of its own
+    except Exception:  # noqa: BLE001 - whatever a stranger's module raises when stacked, compiled or under autocast
+        return None
+    if not same_rule:
+        return None
+    if exact:
+        return model if same_logits(before, after) else None
+    same = float((before.argmax(2) == after.argmax(2)).float().mean())
+    return model if bool(torch.isfinite(after).all()) and same >= AGREEMENT else None
+
+
+def _seconds(model: Ensemble, x: Tensor, hopeless: float = math.inf) -> float:
+    """Return the time of a forward pass with input gradient, in seconds."""
+
+    def once() -> None:
+        with torch.enable_grad():
+            point = x.detach().requires_grad_(True)
+            value = model(point).amax(1).sum()
+            if value.requires_grad:  # a defence may cut the gradient off; its attacks then fail for all to see
+                torch.autograd.grad(value, point, allow_unused=True)
+
+    return fastest(once, x.device, hopeless=hopeless)
+
+
+def fastest(
+    function: Callable[[], object], device: torch.device, repeats: int = 3, hopeless: float = math.inf
+) -> float:
+    """Return the shortest time that a call takes, in seconds, after a call that is not counted.
+
+    A call that takes longer than ``hopeless`` is the last (the first: three times as long, since it also warms up):
+    bfloat16 is tens of times slower than float32 on a processor that cannot do it, and a trial should not wait.
+    """
+    times: list[float] = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        function()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+        if min(times[1:], default=times[0] / HOPELESS) > hopeless:
+            break
+    return min(times[1:] or times)
+
+
+def _folded(ensemble: Ensemble, x: Tensor) -> tuple[Ensemble, str]:
+    """Return a copy with batch norm folded into the convolutions, and which members could not be folded, and why.
+
+    Folding saves the forward and the backward pass of every batch norm: a third of the time of a small ResNet. Members
+    whose logits on x would differ by more than rounding are copied as they are.
+    """
+    members, kept = [], []
+    for index, member in enumerate(ensemble.members):
+        folded, reason = copy.deepcopy(member), ""
+        try:
+            folded, reason = fold(member, x)
+        except Exception as error:  # noqa: BLE001 - whatever a stranger's module raises
+            reason = type(error).__name__
+        members.append(folded)
+        kept += [f"member {index}: {reason}"] if reason else []
+    return Ensemble(members, ensemble.rule).eval().requires_grad_(False), "; ".join(kept)
+
+
+def _channels_last(ensemble: Ensemble) -> Ensemble:
+    return copy.deepcopy(ensemble).to(memory_format=torch.channels_last)
+
+
+def _compiled(ensemble: Ensemble) -> Ensemble:
+    # Batches shrink as samples leave: sizes must stay free, or each of them would be compiled on its own.
+    members: list[nn.Module] = [torch.compile(member, dynamic=True) for member in ensemble.members]  # type: ignore[misc]
+    return Ensemble(members, ensemble.rule).eval()
+
+
+class _Stacked(Ensemble):
+    """Members of one architecture computed as one model of stacked weights: fewer, larger operations for a GPU."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        super().__init__(list(ensemble.members), ensemble.rule)
+        self._weights, self._buffers_stacked = torch.func.stack_module_state(list(ensemble.members))
+        self.eval()
+
+    def member_logits(self, x: Tensor) -> Tensor:
+        """Return the logits of every member, (M, B, L)."""
+
+        def one(weights: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
+            z: Tensor = torch.func.functional_call(self.members[0], (weights, buffers), (x,))
+            return z
+
+        logits: Tensor = torch.func.vmap(one)(self._weights, self._buffers_stacked)
+        return logits
+
+
+class _Bfloat16(nn.Module):
+    """A model whose convolutions and products are computed in bfloat16; images, logits and weights stay float32."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            z: Tensor = self.model(x)
+        return z.float()
+
+
+class _Rough(Ensemble):
+    """An ensemble in bfloat16, computed in whatever way the exact one is."""
+
+    def __init__(self, exact: Ensemble) -> None:
+        super().__init__([_Bfloat16(member) for member in exact.members], exact.rule)
+        self._exact = exact
+        self.eval()
+
+    def member_logits(self, x: Tensor) -> Tensor:
+        """Return the logits of every member, (M, B, L)."""
+        with torch.autocast(x.device.type, torch.bfloat16):
+            logits = self._exact.member_logits(x)
+        return logits.float()

@@ -1,0 +1,1 @@
+"""Tensor maths that several packages need, written once: norms, losses, sampling, batching, attribution, detectors."""

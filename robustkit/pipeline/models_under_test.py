@@ -1,0 +1,187 @@
+"""The ensembles that an evaluation is about: trained with a defence, from the cache, or from a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustkit.base import paths
+from robustkit.base.errors import RunError, UserError
+from robustkit.base.parallel import run_all
+from robustkit.base.progress import Reporter
+from robustkit.base.version import __version__
+from robustkit.data import Dataset, Split
+from robustkit.ensembles.checkpoint import load_ensemble, save_ensemble
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation.cell import RunOptions
+from robustkit.functional.stats import wilson
+from robustkit.records.cells import EnsembleRecord, Spec, digest
+from robustkit.study.evaluation_data import EvaluationData
+from robustkit.training.loop import Diverged, fit, remedy
+from robustkit.training.ranks import Ranks
+from robustkit.training.spec import TrainSpec
+
+ModelUnderTest = tuple[EnsembleRecord, Ensemble]
+Surrogate = tuple[EnsembleRecord, Ensemble, Mapping[str, Any]]  # with the "data" of its checkpoint's record
+
+
+def train_spec(
+    defense: Spec, loaded: Dataset, asked: Mapping[str, Any], *, paper: Mapping[str, Any] | None = None,
+    outliers: Dataset | None = None, speed: str = "auto", seed: int = 0, processes: int = 1,
+) -> TrainSpec:  # fmt: skip
+    """Return the whole training recipe: what the user asked for, else the paper's, else the dataset's.
+
+    ``asked`` holds fields of :class:`TrainSpec`; those that are None count as not asked for.
+    """
+    own = loaded.recipe
+    recipe = {"arch": own.arch, "epochs": own.epochs, "lr": own.lr, "flip": loaded.flip}
+    chosen = {**recipe, **(paper or {}), **{name: value for name, value in asked.items() if value is not None}}
+    return TrainSpec(
+        defense=defense,
+        dataset=loaded.name,
+        data_sha256=loaded.split("train").sha256(),
+        seed=seed,
+        version=__version__,
+        outliers_sha256=outliers.split("train").sha256() if outliers else "",
+        speed=speed,
+        processes=processes,
+        **chosen,
+    )
+
+
+def outliers_of(defense: Spec, load: Callable[[str], Dataset]) -> Dataset | None:
+    """Return the dataset of outliers that a defence names in its parameters, or None where it needs none."""
+    named = [value for name, value in defense.params.items() if name.rpartition(".")[2] == "outliers"]
+    return load(str(named[0])) if named else None
+
+
+def trained(
+    spec: TrainSpec, loaded: Dataset, device: torch.device, reporter: Reporter, *, outliers: Dataset | None = None,
+    progress: Path | None = None, ranks: Ranks | None = None,
+) -> ModelUnderTest:  # fmt: skip
+    """Return an ensemble from the cache, or train it and put it there.
+
+    ``progress`` is where a training that is not done is kept; by default in the cache.
+    """
+    folder = paths.cache_dir() / "ensembles" / spec.key
+    ranks = ranks or Ranks()
+    ensemble = _cached(folder, spec)
+    if not ranks.decided(ensemble is not None):
+        what = f"{spec.members} x {spec.arch} on {spec.dataset}"
+        length = "1 epoch" if spec.epochs == 1 else f"{spec.epochs} epochs"
+        reporter.say(f"training {spec.defense.name}: {what}, {length}, on {device}")
+        kept = progress or folder.with_name(f"{spec.key}.progress")
+        started = time.perf_counter()
+        try:
+            fitted = fit(spec, loaded, device=device, reporter=reporter, outliers=outliers, progress=kept, ranks=ranks)
+        except Diverged as error:
+            raise _with_last_good(error, spec, loaded, folder, ranks) from None
+        if ranks.leads:
+            save(fitted.ensemble.cpu(), folder, spec, loaded, fitted.metrics, fitted.history)
+            kept.unlink(missing_ok=True)
+        ranks.decided(None)  # nobody reads before the leader has written
+        accuracy, way = fitted.metrics["validation_accuracy"], fitted.metrics["way"]
+        seconds = time.perf_counter() - started
+        reporter.say(f"  {seconds:.0f} s ({way}), validation accuracy {accuracy:.3f}, cached in {folder}")
+        if guesses(accuracy, loaded.split("validation")):
+            reporter.say(
+                f"  [yellow]warning:[/yellow] {spec.defense.name} is no better than always one answer; {remedy(spec)}."
+            )
+    if ensemble is None:
+        ensemble = load_ensemble(folder, arch=spec.arch)
+    archs = [spec.arch] * spec.members
+    return record_of(spec.defense.name, spec.defense.name, spec.defense.params, archs, ensemble), ensemble
+
+
+def guesses(accuracy: float, split: Split) -> bool:
+    """Return whether a split cannot tell this accuracy from that of always answering its most frequent class."""
+    return wilson(round(accuracy * len(split)), len(split))[0] <= int(split.y.bincount().max()) / len(split)
+
+
+def trained_all(
+    defenses: Sequence[Spec], data: EvaluationData, asked: Mapping[str, Any], run_options: RunOptions,
+    reporter: Reporter, seed: int = 0,
+) -> list[ModelUnderTest]:  # fmt: skip
+    """Train defences on the data's training split side by side, or take them from the cache."""
+    jobs = []
+    for one in defenses:
+        outliers = outliers_of(one, data.load)
+        spec = train_spec(one, data.dataset, asked, outliers=outliers, speed=run_options.speed, seed=seed)
+        jobs.append((spec, outliers))
+    return run_all(
+        lambda job: trained(job[0], data.dataset, run_options.device, reporter, outliers=job[1]),
+        jobs,
+        run_options.workers,
+    )
+
+
+def _cached(folder: Path, spec: TrainSpec) -> Ensemble | None:
+    try:
+        return load_ensemble(folder, arch=spec.arch)
+    except UserError:  # not there, or damaged: train it (again)
+        return None
+
+
+def _with_last_good(error: Diverged, spec: TrainSpec, loaded: Dataset, folder: Path, ranks: Ranks) -> RunError:
+    """Keep the best epoch before a training broke, and say where."""
+    if error.kept is None:
+        return error
+    place = folder.with_name(f"{spec.key}-last-good")
+    if ranks.leads:
+        save(error.kept.ensemble.cpu(), place, spec, loaded, error.kept.metrics, error.kept.history)
+    return RunError(
+        f"{error} The best epoch before that, {error.kept.metrics['best_epoch']:.0f}, is kept in '{place}'."
+    )
+
+
+def save(
+    ensemble: Ensemble, folder: Path, spec: TrainSpec, loaded: Dataset, metrics: Any, history: list[dict[str, float]]
+) -> None:
+    """Write a trained ensemble with everything that is known of its training."""
+    save_ensemble(
+        ensemble, folder, arch=[spec.arch] * spec.members, classes=list(loaded.classes), shape=loaded.shape,
+        arch_params=[spec.arch_params] * spec.members, training=spec.to_json(),
+        data={"name": loaded.name, "sha256": spec.data_sha256}, metrics=metrics, history=history,
+    )  # fmt: skip
+
+
+def from_checkpoint(
+    path: str | Path, meta: Any, arch: str | None, fusion: str | None, loaded: Dataset
+) -> ModelUnderTest:
+    """Load a checkpoint whose JSON is ``meta``; a :class:`UserError` if it does not fit the data."""
+    if tuple(meta["shape"]) != loaded.shape or len(meta["classes"]) < len(loaded.classes):
+        raise UserError(
+            f"checkpoint '{path}' takes images of shape {tuple(meta['shape'])} in {len(meta['classes'])} classes, "
+            f"but dataset '{loaded.name}' has shape {loaded.shape} in {len(loaded.classes)} classes."
+        )
+    ensemble = load_ensemble(path, fusion=fusion, arch=arch)
+    method = (meta.get("training") or {}).get("defense") or {"name": "unknown", "params": {}}
+    archs = [member["arch"] for member in meta["members"]]
+    return record_of(name_of(meta), method["name"], method["params"], archs, ensemble), ensemble
+
+
+def name_of(meta: Any) -> str:
+    """Return what a checkpoint is called: by its folder."""
+    return Path(meta["folder"]).resolve().name
+
+
+def record_of(id: str, defense: str, params: Any, arch: list[str], ensemble: Ensemble) -> EnsembleRecord:
+    """Return what a report says of an ensemble; its key names weights, fusion rule and architectures."""
+    weights = ensemble.fingerprint()
+    key = digest({"weights": weights, "fusion": ensemble.fusion, "arch": arch})
+    return EnsembleRecord(id, key, defense, dict(params), tuple(arch), len(ensemble), ensemble.fusion, weights)
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """Return the names as ids that differ: a second ``adp`` becomes ``adp-2``."""
+    counts = Counter[str]()
+    ids = []
+    for name in names:
+        counts[name] += 1
+        ids.append(name if counts[name] == 1 else f"{name}-{counts[name]}")
+    return ids

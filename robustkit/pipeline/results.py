@@ -1,0 +1,182 @@
+"""Stored runs to ``results.json``: every number is computed here, from per-sample facts, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robustkit import suites
+from robustkit.corruptions._results import corruption_results
+from robustkit.functional.stats import wilson
+from robustkit.records.cells import EnsembleRecord, Run
+from robustkit.records.samples import NOT_ATTACKED
+from robustkit.records.schema import (
+    SCHEMA_VERSION,
+    DatasetResult,
+    EnsembleResult,
+    Escalation,
+    Evaluation,
+    MinimumNorm,
+    Results,
+    Transfer,
+    WorstCase,
+)
+from robustkit.records.store import Store
+from robustkit.study.distortion import minimum_norm
+from robustkit.study.plan import Study
+from robustkit.trust import Scored, judge
+from robustkit.trust._escalate import Known, path
+
+Bools = npt.NDArray[np.bool_]
+
+
+def build(study: Study, store: Store) -> Results:
+    """Return the results of a study whose cells are all in the store; RunError names the first that is missing."""
+    evaluations: list[Evaluation] = []
+    worst: list[WorstCase] = []
+    transfer: list[Transfer] = []
+    smallest: list[MinimumNorm] = []
+    ensembles: list[EnsembleResult] = []
+    escalation: list[Escalation] = []
+    environment: dict[str, object] = {}
+    for ensemble in study.ensembles:
+        clean = store.get(study.clean(ensemble))
+        environment = environment or dict(clean.environment)
+        ensembles.append(_ensemble(ensemble, clean))
+        if "attacks" in study.suites:
+            known = Known.of(study, store, ensemble)
+            evaluations += [_evaluation(known, run, clean) for run in known.runs]
+            worst += [_worst_case(known, *budget) for budget in known.budgets()]
+            escalation += [taken for budget in known.budgets() if (taken := path(known, *budget))]
+            runs = {run.run.cell.key: run.run for run in known.requested if run.run.cell.eps is None}
+            smallest += [minimum_norm(ensemble.id, run, clean) for run in runs.values()]
+        if "transfer" in study.suites:
+            for spec in study.transferred():
+                for targeted in (False, True):
+                    cells = study.transfer(ensemble, spec, targeted)
+                    transfer += _transfer(study, ensemble, [store.get(cell) for cell in cells], clean)
+    data = study.dataset
+    found = DatasetResult(name=data.name, split=data.split, n=data.n, classes=list(data.classes), sha256=data.sha256)
+    if data.image_size:
+        found["image_size"] = data.image_size
+    return Results(
+        schema_version=SCHEMA_VERSION,
+        robustkit_version=study.version,
+        environment=environment,
+        seed=study.seed,
+        dataset=found,
+        ensembles=ensembles,
+        evaluations=evaluations,
+        worst_case=worst,
+        surrogates=[_ensemble(record, store.get(study.clean(record))) for record in study.surrogates],
+        transfer=transfer,
+        minimum_norm=smallest,
+        escalation=escalation,
+        corruptions=corruption_results(study, store),
+        audit=_suite("audit", study, store),
+        detection=_suite("detection", study, store),
+        ood=_suite("ood", study, store),
+        calibration=_suite("calibration", study, store),
+        diversity=_suite("diversity", study, store),
+        pools=_suite("pools", study, store),
+    )
+
+
+def _suite(name: str, study: Study, store: Store) -> list[Any]:
+    return suites.get(name).results(study, store) if name in study.suite_requests else []
+
+
+def _ensemble(record: EnsembleRecord, clean: Run) -> EnsembleResult:
+    own = clean.samples.member_prediction == clean.samples.y
+    return EnsembleResult(
+        id=record.id,
+        defense=record.defense,
+        params=dict(record.params),
+        arch="+".join(dict.fromkeys(record.arch)),
+        members=record.members,
+        weights_sha256=record.weights_sha256,
+        accuracy=float(clean.samples.right.mean()),
+        member_accuracy=[float(a) for a in own.mean(1)],
+    )
+
+
+def _evaluation(known: Known, scored: Scored, clean: Run) -> Evaluation:
+    run, standing = scored.run, scored.standing
+    samples, attack = run.samples, run.cell.attack
+    if attack is None:
+        raise ValueError("a clean cell is no evaluation")
+    attacked = samples.status != NOT_ATTACKED
+    won = attacked & (samples.prediction == samples.target if run.cell.targeted else ~standing)
+    verdict, checks = judge(known.evidence(scored))
+    return Evaluation(
+        ensemble=known.record.id,
+        attack=attack.name,
+        backend=run.cell.backend,
+        params=run.cell.params,
+        eps=scored.eps,
+        norm=run.cell.norm,
+        targeted=run.cell.targeted,
+        clean_accuracy=float(clean.samples.right.mean()),
+        robust_accuracy=float(standing.mean()),
+        ci95=list(wilson(int(standing.sum()), len(standing))),
+        mean_l0=_mean(samples.l0, won),
+        mean_l1=_mean(samples.l1, won),
+        mean_l2=_mean(samples.l2, won),
+        mean_linf=_mean(samples.linf, won),
+        forwards=_mean(samples.forwards, attacked) or 0.0,
+        backwards=_mean(samples.backwards, attacked) or 0.0,
+        seconds=float(samples.seconds.sum()),
+        verdict=verdict,
+        checks=checks,
+    )
+
+
+def _worst_case(known: Known, norm: str, eps: float) -> WorstCase:
+    """Return the mean over samples of the minimum over every run at a budget."""
+    evidence = known.worst(norm, eps)
+    standing = evidence.standing
+    verdict, checks = judge(evidence)
+    return WorstCase(
+        ensemble=known.record.id, eps=eps, norm=norm, robust_accuracy=float(standing.mean()),
+        ci95=list(wilson(int(standing.sum()), len(standing))), verdict=verdict, checks=checks,
+    )  # fmt: skip
+
+
+def _transfer(study: Study, ensemble: EnsembleRecord, runs: Sequence[Run], clean: Run) -> list[Transfer]:
+    """Return the two matrices of one attack: over all samples, and over those that every member classifies right."""
+    attack, targeted = runs[0].cell.attack, runs[0].cell.targeted
+    if attack is None:
+        raise ValueError("a clean cell has no transfer matrix")
+    common = (clean.samples.member_prediction == clean.samples.y).all(0)
+    members = [f"member-{i}" for i in range(ensemble.members)]
+    hits = []  # (sources, targets, N): still right, or, targeted, classified as the target
+    for run in runs:
+        predictions = np.vstack([run.samples.member_prediction, run.samples.prediction])
+        hits.append(predictions == (run.samples.target if targeted else run.samples.y))
+    scored = np.stack(hits)
+    metric = "success-rate" if targeted else "accuracy"
+    rows = []
+    for suffix, chosen in (("", np.ones_like(common)), ("-common-correct", common)):
+        if not chosen.any():
+            continue
+        matrix = scored[:, :, chosen].mean(2)
+        rows.append(
+            Transfer(
+                ensemble=ensemble.id,
+                attack=attack.name,
+                params={**runs[0].cell.params, "eps": runs[0].cell.eps, "norm": runs[0].cell.norm},
+                targeted=targeted,
+                metric=metric + suffix,
+                sources=[*members, *(f"surrogate {other.id}" for other in study.surrogates), "ensemble"],
+                targets=[*members, "ensemble"],
+                matrix=[[float(v) for v in row] for row in matrix],
+            )  # fmt: skip
+        )
+    return rows
+
+
+def _mean(values: npt.NDArray[np.generic], rows: Bools) -> float | None:
+    return float(values[rows].astype(np.float64).mean()) if rows.any() else None

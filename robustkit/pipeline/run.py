@@ -1,0 +1,77 @@
+"""A whole evaluation: the attacks that were asked for, the checks of their numbers, and what these advise to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from robustkit import suites
+from robustkit.base.files import write_json
+from robustkit.base.progress import Reporter
+from robustkit.corruptions._published import Published
+from robustkit.corruptions._run import run_corruptions
+from robustkit.data import Split
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation.cell import RunOptions
+from robustkit.evaluation.execute import Craftings, execute
+from robustkit.records.store import STUDY, Store
+from robustkit.study.evaluation_data import EvaluationData
+from robustkit.study.plan import Study
+from robustkit.suites import Job
+from robustkit.trust._escalate import next_round
+from robustkit.trust._run import probe_all
+
+ROUNDS = 8  # of escalation at most; steps double in each
+
+
+def run_evaluation(
+    study: Study, ensembles: Mapping[str, Ensemble], split: Split, store: Store, run_options: RunOptions,
+    reporter: Reporter, escalate: float = 0.0, published: Published | None = None, data: EvaluationData | None = None,
+) -> Study:  # fmt: skip
+    """Run what the store lacks of a study, and note the study in the store; return it with what followed.
+
+    Parameters
+    ----------
+    ensembles : mapping of str to Ensemble
+        By the key that the study's ensemble records carry.
+    escalate : float
+        What may follow on a suspect worst case, in forward passes for each sample; 0: nothing.
+    published : Published or None
+        A published set of corrupted images that the study's corruptions are read from.
+    data : EvaluationData or None
+        Where the split is from; the study's further suites need the rest of it.
+    """
+    craftings = Craftings(study, ensembles, split, run_options, reporter)
+    warned: set[str] = set()
+
+    def run(study: Study) -> None:
+        write_json(store.folder / STUDY, study.to_json())
+        for warning in execute(study, ensembles, split, store, run_options, reporter, craftings):
+            if warning not in warned:
+                reporter.say(f"[yellow]warning:[/yellow] {warning}")
+            warned.add(warning)
+
+    run(study)
+    for warning in run_corruptions(study, ensembles, split, store, run_options, reporter, published):
+        reporter.say(f"[yellow]warning:[/yellow] {warning}")
+    for name, asked in study.suite_requests.items():
+        if data is None:
+            raise ValueError(f"suite '{name}' needs the dataset")
+        job = Job(study, asked, ensembles, data, store, run_options, reporter, craftings)
+        for warning in suites.get(name).run(job):
+            reporter.say(f"[yellow]warning:[/yellow] {warning}")
+    if study.trust == "off" or "attacks" not in study.suites:
+        return study
+    probe_all(study, ensembles, split, store, run_options, reporter, craftings)
+    for _ in range(ROUNDS if escalate else 0):
+        more = next_round(study, store, escalate)
+        if not more:
+            break
+        ids = {record.key: record.id for record in study.ensembles}
+        for one in more:
+            steps = f", {one.attack.params['steps']} steps" if "steps" in one.attack.params else ""
+            why = ", ".join(one.because)
+            reporter.say(f"escalating {ids[one.ensemble]} at eps {one.eps:.4g}: {one.attack.name}{steps} ({why})")
+        study = replace(study, follow_ups=(*study.follow_ups, *more))
+        run(study)
+    return study

@@ -1,0 +1,240 @@
+"""What was asked, and the plan that follows from it: a list of independent cells. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from robustkit.attacks import is_minimum, norm_for
+from robustkit.attacks import spec as attack_spec
+from robustkit.records.cells import SURROGATE, Cell, DatasetRecord, EnsembleRecord, Spec
+from robustkit.study.distortion import largest
+
+REFERENCE_STEPS = 100  # the longer PGD that stands beside every number ...
+REFERENCE_DIVISOR = 20  # ... with steps of eps over this
+FIELDS = {"further": "follow_ups", "asked": "suite_requests"}  # the stored study keeps the names that 0.1.0 gave them
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """An attack that was run because a number was suspect: on which ensemble, at which budget, on whose advice."""
+
+    ensemble: str
+    eps: float
+    norm: str
+    attack: Spec
+    because: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON."""
+        return {
+            "ensemble": self.ensemble, "eps": self.eps, "norm": self.norm, "attack": self.attack.to_json(),
+            "because": list(self.because),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> FollowUp:
+        """Read what :meth:`to_json` wrote."""
+        return cls(**{**value, "attack": Spec.from_json(value["attack"]), "because": tuple(value["because"])})
+
+
+@dataclass(frozen=True)
+class Study:
+    """One evaluation: ensembles x attacks x eps, and the transfer matrices.
+
+    Attributes
+    ----------
+    attacks : tuple of Spec
+        Whole configurations; one that holds ``eps`` (a list) is run at these budgets instead of the study's.
+    eps : tuple of float
+        Budgets of the white-box attacks, ascending.
+    transfer_eps : float
+        Budget of the transfer matrices.
+    target : str
+        Whose rule names the target labels of the white-box attacks; empty: untargeted. Transfer runs both ways always.
+    reference : bool
+        Whether a longer PGD (100 steps of eps / 20) runs beside the white-box attacks.
+    trust : str
+        How much the trust checks may cost: ``off``, ``quick`` or ``full``.
+    follow_ups : tuple of FollowUp
+        Attacks that followed on suspect numbers, in the order in which they were run.
+    corruptions : tuple of Spec
+        Corruptions at one severity each, of kind the suite (:mod:`robustkit.corruptions._plan`, which has their cells).
+    eot : int
+        Passes of the model over which what every attack is shown is averaged. Above 1, each eps is attacked by itself:
+        a randomised model that one pass found broken at a smaller eps may well withstand another pass.
+    suite_requests : mapping of str to mapping
+        What further suites are asked for, by suite (:mod:`robustkit.suites`), as plain JSON.
+    surrogates : tuple of EnsembleRecord
+        Independent models: a row each in the transfer matrices of the ensembles, and not evaluated themselves.
+    corruption_reference : str
+        By whose errors those on corrupted images are divided: an ensemble's id, ``alexnet``, or empty: by the data.
+    """
+
+    ensembles: tuple[EnsembleRecord, ...]
+    dataset: DatasetRecord
+    attacks: tuple[Spec, ...]
+    eps: tuple[float, ...]
+    norm: str
+    transfer_eps: float
+    suites: tuple[str, ...] = ("attacks", "transfer")
+    target: str = ""
+    reference: bool = True
+    seed: int = 0
+    version: str = ""
+    trust: str = "quick"
+    follow_ups: tuple[FollowUp, ...] = ()
+    corruptions: tuple[Spec, ...] = ()
+    eot: int = 1
+    suite_requests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    surrogates: tuple[EnsembleRecord, ...] = ()
+    corruption_reference: str = ""
+
+    def cells(self) -> Iterator[Cell]:
+        """Yield every cell of the plan, cheap ones that others need first."""
+        for ensemble in (*self.ensembles, *self.surrogates):
+            yield self.clean(ensemble)
+        for ensemble in self.ensembles:
+            if "attacks" in self.suites:
+                yield from self.white_box(ensemble)
+                yield from (cell for _, cell in self.escalated(ensemble))
+            if "transfer" in self.suites:
+                for spec in self.transferred():
+                    for targeted in (False, True):
+                        yield from self.transfer(ensemble, spec, targeted)
+
+    def chains(self) -> list[list[Cell]]:
+        """Return the cells but the clean ones in pieces of work that need nothing of each other, the longest first.
+
+        Within a chain each cell takes over what the one before it broke at a smaller eps.
+        """
+        found: dict[str, list[Cell]] = {}
+        for cell in self.cells():
+            if cell.kind != "clean":
+                chain = found.pop(cell.after, [])
+                found[cell.key] = [*chain, cell]
+        return sorted(found.values(), key=lambda chain: -sum(_steps(cell) for cell in chain))
+
+    def clean(self, ensemble: EnsembleRecord) -> Cell:
+        """Return the cell that scores the clean images."""
+        return Cell("clean", ensemble.key, self.dataset.sha256, seed=self.seed, version=self.version)
+
+    def white_box(self, ensemble: EnsembleRecord) -> Iterator[Cell]:
+        """Yield the attacks on the fused output, by attack, then by ascending eps; minimum-norm attacks run once."""
+        for spec in self.attacks:
+            if is_minimum(spec.name):
+                yield self._cell("attack", ensemble, spec, None, self.target)
+            else:
+                budgets = sorted(set(spec.params.get("eps", self.eps)))
+                yield from self._swept(self._cell("attack", ensemble, spec, eps, self.target) for eps in budgets)
+        if self.reference:
+            yield from self._swept(self._cell("attack", ensemble, self._longer(eps), eps, "") for eps in self.eps)
+
+    def escalated(self, ensemble: EnsembleRecord) -> Iterator[tuple[FollowUp, Cell]]:
+        """Yield the attacks that followed on suspect numbers of an ensemble."""
+        for more in self.follow_ups:
+            if more.ensemble == ensemble.key:
+                yield more, replace(self._cell("attack", ensemble, more.attack, more.eps, ""), norm=more.norm)
+
+    def transferred(self) -> tuple[Spec, ...]:
+        """Return the attacks that have transfer matrices: a smallest perturbation barely crosses one boundary."""
+        return tuple(spec for spec in self.attacks if not is_minimum(spec.name))
+
+    def transfer(self, ensemble: EnsembleRecord, spec: Spec, targeted: bool) -> Iterator[Cell]:
+        """Yield the cells of one transfer matrix, a row each: every member, every surrogate, then the ensemble."""
+        target = (self.target or "random") if targeted else ""
+        members = [f"member-{i}" for i in range(ensemble.members)]
+        for source in [*members, *(SURROGATE + other.key for other in self.surrogates), "ensemble"]:
+            yield self._cell("transfer", ensemble, spec, self.transfer_eps, target, source)
+
+    def budgets(self, cell: Cell) -> tuple[float, ...]:
+        """Return the eps at which a white-box cell is scored.
+
+        A minimum-norm attack in the study's norm is scored at every eps of the study, one in another norm at the
+        largest perturbation that there can be.
+        """
+        if cell.eps is not None:
+            return (cell.eps,)
+        if cell.norm == self.norm:
+            return self.eps
+        return (largest(cell.norm, self.dataset.shape),)
+
+    def _swept(self, cells: Iterable[Cell]) -> Iterator[Cell]:
+        return _chained(cells) if self.eot == 1 else iter(cells)
+
+    def _longer(self, eps: float) -> Spec:
+        return attack_spec("pgd", steps=REFERENCE_STEPS, step_size=eps / REFERENCE_DIVISOR)
+
+    def _cell(
+        self, kind: str, ensemble: EnsembleRecord, spec: Spec, eps: float | None, target: str, source: str = "ensemble"
+    ) -> Cell:
+        library = spec.name.rpartition(":")[0]
+        return Cell(
+            kind=kind,
+            ensemble=ensemble.key,
+            data=self.dataset.sha256,
+            attack=Spec(spec.kind, spec.name, {k: v for k, v in spec.params.items() if k not in ("eps", "eot")}),
+            eps=eps,
+            norm=norm_for(spec.name, self.norm),
+            target=target,
+            source=source,
+            seed=self.seed,
+            backend=library or "native",
+            version=self.version,
+            eot=spec.params.get("eot", self.eot),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the study as plain JSON."""
+        return {
+            "ensembles": [e.to_json() for e in self.ensembles],
+            "dataset": self.dataset.to_json(),
+            "attacks": [a.to_json() for a in self.attacks],
+            "eps": list(self.eps),
+            "norm": self.norm,
+            "transfer_eps": self.transfer_eps,
+            "suites": list(self.suites),
+            "target": self.target,
+            "reference": self.reference,
+            "seed": self.seed,
+            "version": self.version,
+            "trust": self.trust,
+            "further": [f.to_json() for f in self.follow_ups],
+            "corruptions": [c.to_json() for c in self.corruptions],
+            "eot": self.eot,
+            "asked": {name: dict(asked) for name, asked in self.suite_requests.items()},
+            "surrogates": [s.to_json() for s in self.surrogates],
+            "corruption_reference": self.corruption_reference,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Study:
+        """Read what :meth:`to_json` wrote."""
+        return cls(
+            **{
+                **{FIELDS.get(name, name): part for name, part in value.items()},
+                "ensembles": tuple(EnsembleRecord.from_json(e) for e in value["ensembles"]),
+                "dataset": DatasetRecord.from_json(value["dataset"]),
+                "attacks": tuple(Spec.from_json(a) for a in value["attacks"]),
+                "eps": tuple(value["eps"]),
+                "suites": tuple(value["suites"]),
+                "follow_ups": tuple(FollowUp.from_json(f) for f in value["further"]),
+                "corruptions": tuple(Spec.from_json(c) for c in value.get("corruptions", ())),
+                "surrogates": tuple(EnsembleRecord.from_json(s) for s in value.get("surrogates", ())),
+            }
+        )
+
+
+def _chained(cells: Iterable[Cell]) -> Iterator[Cell]:
+    """Yield the cells of one attack at ascending eps, each naming the one before it."""
+    after = ""
+    for cell in cells:
+        linked = replace(cell, after=after)
+        after = linked.key
+        yield linked
+
+
+def _steps(cell: Cell) -> int:
+    params = cell.attack.params if cell.attack else {}
+    return int(params.get("steps", params.get("queries", 1)))

@@ -1,0 +1,72 @@
+"""Fusion rules against the definitions in probabilities, their order under ties, and their gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from robustkit.base import names
+from robustkit.base.errors import UserError
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.ensembles.fusion import FUSIONS
+
+
+@pytest.fixture
+def logits() -> torch.Tensor:
+    return 2 * torch.randn((4, 50, 6), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_definitions_in_probabilities(logits: torch.Tensor):
+    p = logits.softmax(2)
+    geometric = p.prod(0) ** 0.25
+    middle = p.sort(0).values[1:3].mean(0)
+    expected = {
+        "mean-prob": p.mean(0),
+        "mean-logit": logits.mean(0).softmax(1),
+        "geometric-mean": geometric / geometric.sum(1, keepdim=True),
+        "median": middle / middle.sum(1, keepdim=True),
+        "majority": (torch.nn.functional.one_hot(p.argmax(2), 6).sum(0) + p.mean(0)) / 5,
+    }
+    for name, fuse in FUSIONS.items():
+        torch.testing.assert_close(fuse(logits).exp(), expected[name])
+        torch.testing.assert_close(fuse(logits).exp().sum(1), torch.ones(50, dtype=torch.float64))
+    odd = logits[:3]
+    middle = odd.softmax(2).sort(0).values[1]
+    torch.testing.assert_close(FUSIONS["median"](odd).exp(), middle / middle.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("name", list(FUSIONS))
+def test_one_member_is_its_own_ensemble(name: str, logits: torch.Tensor):
+    assert torch.equal(FUSIONS[name](logits[:1]).argmax(1), logits[0].argmax(1))
+
+
+@pytest.mark.parametrize("name", list(FUSIONS))
+def test_extreme_logits_neither_saturate_nor_lose_the_gradient(name: str):
+    z = torch.tensor([[[90.0, 0.0, -50.0]], [[80.0, 10.0, -40.0]], [[95.0, 5.0, -45.0]]], requires_grad=True)
+    out = FUSIONS[name](z)
+    assert torch.isfinite(out).all()
+    (gradient,) = torch.autograd.grad(-out[0, 1] + out[0, 2], z)
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().max() > 0.1
+
+
+def test_majority_counts_votes_and_breaks_ties_by_the_summed_probability():
+    sure, unsure = [4.0, 0.0, 0.0], [0.0, 0.2, 0.0]
+    two_against_one = torch.tensor([[sure], [unsure], [unsure]])
+    assert FUSIONS["majority"](two_against_one).argmax(1).item() == 1
+    assert FUSIONS["mean-prob"](two_against_one).argmax(1).item() == 0
+    assert FUSIONS["majority"](torch.tensor([[unsure], [sure]])).argmax(1).item() == 0
+    assert FUSIONS["majority"](torch.tensor([[sure], [unsure]])).argmax(1).item() == 0
+
+
+def test_majority_has_the_gradient_of_the_mean_probability(logits: torch.Tensor):
+    z = logits.clone().requires_grad_()
+    (votes,) = torch.autograd.grad(FUSIONS["majority"](z)[:, 0].sum(), z)
+    (mean,) = torch.autograd.grad(FUSIONS["mean-prob"](z)[:, 0].sum(), z)
+    assert torch.equal(votes, mean)
+
+
+def test_names_known_without_torch_are_the_rules_there_are():
+    assert tuple(FUSIONS) == names.FUSIONS
+    with pytest.raises(UserError, match="unknown fusion rule 'mean_prob': did you mean 'mean-prob'"):
+        Ensemble([torch.nn.Identity()], "mean_prob")

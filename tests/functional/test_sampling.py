@@ -1,0 +1,93 @@
+"""Randomness per sample: known properties, and known answers of the hash."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from robustkit.functional.sampling import SampleGenerator, _mix, as_generator, random_targets
+
+
+def splitmix_finaliser(z: int) -> int:
+    """The published finaliser in Python's unbounded integers: an independent reference."""
+    mask = (1 << 64) - 1
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return z ^ (z >> 31)
+
+
+def test_hash_equals_the_published_finaliser():
+    values = torch.tensor([0, 1, -1, 12345, -(2**63), 2**63 - 1])
+    expected = [splitmix_finaliser(v % (1 << 64)) for v in values.tolist()]
+    assert [v % (1 << 64) for v in _mix(values).tolist()] == expected
+
+
+def test_a_sample_draws_the_same_numbers_in_any_batch():
+    ids = torch.tensor([5, 9, 2, 7])
+    whole, alone = SampleGenerator(1, ids), SampleGenerator(1, ids[2:3])
+    for _ in range(3):
+        assert torch.equal(whole.uniform((3, 4))[2:3], alone.uniform((3, 4)))
+    assert torch.equal(whole.select(torch.tensor([3, 0])).normal((2,)), SampleGenerator_at(1, [7, 5], 3).normal((2,)))
+
+
+def SampleGenerator_at(seed: int, ids: list[int], draws: int) -> SampleGenerator:
+    generator = SampleGenerator(seed, torch.tensor(ids))
+    for _ in range(draws):
+        generator.bits(())
+    return generator
+
+
+def test_uniform_numbers_are_uniform_and_uncorrelated():
+    u = SampleGenerator(0, torch.arange(500)).uniform((400,), -2.0, 3.0)
+    n = u.numel()
+    assert u.min() >= -2
+    assert u.max() < 3
+    assert abs(u.mean() - 0.5) < 4 * 5 / math.sqrt(12 * n)
+    counts = torch.histc(u, 50, -2, 3)
+    assert ((counts - n / 50) ** 2 / (n / 50)).sum() < 90  # chi-square, 49 degrees of freedom: 99.9 % is below 85.4
+    assert abs(torch.corrcoef(u[:2])[0, 1]) < 0.2
+    assert abs(torch.corrcoef(torch.stack([u[:-1].flatten(), u[1:].flatten()]))[0, 1]) < 0.01
+
+
+def test_normal_numbers_have_normal_moments():
+    z = SampleGenerator(4, torch.arange(300)).normal((500,))
+    assert abs(z.mean()) < 0.015
+    assert abs(z.std() - 1) < 0.01
+    assert abs((z**4).mean() - 3) < 0.15
+    assert torch.isfinite(z).all()
+
+
+def test_seed_stream_and_draw_all_matter():
+    ids = torch.arange(4)
+    draws = [
+        SampleGenerator(0, ids).bits((3,)),
+        SampleGenerator(1, ids).bits((3,)),
+        SampleGenerator(0, ids, "other").bits((3,)),
+        SampleGenerator_at(0, [0, 1, 2, 3], 1).bits((3,)),
+    ]
+    assert all(not torch.equal(a, b) for i, a in enumerate(draws) for b in draws[:i])
+
+
+def test_targets_are_never_the_label_and_cover_the_rest_evenly():
+    ids, y = torch.arange(9000), torch.arange(9000) % 10
+    targets = random_targets(0, ids, y, 10)
+    assert (targets != y).all()
+    assert ((targets >= 0) & (targets < 10)).all()
+    counts = torch.bincount((targets - y) % 10, minlength=10)
+    assert counts[0] == 0
+    assert (counts[1:] - 1000).abs().max() < 130
+    assert torch.equal(random_targets(0, ids[5:6], y[5:6], 10), targets[5:6])
+    with pytest.raises(ValueError, match="two classes"):
+        random_targets(0, ids, y, 1)
+
+
+def test_generator_from_whatever_a_caller_gives():
+    x = torch.zeros(3, 1, 2, 2)
+    assert torch.equal(as_generator(7, x).bits((2,)), SampleGenerator(7, torch.arange(3)).bits((2,)))
+    first, second = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
+    assert torch.equal(as_generator(first, x).bits(()), as_generator(second, x).bits(()))
+    assert not torch.equal(as_generator(first, x).bits(()), as_generator(torch.Generator().manual_seed(2), x).bits(()))
+    with pytest.raises(ValueError, match="2 samples, the batch has 3"):
+        as_generator(SampleGenerator(0, torch.arange(2)), x)

@@ -1,0 +1,122 @@
+"""Ways of computing a training step give the same gradients; the choice is proven by a trial and remembered."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from robustkit import models
+from robustkit.base import paths
+from robustkit.base.errors import UserError
+from robustkit.ensembles.ensemble import Ensemble, Member
+from robustkit.models._residual import ResNet
+from robustkit.training import forward
+from robustkit.training.forward import Forward
+
+
+def _ensemble(build: Callable[[], nn.Module], members: int = 3) -> Ensemble:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Ensemble([Member(build()) for _ in range(members)]).train()
+
+
+@pytest.fixture
+def ensemble() -> Ensemble:
+    return _ensemble(lambda: models.build("small-resnet", 1, 10))
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand((16, 1, 8, 8), generator=generator), torch.randint(0, 10, (16,), generator=generator)
+
+
+def _gradients(ensemble: Ensemble, way: str, x: torch.Tensor, y: torch.Tensor):
+    logits, _ = Forward(ensemble, way)(x)
+    functional.cross_entropy(logits.flatten(0, 1), y.repeat(len(ensemble))).backward()
+    return logits, {name: p.grad for name, p in ensemble.named_parameters()}
+
+
+@pytest.mark.parametrize("way", ["channels last", "stacked", "channels last, stacked", "compiled"])
+def test_every_exact_way_has_the_logits_gradients_and_statistics_of_the_plain_one(way: str, ensemble: Ensemble, batch):
+    if way == "compiled":  # two blocks, the second with a shortcut that subsamples and pads: each block takes seconds
+        ensemble = _ensemble(lambda: ResNet(1, 1, 10, widths=(16, 32)), members=2)
+    other = copy.deepcopy(ensemble)
+    logits, gradients = _gradients(ensemble, "as it is", *batch)
+    others_logits, others = _gradients(other, way, *batch)
+    torch.testing.assert_close(others_logits, logits, rtol=1e-4, atol=1e-5)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(others[name], gradient, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+    for (name, buffer), moved in zip(ensemble.named_buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(moved, buffer, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+    assert not torch.equal(ensemble.members[0].network.bn1.running_mean, torch.zeros(16))
+
+
+def test_bfloat16_is_near_and_gives_float32(ensemble: Ensemble, batch):
+    other = copy.deepcopy(ensemble)
+    logits, gradients = _gradients(ensemble, "as it is", *batch)
+    rough, others = _gradients(other, "channels last, bfloat16", *batch)
+    assert rough.dtype == torch.float32
+    assert 0 < (rough - logits).abs().max() < 0.1 * logits.abs().max()
+    name = "members.0.network.linear.weight"
+    assert others[name].dtype == torch.float32
+    assert functional.cosine_similarity(others[name].flatten(), gradients[name].flatten(), 0) > 0.99
+
+
+def test_each_member_may_have_images_of_its_own(ensemble: Ensemble):
+    own = torch.rand((3, 5, 1, 8, 8), generator=torch.Generator().manual_seed(1))
+    ensemble.eval()
+    logits, features = Forward(ensemble, "channels last", features=True)(own)
+    for member, x, z, f in zip(ensemble.members, own, logits, features, strict=True):
+        torch.testing.assert_close(member(x), z)
+        torch.testing.assert_close(member.network.linear(f), z)
+    assert all(not layer._forward_pre_hooks for layer in (m.network.linear for m in ensemble.members))
+
+
+def test_features_need_a_linear_layer():
+    with pytest.raises(UserError, match="has no linear layer"):
+        Forward(Ensemble([nn.Conv2d(1, 2, 3)]), "as it is", features=True)
+
+
+def test_the_fastest_way_is_chosen_and_remembered(ensemble: Ensemble, batch, monkeypatch: pytest.MonkeyPatch):
+    seconds = {"as it is": 1.0, "channels last": 0.5, "channels last, bfloat16": 0.45}
+    asked: list[str] = []
+    monkeypatch.setattr(forward, "_seconds", lambda e, way, x, y, limit=None: (asked.append(way), seconds.get(way))[1])
+    before = ensemble.fingerprint()
+    choose = lambda **more: forward.choose(ensemble, *batch, **{"steps": 100, "speed": "auto", **more})  # noqa: E731
+    assert choose() == "channels last"  # bfloat16 is faster, but not by enough for its rounding
+    assert asked == ["as it is", "channels last", "channels last, bfloat16"]
+    assert choose() == "channels last"
+    assert len(asked) == 3
+    assert choose(speed="off") == "as it is"
+    seconds |= {"channels last, bfloat16": 0.4}
+    assert choose(plain_calls=True) == "channels last, bfloat16"
+    seconds |= {"channels last, bfloat16, compiled": 0.3}
+    assert choose(speed="max") == "channels last, bfloat16, compiled"
+    assert choose(steps=10_000_000) == "channels last, bfloat16, compiled"  # so long a training pays for compiling
+    assert ensemble.fingerprint() == before
+    kept = [json.loads(file.read_text()) for file in (paths.cache_dir() / "forward").iterdir()]
+    assert {row["way"] for row in kept} >= {"channels last", "channels last, bfloat16, compiled"}
+
+
+def test_a_way_that_fails_is_not_chosen(ensemble: Ensemble, batch):
+    class NoBfloat16(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(64, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if torch.is_autocast_enabled("cpu"):
+                raise RuntimeError("not here")
+            return self.linear(x.flatten(1))
+
+    stubborn = Ensemble([NoBfloat16()])
+    assert forward._seconds(stubborn, "channels last, bfloat16", *batch) is None
+    assert forward._seconds(stubborn, "channels last", *batch) > 0
+    assert "bfloat16" not in forward.choose(stubborn, *batch, 10, "auto")
