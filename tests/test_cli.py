@@ -43,16 +43,17 @@ __main__.main()
 # The command, with a save after the first epoch, however short, and a second one that never ends: it must be killed.
 SAVING = """
 import time
-from robustkit import __main__, training
+from robustkit import __main__
+from robustkit.training import loop
 
-training.BETWEEN_SAVES, epoch = 0.0, training.Training.epoch
+loop.BETWEEN_SAVES, epoch = 0.0, loop.Training.epoch
 
 def first_only(self, *arguments):
     if self.history:
         time.sleep(600)
     epoch(self, *arguments)
 
-training.Training.epoch = first_only
+loop.Training.epoch = first_only
 __main__.main()
 """
 

@@ -88,7 +88,7 @@ def audit(
         robustkit's plain ensemble on the training split, or takes it from the cache; else a folder that
         ``robustkit train`` wrote. None: there is none, and the report says so.
     **asked
-        FollowUp arguments of :func:`robustkit.evaluate`: attacks, eps, escalate, corruptions, seed, ...
+        Further arguments of :func:`robustkit.evaluate`: attacks, eps, escalate, corruptions, seed, ...
 
     Returns
     -------

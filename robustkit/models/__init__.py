@@ -48,7 +48,7 @@ def build(arch: str, channels: int, classes: int, params: Mapping[str, Any] | No
         A registered name, a torchvision classifier's name, ``timm/NAME`` (extra ``timm``), ``module:factory`` or
         ``path/to/file.py:factory``. A factory is called with ``channels=, classes=`` where its signature takes them.
     params : mapping
-        FollowUp keyword arguments of the builder.
+        Further keyword arguments of the builder.
 
     Raises
     ------
