@@ -44,7 +44,7 @@ class Reproduced:
             "source": facts["source"],
             "dataset": self.ask.dataset,
             "stands_for": self.ask.stands_for,
-            "budget": self.ask.budget,
+            "scale": self.ask.scale,
             "seed": self.ask.seed,
             "command": self.ask.command,
             "comparisons": [c.to_json() for c in self.outcome.comparisons],
