@@ -16,7 +16,7 @@ from robustkit.base.registry import Entry, Registry
 from robustkit.data._facts import SPLITS, Dataset, Facts, Recipe, Source, Threat
 
 if TYPE_CHECKING:
-    from robustkit.data._split import Split as Split
+    from robustkit.data._samples import Split as Split
 
 __all__ = [
     "SPLITS",
@@ -144,7 +144,7 @@ def _takes_path(entry: Entry) -> bool:
 
 def __getattr__(name: str) -> Any:
     if name == "Split":  # the one public name that needs torch
-        from robustkit.data._split import Split
+        from robustkit.data._samples import Split
 
         return Split
     raise AttributeError(f"module 'robustkit.data' has no attribute '{name}'")
