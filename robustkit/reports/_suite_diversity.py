@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from robustkit.records.schema import Results
-from robustkit.records.schema_suites import DiversityResult
+from robustkit.records.schema_members import DiversityResult
 from robustkit.records.store import Store
 from robustkit.reports import _diversity_maps, _diversity_sheet
 from robustkit.reports import _format as f

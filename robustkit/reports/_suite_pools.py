@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from robustkit.records.schema import Results
-from robustkit.records.schema_suites import PoolResult, PoolRule, PoolSet
+from robustkit.records.schema_members import PoolResult, PoolRule, PoolSet
 from robustkit.reports import _format as f
 from robustkit.reports import _pool_scatter
 from robustkit.reports._drawing import Drawing
