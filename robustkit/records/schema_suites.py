@@ -1,6 +1,7 @@
 """The types of ``results.json`` that further suites (:mod:`robustkit.suites`) fill. Never imports torch.
 
-Those of suites that compare members are in :mod:`robustkit.records.schema_members`. Every number is a plain float in [0, 1] unless its field says otherwise.
+Those of suites that compare members are in :mod:`robustkit.records.schema_members`. Every number is a plain float in
+[0, 1] unless its field says otherwise.
 """
 
 from __future__ import annotations
