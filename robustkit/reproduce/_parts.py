@@ -35,7 +35,7 @@ class Recipe:
     train : mapping
         What ``--set train.NAME`` takes: handed to the training, and compared with its record.
     compared : mapping
-        FollowUp fields of the training's record that are compared only: the dataset or the loop decides them.
+        Further fields of the training's record that are compared only: the dataset or the loop decides them.
     seeds : int
         How many repetitions the paper averages over.
     """
