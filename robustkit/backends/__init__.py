@@ -1,4 +1,9 @@
-"""Attacks of other libraries, by ``library:Name``, under our verification and store: one file per library."""
+"""Attacks of other libraries, by ``library:Name``, under our verification and store.
+
+One file for each library turns any of its attacks into a function of the contract of ours; what it returns is checked
+and scored like the rest. A table says which of our attacks have a faithful equivalent there. The libraries are optional
+and are imported when one of their attacks is asked for.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Datasets: one file each, found by the registry. Names and threat models are known without importing torch.
+"""Datasets: one file each, found by the registry; names and threat models cost no torch.
 
 A dataset is one function in one module. Its keyword-only parameters say what it takes: ``path`` (what follows the
-colon in ``npz:PATH``), ``data_dir``, ``download``, ``image_size``; it returns a :class:`Source`.
+colon in ``npz:PATH``), ``data_dir``, ``download``, ``image_size``; it returns a :class:`Source`. Files are read and
+checked here, and divided in the same way in every session. Images stay in [0, 1]: normalisation belongs to the members
+(:mod:`robustkit.ensembles`).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from robustkit.base.registry import Entry, Registry
 from robustkit.data._facts import SPLITS, Dataset, Facts, Recipe, Source, Threat
 
 if TYPE_CHECKING:
-    from robustkit.data._split import Split as Split
+    from robustkit.data._samples import Split as Split
 
 __all__ = [
     "SPLITS",
@@ -144,7 +146,7 @@ def _takes_path(entry: Entry) -> bool:
 
 def __getattr__(name: str) -> Any:
     if name == "Split":  # the one public name that needs torch
-        from robustkit.data._split import Split
+        from robustkit.data._samples import Split
 
         return Split
     raise AttributeError(f"module 'robustkit.data' has no attribute '{name}'")

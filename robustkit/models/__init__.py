@@ -1,4 +1,10 @@
-"""Architectures: robustkit's own (one file each), torchvision's and timm's classifiers, anybody's factory."""
+"""Architectures: robustkit's own, torchvision's and timm's classifiers, anybody's factory.
+
+An architecture of ours is one function of ``channels`` and ``classes`` in one file; it returns a module that turns
+images into logits, and the registry finds it. Networks of torchvision and timm, and factories of others, are built by
+the same call. Weights do not come from here: they are trained, or read from a checkpoint or from the file that is
+audited.
+"""
 
 from __future__ import annotations
 

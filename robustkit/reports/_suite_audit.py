@@ -8,7 +8,7 @@ from robustkit.records.schema import Results, Transfer
 from robustkit.records.schema_suites import AuditResult
 from robustkit.reports import _format as f
 from robustkit.reports._labels import budget, budget_text, labeller
-from robustkit.reports._tables import Table, cells
+from robustkit.reports._table import Table, cells
 
 # What no evaluation of stored images can show, whatever it runs.
 NEVER = (

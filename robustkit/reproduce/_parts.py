@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from robustkit.records.schema import Verdict
 
 if TYPE_CHECKING:
-    from robustkit.reports._figures import Drawing
+    from robustkit.reports._drawing import Drawing
 
 Spread = tuple[float, float]  # a mean and a standard deviation over seeds
 
