@@ -11,7 +11,6 @@ from robustkit.commands.audit import audit
 from robustkit.commands.bench import bench
 from robustkit.commands.corrupt import corrupt
 from robustkit.commands.evaluate import evaluate
-from robustkit.commands.listing import show
 from robustkit.commands.options import command
 from robustkit.commands.report import report
 from robustkit.commands.reproduce import reproduce
@@ -46,4 +45,6 @@ def list_methods(
     name: Annotated[str | None, Parameter(help="A kind, like attacks, or one entry, like pgd.")] = None, /
 ) -> None:
     """List what there is; of a kind every entry, of an entry its parameters with their defaults, and its source."""
+    from robustkit.commands.listing import show
+
     show(name)

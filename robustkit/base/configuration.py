@@ -23,6 +23,7 @@ from robustkit.base.types import described, first_simple, fits, members, schema_
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound="Configuration")
+_READ: dict[type[Any], tuple[Stated, ...]] = {}  # what each configuration states, once its annotations are read
 
 
 @dataclass(frozen=True)
@@ -162,9 +163,14 @@ def _equal(value: Any, default: Any) -> bool:
     return type(value) is type(default) and bool(value == default)
 
 
-@functools.cache
 def options_of(config: type[Any]) -> tuple[Stated, ...]:
     """Return the fields of a configuration, by group, in the order in which they are written."""
+    if config not in _READ:
+        _READ[config] = _read(config)
+    return _READ[config]
+
+
+def _read(config: type[Any]) -> tuple[Stated, ...]:
     hints = typing.get_type_hints(config, include_extras=True)
     found = [_stated(config, field, hints[field.name]) for field in fields(config)]
     groups = list(dict.fromkeys(field.group for field in found))

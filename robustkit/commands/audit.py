@@ -7,7 +7,6 @@ from rich.console import Console
 from robustkit.base.names import SUITES
 from robustkit.base.progress import Reporter
 from robustkit.commands.report import written
-from robustkit.pipeline import request
 from robustkit.study.config import AuditConfig
 
 
@@ -16,6 +15,8 @@ def audit(config: AuditConfig) -> None:
 
     Example: robustkit audit model.th --dataset cifar10 --data-dir D
     """
+    from robustkit.pipeline import request
+
     request.check(config, SUITES)
     console = Console()
     with console.status("loading torch ..."):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from robustkit import data
 from robustkit.base.progress import Reporter
-from robustkit.corruptions._plan import chosen
 from robustkit.study.config import CorruptConfig
 
 
@@ -15,6 +13,9 @@ def corrupt(config: CorruptConfig) -> None:
 
     Example: robustkit corrupt digits digits-c --suite cifar-c
     """
+    from robustkit import data
+    from robustkit.corruptions._plan import chosen
+
     chosen(config.suites)
     data.describe(config.dataset)
     console = Console()

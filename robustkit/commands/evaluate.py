@@ -6,7 +6,6 @@ from rich.console import Console
 
 from robustkit.base.progress import Reporter
 from robustkit.commands.report import written
-from robustkit.pipeline import request
 from robustkit.study.config import EvaluateConfig
 
 
@@ -15,6 +14,8 @@ def evaluate(config: EvaluateConfig) -> None:
 
     Example: robustkit evaluate --defense adp --attacks pgd,mim
     """
+    from robustkit.pipeline import request
+
     request.check(config)
     console = Console()
     with console.status("loading torch ..."):

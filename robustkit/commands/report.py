@@ -7,8 +7,6 @@ from pathlib import Path
 from rich.console import Console
 
 from robustkit.base import options
-from robustkit.records.store import open_runs
-from robustkit.reports import report as registry
 from robustkit.study.config import ReportConfig
 from robustkit.study.option_groups import Names
 
@@ -20,6 +18,9 @@ def report(config: ReportConfig) -> None:
 
     Example: robustkit report robustkit-out --format csv
     """
+    from robustkit.records.store import open_runs
+    from robustkit.reports import report as registry
+
     options.names(config.formats, registry)
     folder = Path(config.out) if config.out else open_runs(config.path).folder.parent
     from robustkit import api

@@ -5,7 +5,6 @@ from __future__ import annotations
 from rich.console import Console
 
 from robustkit.base.progress import Reporter
-from robustkit.reproduce import _ask
 from robustkit.study.config import ReproduceConfig
 
 
@@ -14,6 +13,8 @@ def reproduce(config: ReproduceConfig) -> None:
 
     Example, without any download: robustkit reproduce adp-table1 --dataset digits --as mnist
     """
+    from robustkit.reproduce import _ask
+
     _ask.check(config)
     console = Console()
     with console.status("loading torch ..."):

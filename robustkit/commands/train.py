@@ -7,7 +7,6 @@ import os
 from rich.console import Console
 
 from robustkit.base.progress import Reporter
-from robustkit.pipeline import request
 from robustkit.study.config import TrainConfig
 
 
@@ -17,6 +16,8 @@ def train(config: TrainConfig) -> None:
     Examples: robustkit train --defense adp+advt-pgd, or, on two GPUs,
     torchrun --nproc-per-node 2 -m robustkit train --defense adp --dataset cifar10 --data-dir D
     """
+    from robustkit.pipeline import request
+
     request.check_training(config)
     console = Console()
     with console.status("loading torch ..."):

@@ -1,7 +1,7 @@
 """Every option that several commands share, stated once: name, type, default, help, and what it makes sense with.
 
 A class is a group: its docstring is the heading under which ``--help`` shows its options. What each command takes is
-put together from groups in :mod:`robustkit.study.config`. Adding an option is adding a field here, and the code that reads
+put together in :mod:`robustkit.study.config`. Adding an option is adding a field here, and the code that reads
 it. Never imports torch.
 """
 
