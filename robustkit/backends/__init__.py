@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from robustkit.base.errors import UserError, unknown
+from robustkit.base.installing import install_command
 from robustkit.base.registry import Entry, Registry
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def find(name: str) -> Foreign:
     except ModuleNotFoundError as error:
         raise UserError(
             f"attack '{name}' needs the package '{error.name}', which is not installed; "
-            "run pip install 'robustkit[backends]'."
+            f"run {install_command('backends')}."
         ) from None
     return found
 

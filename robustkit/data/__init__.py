@@ -18,6 +18,7 @@ from robustkit.base.registry import Entry, Registry
 from robustkit.data._facts import SPLITS, Dataset, Facts, Recipe, Source, Threat
 
 if TYPE_CHECKING:
+    from robustkit.data._memory import in_memory as in_memory
     from robustkit.data._samples import Split as Split
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "dataset",
     "describe",
     "get",
+    "in_memory",
     "load",
     "threat",
 ]
@@ -145,8 +147,12 @@ def _takes_path(entry: Entry) -> bool:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Split":  # the one public name that needs torch
+    if name == "Split":  # the public names that need torch
         from robustkit.data._samples import Split
 
         return Split
+    if name == "in_memory":
+        from robustkit.data._memory import in_memory
+
+        return in_memory
     raise AttributeError(f"module 'robustkit.data' has no attribute '{name}'")
