@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from in_process import invoke
 
 import robustkit
 from robustkit import api
-from robustkit.__main__ import main
 from robustkit.ensembles.checkpoint import read_meta
 
 UNKNOWN = f"unknown attack 'pgdd': did you mean 'pgd'? Known: {', '.join(robustkit.attacks.attack.names())}."
@@ -67,22 +65,6 @@ def command(*arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
         check=False,
         **kwargs,
     )
-
-
-def invoke(*arguments: str) -> tuple[int, str, str]:
-    """Run the command in this process, which has torch loaded already; return exit code, stdout and stderr.
-
-    A process of its own takes five seconds to import torch; those tests start one that are about processes.
-    """
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["robustkit", *arguments])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-    return code, out.getvalue(), err.getvalue()
 
 
 def without_time(path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, ParamSpec, TypeVar
 
 from robustkit.base.errors import UserError, unknown
-from robustkit.base.options import at_least, choice
+from robustkit.base.options import at_least
 from robustkit.base.types import described, first_simple, fits, members, schema_of
 
 P = ParamSpec("P")
@@ -118,8 +118,9 @@ class Stated:
             raise UserError(
                 f"{self.label} {value!r} is of type {type(value).__name__}; it must be {described(self.type)}."
             )
-        if value is not None and (accepted := members(self.type)):
-            choice(value, self.label, accepted)
+        accepted = members(self.type)
+        if accepted and value is not None and value not in accepted:
+            raise unknown(self.label, str(value), map(str, accepted))
         if value is not None and self.option.least is not None:
             at_least(self.label, value, self.option.least)
 

@@ -16,7 +16,7 @@ Facts that a defence may state in its decorator, and what the training loop does
 ``companion``   name of the module's function ``f(features, classes) -> nn.Module`` that is trained along
 ``members``     the smallest number of members that makes sense
 ``check``       name of the module's function ``f(params, members, classes)`` that raises a UserError
-``paper``       name of the recipe (:mod:`robustkit.training.recipes`) that ``--preset paper`` stands for
+``paper``       name of the recipe (:mod:`robustkit.training.recipes`) that ``--recipe paper`` stands for
 ``paper_own``   what differs from that recipe, by dataset (``*``: all others): fields, and ``params`` of the defence
 =============== ========================================================================================
 """

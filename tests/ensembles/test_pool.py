@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
+from in_process import invoke
 
 from robustkit import api, data, models
 from robustkit.base.errors import RunError, UserError
-from robustkit.cli import app
 from robustkit.corruptions import _copy
 from robustkit.ensembles import pool
 from robustkit.ensembles.checkpoint import load_ensemble, save_ensemble
@@ -297,7 +296,7 @@ def test_checkpoints_that_are_the_same(folders: Path, tmp_path: Path) -> None:
 def test_from_the_command_line(folders: Path, tmp_path: Path) -> None:
     words = ["evaluate", "--pool", folders / "pair", "--pool", folders / "single", "--subset-size", 2]
     words += ["--pool-attribution", 0, "--n", 20, "--device", "cpu", "--out", tmp_path]
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert result.exit_code == 0, result.output
-    assert "Pool of 3 members: 3 subsets of 2" in result.output
+    code, printed, error = invoke(*words)
+    assert code == 0, error
+    assert "Pool of 3 members: 3 subsets of 2" in printed
     assert json.loads((tmp_path / "results.json").read_text())["pools"][0]["subsets"] == [[0, 1], [0, 2], [1, 2]]
