@@ -62,13 +62,13 @@ def _requirement(extra: str) -> list[str] | None:
 
 
 def _from_url(origin: Mapping[str, Any], extra: str) -> list[str] | None:
-    """Return what a ``direct_url.json`` names, None where it is a path that is no longer there."""
+    """Return what a ``direct_url.json`` names, None where it is a path that is gone or a repository on this machine."""
     url: str = origin["url"]
     if url.startswith("file:"):
         path = _path(url)
         if "dir_info" in origin and path.is_dir():
             return [*(["-e"] if origin["dir_info"].get("editable") else []), f"{path}[{extra}]"]
-        if not path.exists():
+        if not path.exists() or "vcs_info" in origin:  # a URL of no host, as git+file has, older pips refuse
             return None
     if vcs := origin.get("vcs_info"):
         url = f"{vcs['vcs']}+{url}@{vcs['commit_id']}"

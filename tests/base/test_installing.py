@@ -96,6 +96,11 @@ def test_a_local_archive(command, sources: Path):
     assert command(robustkit_ensembles=origin) == [*PIP, f"robustkit-ensembles[timm] @ {wheel.as_uri()}"]
 
 
+def test_a_repository_on_this_machine_falls_back_to_the_packages(command, sources: Path):
+    origin = {"url": sources.as_uri(), "vcs_info": {"vcs": "git", "commit_id": "abc123"}}
+    assert command(robustkit_ensembles=origin) == [*PIP, "timm>=1.0"]  # pip 23 refuses "NAME[EXTRA] @ git+file:///..."
+
+
 @pytest.mark.parametrize(
     "origin", [{"url": "file:///no/such/folder", "dir_info": {"editable": True}}, "{", "[]", {"dir_info": {}}]
 )
