@@ -20,7 +20,7 @@ def main() -> None:
     from robustkit.cli import app
 
     try:
-        app(exit_on_error=False, print_error=False)
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
     except (UserError, CycloptsError) as error:
         _stop(str(error), 2)
     except RunError as error:

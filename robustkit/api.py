@@ -32,7 +32,7 @@ from robustkit.records.schema import Results
 from robustkit.records.store import STUDY, Store, open_runs
 from robustkit.reports._history import write_history
 from robustkit.study.config import AuditConfig, EvaluateConfig, ReportConfig, SelfTestConfig, TrainConfig
-from robustkit.study.option_groups import Data
+from robustkit.study.options_run import Data
 from robustkit.study.plan import Study
 from robustkit.training.ranks import joined, own_device
 from robustkit.training.untrained import accuracies

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -31,13 +32,17 @@ app = App(
     version=f"robustkit {__version__}",
     help_format="plaintext",
 )
-command(app, EvaluateConfig)(evaluate)
-command(app, CorruptConfig)(corrupt)
-command(app, AuditConfig)(audit)
-command(app, TrainConfig)(train)
-command(app, ReportConfig)(report)
-command(app, ReproduceConfig)(reproduce)
-command(app, BenchConfig)(bench)
+COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
+    "evaluate": (EvaluateConfig, evaluate),
+    "audit": (AuditConfig, audit),
+    "train": (TrainConfig, train),
+    "corrupt": (CorruptConfig, corrupt),
+    "reproduce": (ReproduceConfig, reproduce),
+    "report": (ReportConfig, report),
+    "bench": (BenchConfig, bench),
+}
+for config, function in COMMANDS.values():
+    command(app, config)(function)
 
 
 @app.command(name="list")

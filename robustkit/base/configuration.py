@@ -186,7 +186,7 @@ def _stated(config: type[Any], field: Field[Any], hint: Any) -> Stated:
     return Stated(field.name, kind, field.default, title, option)
 
 
-def built(config: Callable[P, C], name: str, *args: P.args, **kwargs: P.kwargs) -> C:
+def built(config: Callable[P, C], name: str, /, *args: P.args, **kwargs: P.kwargs) -> C:
     """Construct a configuration for the function ``name``; a :class:`UserError` suggests the nearest keyword."""
     known = list(inspect.signature(config).parameters)
     for keyword in kwargs:

@@ -10,9 +10,13 @@ import numbers
 import os
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union
+
+Names = str | Iterable[str]  # "pgd,mim" or ["pgd", "mim"]
+Settings = Iterable[str] | Mapping[str, Any]  # ["pgd.steps=50"] or {"pgd.steps": 50}
+Paths = str | Path | Iterable[str | Path]
 
 NAMES = {
     str: "text", bool: "true or false", int: "a whole number", float: "a number", Path: "a path",
@@ -44,10 +48,11 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin is Literal:
         return isinstance(value, type(inside[0]))
     if origin in SEVERAL:
-        several = isinstance(value, Iterable) and not isinstance(value, str | bytes | collections.abc.Mapping)
-        return several and (isinstance(value, collections.abc.Iterator) or all(fits(one, inside[0]) for one in value))
+        if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping | Iterator):
+            return False  # an iterator can be read once, and several look
+        return all(fits(one, inside[0]) for one in value)
     if origin is collections.abc.Mapping:
-        return isinstance(value, collections.abc.Mapping)
+        return isinstance(value, Mapping)
     if kind is int:
         return isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if kind is float:

@@ -59,5 +59,5 @@ def _parameter(field: Stated, kind: Any, groups: dict[str, Group]) -> inspect.Pa
 
 def _help(field: Stated) -> str:
     unit = f" Unit: {field.option.unit}." if field.option.unit else ""
-    accepted = ", ".join(members(field.type))
+    accepted = ", ".join(map(str, members(field.type)))
     return f"{field.option.help}{f' One of {accepted}.' if accepted else ''}{unit}"

@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from robustkit.base import options
+from robustkit.base.types import Names
 from robustkit.study.config import ReportConfig
-from robustkit.study.option_groups import Names
 
 WRITTEN = {"html": "report.html", "figures": "figures", "json": "results.json"}  # by format; of all others: tables
 

@@ -9,41 +9,18 @@ import torch
 from torch import Tensor
 from torch.utils import data as torch_data
 
-from robustkit import data as datasets
 from robustkit.base.errors import UserError
 from robustkit.data import _checked, _gather, _split
-from robustkit.data._facts import EVERYTHING, Dataset
+from robustkit.data._facts import EVERYTHING, Dataset, Facts
 
-NAME = "npz:tensors"  # what such a dataset is called in results, and whose budgets it has
 ACCEPTED = (
     "an (images, labels) pair of tensors or NumPy arrays, a torch DataLoader, a torch Dataset of (image, label), "
     "a dataset of robustkit, or the name of one"
 )
 
 
-def in_memory(data: object, *, classes: Sequence[str] | None = None) -> Dataset:
-    """Return a dataset of the caller's own images and labels, all of them to be evaluated.
-
-    Images are (N, C, H, W), uint8 or float in [0, 1]; labels are integers from 0, (N,). Tensors and arrays are shared
-    and not copied where their type allows it, so leave them as they are while the dataset is in use.
-
-    Parameters
-    ----------
-    data : pair, DataLoader, torch Dataset or Dataset
-        ``(x, y)``, tensors or NumPy arrays; a torch ``DataLoader`` whose batches are ``(x, y)``; a torch ``Dataset``
-        of known length whose items are ``(image, label)``, such as torchvision's with ``ToTensor``; a dataset of
-        robustkit, which is returned as it is. What a DataLoader or a Dataset gives is read once, here. A DataLoader
-        that shuffles is read in the order of its dataset, and whole, since results of another order or of other
-        images at each run are not found again.
-    classes : sequence of str, optional
-        Names of the classes; by default the ``classes`` of a torch Dataset that has them, else ``"0"``, ``"1"``, ...
-        up to the highest label.
-
-    Raises
-    ------
-    UserError
-        If the data are of another kind, shape or range; the message says what to do.
-    """
+def in_memory(data: object, facts: Facts, classes: Sequence[str] | None) -> Dataset:
+    """Return a dataset of the caller's own, as :func:`robustkit.data.in_memory` describes it."""
     if isinstance(classes, str):
         raise UserError(f"classes '{classes}' is one text; give a list of names, one for each class.")
     if isinstance(data, Dataset):
@@ -56,7 +33,6 @@ def in_memory(data: object, *, classes: Sequence[str] | None = None) -> Dataset:
         raise UserError(f"there are {len(x)} images and {len(y)} labels; give one label for each image.")
     names = tuple(classes) if classes is not None else _named(data, int(y.max()))
     _checked.labels(y, classes=len(names))
-    facts = datasets.describe(NAME)
     shape = cast("tuple[int, int, int]", tuple(x.shape[1:]))
     source = _split.source({EVERYTHING: _split.at_hand(x, y)}, classes=names, shape=shape)
     return Dataset(facts.name, facts.title, facts.threat, facts.flip, facts.recipe, source)

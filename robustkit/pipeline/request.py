@@ -12,6 +12,7 @@ from robustkit.base import options
 from robustkit.base.errors import UserError, unknown
 from robustkit.base.names import ALL, DEFAULT_SUITES, SUITES, TARGETS
 from robustkit.base.registry import Registry
+from robustkit.base.types import Names, Settings
 from robustkit.corruptions._plan import chosen
 from robustkit.data import Facts
 from robustkit.defenses import defense
@@ -19,7 +20,6 @@ from robustkit.ood import chosen as chosen_sets
 from robustkit.records.cells import Spec
 from robustkit.study import presets
 from robustkit.study.config import EvaluateConfig, Evaluation, TrainConfig
-from robustkit.study.option_groups import Names, Settings
 from robustkit.training import spec as trainspec
 
 DEFAULT_ATTACKS = "pgd,mim"

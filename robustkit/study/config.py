@@ -1,4 +1,4 @@
-"""What each command and function takes, put together from the groups of :mod:`robustkit.study.option_groups`."""
+"""What each command and function takes, put together from groups of options."""
 
 from __future__ import annotations
 
@@ -8,38 +8,35 @@ from typing import Annotated, Literal
 
 from robustkit.base.configuration import Option
 from robustkit.base.names import Layout, Scale
-from robustkit.study.option_groups import (
-    Assignments,
-    Attacks,
+from robustkit.base.types import Names
+from robustkit.study.options_attacks import SUITES, Assignments, Attacks, Frost, Suites, Threat, Verdicts
+from robustkit.study.options_models import (
     Audited,
     AuditedModels,
+    Fused,
+    Method,
+    Network,
+    Preprocessing,
+    Stored,
+    Trained,
+)
+from robustkit.study.options_run import (
+    DATASET,
+    OUT,
     Batches,
     Data,
     DataLike,
-    DatasetOption,
     Formats,
-    Frost,
-    Fused,
     Kept,
     Machine,
-    Method,
-    Names,
-    Network,
-    Out,
     Pace,
-    Preprocessing,
     Samples,
-    Stored,
-    Suites,
-    SuitesOption,
-    Threat,
-    Trained,
-    Verdicts,
     Watched,
     Workers,
 )
 
-MODELS, SUITES, OUTPUT = "Models", "Suites", "Output"
+Out = Annotated[str | Path, OUT]
+MODELS, SHOWN_SUITES, OUTPUT = "Models", "Suites", "Output"
 
 # Of the groups that a class is made of, the last is shown first.
 
@@ -63,10 +60,10 @@ class EvaluateConfig(Evaluation, Trained, Network, Stored, Method):
 class AuditConfig(Evaluation, Preprocessing, Audited, AuditedModels):
     """``robustkit audit``."""
 
-    dataset: Annotated[str | DataLike, DatasetOption] = field(default="digits", kw_only=False)
+    dataset: Annotated[str | DataLike, DATASET] = field(default="digits", kw_only=False)
     suites: Annotated[
         Names | None,
-        Option(SuitesOption.help, default="all; ood with --ood only; transfer and diversity of two or more members"),
+        Option(SUITES.help, default="all; ood with --ood only; transfer and diversity of two or more members"),
     ] = None
     n: Annotated[int | None, Option("Only the first N test samples.", default="all", least=1)] = 256
     out: Out = Path("robustkit-audit")
@@ -120,7 +117,8 @@ class CorruptConfig(Watched, Machine, Frost, Samples, Data):
         kw_only=False
     )
     suites: Annotated[
-        Names | None, Option("Suites, like cifar-c,cifar-c-bar.", flag="--suite", default="by image size", group=SUITES)
+        Names | None,
+        Option("Suites, like cifar-c,cifar-c-bar.", flag="--suite", default="by image size", group=SHOWN_SUITES),
     ] = None
     layout: Annotated[
         Layout | None,

@@ -180,9 +180,7 @@ def test_more_items_than_are_stacked_at_once(monkeypatch):
 
 
 def test_the_package_is_imported_without_torch():
-    code = (
-        "import sys, robustkit.data as d; assert 'torch' not in sys.modules; d.in_memory; assert 'torch' in sys.modules"
-    )
+    code = "import sys, robustkit.data as d; assert 'torch' not in sys.modules; d.in_memory"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert "in_memory" in data.__all__
 
