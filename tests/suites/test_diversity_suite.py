@@ -25,7 +25,7 @@ from robustkit.evaluation.cell import RunOptions, run_cell
 from robustkit.metrics.pairwise import PAIRWISE, mean_of_pairs, pairs
 from robustkit.pipeline.results import build
 from robustkit.records.cells import DatasetRecord, EnsembleRecord
-from robustkit.records.schema_suites import DiversityResult, LayerSimilarity
+from robustkit.records.schema_members import DiversityResult, LayerSimilarity
 from robustkit.records.store import Store
 from robustkit.reports import _diversity_maps, _suites
 from robustkit.reports._figures import drawings
