@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,28 +68,50 @@ def few_digits(digits: data.Dataset) -> data.Dataset:
 
 
 @pytest.fixture(scope="session")
-def _trained_once(digits: data.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Ensemble:
-    """One training for all workers of pytest-xdist: the first that needs it holds the lock, the others read."""
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all workers of pytest-xdist find what one of them made; whoever makes it holds a FileLock there."""
     base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    spec = TrainSpec(
-        Spec("defense", "baseline", {}),
-        "digits",
-        digits.split("train").sha256(),
-        "small-resnet",
-        epochs=10,
-        lr=3e-3,
-        speed="off",  # a trial by the clock would round, and so train, another way now and then
-    )
-    with pytest.MonkeyPatch.context() as patch, FileLock(shared / "trained.lock"):
-        patch.setenv("ROBUSTKIT_CACHE", str(shared / "trained"))
-        return models_under_test.trained(spec, digits, torch.device("cpu"), Reporter())[1]
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def trained_once(shared_folder: Path) -> Callable[[TrainSpec, data.Dataset], Ensemble]:
+    """Train once for all workers: the first that needs it holds the lock, the others read."""
+
+    def ensemble(spec: TrainSpec, loaded: data.Dataset) -> Ensemble:
+        with pytest.MonkeyPatch.context() as patch, FileLock(shared_folder / f"{spec.key}.lock"):
+            patch.setenv("ROBUSTKIT_CACHE", str(shared_folder / "trained"))
+            return models_under_test.trained(spec, loaded, torch.device("cpu"), Reporter())[1]
+
+    return ensemble
+
+
+def _baseline(digits: data.Dataset, arch: str, **changed: Any) -> TrainSpec:
+    """Return a plain recipe; without a trial by the clock, which would round, and so train, another way now and then."""
+    plain = Spec("defense", "baseline", {})
+    return TrainSpec(plain, "digits", digits.split("train").sha256(), arch, **{"speed": "off", "lr": 3e-3, **changed})
+
+
+@pytest.fixture(scope="session")
+def _perceptrons(digits: data.Dataset, trained_once) -> Ensemble:
+    return trained_once(_baseline(digits, "networks:perceptron", epochs=40, shift=0.0), digits)
+
+
+@pytest.fixture(scope="session")
+def _resnets(digits: data.Dataset, trained_once) -> Ensemble:
+    return trained_once(_baseline(digits, "small-resnet", epochs=3, shift=0.0), digits)
 
 
 @pytest.fixture
-def trained(_trained_once: Ensemble) -> Ensemble:
-    """Three small ResNets, ten epochs on digits, 95 % or more; a copy of its own for each test."""
-    return copy.deepcopy(_trained_once)
+def trained(_perceptrons: Ensemble) -> Ensemble:
+    """Three perceptrons, trained on digits, 95 % or more; a copy of its own for each test."""
+    return copy.deepcopy(_perceptrons)
+
+
+@pytest.fixture
+def resnets(_resnets: Ensemble) -> Ensemble:
+    """Three small ResNets, three epochs on digits, 95 % or more: where convolutions or batch norm matter."""
+    return copy.deepcopy(_resnets)
 
 
 @pytest.fixture

@@ -137,7 +137,8 @@ def test_batch_size_and_workers_change_no_number(done: tuple[Path, str], tmp_pat
         for evaluation in results["evaluations"]:
             for name in ("mean_l1", "mean_l2", "mean_linf"):
                 evaluation[name] = pytest.approx(evaluation[name], rel=1e-5) if results is first else evaluation[name]
-            for check in evaluation["checks"]:
+        for number in (*results["evaluations"], *results["worst_case"]):
+            for check in number["checks"]:
                 check["value"] = pytest.approx(check["value"], abs=1e-4) if results is first else check["value"]
     first["environment"].pop("threads")
     second["environment"].pop("threads")
@@ -313,11 +314,11 @@ def test_unwritable_out(tmp_path: Path):
     assert "cannot write to --out" in result.stderr
 
 
-def test_labels_outside_the_checkpoints_classes_and_wrong_shapes(tmp_path: Path, trained, digits):
+def test_labels_outside_the_checkpoints_classes_and_wrong_shapes(tmp_path: Path, resnets, digits):
     from robustkit.ensembles.checkpoint import save_ensemble
 
     save_ensemble(
-        trained, tmp_path / "ck", arch=["small-resnet"] * 3, classes=[str(i) for i in range(10)], shape=(1, 8, 8)
+        resnets, tmp_path / "ck", arch=["small-resnet"] * 3, classes=[str(i) for i in range(10)], shape=(1, 8, 8)
     )
     _, x, y = digits.split("test").batch(torch.arange(40))
     np.savez(tmp_path / "wide.npz", x=np.repeat(x.numpy(), 2, 3), y=y.numpy())
@@ -327,11 +328,11 @@ def test_labels_outside_the_checkpoints_classes_and_wrong_shapes(tmp_path: Path,
             robustkit.evaluate(checkpoint=tmp_path / "ck", dataset=f"npz:{tmp_path / name}.npz", out=tmp_path / "out")
 
 
-def test_a_file_that_a_checkpoint_never_saw_is_evaluated_whole(tmp_path: Path, trained, digits):
+def test_a_file_that_a_checkpoint_never_saw_is_evaluated_whole(tmp_path: Path, resnets, digits):
     from robustkit.ensembles.checkpoint import save_ensemble
 
     save_ensemble(
-        trained, tmp_path / "ck", arch=["small-resnet"] * 3, classes=[str(i) for i in range(10)], shape=(1, 8, 8)
+        resnets, tmp_path / "ck", arch=["small-resnet"] * 3, classes=[str(i) for i in range(10)], shape=(1, 8, 8)
     )
     _, x, y = digits.split("test").batch(torch.arange(40))
     np.savez(tmp_path / "own.npz", x=x.numpy(), y=y.numpy())

@@ -27,22 +27,22 @@ QUICK = {"attacks": "fgsm", "eps": "0.1", "reference": False, "trust": "off", "w
 
 
 @pytest.fixture
-def files(trained: Ensemble, tmp_path: Path) -> list[Path]:
+def files(resnets: Ensemble, tmp_path: Path) -> list[Path]:
     """Two members in two formats, their weights without any word on how they are to be run."""
-    first, second = (member.network.state_dict() for member in list(trained.members)[:2])
+    first, second = (member.network.state_dict() for member in list(resnets.members)[:2])
     torch.save({"state_dict": {f"module.{key}": value for key, value in first.items()}}, tmp_path / "first.pth")
     safetensors.torch.save_file(dict(second), tmp_path / "second.safetensors")
     return [tmp_path / "first.pth", tmp_path / "second.safetensors"]
 
 
-def test_two_files_are_one_ensemble(files: list[Path], digits: data.Dataset, trained: Ensemble, tmp_path: Path):
+def test_two_files_are_one_ensemble(files: list[Path], digits: data.Dataset, resnets: Ensemble, tmp_path: Path):
     results = robustkit.audit(
         files, "digits", n=60, suites="attacks,transfer", out=tmp_path / "out", formats=("html", "md"), **QUICK
     )
     [ensemble] = results["ensembles"]
     assert (ensemble["members"], ensemble["arch"]) == (2, "small-resnet")
     _, x, y = digits.split("test").take(60).batch(torch.arange(60))
-    both = Ensemble(list(trained.members)[:2]).eval()
+    both = Ensemble(list(resnets.members)[:2]).eval()
     assert ensemble["accuracy"] == pytest.approx(float((both(x).argmax(1) == y).double().mean()))
     [accuracy, _] = results["transfer"][0]["matrix"][0][:2]
     assert 0 <= accuracy < ensemble["accuracy"]
@@ -55,35 +55,35 @@ def test_two_files_are_one_ensemble(files: list[Path], digits: data.Dataset, tra
     assert "normalisation" in (tmp_path / "out/tables/audit.md").read_text("utf-8")
 
 
-def test_a_module_and_tensors(trained: Ensemble, test_images, tmp_path: Path):
+def test_a_module_and_tensors(resnets: Ensemble, test_images, tmp_path: Path):
     x, y = test_images
     results = robustkit.audit(
-        trained.members[0], (x, y), n=None, suites="attacks", out=tmp_path / "out", formats=(), **QUICK
+        resnets.members[0], (x, y), n=None, suites="attacks", out=tmp_path / "out", formats=(), **QUICK
     )
     assert results["dataset"]["n"] == len(x)
-    expected = float((trained.members[0](x).argmax(1) == y).double().mean())
+    expected = float((resnets.members[0](x).argmax(1) == y).double().mean())
     assert results["ensembles"][0]["accuracy"] == pytest.approx(expected)
     assert results["audit"][0]["format"] == "module in memory"
 
 
-def test_an_exported_program_of_one_batch_size_is_audited(trained: Ensemble, test_images, tmp_path: Path):
+def test_an_exported_program_of_one_batch_size_is_audited(resnets: Ensemble, test_images, tmp_path: Path):
     x, y = test_images
-    torch.export.save(torch.export.export(trained.members[0], (x[:7],)), tmp_path / "m.pt2")
+    torch.export.save(torch.export.export(resnets.members[0], (x[:7],)), tmp_path / "m.pt2")
     results = robustkit.audit(
         tmp_path / "m.pt2", (x, y), trust_pickle=True, n=40, suites="attacks", out=tmp_path / "out", formats=(), **QUICK
     )
     with torch.no_grad():
-        expected = float((trained.members[0](x[:40]).argmax(1) == y[:40]).double().mean())
+        expected = float((resnets.members[0](x[:40]).argmax(1) == y[:40]).double().mean())
     assert results["ensembles"][0]["accuracy"] == pytest.approx(expected)
     assert results["evaluations"][0]["robust_accuracy"] < expected
     assert not any(found["concern"] for found in results["audit"][0]["findings"])
 
 
-def test_concerns_stand_on_the_first_page(trained: Ensemble, test_images, tmp_path: Path):
+def test_concerns_stand_on_the_first_page(resnets: Ensemble, test_images, tmp_path: Path):
     class Noisy(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.inner = trained.members[0]
+            self.inner = resnets.members[0]
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.inner(x) + 3 * torch.randn(len(x), 10)
@@ -148,18 +148,18 @@ def test_a_typo_is_found_before_the_model_is_read(tmp_path: Path, option: str, t
     assert typo.removeprefix("near:") in error
 
 
-def test_naming_a_set_turns_the_suite_ood_on(trained: Ensemble, test_images, tmp_path: Path, monkeypatch):
+def test_naming_a_set_turns_the_suite_ood_on(resnets: Ensemble, test_images, tmp_path: Path, monkeypatch):
     asked: list[Request] = []
     with monkeypatch.context() as patch:
         patch.setattr(running.pipeline, "evaluate", lambda config, _, suites: asked.append(check(config, suites)))
         patch.setattr(api, "report", lambda *_, **__: None)
         for named in (None, "far:photo-tiles"):
-            robustkit.audit(trained.members[0], test_images, ood=named, out=tmp_path)
+            robustkit.audit(resnets.members[0], test_images, ood=named, out=tmp_path)
     assert ["ood" in one.suites for one in asked] == [False, True]
     assert [set(one.suites) - {"ood"} for one in asked] == [{"attacks", "corruptions", "detection", "calibration"}] * 2
     monkeypatch.setattr(running, "SUITES", ("attacks",))  # the others take minutes
     results = robustkit.audit(
-        trained.members[0], test_images, ood="far:photo-tiles", n=20, out=tmp_path / "out", formats=("html",), **QUICK
+        resnets.members[0], test_images, ood="far:photo-tiles", n=20, out=tmp_path / "out", formats=("html",), **QUICK
     )
     assert [one["name"] for one in results["ood"][0]["sets"]] == ["photo-tiles"]
     page = (tmp_path / "out/report.html").read_text("utf-8")
@@ -167,9 +167,9 @@ def test_naming_a_set_turns_the_suite_ood_on(trained: Ensemble, test_images, tmp
 
 
 @pytest.fixture
-def independent(trained: Ensemble, digits: data.Dataset, tmp_path: Path) -> tuple[Ensemble, Path]:
+def independent(resnets: Ensemble, digits: data.Dataset, tmp_path: Path) -> tuple[Ensemble, Path]:
     """Two other members of the same training, as a checkpoint of robustkit's."""
-    other = Ensemble(list(trained.members)[1:]).eval()
+    other = Ensemble(list(resnets.members)[1:]).eval()
     save_ensemble(
         other, tmp_path / "B", arch=["small-resnet"] * 2, classes=list(digits.classes), shape=digits.shape,
         data={"name": "digits", "sha256": digits.split("train").sha256()},
@@ -178,9 +178,9 @@ def independent(trained: Ensemble, digits: data.Dataset, tmp_path: Path) -> tupl
 
 
 def test_attacks_on_an_independent_model_meet_the_audited_one(
-    trained: Ensemble, independent: tuple[Ensemble, Path], test_images, tmp_path: Path, digits: data.Dataset
+    resnets: Ensemble, independent: tuple[Ensemble, Path], test_images, tmp_path: Path, digits: data.Dataset
 ):
-    (other, folder), model = independent, trained.members[0]
+    (other, folder), model = independent, resnets.members[0]
     results = robustkit.audit(
         model, "digits", surrogate=folder, n=200, suites="attacks,transfer", out=tmp_path / "out", formats=("html",),
         **QUICK,
@@ -205,24 +205,24 @@ def test_attacks_on_an_independent_model_meet_the_audited_one(
     assert again["transfer"] == results["transfer"]
 
 
-def test_without_an_independent_model_the_report_says_so(trained: Ensemble, test_images, tmp_path: Path):
+def test_without_an_independent_model_the_report_says_so(resnets: Ensemble, test_images, tmp_path: Path):
     robustkit.audit(
-        trained.members[0], test_images, n=20, suites="attacks", out=tmp_path / "out", formats=("html",), **QUICK
+        resnets.members[0], test_images, n=20, suites="attacks", out=tmp_path / "out", formats=("html",), **QUICK
     )
     page = (tmp_path / "out/report.html").read_text("utf-8")
     assert "transfer from an independent model (--surrogate)" in page
     assert "<h2>Transfer from an independent model" not in page
 
 
-def test_the_baseline_is_trained_as_evaluate_trains_it(trained: Ensemble, test_images, tmp_path: Path, monkeypatch):
+def test_the_baseline_is_trained_as_evaluate_trains_it(resnets: Ensemble, test_images, tmp_path: Path, monkeypatch):
     specs: list[TrainSpec] = []
     whole = data.in_memory(test_images)
-    record = models_under_test.record_of("baseline", "baseline", {}, ["small-resnet"] * 3, trained)
+    record = models_under_test.record_of("baseline", "baseline", {}, ["small-resnet"] * 3, resnets)
     monkeypatch.setattr(
-        models_under_test, "trained", lambda spec, *rest, **more: specs.append(spec) or (record, trained)
+        models_under_test, "trained", lambda spec, *rest, **more: specs.append(spec) or (record, resnets)
     )
     results = robustkit.audit(
-        trained.members[0], whole, surrogate="train", settings=["train.lr=0.002"], suites="transfer", n=40,
+        resnets.members[0], whole, surrogate="train", settings=["train.lr=0.002"], suites="transfer", n=40,
         out=tmp_path / "out", formats=(), **QUICK,
     )  # fmt: skip
     expected = models_under_test.train_spec(Spec("defense", "baseline", {}), whole, {"lr": 0.002})

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("cv2")
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 def test_all_fifteen_have_a_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,7 +6,7 @@ import importlib.util
 import json
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 def test_every_subset_is_counted(tmp_path: Path):

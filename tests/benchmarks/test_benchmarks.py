@@ -17,7 +17,7 @@ from robustkit.data import Dataset
 from robustkit.ensembles.checkpoint import save_ensemble
 from robustkit.ensembles.ensemble import Ensemble
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 PEERS = {"torchattacks": "torchattacks", "foolbox": "foolbox", "art": "art", "adv-lib": "adv_lib"}
 THERE = {name for name, module in PEERS.items() if importlib.util.find_spec(module)}
 WORKLOAD = {
@@ -43,9 +43,9 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
-def checkpoint(trained: Ensemble, digits: Dataset, tmp_path: Path) -> Path:
-    arch = ["small-resnet"] * len(trained)
-    save_ensemble(trained, tmp_path / "ensemble", arch=arch, classes=list(digits.classes), shape=digits.shape)
+def checkpoint(resnets: Ensemble, digits: Dataset, tmp_path: Path) -> Path:
+    arch = ["small-resnet"] * len(resnets)
+    save_ensemble(resnets, tmp_path / "ensemble", arch=arch, classes=list(digits.classes), shape=digits.shape)
     return tmp_path / "ensemble"
 
 

@@ -16,9 +16,9 @@ from robustkit.ensembles.ensemble import Ensemble
 
 
 @pytest.fixture
-def folder(trained: Ensemble, tmp_path: Path) -> Path:
+def folder(resnets: Ensemble, tmp_path: Path) -> Path:
     save_ensemble(
-        trained, tmp_path / "ck", arch=["small-resnet"] * 3, classes=[str(i) for i in range(10)], shape=(1, 8, 8)
+        resnets, tmp_path / "ck", arch=["small-resnet"] * 3, classes=[str(i) for i in range(10)], shape=(1, 8, 8)
     )
     return tmp_path / "ck"
 
@@ -28,12 +28,12 @@ def edit(folder: Path, **changes) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def test_round_trip_keeps_every_bit(folder: Path, trained: Ensemble, test_images):
+def test_round_trip_keeps_every_bit(folder: Path, resnets: Ensemble, test_images):
     x, _ = test_images
     for path in (folder, folder / "ensemble.json", str(folder / "weights.safetensors")):
         loaded = robustkit.load_ensemble(path)
         assert not loaded.training
-        assert torch.equal(loaded(x), trained(x))
+        assert torch.equal(loaded(x), resnets(x))
     assert torch.equal(loaded(x).argmax(1), loaded.member_logits(x).softmax(2).mean(0).argmax(1))
     assert robustkit.load_ensemble(folder, fusion="majority").fusion == "majority"
     assert sorted(p.name for p in folder.iterdir()) == ["ensemble.json", "weights.safetensors"]

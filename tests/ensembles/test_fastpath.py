@@ -34,51 +34,51 @@ def gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return torch.autograd.grad(nn.functional.nll_loss(model(point), y), point)[0]
 
 
-def test_exact_copy_is_equal_and_has_no_batch_norm(trained: Ensemble, test_images, fast):
+def test_exact_copy_is_equal_and_has_no_batch_norm(resnets: Ensemble, test_images, fast):
     x, y = test_images
-    before = trained.fingerprint()
-    made = prepare(trained, x[:64])
+    before = resnets.fingerprint()
+    made = prepare(resnets, x[:64])
     assert made.kept == ""
     assert made.chosen == "batch norm folded, channels last; bfloat16 first"
-    assert trained.fingerprint() == before
-    assert all(p.requires_grad for p in trained.parameters())
-    assert (batch_norms(trained), batch_norms(made.exact)) == (21, 0)
+    assert resnets.fingerprint() == before
+    assert all(p.requires_grad for p in resnets.parameters())
+    assert (batch_norms(resnets), batch_norms(made.exact)) == (21, 0)
     assert next(made.exact.parameters()).is_contiguous(memory_format=torch.channels_last)
-    assert next(trained.parameters()).is_contiguous()
-    torch.testing.assert_close(made.exact(x), trained(x), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(gradient(made.exact, x, y), gradient(trained, x, y), atol=1e-5, rtol=1e-3)
+    assert next(resnets.parameters()).is_contiguous()
+    torch.testing.assert_close(made.exact(x), resnets(x), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(gradient(made.exact, x, y), gradient(resnets, x, y), atol=1e-5, rtol=1e-3)
 
 
-def test_rough_copy_is_near_and_only_there_if_it_pays(trained: Ensemble, test_images, monkeypatch):
+def test_rough_copy_is_near_and_only_there_if_it_pays(resnets: Ensemble, test_images, monkeypatch):
     x, y = test_images
     monkeypatch.setattr(fastpath, "_seconds", lambda model, x, limit=None: 1.0 if type(model) is Ensemble else 0.9)
-    assert prepare(trained, x).rough is None
+    assert prepare(resnets, x).rough is None
     monkeypatch.setattr(fastpath, "_seconds", lambda model, x, limit=None: 1.0 if type(model) is Ensemble else 0.5)
-    made = prepare(trained, x)
+    made = prepare(resnets, x)
     assert made.rough is not None
     assert made.chosen.endswith("; bfloat16 first")
     out = made.rough(x)
     assert out.dtype == torch.float32
-    difference = (out - trained(x)).abs().max()
+    difference = (out - resnets(x)).abs().max()
     assert 1e-4 < difference < 0.5  # another precision, not another model
-    rough, exact = (gradient(m, x, y).flatten(1) for m in (made.rough, trained))
+    rough, exact = (gradient(m, x, y).flatten(1) for m in (made.rough, resnets))
     assert nn.functional.cosine_similarity(rough, exact, dim=1).median() > 0.95
 
 
-def test_members_of_one_architecture_can_be_stacked(trained: Ensemble, test_images):
+def test_members_of_one_architecture_can_be_stacked(resnets: Ensemble, test_images):
     x, y = test_images
-    stacked = fastpath._Stacked(fastpath._folded(trained, x[:8])[0])
-    torch.testing.assert_close(stacked.member_logits(x), trained.member_logits(x), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(gradient(stacked, x, y), gradient(trained, x, y), atol=1e-5, rtol=1e-3)
+    stacked = fastpath._Stacked(fastpath._folded(resnets, x[:8])[0])
+    torch.testing.assert_close(stacked.member_logits(x), resnets.member_logits(x), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(gradient(stacked, x, y), gradient(resnets, x, y), atol=1e-5, rtol=1e-3)
     member = stacked.view("member-1")(x)
-    torch.testing.assert_close(member, trained.view("member-1")(x), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(member, resnets.view("member-1")(x), atol=1e-4, rtol=1e-4)
     rough = fastpath._Rough(stacked)
     assert (rough.member_logits(x) - stacked.member_logits(x)).abs().max() > 1e-4
 
 
-def test_another_precision_breaks_what_float32_breaks(trained: Ensemble, digits, fast):
+def test_another_precision_breaks_what_float32_breaks(resnets: Ensemble, digits, fast):
     split = digits.split("test").take(100)  # bfloat16 is slow where the processor cannot do it
-    run_options, two = RunOptions(torch.device("cpu")), Ensemble(list(trained.members)[:2])
+    run_options, two = RunOptions(torch.device("cpu")), Ensemble(list(resnets.members)[:2])
     clean = run_cell(Cell("clean", "e", "d"), two, split, None, run_options).samples
     made = prepare(two, split.batch(range(64))[1])
     assert made.rough is not None
@@ -94,38 +94,38 @@ def test_another_precision_breaks_what_float32_breaks(trained: Ensemble, digits,
         assert auto.backwards.sum() > off.backwards.sum()  # those that stand were attacked twice
 
 
-def test_what_was_chosen_is_made_again_without_a_trial(trained: Ensemble, test_images, fast, monkeypatch):
+def test_what_was_chosen_is_made_again_without_a_trial(resnets: Ensemble, test_images, fast, monkeypatch):
     x, _ = test_images
-    first = prepare(trained, x)
+    first = prepare(resnets, x)
 
     def trial(model, x):
         raise AssertionError("a trial")
 
     monkeypatch.setattr(fastpath, "_seconds", trial)
-    again = prepare(trained, x, "auto", first.chosen)
+    again = prepare(resnets, x, "auto", first.chosen)
     assert again.chosen == first.chosen
     assert again.rough is not None
     for chosen in ("batch norm folded", "as it is"):
-        other = prepare(trained, x, "auto", chosen)
+        other = prepare(resnets, x, "auto", chosen)
         assert (other.chosen, other.rough) == (chosen, None)
-    assert other.exact is trained
-    monkeypatch.setattr(fastpath, "_seconds", lambda model, x, limit=None: 1.0 if model is trained else 0.5)
-    assert "folded" in prepare(trained, x, "auto", "something that there is not").chosen  # a whole trial
+    assert other.exact is resnets
+    monkeypatch.setattr(fastpath, "_seconds", lambda model, x, limit=None: 1.0 if model is resnets else 0.5)
+    assert "folded" in prepare(resnets, x, "auto", "something that there is not").chosen  # a whole trial
 
 
-def test_a_fusion_rule_of_its_own_is_attacked_as_it_is(trained: Ensemble, test_images, fast):
+def test_a_fusion_rule_of_its_own_is_attacked_as_it_is(resnets: Ensemble, test_images, fast):
     class Maximum(Ensemble):
         def fuse(self, logits: Tensor) -> Tensor:
             return nn.functional.log_softmax(logits.amax(0), -1)
 
-    ensemble = Maximum(list(trained.members))
+    ensemble = Maximum(list(resnets.members))
     made = prepare(ensemble, test_images[0])
     assert (made.exact, made.rough) == (ensemble, None)
 
 
-def test_speed_off_attacks_the_ensemble_itself(trained: Ensemble, test_images):
-    made = prepare(trained, test_images[0], "off")
-    assert made.exact is trained
+def test_speed_off_attacks_the_ensemble_itself(resnets: Ensemble, test_images):
+    made = prepare(resnets, test_images[0], "off")
+    assert made.exact is resnets
     assert made.rough is None
 
 
@@ -195,14 +195,14 @@ def test_whatever_runs_can_be_folded_where_nothing_else_sees_the_layer(make: typ
     assert all(torch.equal(value, before[name]) for name, value in member.state_dict().items())
 
 
-def test_folding_does_not_disturb_a_model_that_runs_in_another_thread(trained: Ensemble, test_images):
+def test_folding_does_not_disturb_a_model_that_runs_in_another_thread(resnets: Ensemble, test_images):
     x, _ = test_images
-    expected, errors, stop = trained(x[:8]).detach(), [], threading.Event()
+    expected, errors, stop = resnets(x[:8]).detach(), [], threading.Event()
 
     def attack() -> None:
         try:
             while not stop.is_set():
-                if not torch.equal(trained(x[:8]).detach(), expected):
+                if not torch.equal(resnets(x[:8]).detach(), expected):
                     raise AssertionError("other outputs")
         except BaseException as error:  # noqa: BLE001
             errors.append(error)
@@ -211,7 +211,7 @@ def test_folding_does_not_disturb_a_model_that_runs_in_another_thread(trained: E
     running.start()
     try:
         for _ in range(5):
-            fold(copy.deepcopy(trained.members[0]), x[:8])
+            fold(copy.deepcopy(resnets.members[0]), x[:8])
     finally:
         stop.set()
         running.join()
@@ -245,7 +245,7 @@ def test_a_model_that_fails_under_autocast_has_no_rough_copy(fast):
 
 
 @pytest.mark.parametrize("works", [True, False])
-def test_max_compiles_what_can_be_compiled(trained: Ensemble, test_images, fast, monkeypatch, works: bool):
+def test_max_compiles_what_can_be_compiled(resnets: Ensemble, test_images, fast, monkeypatch, works: bool):
     x, _ = test_images
 
     def compiled(member: nn.Module, dynamic: bool) -> nn.Module:
@@ -253,7 +253,7 @@ def test_max_compiles_what_can_be_compiled(trained: Ensemble, test_images, fast,
         return nn.Sequential(member) if works else Broken()
 
     monkeypatch.setattr(torch, "compile", compiled)
-    chosen = prepare(trained, x, "max").chosen
+    chosen = prepare(resnets, x, "max").chosen
     assert ("compiled" in chosen) is works
 
 

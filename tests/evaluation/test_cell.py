@@ -324,7 +324,7 @@ def test_batch_size_goes_by_the_images(device: str, shape: tuple[int, ...], expe
 
 def ladder(ensemble: Ensemble, split: Split, name: str, *budgets: float, **more) -> list[Run]:
     """Run one attack at ascending eps, each taking over what the one before it broke."""
-    run_options = more.pop("setting", SETTING)
+    run_options = more.pop("run_options", SETTING)
     clean = run_cell(Cell("clean", "e", "d"), ensemble, split, None, run_options)
     runs: list[Run] = []
     for eps in budgets:

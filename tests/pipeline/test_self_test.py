@@ -1,6 +1,6 @@
 """Every planted fault is caught by the check that must catch it, and sound ensembles are trusted: over three seeds.
 
-Networks of five thousand parameters on digits, 50 test images, eps 0.1, the checks at their quick level.
+Networks of twelve hundred parameters on digits, 50 test images, eps 0.1, the checks at their quick level.
 """
 
 from __future__ import annotations

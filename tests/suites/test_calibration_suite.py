@@ -184,13 +184,13 @@ def test_reports(fitted: Ensemble, digits: Dataset, split: Split, tmp_path: Path
     assert len(list(_suites.drawings(without))) == 1
 
 
-def test_a_checkpoint_of_unknown_training_is_calibrated_on_halves(trained: Ensemble, digits: Dataset, tmp_path: Path):
+def test_a_checkpoint_of_unknown_training_is_calibrated_on_halves(resnets: Ensemble, digits: Dataset, tmp_path: Path):
     """The whole way of both suites, from a checkpoint that says what it was trained on, and one that does not."""
     known = {"name": "digits", "sha256": digits.split("train").sha256()}
     found = {}
     for name, record in (("known", known), ("unknown", {})):
         save_ensemble(
-            trained, tmp_path / name, arch=["small-resnet"] * 3, classes=list(digits.classes), shape=digits.shape,
+            resnets, tmp_path / name, arch=["small-resnet"] * 3, classes=list(digits.classes), shape=digits.shape,
             data=record,
         )  # fmt: skip
         found[name] = api.evaluate(
