@@ -31,6 +31,7 @@ app = App(
     help="How robust is this ensemble of image classifiers, and can that number be believed?",
     version=f"robustkit {__version__}",
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,  # __main__ says that the same command resumes
 )
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "evaluate": (EvaluateConfig, evaluate),

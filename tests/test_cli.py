@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,13 @@ def command(*arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
         check=False,
         **kwargs,
     )
+
+
+def beside(arguments: Sequence[str]) -> list[str]:
+    """Return what of QUICK goes with other arguments: no option twice, and none that a checkpoint makes useless."""
+    pairs = zip(QUICK[::2], QUICK[1::2], strict=True)
+    useless = {"--arch", "--epochs", "--members"} if "--checkpoint" in arguments else set()
+    return [word for pair in pairs if pair[0] not in {*arguments, *useless} for word in pair]
 
 
 def without_time(path: Path) -> dict[str, Any]:
@@ -282,7 +290,7 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(
     (tmp_path / "FILE").write_text("not a folder")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    code, _, error = invoke("evaluate", *QUICK, *arguments)
+    code, _, error = invoke("evaluate", *beside(arguments), *arguments)
     assert code == 2
     assert message in error
     assert len(error.strip().splitlines()) == 1

@@ -160,7 +160,9 @@ class Configuration:
 
 
 def _equal(value: Any, default: Any) -> bool:
-    """Arrays and tensors answer element by element; no default is one."""
+    """Return whether a value says nothing but the default; arrays, which no default is, answer element by element."""
+    if default is None and isinstance(value, list | tuple):
+        return not value
     return type(value) is type(default) and bool(value == default)
 
 

@@ -94,7 +94,7 @@ class Lab:
         folder = self.out / "evaluations" / part
         results = api.evaluate(
             checkpoint=[self.folder(column) for column in columns], dataset=self.ask.dataset,
-            data_dir=self.ask.data_dir, attacks=[name for name, _ in grid] if "preset" not in options else None,
+            data_dir=self.ask.data_dir, attacks=None if "preset" in options else [name for name, _ in grid] or None,
             n=self.count(images), arch=self.code, settings={**own, **_flat(asked)}, device=self.ask.device,
             workers=self.ask.workers, seed=self.ask.seed, out=folder, reporter=self.reporter,
             **{"reference": False, "keep_examples": False, "formats": ("html",), **options},

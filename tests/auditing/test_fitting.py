@@ -257,7 +257,7 @@ def test_integer_weights_are_converted_and_noted():
 
 def test_timm_is_an_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
-    with pytest.raises(UserError, match=r"robustkit\[timm\]"):
+    with pytest.raises(UserError, match=r"\[timm\]"):
         models.build("timm/resnet18", 3, 10)
 
 

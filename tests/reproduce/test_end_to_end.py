@@ -180,7 +180,7 @@ def test_the_budgets(tmp_path: Path):
     assert (own["arch"], own["epochs"]) == ("lenet", 7)
     assert own["settings"] == {**published, "train.lr": "0.1", "adp.beta": "0"}
     images = Images(paper=100, small=20)
-    assert [lab(**a).count(images) for a in ({}, {"budget": "paper"}, {"n": 50}, {"n": 5000})] == [20, 100, 50, 100]
+    assert [lab(**a).count(images) for a in ({}, {"scale": "paper"}, {"n": 50}, {"n": 5000})] == [20, 100, 50, 100]
 
 
 def test_table_2_cut_down(tmp_path: Path):
