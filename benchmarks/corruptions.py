@@ -3,7 +3,7 @@
 python benchmarks/corruptions.py --threads 2 --json out.json --markdown tables.md    (the tables of docs/corruptions.md)
 python benchmarks/corruptions.py --suites imagenet-c --sizes 224 --images 4 --device cuda
 
-The references are those of the tests (NumPy, SciPy, OpenCV, Pillow): they need the packages of ``robustkit[test]``.
+The references are those of the tests (NumPy, SciPy, OpenCV, Pillow): they need the packages of the extra ``test``.
 Frost is cut from stand-ins for its photographs, which both sides keep in memory; "frost, grown" needs none.
 """
 

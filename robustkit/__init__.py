@@ -13,7 +13,7 @@ from robustkit.base.version import __version__
 __all__ = ["__version__", "audit", "evaluate", "load_ensemble", "load_runs", "train"]
 
 _LAZY = {
-    "audit": "robustkit.auditing.running",
+    "audit": "robustkit.api",
     "evaluate": "robustkit.api",
     "train": "robustkit.api",
     "load_runs": "robustkit.api",
@@ -22,8 +22,7 @@ _LAZY = {
 _SUBPACKAGES = {"attacks", "data", "defenses", "models", "metrics", "reports", "reproduce"}
 
 if TYPE_CHECKING:
-    from robustkit.api import evaluate, load_runs, train
-    from robustkit.auditing.running import audit
+    from robustkit.api import audit, evaluate, load_runs, train
     from robustkit.ensembles.checkpoint import load_ensemble
 
 

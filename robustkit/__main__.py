@@ -15,23 +15,26 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line and turn errors into one sentence and an exit code."""
+    from cyclopts import CycloptsError
+
     from robustkit.cli import app
 
     try:
-        app()
-    except UserError as error:
-        print(f"robustkit: {error}", file=sys.stderr)
-        sys.exit(2)
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
+    except (UserError, CycloptsError) as error:
+        _stop(str(error), 2)
     except RunError as error:
-        print(f"robustkit: {error}", file=sys.stderr)
-        sys.exit(1)
-    except SystemExit as stop:  # typer turns Ctrl-C into this code
-        if stop.code == INTERRUPTED:
-            print("robustkit: interrupted; the same command resumes from the last finished cell.", file=sys.stderr)
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(INTERRUPTED)  # a plain exit would wait for the threads whose cells are in flight
-        raise
+        _stop(str(error), 1)
+    except KeyboardInterrupt:
+        print("robustkit: interrupted; the same command resumes from the last finished cell.", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)  # a plain exit would wait for the threads whose cells are in flight
+
+
+def _stop(sentence: str, code: int) -> None:
+    print(f"robustkit: {' '.join(sentence.split())}", file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from in_process import invoke
 
 import robustkit
 from robustkit import api
-from robustkit.__main__ import main
 from robustkit.ensembles.checkpoint import read_meta
 
 UNKNOWN = f"unknown attack 'pgdd': did you mean 'pgd'? Known: {', '.join(robustkit.attacks.attack.names())}."
@@ -69,20 +68,11 @@ def command(*arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
     )
 
 
-def invoke(*arguments: str) -> tuple[int, str, str]:
-    """Run the command in this process, which has torch loaded already; return exit code, stdout and stderr.
-
-    A process of its own takes five seconds to import torch; those tests start one that are about processes.
-    """
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["robustkit", *arguments])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-    return code, out.getvalue(), err.getvalue()
+def beside(arguments: Sequence[str]) -> list[str]:
+    """Return what of QUICK goes with other arguments: no option twice, and none that a checkpoint makes useless."""
+    pairs = zip(QUICK[::2], QUICK[1::2], strict=True)
+    useless = {"--arch", "--epochs", "--members"} if "--checkpoint" in arguments else set()
+    return [word for pair in pairs if pair[0] not in {*arguments, *useless} for word in pair]
 
 
 def without_time(path: Path) -> dict[str, Any]:
@@ -300,7 +290,7 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(
     (tmp_path / "FILE").write_text("not a folder")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    code, _, error = invoke("evaluate", *QUICK, *arguments)
+    code, _, error = invoke("evaluate", *beside(arguments), *arguments)
     assert code == 2
     assert message in error
     assert len(error.strip().splitlines()) == 1

@@ -26,13 +26,10 @@ def test_links_lead_somewhere(page: Path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_commands_that_are_shown_exist(page: Path):
-    from typer.main import get_command
-
     from robustkit.cli import app
 
-    commands = get_command(app).commands
     for name, rest in re.findall(r"(?:^    |bin/|`)robustkit (\w+)((?:[^`\n]|\\\n)*)", page.read_text(), re.M):
-        options = {o for p in commands[name].params for o in [*p.opts, *p.secondary_opts]}
+        options = {option for argument in app[name].assemble_argument_collection() for option in argument.names}
         assert set(re.findall(r"(--[a-z-]+)", rest.split("#")[0])) <= options, (name, rest)
 
 

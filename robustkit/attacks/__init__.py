@@ -1,4 +1,10 @@
-"""Attacks: one file each, found by the registry; ``robustkit.attacks.get("pgd")(model, x, y, eps=8/255)``."""
+"""Attacks: one file each, found by the registry; ``get("pgd")(model, x, y, eps=8/255)``.
+
+An attack is one function of a callable model, images and labels, and its keyword-only arguments are its whole
+configuration. It knows nothing of devices, files or stores, and its word is not taken for its success:
+:mod:`robustkit.evaluation` checks the images and scores them again. A new attack is one new file, and the conformance
+suite tests it without being told.
+"""
 
 from __future__ import annotations
 

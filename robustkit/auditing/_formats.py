@@ -18,6 +18,7 @@ from robustkit.auditing._safetensors import SafeTensors, is_safetensors
 from robustkit.auditing._tensors import TensorRef, check_all, materialise
 from robustkit.auditing._torch_legacy import Legacy, is_legacy
 from robustkit.auditing._unwrap import Part, parts, says
+from robustkit.base.installing import install_command
 from robustkit.ensembles.checkpoint import META, WEIGHTS, load_ensemble, read_meta
 
 MODELS = frozenset({"zip", "legacy", "pickle", "safetensors", "onnx"})
@@ -148,7 +149,7 @@ def _load_onnx(stream: BinaryIO) -> Content:
     try:
         network = _onnx.load(stream.read())
     except ImportError:
-        raise Damaged("is an ONNX file", "reading it needs an extra: pip install 'robustkit[onnx]'") from None
+        raise Damaged("is an ONNX file", f"reading it needs an extra: {install_command('onnx')}") from None
     notes = ["converted by onnx2torch", *(network.notes() if isinstance(network, InBatches) else ())]
     return Content("ONNX", [Part("graph", None, network)], _as_they_are, notes)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from robustkit.auditing.adapting import STATISTICS, Adapted, Order, Outputs, Preprocessing
 from robustkit.auditing.behaviour import Finding, How, behaviour, kind_of
 from robustkit.auditing.fingerprint import APART, KNOWN, divergence
+from robustkit.auditing.in_memory import CallError
 from robustkit.base.errors import UserError
 
 FIRST = 128  # images on which everything is tried ...
@@ -122,10 +123,11 @@ def _at_a_size(network: nn.Module, channels: int, x: Tensor, y: Tensor, given: G
                 if look < max(t.accuracy for t in trials) + CLEAR:
                     return trials
             trials += [_trial(network, name, how, x, y) for name, how in ways]
-        except UserError:
-            raise
         except Exception as error:  # noqa: BLE001 - a stranger's module may raise anything
-            failure = failure or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            if isinstance(error, UserError) and not isinstance(error, CallError):
+                raise
+            cause = error.__cause__ or error if isinstance(error, CallError) else error
+            failure = failure or f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
             continue
         if size is not None or max(t.renamed_accuracy for t in trials) >= SURE:
             return trials

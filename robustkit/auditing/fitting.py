@@ -28,6 +28,7 @@ from robustkit.auditing._infer import (
 from robustkit.auditing._limits import clean
 from robustkit.auditing.reading import ModelInFile
 from robustkit.base.errors import UserError
+from robustkit.base.installing import install_command
 from robustkit.models import _timm
 
 
@@ -139,7 +140,7 @@ def _infer(found: ModelInFile) -> tuple[Match, str]:
         because = _explain.reasons(held, _filled(reference, held), arch)
         because = because or [_explain.difference(held, _filled(reference, held))]
         text += f", the nearest is {arch}, but {' and '.join(because)}"
-    text += "" if _timm.installed() else " (timm's were not compared: pip install 'robustkit[timm]')"
+    text += "" if _timm.installed() else f" (timm's were not compared: {install_command('timm')})"
     own = " or run its own program with --trust-pickle" if found.format in ("TorchScript", "torch.export") else ""
     raise UserError(f"{text}; name one with --arch NAME, module:factory or path/to/file.py:factory{own}.")
 

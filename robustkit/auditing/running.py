@@ -1,37 +1,36 @@
-"""The audit: read, fit, find out how to run it, evaluate, report."""
+"""The audit: read, fit, find out how to run it, evaluate."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from robustkit import api, data
+from robustkit import data
 from robustkit.auditing import fitting, independent, reading
 from robustkit.auditing.adapting import Adapted
 from robustkit.auditing.detecting import MOST, Detected, Given, detect
+from robustkit.auditing.in_memory import Called, as_module, identity
 from robustkit.base import options
 from robustkit.base.devices import find_device
 from robustkit.base.errors import UserError
 from robustkit.base.progress import Reporter
 from robustkit.data import Dataset
-from robustkit.data._split import source
 from robustkit.ensembles.ensemble import Ensemble, fingerprint
 from robustkit.models import is_code
+from robustkit.pipeline import evaluate as pipeline
+from robustkit.pipeline.evaluate import OutsideModels
 from robustkit.pipeline.models_under_test import record_of
-from robustkit.pipeline.request import Names
+from robustkit.pipeline.request import check
 from robustkit.records.cells import digest
-from robustkit.records.schema import Results
+from robustkit.study.config import AuditConfig
 
-SAMPLES = 256
 SUITES = ("attacks", "transfer", "corruptions", "detection", "calibration", "diversity")
 FOR_MEMBERS = ("transfer", "diversity")  # suites that an ensemble of one has nothing to say to
-TENSORS = "npz:tensors"  # what a dataset of the caller's own tensors is called
-Model = nn.Module | str | Path
+IDENTIFYING = 64  # images whose answers tell a function without weights from another
 
 
 @dataclass(frozen=True)
@@ -41,111 +40,84 @@ class Member:
     network: nn.Module
     facts: Mapping[str, Any]
     arch: str
+    identity: str = ""  # of a function without weights: what it answers, hashed
 
 
-def audit(
-    models: Model | Sequence[Model],
-    dataset: str | tuple[Tensor, Tensor] | Dataset = "digits",
-    *,
-    data_dir: str | Path | None = None,
-    download: bool = False,
-    image_size: int | str | None = None,
-    arch: str | None = None,
-    arch_args: Mapping[str, Any] | None = None,
-    given: Given | None = None,
-    trust_pickle: bool = False,
-    fusion: str | None = None,
-    n: int | None = SAMPLES,
-    suites: Sequence[str] | str | None = None,
-    ood: Names | None = None,
-    baseline: str | Path | None = None,
-    device: str = "auto",
-    out: str | Path = "robustkit-audit",
-    reporter: Reporter | None = None,
-    **asked: Any,
-) -> Results:
-    """Evaluate models that somebody else made, and report what was detected, assumed and not tested.
+def audit(config: AuditConfig) -> Path:
+    """Find out how to run the models, evaluate them, and return the folder whose ``runs/`` hold what was found.
 
-    Parameters
-    ----------
-    models : module, path, or a sequence of them
-        Several are the members of one ensemble. A folder stands for the model files in it. No code in a file is run
-        unless ``trust_pickle`` says so (:mod:`robustkit.auditing.reading`).
-    dataset : str, (x, y) or Dataset
-        As for :func:`robustkit.data.load`; or images (N, C, H, W), uint8 or float in [0, 1], and labels int64 (N,).
-    arch, arch_args
-        As for :func:`robustkit.auditing.fitting.fit`; None infers the architecture from the weights.
-    given : Given
-        What is known of the preprocessing; the rest is detected on clean images.
-    n : int or None
-        Images to evaluate on, the first of the test split; None: all.
-    suites : sequence of str
-        By default all that ask for nothing more.
-    ood : str or sequence of str
-        Out-of-distribution sets, as of :func:`robustkit.evaluate`; naming some turns the suite ``ood`` on.
-    baseline : str or path
-        An independent model: attacks are crafted on it and scored on the audited ensemble. ``train`` trains
-        robustkit's plain ensemble on the training split, or takes it from the cache; else a folder that
-        ``robustkit train`` wrote. None: there is none, and the report says so.
-    **asked
-        FollowUp arguments of :func:`robustkit.evaluate`: attacks, eps, escalate, corruptions, seed, ...
-
-    Returns
-    -------
-    Results
-        What ``results.json`` holds; ``report.html`` lies beside it in ``out``.
-
-    Raises
-    ------
-    UserError
-        On a file, an architecture or data that cannot be used, before anything is evaluated.
+    ``config.dataset`` is a name or a loaded dataset. The options of the preprocessing count as known; what they do not
+    say is detected on clean images.
     """
-    reporter = reporter or Reporter()
-    if baseline is not None:
-        independent.check(baseline, suites)
-    if isinstance(dataset, str):
-        loaded = data.load(dataset, data_dir=data_dir, download=download, image_size=image_size)
-    else:
-        loaded = dataset if isinstance(dataset, Dataset) else own(*dataset)
-    on = find_device(device)
-    listed = [models] if isinstance(models, nn.Module | str | Path) else list(models)
-    members = members_of(listed, loaded, arch, arch_args, trust_pickle)
+    reporter = config.reporter or Reporter()
+    check(config, _default_suites(config))  # a typing error is answered before a file is read
+    if config.surrogate is not None:
+        independent.check(config.surrogate)
+    loaded = config.dataset
+    if isinstance(loaded, str):
+        loaded = data.load(loaded, data_dir=config.data_dir, download=config.download, image_size=config.image_size)
+    device = find_device(config.device)
     split = loaded.everything() if loaded.whole else loaded.split("test")
     _, x, y = split.take(MOST).batch(range(min(len(split), MOST)))
-    name = members[0].facts["name"] if len(members) == 1 else "audited"
-    adapted, audited = [], []
-    with reporter.task("finding out how to run it", len(members)) as advance:
-        for index, member in enumerate(members):
-            found = detect(member.network.to(on), x.to(on), y.to(on), given)
-            adapted.append(Adapted(member.network, found.how))
-            audited.append({"ensemble": name, "member": index, **member.facts, **_told(found)})
-            advance(1)
-    ensemble = Ensemble(adapted, fusion or "mean-prob").eval()
+    members = members_of(config, loaded, x.to(device))
+    adapted, facts = _adapted(config, members, x.to(device), y.to(device), reporter)
+    name = facts[0]["ensemble"]
+    ensemble = Ensemble(adapted, config.fusion or "mean-prob").eval()
     preprocessing = {f"member-{at}": module.how.to_json() for at, module in enumerate(adapted)}
     bare = record_of(name, "audited", preprocessing, [member.arch for member in members], ensemble)
-    record = replace(bare, key=digest([bare.key, preprocessing]))  # the same weights run otherwise are another model
-    others = [independent.baseline_of(baseline, loaded, on, asked, reporter)] if baseline is not None else []
-    alone = [s for s in FOR_MEMBERS if len(members) == 1 and not (others and s == "transfer")]
-    chosen = suites or [s for s in (*SUITES, *(("ood",) if ood else ())) if s not in alone]
-    return api.evaluate(
-        ensembles=[(record, ensemble)], audited=audited, dataset=loaded, data_dir=data_dir, download=download,
-        suites=chosen, ood=ood, n=n, surrogates=others, device=device, out=out, reporter=reporter, **asked,
+    identities = [member.identity for member in members if member.identity]
+    # The same weights run otherwise are another model, and so is another function that has no weights.
+    record = replace(bare, key=digest([bare.key, preprocessing, *identities]))
+    others = [independent.surrogate_of(config, loaded, device, reporter)] if config.surrogate is not None else []
+    outside = OutsideModels([(record, ensemble)], facts, others)
+    suites = _default_suites(config, alone=len(members) == 1 and config.suites is None)
+    return pipeline.evaluate(replace(config, dataset=loaded), outside, suites)
+
+
+def _default_suites(config: AuditConfig, alone: bool = False) -> list[str]:
+    """Return the suites that run where none is named; some have nothing to say to a single member."""
+    mute = [name for name in FOR_MEMBERS if alone and not (config.surrogate is not None and name == "transfer")]
+    return [name for name in SUITES if name not in mute]
+
+
+def _adapted(
+    config: AuditConfig, members: Sequence[Member], x: Tensor, y: Tensor, reporter: Reporter
+) -> tuple[list[Adapted], list[dict[str, Any]]]:
+    """Return each network with what it needs to take images in [0, 1], and what was found out about it."""
+    name = members[0].facts["name"] if len(members) == 1 else "audited"
+    adapted, facts = [], []
+    with reporter.task("finding out how to run it", len(members)) as advance:
+        for index, member in enumerate(members):
+            found = detect(member.network.to(x.device), x, y, known_of(config))
+            adapted.append(Adapted(member.network, found.how))
+            facts.append({"ensemble": name, "member": index, **member.facts, **_detection(found)})
+            advance(1)
+    return adapted, facts
+
+
+def known_of(config: AuditConfig) -> Given:
+    """Return what the user says of the preprocessing."""
+    size = config.input_size
+    return Given(
+        normalize=config.normalize, scale=float(config.pixel_range) if config.pixel_range else None,
+        order=config.channel_order, size=(size, size) if size else None, outputs=config.outputs,
     )  # fmt: skip
 
 
-def members_of(
-    models: Sequence[Model], loaded: Dataset, arch: str | None, arch_args: Mapping[str, Any] | None, trust_pickle: bool
-) -> list[Member]:
-    """Return the networks of files and modules, in the order given."""
+def members_of(config: AuditConfig, loaded: Dataset, images: Tensor) -> list[Member]:
+    """Return the networks of files, folders and models in memory, in the order given."""
     members: list[Member] = []
-    code = arch is not None and is_code(arch)  # other weights say themselves what they take
+    code = config.arch is not None and is_code(config.arch)  # other weights say themselves what they take
     known = {"channels": loaded.shape[0] if code else None, "classes": len(loaded.classes) if code else None}
-    for model in models:
-        if isinstance(model, nn.Module):
-            members.append(_of_module(model, len(members)))
+    arch_args = arguments(config.arch_args or ())
+    models: Any = config.models
+    several = isinstance(models, Iterable) and not isinstance(models, str | nn.Module)
+    for model in models if several else [models]:
+        if not isinstance(model, str | Path):
+            members.append(_in_memory(model, len(members), images))
             continue
-        for found in reading.read(model, trust_pickle=trust_pickle):
-            fitted = fitting.fit(found, arch=arch, arch_args=arch_args, **known)
+        for found in reading.read(model, trust_pickle=config.trust_pickle):
+            fitted = fitting.fit(found, arch=config.arch, arch_args=arch_args, **known)
             facts = {
                 "name": found.name, "path": found.path, "format": found.format, "where": found.where,
                 "sha256": found.sha256, "arch": fitted.arch, "arch_args": dict(fitted.arch_args),
@@ -157,24 +129,7 @@ def members_of(
     return members
 
 
-def own(x: Tensor, y: Tensor) -> Dataset:
-    """Return a dataset of the caller's own images and labels, all of them evaluated."""
-    facts = data.describe(TENSORS)
-    pixels = x if x.dtype == torch.uint8 else x.float()
-    if x.ndim != 4 or len(x) != len(y) or not len(y):
-        raise UserError(
-            f"images of shape {tuple(x.shape)} and {len(y)} labels are no dataset; give (N, C, H, W) and (N,)."
-        )
-    if pixels.is_floating_point() and not bool(((pixels >= 0) & (pixels <= 1)).all()):
-        low, high = float(pixels.min()), float(pixels.max())
-        raise UserError(f"pixels from {low:g} to {high:g} are outside [0, 1]; scale them, or give uint8.")
-    classes = tuple(str(label) for label in range(int(y.max()) + 1))
-    shape = cast("tuple[int, int, int]", tuple(x.shape[1:]))
-    made = source({"everything": lambda: (pixels.cpu(), y.long().cpu())}, classes=classes, shape=shape)
-    return Dataset(facts.name, facts.title, facts.threat, facts.flip, facts.recipe, made)
-
-
-def _told(found: Detected) -> dict[str, Any]:
+def _detection(found: Detected) -> dict[str, Any]:
     return {
         "findings": [finding.to_json() for finding in found.findings],
         "trials": [trial.to_json() for trial in found.trials],
@@ -182,21 +137,25 @@ def _told(found: Detected) -> dict[str, Any]:
     }
 
 
-def _of_module(module: nn.Module, index: int) -> Member:
+def _in_memory(model: object, index: int, images: Tensor) -> Member:
+    module, notes = as_module(model)
+    name = module.name if isinstance(module, Called) else type(module).__name__
+    sha256 = identity(module.to(images.device), images[:IDENTIFYING])
     facts = {
-        "name": f"{type(module).__name__}-{index}", "path": "", "format": "module in memory", "where": "",
-        "sha256": fingerprint(module.state_dict()), "arch": type(module).__name__, "arch_args": {},
-        "parameters": _parameters(module), "notes": [],
+        "name": f"{name}-{index}", "path": "", "format": "module in memory", "where": "", "sha256": sha256,
+        "arch": name, "arch_args": {}, "parameters": _parameters(module), "notes": notes,
     }  # fmt: skip
-    return Member(module, facts, type(module).__name__)
+    return Member(module, facts, name, "" if sha256 == fingerprint(module.state_dict()) else sha256)
 
 
 def _parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def arguments(items: Sequence[str]) -> dict[str, Any]:
-    """Read ``["depth=28", "widen=10"]`` into keyword arguments: numbers, true and false, else text."""
+def arguments(items: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """Read ``["depth=28", "widen=10"]`` into keyword arguments: numbers, true and false, else text; a mapping stays."""
+    if isinstance(items, Mapping):
+        return dict(items)
     found: dict[str, Any] = {}
     for item in items:
         key, equals, value = item.partition("=")

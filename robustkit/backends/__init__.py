@@ -1,4 +1,9 @@
-"""Attacks of other libraries, by ``library:Name``, under our verification and store: one file per library."""
+"""Attacks of other libraries, by ``library:Name``, under our verification and store.
+
+One file for each library turns any of its attacks into a function of the contract of ours; what it returns is checked
+and scored like the rest. A table says which of our attacks have a faithful equivalent there. The libraries are optional
+and are imported when one of their attacks is asked for.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from robustkit.base.errors import UserError, unknown
+from robustkit.base.installing import install_command
 from robustkit.base.registry import Entry, Registry
 
 if TYPE_CHECKING:
@@ -42,7 +48,7 @@ def find(name: str) -> Foreign:
     except ModuleNotFoundError as error:
         raise UserError(
             f"attack '{name}' needs the package '{error.name}', which is not installed; "
-            "run pip install 'robustkit[backends]'."
+            f"run {install_command('backends')}."
         ) from None
     return found
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-FUSIONS = ("mean-prob", "mean-logit", "median", "geometric-mean", "majority")
+from typing import Literal, get_args
+
+Fusion = Literal["mean-prob", "mean-logit", "median", "geometric-mean", "majority"]
+Norm = Literal["linf", "l2"]
+Speed = Literal["off", "auto", "max"]
+Trust = Literal["quick", "full", "off"]  # how much the checks may cost
+ChannelOrder = Literal["rgb", "bgr"]
+Layout = Literal["npy", "folders"]
+Scale = Literal["small", "paper"]  # of a reproduction
+OutputKind = Literal["logits", "probabilities", "log-probabilities"]
+
+FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
+NORMS: tuple[Norm, ...] = get_args(Norm)
+SPEEDS: tuple[Speed, ...] = get_args(Speed)
+TRUST: tuple[Trust, ...] = get_args(Trust)
 SUITES = ("attacks", "transfer", "corruptions", "detection", "ood", "calibration", "diversity")
+FORMATS = ("html", "md", "tex", "csv", "figures")  # of a report, beside results.json
 ALL = "all"  # every suite
 DEFAULT_SUITES = ("attacks", "transfer")
-NORMS = ("linf", "l2")
-SPEEDS = ("off", "auto", "max")
-TRUST = ("quick", "full", "off")  # how much the checks may cost
 ESCALATION = 20_000.0  # forward passes for each sample that an escalation may cost at each eps
 TARGETS = ("random", "least-likely", "next-best")  # or the number of a label
 LOSSES = ("ce", "margin", "dlr")

@@ -77,11 +77,17 @@ def in_range(name: str, value: float) -> float:
     return value
 
 
+def at_least(label: str, value: float, least: float) -> None:
+    """Raise a :class:`UserError` that names a value below the least one."""
+    if value < least:
+        raise UserError(f"{label} {value} is out of range; it must be at least {least}.")
+
+
 def at_least_one(counts: Mapping[str, int | None]) -> None:
     """Check counts by their label, where they are given; a :class:`UserError` names the first that is below one."""
     for label, value in counts.items():
-        if value is not None and value < 1:
-            raise UserError(f"{label} {value} is out of range; it must be at least 1.")
+        if value is not None:
+            at_least(label, value, 1)
 
 
 def eps_list(text: str | float | Iterable[str | float] | None) -> tuple[float, ...] | None:

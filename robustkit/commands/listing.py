@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from robustkit.attacks import OWN_OPTION, attack
-from robustkit.base import options
+from robustkit.base.errors import unknown
 from robustkit.base.registry import REQUIRED, Entry, Registry
 from robustkit.corruptions import corruption
 from robustkit.data import dataset
@@ -34,12 +34,61 @@ REGISTRIES: dict[str, Registry] = {
 }
 
 
-def show(kind: str | None = None, console: Console | None = None) -> None:
-    """Print one table for each kind, or for the one named; a :class:`UserError` if there is no such kind."""
+def show(name: str | None = None, console: Console | None = None) -> None:
+    """Print names and what they do, of every kind; or a kind in full; or one entry.
+
+    Raises
+    ------
+    UserError
+        If there is neither such a kind nor such an entry; the nearest is suggested.
+    """
     console = console or Console()
-    kinds = list(REGISTRIES) if kind is None else [options.choice(kind, "kind", REGISTRIES)]
-    for name in kinds:
+    if name is None:
+        for kind, registry in REGISTRIES.items():
+            console.print(overview(kind, registry))
+        console.print("One in full: robustkit list NAME (a kind, like attacks, or an entry, like pgd).", style="dim")
+    elif name in REGISTRIES:
         console.print(table(name, REGISTRIES[name]))
+    else:
+        for entry in entries(name):
+            console.print(page(entry))
+
+
+def entries(name: str) -> list[Entry]:
+    """Return every entry of a name, whatever its kind; a :class:`UserError` suggests the nearest."""
+    found = [registry.entry(name) for registry in REGISTRIES.values() if name in registry]
+    if found:
+        return found
+    if ":" in name:  # an attack of another library
+        return [attack.entry(name)]
+    if "+" in name:  # a composed defence
+        return [defense.entry(name)]
+    raise unknown("kind", name, REGISTRIES, [entry.name for registry in REGISTRIES.values() for entry in registry])
+
+
+def overview(title: str, registry: Registry) -> Table:
+    """Return names and first lines of a registry, a line each."""
+    rows = Table(title=title, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
+    rows.add_column("name", no_wrap=True, style="bold", min_width=max(len(entry.name) for entry in registry))
+    rows.add_column("what it does", no_wrap=True, overflow="ellipsis")
+    for entry in registry:
+        rows.add_row(entry.name, escape(entry.summary))
+    return rows
+
+
+def page(entry: Entry) -> Table:
+    """Return one entry in full: what it does, parameters with types and defaults, facts, and where it is written."""
+    rows = Table(title=f"{entry.kind} {entry.name}", title_justify="left", box=None, show_header=False)
+    rows.add_column("", no_wrap=True, style="dim")
+    rows.add_column("", overflow="fold")
+    rows.add_row("", escape(entry.summary))
+    for line in parameters(entry):
+        rows.add_row("--set", escape(f"{entry.name}.{line}"))
+    for line in facts(entry):
+        rows.add_row("", escape(line))
+    if entry.module:
+        rows.add_row("in", f"{entry.module}.{entry.attribute}")
+    return rows
 
 
 def table(title: str, registry: Registry) -> Table:

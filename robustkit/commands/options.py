@@ -1,42 +1,63 @@
-"""Options that several commands share: types for Typer. Never imports torch."""
+"""Commands from configurations: each field is an option, grouped in ``--help`` by its class. Never imports torch."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+import inspect
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING
+from typing import Annotated, Any, TypeVar
 
-import typer
+from cyclopts import App, Group, Parameter
 
-Dataset = Annotated[
-    str, typer.Option(help="digits, mnist, cifar10, ..., imagefolder:PATH or npz:PATH (see `robustkit list datasets`).")
-]
-DataDir = Annotated[
-    Path | None, typer.Option(help="Where torchvision datasets lie (the root that holds MNIST/raw/...).")
-]
-Download = Annotated[bool, typer.Option("--download", help="Fetch a torchvision dataset that is not there.")]
-ImageSize = Annotated[
-    str | None,
-    typer.Option(help="Resize and crop an image folder's images: 224, or 256:224, as ImageNet is evaluated."),
-]
-Arch = Annotated[
-    str | None,
-    typer.Option(help="small-resnet, resnet20, ..., a torchvision name, or module:factory (runs that code)."),
-]
-Members = Annotated[int | None, typer.Option(help="Members of a trained ensemble.", show_default="3")]
-Epochs = Annotated[int | None, typer.Option(help="Training epochs; by default the dataset's recipe.")]
-Fusion = Annotated[str | None, typer.Option(help="mean-prob, mean-logit, median, geometric-mean or majority.")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", help="A parameter, like pgd.steps=50, adp.alpha=1, train.lr=1e-3.")
-]
-FrostDir = Annotated[
-    Path | None, typer.Option(help="Folder of the photographs frost1.png to frost5.jpg; default: grown from noise.")
-]
-CorruptionDir = Annotated[
-    Path | None, typer.Option(help="A published set of corrupted images to read, like CIFAR-10-C.")
-]
-CorruptionReference = Annotated[
-    str | None,
-    typer.Option(help="Divide errors by this ensemble's, or by alexnet's, for the mCE; default: by the data."),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+from robustkit.base.configuration import Configuration, Stated, default_of, options_of
+from robustkit.base.types import members
+
+C = TypeVar("C", bound=Configuration)
+
+
+def command(app: App, config: type[C], name: str = "") -> Callable[[Callable[[C], None]], Callable[[C], None]]:
+    """Return a decorator that adds a function of a configuration to the app; its docstring is the help."""
+    stated = [field for field in options_of(config) if not field.option.python]
+    positional = [field for field in stated if field.option.positional]
+
+    def decorate(function: Callable[[C], None]) -> Callable[[C], None]:
+        def call(*places: Any, **values: Any) -> None:
+            named = {field.name: value for field, value in zip(positional, places, strict=True)}
+            function(config(**named, **values))
+
+        call.__signature__ = inspect.Signature(_parameters(positional, stated))  # type: ignore[attr-defined]
+        call.__doc__ = function.__doc__
+        app.command(call, name=name or function.__name__)
+        return function
+
+    return decorate
+
+
+def _parameters(positional: Sequence[Stated], stated: Sequence[Stated]) -> list[inspect.Parameter]:
+    groups = {title: Group(title, sort_key=at) for at, title in enumerate(dict.fromkeys(f.group for f in stated))}
+    first = [_parameter(field, inspect.Parameter.POSITIONAL_ONLY, groups) for field in positional]
+    rest = [field for field in stated if not field.option.positional]
+    return first + [_parameter(field, inspect.Parameter.KEYWORD_ONLY, groups) for field in rest]
+
+
+def _parameter(field: Stated, kind: Any, groups: dict[str, Group]) -> inspect.Parameter:
+    shown = default_of(field)
+    on = isinstance(field.default, bool)
+    how = Parameter(
+        name=None if field.option.positional else field.flag,
+        help=_help(field),
+        group=groups[field.group],
+        show_default=(lambda _: shown) if shown and not on else False,
+        negative=() if on and field.default is False else None,
+        negative_iterable=(),
+    )
+    read = field.read if field.required else field.read | types.NoneType
+    default = inspect.Parameter.empty if field.default is MISSING else field.default
+    return inspect.Parameter(field.name, kind, default=default, annotation=Annotated[read, how])
+
+
+def _help(field: Stated) -> str:
+    unit = f" Unit: {field.option.unit}." if field.option.unit else ""
+    accepted = ", ".join(map(str, members(field.type)))
+    return f"{field.option.help}{f' One of {accepted}.' if accepted else ''}{unit}"

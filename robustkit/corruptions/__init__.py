@@ -1,8 +1,9 @@
-"""Natural corruptions: one file each, found by the registry; ``get("fog")(x, 3)``. Never imports torch.
+"""Natural corruptions: one file each, found by the registry; ``get("fog")(x, 3)``.
 
 A corruption is ``function(x, severity, *, table, quantize, generator)``. It takes images x (B, C, H, W), float32 or
 float64 in [0, 1], C 1 or 3, at least 8x8 pixels, and a severity from 1 to 5, and returns images of the same shape,
-dtype and device; x is not changed. A :class:`UserError` names what is wrong with them.
+dtype and device; x is not changed. A :class:`UserError` names what is wrong with them. Suites of corruptions are
+stated in this module, which never imports torch; running and scoring them is in ``_run`` and ``_results``.
 
 table : {"auto", "imagenet", "cifar"}
     The constants published for 224 px or for 32 px; ``auto``: the nearer. At another size, constants that are lengths

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from robustkit.base import options
+from robustkit.base.configuration import takes
 from robustkit.base.devices import find_device
 from robustkit.base.errors import UserError
 from robustkit.base.files import writable, write_atomic
@@ -21,41 +21,18 @@ from robustkit.corruptions._published import LABELS
 from robustkit.corruptions._run import batch_of, make
 from robustkit.data import Split
 from robustkit.records.cells import Spec
+from robustkit.study.config import CorruptConfig
 from robustkit.study.evaluation_data import evaluation_data
 
-LAYOUTS = ("npy", "folders")
 
-
-def corrupt(
-    dataset: str,
-    out: str | Path,
-    *,
-    suites: str | Iterable[str] | None = None,
-    layout: str | None = None,
-    data_dir: str | Path | None = None,
-    download: bool = False,
-    image_size: int | str | None = None,
-    n: int | None = None,
-    frost_dir: str | Path | None = None,
-    device: str = "auto",
-    seed: int = 0,
-    reporter: Reporter | None = None,
-) -> list[Path]:
+@takes(CorruptConfig)
+def corrupt(config: CorruptConfig) -> list[Path]:
     """Write the test images of a dataset under every corruption and severity of some suites.
 
     ``npy``: ``NAME.npy``, uint8 (S N, H, W, C), severity after severity, and ``labels.npy``, int64 (S N,), S the number
     of severities. ``folders``: ``NAME/SEVERITY/CLASS/ID.png``. What is there already stays: an interrupted copy
     goes on; delete OUT for another seed or other images. The same image, seed and severity give the same pixels as an
-    evaluation.
-
-    Parameters
-    ----------
-    dataset, data_dir, download, image_size
-        As for :func:`robustkit.data.load`; ``everything`` of a dataset that has no division of its own.
-    suites : str or list of str
-        By default the one for the size of the images.
-    layout : {"npy", "folders"}
-        By default folders for an image folder.
+    evaluation. Of a dataset that has no division of its own, everything is written.
 
     Returns
     -------
@@ -67,18 +44,20 @@ def corrupt(
     UserError
         On bad input, before anything is written.
     """
-    layout = options.choice(layout or ("folders" if dataset.startswith("imagefolder:") else "npy"), "layout", LAYOUTS)
-    options.at_least_one({"n": n})
-    names, on = chosen(suites), find_device(device)
-    chosen_from = evaluation_data(dataset, [{}], data_dir=data_dir, download=download, image_size=image_size, n=n)
-    loaded, split = chosen_from.dataset, chosen_from.split
-    groups = _grouped(ask(names, tuple(loaded.shape), frost_dir))
-    folder = writable(Path(out), "OUT")
+    layout = config.layout or ("folders" if config.dataset.startswith("imagefolder:") else "npy")
+    names, on = chosen(config.suites), find_device(config.device)
+    data = evaluation_data(
+        config.dataset, [{}], data_dir=config.data_dir, download=config.download, image_size=config.image_size,
+        n=config.n,
+    )  # fmt: skip
+    loaded, split = data.dataset, data.split
+    groups = _grouped(ask(names, tuple(loaded.shape), config.frost_dir))
+    folder = writable(Path(config.out), "OUT")
     made = []
-    with (reporter or Reporter()).task("corrupting", len(split) * sum(map(len, groups.values()))) as advance:
+    with (config.reporter or Reporter()).task("corrupting", len(split) * sum(map(len, groups.values()))) as advance:
         for where, levels in groups.items():
             write = _arrays if layout == "npy" else _folders
-            made.append(write(folder, where, levels, split, loaded.classes, seed, on, advance))
+            made.append(write(folder, where, levels, split, loaded.classes, config.seed, on, advance))
     if layout == "npy":
         labels = np.tile(split.y.numpy(), len(next(iter(groups.values()))))
         write_atomic(folder / LABELS, lambda stream: np.save(stream, labels))

@@ -1,12 +1,14 @@
-"""Datasets: one file each, found by the registry. Names and threat models are known without importing torch.
+"""Datasets: one file each, found by the registry; names and threat models cost no torch.
 
 A dataset is one function in one module. Its keyword-only parameters say what it takes: ``path`` (what follows the
-colon in ``npz:PATH``), ``data_dir``, ``download``, ``image_size``; it returns a :class:`Source`.
+colon in ``npz:PATH``), ``data_dir``, ``download``, ``image_size``; it returns a :class:`Source`. Files are read and
+checked here, and divided in the same way in every session. Images stay in [0, 1]: normalisation belongs to the members
+(:mod:`robustkit.ensembles`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from robustkit.base.registry import Entry, Registry
 from robustkit.data._facts import SPLITS, Dataset, Facts, Recipe, Source, Threat
 
 if TYPE_CHECKING:
-    from robustkit.data._split import Split as Split
+    from robustkit.data._samples import Split as Split
 
 __all__ = [
     "SPLITS",
@@ -29,12 +31,14 @@ __all__ = [
     "dataset",
     "describe",
     "get",
+    "in_memory",
     "load",
     "threat",
 ]
 
 dataset = Registry("dataset", "robustkit.data")
 get = dataset.get
+MEMORY = "npz:tensors"  # what a program's own data are called in results, and whose budgets they have
 FACTS = ("title", "norm", "eps", "transfer_eps", "flip", "arch", "epochs")
 
 
@@ -77,6 +81,34 @@ def load(
     source = loader(**{key: value for key, value in offered.items() if key in takes})
     given = "" if image_size is None else str(image_size)
     return Dataset(facts.name, facts.title, facts.threat, facts.flip, facts.recipe, source, given)
+
+
+def in_memory(data: object, *, classes: Sequence[str] | None = None) -> Dataset:
+    """Return a dataset of the caller's own images and labels, all of them to be evaluated.
+
+    Images are (N, C, H, W), uint8 or float in [0, 1]; labels are integers from 0, (N,). Tensors and arrays are shared
+    and not copied where their type allows it, so leave them as they are while the dataset is in use.
+
+    Parameters
+    ----------
+    data : pair, DataLoader, torch Dataset or Dataset
+        ``(x, y)``, tensors or NumPy arrays; a torch ``DataLoader`` whose batches are ``(x, y)``; a torch ``Dataset``
+        of known length whose items are ``(image, label)``, such as torchvision's with ``ToTensor``; a dataset of
+        robustkit, which is returned as it is. What a DataLoader or a Dataset gives is read once, here. A DataLoader
+        that shuffles is read in the order of its dataset, and whole, since results of another order or of other
+        images at each run are not found again.
+    classes : sequence of str, optional
+        Names of the classes; by default the ``classes`` of a torch Dataset that has them, else ``"0"``, ``"1"``, ...
+        up to the highest label.
+
+    Raises
+    ------
+    UserError
+        If the data are of another kind, shape or range; the message says what to do.
+    """
+    from robustkit.data import _memory
+
+    return _memory.in_memory(data, describe(MEMORY), classes)
 
 
 def describe(name: str) -> Facts:
@@ -144,7 +176,7 @@ def _takes_path(entry: Entry) -> bool:
 
 def __getattr__(name: str) -> Any:
     if name == "Split":  # the one public name that needs torch
-        from robustkit.data._split import Split
+        from robustkit.data._samples import Split
 
         return Split
     raise AttributeError(f"module 'robustkit.data' has no attribute '{name}'")

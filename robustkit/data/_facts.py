@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from robustkit.base.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from robustkit.data._split import Split
+    from robustkit.data._samples import Split
 
 SPLITS = ("train", "validation", "test")
 EVERYTHING = "everything"

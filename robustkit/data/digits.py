@@ -7,7 +7,8 @@ from sklearn.datasets import load_digits
 
 from robustkit.data import dataset
 from robustkit.data._facts import Source
-from robustkit.data._split import Split, holdout
+from robustkit.data._samples import Split
+from robustkit.data._split import holdout
 
 
 @dataset(

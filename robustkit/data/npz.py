@@ -13,11 +13,11 @@ from torch import Tensor
 
 from robustkit.base.errors import UserError
 from robustkit.data import _split, dataset
+from robustkit.data._checked import MOST_CLASSES
 from robustkit.data._facts import EVERYTHING, Source
 
 Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
 PAIRS = {"train": ("x_train", "y_train"), "validation": ("x_val", "y_val"), "test": ("x_test", "y_test")}
-MOST_CLASSES = 100_000  # a label beyond it is a mistake, and naming so many classes would fill the memory
 WANTED = "save x and y, or x_train, y_train, x_test and y_test, with numpy.savez"
 
 

@@ -1,7 +1,9 @@
-"""Defences: one file each, found by the registry. A *loss* turns member outputs into one scalar; *inputs* make images.
+"""Defences: one file each, found by the registry; a loss, or what makes the inputs.
 
-``adp`` is a loss, ``advt-fgsm`` makes inputs (and trains on them with the plain ensemble's loss); ``adp+advt-fgsm`` is
-both: one of either kind, in any order. Names, parameters and facts are known without importing torch.
+A *loss* turns member outputs into one scalar; *inputs* make images. ``adp`` is a loss, ``advt-fgsm`` makes inputs (and
+trains on them with the plain ensemble's loss); ``adp+advt-fgsm`` is both: one of either kind, in any order. A defence
+knows nothing of the optimiser: what it needs of the training loop it states in its decorator. Names, parameters
+and facts are known without importing torch.
 
 Facts that a defence may state in its decorator, and what the training loop does about them:
 
@@ -14,7 +16,7 @@ Facts that a defence may state in its decorator, and what the training loop does
 ``companion``   name of the module's function ``f(features, classes) -> nn.Module`` that is trained along
 ``members``     the smallest number of members that makes sense
 ``check``       name of the module's function ``f(params, members, classes)`` that raises a UserError
-``paper``       name of the recipe (:mod:`robustkit.training.recipes`) that ``--preset paper`` stands for
+``paper``       name of the recipe (:mod:`robustkit.training.recipes`) that ``--recipe paper`` stands for
 ``paper_own``   what differs from that recipe, by dataset (``*``: all others): fields, and ``params`` of the defence
 =============== ========================================================================================
 """

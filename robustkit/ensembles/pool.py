@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustkit.base.errors import UserError
 from robustkit.base.files import listed
+from robustkit.base.options import at_least
 from robustkit.ensembles.checkpoint import META, WEIGHTS, read_meta
 from robustkit.ensembles.ensemble import fingerprint
 from robustkit.records.cells import EnsembleRecord, Spec
@@ -42,19 +43,6 @@ class Pool:
     images: int
 
 
-def requested(
-    folders: Sequence[str | Path] | str | Path | None, checkpoint: object, size: int | None, images: int
-) -> Pool | None:
-    """Return the pool that an evaluation asks for, or None where it asks for none; raises as :func:`find` does."""
-    if not folders:
-        if size is not None:
-            raise UserError(f"subset size {size} needs a pool; name its folders with --pool.")
-        return None
-    if checkpoint:
-        raise UserError("a pool and a checkpoint cannot be evaluated together; name the checkpoint as a --pool, too.")
-    return find(folders, size, images)
-
-
 def find(folders: str | Path | Iterable[str | Path], size: int | None = None, images: int = IMAGES) -> Pool:
     """Return the pool of all members of the checkpoints in some folders.
 
@@ -70,10 +58,8 @@ def find(folders: str | Path | Iterable[str | Path], size: int | None = None, im
         fewer members than a subset has.
     """
     size = SIZE if size is None else size
-    if size < 2:
-        raise UserError(f"subset size {size} is out of range; it must be at least 2.")
-    if images < 0:
-        raise UserError(f"pool attribution {images} is out of range; it must be a number of images, 0 for none.")
+    at_least("subset size", size, 2)
+    at_least("pool attribution", images, 0)
     found: dict[Path, Mapping[str, Any]] = {}
     doubles = []
     for path in (path for folder in listed(folders) for path in _checkpoints(folder)):

@@ -1,4 +1,10 @@
-"""Architectures: robustkit's own (one file each), torchvision's and timm's classifiers, anybody's factory."""
+"""Architectures: robustkit's own, torchvision's and timm's classifiers, anybody's factory.
+
+An architecture of ours is one function of ``channels`` and ``classes`` in one file; it returns a module that turns
+images into logits, and the registry finds it. Networks of torchvision and timm, and factories of others, are built by
+the same call. Weights do not come from here: they are trained, or read from a checkpoint or from the file that is
+audited.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +54,7 @@ def build(arch: str, channels: int, classes: int, params: Mapping[str, Any] | No
         A registered name, a torchvision classifier's name, ``timm/NAME`` (extra ``timm``), ``module:factory`` or
         ``path/to/file.py:factory``. A factory is called with ``channels=, classes=`` where its signature takes them.
     params : mapping
-        FollowUp keyword arguments of the builder.
+        Further keyword arguments of the builder.
 
     Raises
     ------

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from robustkit.base.errors import UserError, unknown
+from robustkit.base.installing import install_command
 
 LOADING = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")  # these unpickle
 
@@ -17,7 +18,7 @@ def _timm() -> Any:
     try:
         import timm
     except ImportError:
-        raise UserError("timm's architectures need the extra: pip install 'robustkit[timm]'.") from None
+        raise UserError(f"timm's architectures need the extra; run {install_command('timm')}.") from None
     return timm
 
 

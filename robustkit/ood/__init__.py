@@ -1,8 +1,8 @@
-"""Sets of out-of-distribution images: any dataset without its labels, and sets that need no download, a file each.
+"""Out-of-distribution images: any dataset without its labels, and sets that need no download.
 
-A set of the second kind is ``function(split) -> Pixels``: images of any size with one or three channels, made without
-chance of their own, perhaps from the evaluated images. ``distance`` in the decorator says how far they are by default.
-Never imports torch.
+A set of the second kind is a file with ``function(split) -> Pixels``: images of any size with one or three channels,
+made without chance of their own, perhaps from the evaluated images. ``distance`` in the decorator says how far they are
+by default. What is measured on the sets is in the suite of that name. This module never imports torch.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from torch import Tensor
 from robustkit.base.errors import UserError
 from robustkit.data import Dataset
 from robustkit.data._images import GREY, open_image
-from robustkit.data._split import Pixels
+from robustkit.data._samples import Pixels
 from robustkit.data.npz import images_of
 from robustkit.ood._pixels import Lazy, Shape, adapt, adaptation
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from robustkit.base.errors import UserError
 from robustkit.data import Dataset
 from robustkit.data._images import CACHE_BYTES
-from robustkit.data._split import CHUNK, SEED, Split
+from robustkit.data._samples import CHUNK, Split
+from robustkit.data._split import SEED
 from robustkit.ood import ood_set
 from robustkit.ood._read import Read, fitted, read
 

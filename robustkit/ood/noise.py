@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from robustkit.data._split import SEED, Pixels, Split
+from robustkit.data._samples import Pixels, Split
+from robustkit.data._split import SEED
 from robustkit.functional.sampling import SampleGenerator
 from robustkit.ood import ood_set
 from robustkit.ood._pixels import Lazy

@@ -7,7 +7,7 @@ import torch
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
-from robustkit.data._split import Split
+from robustkit.data._samples import Split
 from robustkit.ood import ood_set
 
 TILE = 32  # pixels of a side

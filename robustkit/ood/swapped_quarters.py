@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from robustkit.data._split import Pixels, Split
+from robustkit.data._samples import Pixels, Split
 from robustkit.ood import ood_set
 from robustkit.ood._pixels import Lazy
 

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from robustkit import backends, data
+from robustkit import backends, data, models
 from robustkit.attacks import OWN_OPTION, attack, is_minimum
 from robustkit.base import options
 from robustkit.base.errors import UserError, unknown
-from robustkit.base.names import ALL, DEFAULT_SUITES, ESCALATION, FUSIONS, NORMS, SUITES, TARGETS, TRUST
+from robustkit.base.names import ALL, DEFAULT_SUITES, SUITES, TARGETS
 from robustkit.base.registry import Registry
+from robustkit.base.types import Names, Settings
 from robustkit.corruptions._plan import chosen
 from robustkit.data import Facts
 from robustkit.defenses import defense
 from robustkit.ood import chosen as chosen_sets
 from robustkit.records.cells import Spec
 from robustkit.study import presets
+from robustkit.study.config import EvaluateConfig, Evaluation, TrainConfig
 from robustkit.training import spec as trainspec
 
-Settings = Iterable[str] | Mapping[str, Any] | None
-Names = str | Iterable[str]
-
 DEFAULT_ATTACKS = "pgd,mim"
+Table = Mapping[str, Mapping[str, Any]]  # of --set: method, parameter, value
 
 
 @dataclass(frozen=True)
 class Request:
-    """A checked evaluation request: methods with their whole configuration, budgets, suites."""
+    """A checked evaluation: methods with their whole configuration, budgets, suites."""
 
     defenses: tuple[Spec, ...]
     attacks: tuple[Spec, ...]
@@ -37,74 +37,123 @@ class Request:
     norm: str
     suites: tuple[str, ...]
     corruptions: tuple[str, ...] | None
-    fusion: str | None
     training: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """A checked training: the defence, fields of the training's spec that were asked for, and those of its paper."""
+
+    defense: Spec
+    fields: Mapping[str, Any]
     recipe: Mapping[str, Any]
 
 
-def check(
-    *,
-    defenses: Names,
-    attacks: Names | None,
-    dataset: str,
-    preset: str | None = None,
-    backend: str = "native",
-    eps: Any = None,
-    norm: str | None = None,
-    suites: Names | None = None,
-    corruptions: Names | None = None,
-    ood: Names | None = None,
-    fusion: str | None = None,
-    settings: Settings = None,
-    paper: bool = False,
-) -> Request:
+def check(config: Evaluation, default_suites: Sequence[str] = DEFAULT_SUITES) -> Request:
     """Check names, budgets and settings; a :class:`UserError` names the first that is wrong and what is accepted.
 
-    ``paper`` takes the recipe and the parameters of the (one) defence from its paper, where --set says nothing.
+    Parameters
+    ----------
+    default_suites : sequence of str
+        What runs where ``config`` names no suites, beside those that its other options are for.
     """
-    facts = data.describe(dataset)
-    corruption_suites, ood_sets = chosen(corruptions), chosen_sets(ood)
-    named = [suite for suite, given in (("corruptions", corruption_suites), ("ood", ood_sets)) if given]
-    if suites is None and named:
-        suites = (*DEFAULT_SUITES, *named)
-    chosen_norm = options.choice(norm or facts.threat.norm, "norm", NORMS)
-    budgets = options.eps_list(eps)
-    if budgets is None and chosen_norm != facts.threat.norm:
-        raise UserError(f"{dataset} has no standard budgets for norm '{chosen_norm}'; name them with --eps.")
-    rows: presets.Grid = presets.grid(preset, dataset) if preset else ()
-    if attacks is not None or not preset:
-        rows += tuple((name, {}) for name in options.names(DEFAULT_ATTACKS if attacks is None else attacks, attack))
-    table = options.assignments(settings)
-    specs = [configured(attack, name, table, given) for name, given in rows]
-    if options.choice(backend, "backend", ("native", *backends.backend.names())) != "native":
-        specs = [_abroad(spec, backend) for spec in specs]
-    defense_names = options.names(defenses, defense) if defenses else ()
-    recipe, own = trainspec.paper(defense_names[0], dataset) if paper else ({}, {})
-    parts = [part.strip() for name in defense_names for part in name.split("+")]
-    for method in table:
-        if method not in (running := (*(name for name, _ in rows), *parts, "train")):
-            raise unknown("method in --set", method, running)
-    for name in dict.fromkeys(spec.name for spec in specs):
-        supported = attack.entry(name).facts.get("norms", ())
-        if chosen_norm not in supported and not is_minimum(name):
-            raise UserError(f"attack '{name}' has no norm '{chosen_norm}'; it supports {', '.join(supported)}.")
+    dataset = name_of(config.dataset)
+    facts, corruptions = data.describe(dataset), chosen(config.corruptions)
+    suites = _suites(config, default_suites)
+    norm = config.norm or facts.threat.norm
+    budgets = options.eps_list(config.eps)
+    if budgets is None and norm != facts.threat.norm:
+        raise UserError(f"{dataset} has no standard budgets for norm '{norm}'; name them with --eps.")
+    rows: presets.Grid = presets.grid(config.preset, dataset) if config.preset else ()
+    if config.attacks is not None or not config.preset:
+        named = DEFAULT_ATTACKS if config.attacks is None else config.attacks
+        rows += tuple((name, {}) for name in options.names(named, attack))
+    table = options.assignments(config.settings)
+    attacks = _attacks(rows, table, config.backend, norm)
+    names = _defenses(config)
+    _check_methods(table, [name for name, _ in rows], _parts(names), config)
+    _check_verdicts(config, suites)
     return Request(
-        defenses=tuple(defended(name, table, own) for name in defense_names),
-        attacks=tuple(specs),
+        defenses=tuple(defended(name, table) for name in names),
+        attacks=attacks,
         dataset=facts,
         eps=budgets or _own_eps(rows) or facts.threat.eps,
-        norm=chosen_norm,
-        suites=tuple(s for s in SUITES if s in _suites(suites)),
-        corruptions=corruption_suites,
-        fusion=options.choice(fusion, "fusion rule", FUSIONS) if fusion else None,
+        norm=norm,
+        suites=suites,
+        corruptions=corruptions,
         training=trainspec.settings(table.get("train", {})),
-        recipe=recipe,
     )
 
 
-def configured(
-    registry: Registry, name: str, table: Mapping[str, Mapping[str, Any]], preset: Mapping[str, Any] | None = None
-) -> Spec:
+def check_training(config: TrainConfig) -> TrainingRequest:
+    """Check a training; a :class:`UserError` names the first thing that is wrong and what is accepted."""
+    names = options.names(config.defense, defense)
+    if len(names) != 1:
+        raise UserError(f"train takes one defence, not {len(names)}; run it once for each.")
+    if config.arch is not None:
+        models.check(config.arch)
+    dataset = data.describe(name_of(config.dataset)).name
+    recipe, own = trainspec.paper(names[0], dataset) if config.recipe == "paper" else ({}, {})
+    table = options.assignments(config.settings)
+    running = [*_parts(names), "train"]
+    for method in table:
+        if method not in running:
+            raise unknown("method in --set", method, running)
+    fields = {name: getattr(config, name) for name in ("arch", "members", "epochs", "fusion")}
+    return TrainingRequest(
+        defended(names[0], table, own), {**trainspec.settings(table.get("train", {})), **fields}, recipe
+    )
+
+
+def name_of(dataset: str | Any) -> str:
+    """Return the name of a dataset, loaded or not."""
+    return dataset if isinstance(dataset, str) else str(dataset.name)
+
+
+def _defenses(config: Evaluation) -> tuple[str, ...]:
+    """Return the defences to train; what is evaluated instead of one is refused options that would have no effect."""
+    if not isinstance(config, EvaluateConfig):
+        return ()
+    stored = next((name for name in ("checkpoint", "pool") if getattr(config, name)), None)
+    if stored is None:
+        if config.arch is not None:
+            models.check(config.arch)
+        return options.names(config.defense or "adp", defense)
+    if config.arch is not None and not models.is_code(config.arch):
+        raise UserError(
+            f"--arch {config.arch} has no effect beside --{stored}, whose record names the architecture; leave it out "
+            "(module:factory is consent to run that code)."
+        )
+    return ()
+
+
+def _parts(defenses: Iterable[str]) -> list[str]:
+    return [part.strip() for name in defenses for part in name.split("+")]
+
+
+def _attacks(rows: presets.Grid, table: Table, backend: str, norm: str) -> tuple[Spec, ...]:
+    specs = [configured(attack, name, table, given) for name, given in rows]
+    if options.choice(backend, "backend", ("native", *backends.backend.names())) != "native":
+        specs = [_abroad(spec, backend) for spec in specs]
+    for name in dict.fromkeys(spec.name for spec in specs):
+        supported = attack.entry(name).facts.get("norms", ())
+        if norm not in supported and not is_minimum(name):
+            raise UserError(f"attack '{name}' has no norm '{norm}'; it supports {', '.join(supported)}.")
+    return tuple(specs)
+
+
+def _check_methods(table: Table, attacks: Sequence[str], parts: Sequence[str], config: Evaluation) -> None:
+    trains = bool(parts) or getattr(config, "surrogate", None) == "train"
+    running = [*attacks, *parts, *(["train"] if trains else [])]
+    for method, params in table.items():
+        if method == "train" and not trains:
+            first = next(iter(params))
+            raise UserError(f"--set train.{first} has no effect, because nothing is trained; leave it out.")
+        if method not in running:
+            raise unknown("method in --set", method, running)
+
+
+def configured(registry: Registry, name: str, table: Table, preset: Mapping[str, Any] | None = None) -> Spec:
     """Return the Spec of a registered method: its defaults, what a preset and what ``--set`` say of it, checked."""
     given = table.get(name, {})
     fixed = dict(preset or {})
@@ -116,7 +165,7 @@ def configured(
     return Spec(registry.kind, name, {**{k: v for k, v in params.items() if k not in OWN_OPTION}, **own_eps})
 
 
-def defended(name: str, table: Mapping[str, Mapping[str, Any]], own: Mapping[str, Any] | None = None) -> Spec:
+def defended(name: str, table: Table, own: Mapping[str, Any] | None = None) -> Spec:
     """Return the Spec of a defence, composed or not; ``own`` are parameters that ``--set`` overrides."""
     entry = defense.entry(name)
     given = dict(own or {})
@@ -153,13 +202,11 @@ def target(rule: str | int, classes: int) -> str:
     return str(int(rule))
 
 
-def verdicts(trust: str, escalate: bool, budget: float = ESCALATION) -> None:
-    """Check what is asked of the trust checks: their cost, whether to escalate, and what that may cost."""
-    options.choice(trust, "trust", TRUST)
-    if escalate and trust == "off":
+def _check_verdicts(config: Evaluation, suites: Sequence[str]) -> None:
+    if config.escalate and config.trust == "off":
         raise UserError("escalate needs the trust checks, but trust is 'off'; leave out --trust off.")
-    if not budget > 0:
-        raise UserError(f"escalate budget {budget} is out of range; it must be above 0.")
+    if not config.escalate_budget > 0:
+        raise UserError(f"escalate budget {config.escalate_budget} is out of range; it must be above 0.")
 
 
 def beside_baseline(defenses: tuple[Spec, ...]) -> tuple[Spec, ...]:
@@ -169,10 +216,32 @@ def beside_baseline(defenses: tuple[Spec, ...]) -> tuple[Spec, ...]:
     return (Spec("defense", "baseline", {}), *defenses)
 
 
-def _suites(suites: Names | None) -> tuple[str, ...]:
+def _suites(config: Evaluation, default: Sequence[str]) -> tuple[str, ...]:
+    """Return the suites that run; options for others are refused, since nobody would see that they did nothing."""
+    pooled = bool(getattr(config, "pool", None))
+    wanted = _named(config.suites)
+    if wanted is None:
+        turned_on = [suite for suite, given in (("corruptions", config.corruptions), ("ood", config.ood)) if given]
+        wanted = ([] if pooled else [*default]) + ([] if pooled else turned_on)
+    served = {*wanted, *(("corruptions",) if pooled else ())}  # a pool has validation sets of corrupted images
+    chosen_sets(config.ood)
+    for field in config.given():
+        if field.option.suites and not served & set(field.option.suites):
+            which = " or ".join(field.option.suites)
+            raise UserError(
+                f"{field.said(getattr(config, field.name))} serves the suite {which}, which does not run; "
+                f"name it with --suites."
+            )
+    return tuple(suite for suite in SUITES if suite in wanted)
+
+
+def _named(suites: Names | None) -> list[str] | None:
     if suites is None:
-        return DEFAULT_SUITES
-    chosen = options.names(suites, kind="suite")
-    for suite in chosen:
+        return None
+    named = options.names(suites, kind="suite")
+    for suite in named:
         options.choice(suite, "suite", (*SUITES, ALL))
-    return SUITES if ALL in chosen else chosen
+    return [*SUITES] if ALL in named else [*named]
+
+
+__all__ = ["Names", "Request", "Settings", "TrainingRequest", "check", "check_training", "target"]

@@ -1,21 +1,16 @@
 """The types of ``results.json``, schema version 1: what users and reports may rely on. Never imports torch.
 
 Every number is a plain float in [0, 1] unless its field says otherwise. The fields of suites that did not run are
-empty lists; those of the further suites are in :mod:`robustkit.records.schema_suites`.
+empty lists; those of the further suites are in :mod:`robustkit.records.schema_suites` and
+:mod:`robustkit.records.schema_members`.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
-from robustkit.records.schema_suites import (
-    AuditResult,
-    CalibrationResult,
-    DetectionResult,
-    DiversityResult,
-    OodResult,
-    PoolResult,
-)
+from robustkit.records.schema_members import DiversityResult, PoolResult
+from robustkit.records.schema_suites import AuditResult, CalibrationResult, DetectionResult, OodResult
 
 SCHEMA_VERSION = 1  # of results.json and of the records in the store
 

@@ -1,6 +1,8 @@
-"""Reports: functions of ``results.json`` and nothing else; one file each, found by the registry.
+"""Reports: functions of ``results.json``; one file each, found by the registry.
 
-A report is ``function(results, out) -> paths``: it writes files below ``out`` and returns them.
+A report is ``function(results, out) -> paths``: it writes files below ``out`` and returns them. No attack is run and no
+model is read for it. Tables and figures are made once and written by every format; a suite adds its own in
+``_suite_<name>.py``, and pictures of stored images are drawn from the store.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from robustkit.records.schema_suites import CosineDistribution, DiversityResult, LayerSimilarity
+from robustkit.records.schema_members import CosineDistribution, DiversityResult, LayerSimilarity
 from robustkit.reports import _format as f
 from robustkit.reports._mesh import mesh
 from robustkit.reports._style import DPI, INK, PALETTE, SOFT, bare

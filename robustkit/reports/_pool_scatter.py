@@ -7,7 +7,7 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from robustkit.records.schema_suites import PoolSet
+from robustkit.records.schema_members import PoolSet
 from robustkit.reports._style import DPI, GRID, INK, PALETTE, SOFT, bare
 
 RULES = {"mean-logit": PALETTE[0], "majority": PALETTE[1]}  # the paper's averaging and voting

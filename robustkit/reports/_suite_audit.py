@@ -8,7 +8,7 @@ from robustkit.records.schema import Results, Transfer
 from robustkit.records.schema_suites import AuditResult
 from robustkit.reports import _format as f
 from robustkit.reports._labels import budget, budget_text, labeller
-from robustkit.reports._tables import Table, cells
+from robustkit.reports._table import Table, cells
 
 # What no evaluation of stored images can show, whatever it runs.
 NEVER = (
@@ -119,7 +119,7 @@ def _masked(results: Results) -> Iterator[str]:
 def not_tested(results: Results) -> list[str]:
     """Return what a reader might take to be tested and is not."""
     found = [text for name, text in SUITES.items() if not _ran(results, name)]
-    found += [] if list(_outside(results)) else ["transfer from an independent model (--baseline)"]
+    found += [] if list(_outside(results)) else ["transfer from an independent model (--surrogate)"]
     if any(e["members"] == 1 for e in results["ensembles"]):
         found = [text for text in found if text not in (SUITES["transfer"], SUITES["diversity"])]
     budgets = sorted({budget(e)[::-1] for e in results["evaluations"]})

@@ -13,10 +13,10 @@ from robustkit.metrics.calibration import Floats
 from robustkit.records.schema import Results
 from robustkit.records.schema_suites import Calibration, CalibrationResult
 from robustkit.reports import _format as f
-from robustkit.reports._figures import Drawing
+from robustkit.reports._drawing import Drawing
 from robustkit.reports._labels import in_order
 from robustkit.reports._style import DPI, GRID, INK, PALETTE, SOFT, bare
-from robustkit.reports._tables import Table, cells
+from robustkit.reports._table import Table, cells
 
 FUSED = "ensemble"
 MOST = 4  # ensembles in one figure

@@ -8,10 +8,10 @@ from pathlib import Path
 from robustkit.records.schema import Results
 from robustkit.records.store import Store
 from robustkit.reports import _contact, _corruption_maps, _corruptions
-from robustkit.reports._figures import Drawing
+from robustkit.reports._drawing import Drawing
 from robustkit.reports._format import slug
 from robustkit.reports._suites import Sheet
-from robustkit.reports._tables import Table, cells
+from robustkit.reports._table import Table, cells
 from robustkit.study.plan import Study
 
 

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from robustkit.records.schema import Results
 from robustkit.records.schema_suites import DetectionResult
 from robustkit.reports import _format as f
-from robustkit.reports._figures import Drawing
+from robustkit.reports._drawing import Drawing
 from robustkit.reports._labels import budget_text, in_order
 from robustkit.reports._style import DPI, INK, PALETTE, SOFT, bare
-from robustkit.reports._tables import Table, cells
+from robustkit.reports._table import Table, cells
 
 WORST = "worst"
 PANELS = {False: "attacker ignores the detector", True: "attacker knows the detector"}

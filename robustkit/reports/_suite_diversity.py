@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from robustkit.records.schema import Results
-from robustkit.records.schema_suites import DiversityResult
+from robustkit.records.schema_members import DiversityResult
 from robustkit.records.store import Store
 from robustkit.reports import _diversity_maps, _diversity_sheet
 from robustkit.reports import _format as f
-from robustkit.reports._figures import Drawing
+from robustkit.reports._drawing import Drawing
 from robustkit.reports._labels import in_order
 from robustkit.reports._suites import Sheet
-from robustkit.reports._tables import Cell, Table, cells
+from robustkit.reports._table import Cell, Table, cells
 from robustkit.study.plan import Study
 
 # Measure of a record: what a table calls it, its unit, and which way is more diverse.

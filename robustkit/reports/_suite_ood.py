@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from robustkit.records.schema import Results
 from robustkit.records.schema_suites import OodMean, OodResult, OodScore, OodSetResult
 from robustkit.reports import _format as f
-from robustkit.reports._figures import Drawing
+from robustkit.reports._drawing import Drawing
 from robustkit.reports._labels import in_order
 from robustkit.reports._mesh import mesh
 from robustkit.reports._style import DPI, INK, PALETTE, SOFT, bare
-from robustkit.reports._tables import Table, cells
+from robustkit.reports._table import Table, cells
 
 LOWEST = 0.4  # of the heatmap's shades: 0.5 is what chance gives
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from robustkit.records.schema import Results
-from robustkit.records.schema_suites import PoolResult, PoolRule, PoolSet
+from robustkit.records.schema_members import PoolResult, PoolRule, PoolSet
 from robustkit.reports import _format as f
 from robustkit.reports import _pool_scatter
-from robustkit.reports._figures import Drawing
-from robustkit.reports._tables import Table, cells
+from robustkit.reports._drawing import Drawing
+from robustkit.reports._table import Table, cells
 
 BEST = 10  # subsets of a validation set that are shown
 BY = "mean-prob"  # whose accuracy says which are the best

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from robustkit.records.schema import Results
 from robustkit.reports._files import write_bytes
-from robustkit.reports._tables import Table
+from robustkit.reports._table import Table
 
 if TYPE_CHECKING:
     from robustkit.records.store import Store
-    from robustkit.reports._figures import Drawing
+    from robustkit.reports._drawing import Drawing
     from robustkit.study.plan import Study
 
 SUITES = ("audit", "detection", "ood", "calibration", "corruptions", "diversity", "pools")  # in reading order

@@ -3,60 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 from robustkit.functional.stats import wilson
 from robustkit.records.schema import Evaluation, Results, Verdict, WorstCase
 from robustkit.reports import _format as f
-from robustkit.reports import _records
+from robustkit.reports import _records, _suites
 from robustkit.reports._checks import failing, hint
 from robustkit.reports._labels import baseline_of, budget, budget_text, in_order, labeller, ordered, panel_text
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One formatted cell; ``verdict`` puts a mark beside the number, ``hint`` says why."""
-
-    text: str
-    verdict: Verdict | None = None
-    hint: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.text} {f.MARKS[self.verdict]}" if self.verdict else self.text
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table that any renderer can write.
-
-    Attributes
-    ----------
-    name : str
-        Its file name, without ending.
-    align : str
-        One letter per column, ``l`` (text) or ``r`` (numbers).
-    lead : int
-        The first columns that say what a row is about.
-    grouped : bool
-        Whether rows with the same first cell belong together.
-    records : list of dict
-        The raw values in long format, one dict per row of the CSV file; empty where another table has them.
-    """
-
-    name: str
-    title: str
-    columns: list[str]
-    align: str
-    rows: list[list[Cell]]
-    note: str = ""
-    lead: int = 1
-    grouped: bool = False
-    records: list[dict[str, Any]] = field(default_factory=list)
-
-    def starts(self, index: int) -> bool:
-        """Tell whether row ``index`` is the first of a group and not the first of the table."""
-        return self.grouped and index > 0 and self.rows[index][0] != self.rows[index - 1][0]
+from robustkit.reports._table import Cell, Table, cells
 
 
 def tables(results: Results) -> list[Table]:
@@ -204,8 +158,6 @@ def transfers(results: Results) -> list[Table]:
 
 def suites(results: Results) -> Iterator[Table]:
     """Yield the tables of the further suites that ran."""
-    from robustkit.reports import _suites  # whose modules make tables with this one
-
     for name in _suites.SUITES:
         yield from _suites.tables(results, name)
 
@@ -234,11 +186,6 @@ def _difference(e: Evaluation | None, base: Evaluation | None) -> Cell:
     verdicts: tuple[Verdict, ...] = ("invalid", "suspect")
     worse = next((v for v in verdicts if v in (e["verdict"], base["verdict"])), None)
     return Cell(f.points(e["robust_accuracy"] - base["robust_accuracy"]), worse)
-
-
-def cells(*texts: str) -> list[Cell]:
-    """Return formatted cells of plain texts."""
-    return [Cell(text) for text in texts]
 
 
 def find(every: Sequence[Table], name: str) -> Table | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from robustkit.records.schema import Results
 from robustkit.reports import report
 from robustkit.reports._files import write_text
-from robustkit.reports._tables import Table, tables
+from robustkit.reports._table import Table
+from robustkit.reports._tables import tables
 
 
 @report("csv", title="CSV tables")

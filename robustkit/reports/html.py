@@ -12,7 +12,8 @@ from robustkit.reports import _suite_audit, _suites, report
 from robustkit.reports._checks import Headline, by_check, headline_budget, headlines
 from robustkit.reports._files import write_text
 from robustkit.reports._labels import baseline_of, budget, budget_text, labeller
-from robustkit.reports._tables import Table, find, tables
+from robustkit.reports._table import Table
+from robustkit.reports._tables import find, tables
 
 MARKS = {"trusted": "\N{CHECK MARK}", "suspect": "?", "invalid": "!"}
 

@@ -15,7 +15,8 @@ from robustkit.reports import _format as f
 from robustkit.reports import _suites
 from robustkit.reports._checks import by_check
 from robustkit.reports._labels import in_order, labeller, panel_text
-from robustkit.reports._tables import Cell, Table, find, tables
+from robustkit.reports._table import Cell, Table
+from robustkit.reports._tables import find, tables
 
 _VERDICT = {"trusted": "green", "suspect": "yellow", "invalid": "bold red"}
 _LONGEST = 26  # a column of text wraps beyond that; a column of numbers never does

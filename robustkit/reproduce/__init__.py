@@ -1,4 +1,4 @@
-"""Published tables and figures, repeated: one file each, found by the registry. Names cost no import of torch.
+"""Published tables and figures, repeated: one file each, found by the registry.
 
 A reproduction is ``function(lab) -> Outcome``. Its file holds the paper's numbers, says which ensembles it needs and
 how it reads its own numbers; training, evaluating, comparing settings and writing are the lab's and the runner's. The

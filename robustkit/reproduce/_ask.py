@@ -12,10 +12,9 @@ from robustkit.base import options
 from robustkit.base.errors import UserError, unknown
 from robustkit.base.registry import Entry
 from robustkit.defenses import defense
-from robustkit.pipeline.request import Settings
 from robustkit.reproduce import reproduction
+from robustkit.study.config import ReproduceConfig
 
-BUDGETS = ("small", "paper")
 FACTS = ("title", "source", "datasets", "defenses", "attacks")
 
 
@@ -36,7 +35,7 @@ class Ask:
     entry: Entry
     dataset: str
     stands_for: str
-    budget: str
+    scale: str
     epochs: int | None
     n: int | None
     arch: str | None
@@ -55,7 +54,7 @@ class Ask:
             ("--dataset", self.dataset),
             ("--as", self.stands_for if self.stands_for != self.dataset else None),
             ("--data-dir", self.data_dir),
-            ("--budget", self.budget),
+            ("--scale", self.scale),
             *((f"--{name}", getattr(self, name)) for name in ("epochs", "n", "arch", "workers")),
             ("--seed", self.seed),
             ("--device", self.device if self.device != "auto" else None),
@@ -66,35 +65,28 @@ class Ask:
         return " ".join(["robustkit reproduce", self.entry.name, *words])
 
 
-def check(
-    name: str, *, dataset: str | None = None, stands_for: str | None = None, budget: str = "small",
-    epochs: int | None = None, n: int | None = None, arch: str | None = None, settings: Settings = None,
-    data_dir: str | Path | None = None, download: bool = False, device: str = "auto", workers: int | None = None,
-    seed: int = 0, out: str | Path | None = None,
-) -> Ask:  # fmt: skip
-    """Check a request; a :class:`UserError` names the first thing that is wrong and what is accepted.
-
-    The parameters are those of :func:`robustkit.reproduce.runner.reproduce`.
-    """
-    entry = reproduction.entry(name)
+def check(config: ReproduceConfig) -> Ask:
+    """Check a request; a :class:`UserError` names the first thing that is wrong and what is accepted."""
+    entry = reproduction.entry(config.name)
     if missing := [fact for fact in FACTS if fact not in entry.facts]:
-        raise ValueError(f"reproduction '{name}' is registered without {', '.join(missing)}")
-    chosen, whose = _datasets(entry, dataset, stands_for)
-    options.choice(budget, "budget", BUDGETS)
-    options.at_least_one({"epochs": epochs, "n": n, "workers": workers})
+        raise ValueError(f"reproduction '{config.name}' is registered without {', '.join(missing)}")
+    chosen, whose = _datasets(entry, config.dataset, config.stands_for)
     for one in entry.facts["defenses"]:
         defense.entry(one)
-    table = options.assignments(settings)
+    table = options.assignments(config.settings)
     running = dict.fromkeys(
         ["train", *(part for one in entry.facts["defenses"] for part in one.split("+")), *entry.facts["attacks"]]
     )
     for method in table:
         if method not in running:
             raise unknown("method in --set", method, running)
-    folder = Path(out) if out else Path("robustkit-reproduction") / f"{name}-{chosen.partition(':')[0]}-{budget}"
+    folder = Path(
+        config.out or Path("robustkit-reproduction") / f"{entry.name}-{chosen.partition(':')[0]}-{config.scale}"
+    )
     return Ask(
-        entry, chosen, whose, budget, epochs, n, arch, table, None if data_dir is None else str(data_dir), download,
-        device, workers, seed, folder,
+        entry, chosen, whose, config.scale, config.epochs, config.n, config.arch, table,
+        None if config.data_dir is None else str(config.data_dir), config.download, config.device, config.workers,
+        config.seed, folder,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from robustkit.base.progress import Reporter
 from robustkit.base.version import __version__
 from robustkit.ensembles.checkpoint import load_ensemble, read_meta
 from robustkit.ensembles.ensemble import Ensemble
+from robustkit.models import is_code
 from robustkit.records.cells import EnsembleRecord, Run
 from robustkit.records.schema import Results
 from robustkit.records.store import STUDY
@@ -93,8 +94,8 @@ class Lab:
         folder = self.out / "evaluations" / part
         results = api.evaluate(
             checkpoint=[self.folder(column) for column in columns], dataset=self.ask.dataset,
-            data_dir=self.ask.data_dir, attacks=[name for name, _ in grid] if "preset" not in options else None,
-            n=self.count(images), arch=self.ask.arch, settings={**own, **_flat(asked)}, device=self.ask.device,
+            data_dir=self.ask.data_dir, attacks=None if "preset" in options else [name for name, _ in grid] or None,
+            n=self.count(images), arch=self.code, settings={**own, **_flat(asked)}, device=self.ask.device,
             workers=self.ask.workers, seed=self.ask.seed, out=folder, reporter=self.reporter,
             **{"reference": False, "keep_examples": False, "formats": ("html",), **options},
         )  # fmt: skip
@@ -116,13 +117,18 @@ class Lab:
         stored = ((owners[cell.ensemble], store.load(cell)) for cell in study.cells())
         return [(record, run) for record, run in stored if run is not None]
 
+    @property
+    def code(self) -> str | None:
+        """The architecture where it is somebody's code, which a checkpoint runs only if it is named."""
+        return self.ask.arch if self.ask.arch and is_code(self.ask.arch) else None
+
     def ensemble(self, column: Column) -> Ensemble:
         """Return a trained ensemble."""
-        return load_ensemble(self.folder(column), arch=self.ask.arch, device=self.device)
+        return load_ensemble(self.folder(column), arch=self.code, device=self.device)
 
     def count(self, images: Images) -> int:
-        """Return how many test images are used at most: the budget's, or --n, and never more than the paper's."""
-        return min(images.paper, self.ask.n or (images.paper if self.ask.budget == "paper" else images.small))
+        """Return how many test images are used at most: the scale's, or --n, and never more than the paper's."""
+        return min(images.paper, self.ask.n or (images.paper if self.ask.scale == "paper" else images.small))
 
     def name(self, column: Column) -> str:
         """Return what an ensemble is called in folders and results."""
@@ -142,7 +148,7 @@ class Lab:
     def _job(self, column: Column, recipe: Recipe) -> Job:
         if column.defense not in self.ask.entry.facts["defenses"]:
             raise ValueError(f"reproduction '{self.ask.entry.name}' does not declare defense '{column.defense}'")
-        small = self.ask.budget == "small"
+        small = self.ask.scale == "small"
         batch = int(self.ask.settings.get("train", {}).get("batch_size", recipe.train.get("batch_size", 64)))
         few = max(2, round(SMALL_STEPS / math.ceil(self.train_images / batch)))
         mine = {m: p for m, p in self.ask.settings.items() if m in ("train", *column.defense.split("+"))}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from robustkit.records.schema import Verdict
 
 if TYPE_CHECKING:
-    from robustkit.reports._figures import Drawing
+    from robustkit.reports._drawing import Drawing
 
 Spread = tuple[float, float]  # a mean and a standard deviation over seeds
 
@@ -35,7 +35,7 @@ class Recipe:
     train : mapping
         What ``--set train.NAME`` takes: handed to the training, and compared with its record.
     compared : mapping
-        FollowUp fields of the training's record that are compared only: the dataset or the loop decides them.
+        Further fields of the training's record that are compared only: the dataset or the loop decides them.
     seeds : int
         How many repetitions the paper averages over.
     """

@@ -13,7 +13,7 @@ from robustkit.base.files import write_json
 from robustkit.base.version import __version__
 from robustkit.reports import _format as f
 from robustkit.reports._files import write_bytes, write_text
-from robustkit.reports._tables import Cell, Table, cells
+from robustkit.reports._table import Cell, Table, cells
 from robustkit.reports.md import markdown
 from robustkit.reports.terminal import show_table
 from robustkit.reproduce._ask import Ask
@@ -44,7 +44,7 @@ class Reproduced:
             "source": facts["source"],
             "dataset": self.ask.dataset,
             "stands_for": self.ask.stands_for,
-            "budget": self.ask.budget,
+            "scale": self.ask.scale,
             "seed": self.ask.seed,
             "command": self.ask.command,
             "comparisons": [c.to_json() for c in self.outcome.comparisons],

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from robustkit.base.errors import UserError
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.metrics.cka import linear_cka
-from robustkit.reports._figures import Drawing
+from robustkit.reports._drawing import Drawing
 from robustkit.reports._style import DPI, INK
 from robustkit.reproduce import reproduction
 from robustkit.reproduce._lab import Lab

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from robustkit.records.schema import Transfer
-from robustkit.reports._figures import Drawing
+from robustkit.reports._drawing import Drawing
 from robustkit.reports._heatmaps import heatmap
 from robustkit.reproduce import reproduction
 from robustkit.reproduce._lab import Lab

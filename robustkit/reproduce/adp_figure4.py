@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from robustkit.metrics import roc as metrics
 from robustkit.metrics.diversity import log_ensemble_diversity
 from robustkit.records.samples import NOT_ATTACKED, Samples
-from robustkit.reports._figures import Drawing
+from robustkit.reports._drawing import Drawing
 from robustkit.reports._style import DPI, INK, PALETTE, SOFT, bare
 from robustkit.reproduce import reproduction
 from robustkit.reproduce._lab import Lab

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from robustkit.metrics.diversity import log_ensemble_diversity
-from robustkit.reports._figures import Drawing
+from robustkit.reports._drawing import Drawing
 from robustkit.reports._style import DPI, INK, PALETTE, SOFT, bare
 from robustkit.reproduce import reproduction
 from robustkit.reproduce._lab import Lab

@@ -50,9 +50,7 @@ def sdde_table2(lab: Lab) -> Outcome:
     """NLL, ECE, Brier score and accuracy of five members after a temperature: DE, NCL, ADP, DICE and SDDE."""
     columns = sdde_columns(lab.stands_for)
     lab.train(columns, sdde_recipe(lab.stands_for))
-    results = lab.evaluate(
-        "calibration", columns, Images(10_000, 10_000, stated=False), attacks="deepfool", suites="calibration"
-    )
+    results = lab.evaluate("calibration", columns, Images(10_000, 10_000, stated=False), suites="calibration")
     fused = {r["ensemble"]: r for r in results["calibration"] if r["output"] == "ensemble"}
     found: dict[str, list[Comparison]] = {metric: [] for metric in SCALES}
     without = []

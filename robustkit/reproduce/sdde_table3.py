@@ -98,7 +98,7 @@ def sdde_table3(lab: Lab) -> Outcome:
     columns = sdde_columns(lab.stands_for)
     lab.train(columns, sdde_recipe(lab.stands_for))
     results = lab.evaluate(
-        "ood", columns, Images(10_000, 10_000, stated=False), attacks="deepfool", suites="ood",
+        "ood", columns, Images(10_000, 10_000, stated=False), suites="ood",
         ood=[f"{wanted[title][0]}:{name}" for title, name in here.items()] or None,
     )  # fmt: skip
     by = {r["ensemble"]: r for r in results["ood"]}

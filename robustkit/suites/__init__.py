@@ -1,8 +1,9 @@
-"""Measurements beside the attacks, their transfer and the corruptions: one file each, found by the registry.
+"""Measurements beside the attacks, their transfer and the corruptions: one file each.
 
 A suite is a class that keeps nothing, with three static methods: ``ask`` turns what the user wants into plain JSON and
 refuses what cannot be done, before anything is trained; ``run`` runs what the store lacks; ``results`` makes records of
-``results.json`` from the store alone. How these look is in ``robustkit/reports/_suite_<name>.py``. Never imports torch.
+``results.json`` from the store alone. How these look is in ``robustkit/reports/_suite_<name>.py``. This module never
+imports torch.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from robustkit.metrics.cka import cka
 from robustkit.metrics.pairwise import PAIRWISE, mean_of_pairs, pairs, symmetric
 from robustkit.records.cells import Cell, EnsembleRecord, Facts, Spec
 from robustkit.records.samples import Samples
-from robustkit.records.schema_suites import (
+from robustkit.records.schema_members import (
     AttributionDiversity,
     CosineDistribution,
     DiversityResult,

@@ -10,7 +10,7 @@ from typing import Any
 
 from robustkit.base.parallel import run_all
 from robustkit.records.cells import EnsembleRecord, Facts
-from robustkit.records.schema_suites import DiversityResult
+from robustkit.records.schema_members import DiversityResult
 from robustkit.records.store import Store
 from robustkit.study.plan import Study
 from robustkit.suites import Job, SuiteRequest, suite

@@ -16,7 +16,7 @@ from robustkit.functional.stats import finite
 from robustkit.metrics import subsets as metric
 from robustkit.records.cells import Spec
 from robustkit.records.samples import Samples
-from robustkit.records.schema_suites import PoolCorrelation, PoolMember, PoolResult, PoolRule, PoolSet
+from robustkit.records.schema_members import PoolCorrelation, PoolMember, PoolResult, PoolRule, PoolSet
 from robustkit.records.store import Store
 from robustkit.study.plan import Study
 from robustkit.suites import Job, SuiteRequest, suite

@@ -128,7 +128,7 @@ def choose(ensemble: Ensemble, x: Tensor, y: Tensor, steps: int, speed: str, *, 
     if speed == "off":
         return PLAIN
     kind = [[type(m).__name__, sum(p.numel() for p in m.parameters())] for m in ensemble.members]
-    file = paths.cache_dir() / "trainpath" / (
+    file = paths.cache_dir() / "forward" / (
         digest([kind, list(x.shape), str(x.device), torch.get_num_threads(), torch.__version__, speed, plain_calls,
                 speed == "auto" and steps.bit_length()]) + ".json"
     )  # fmt: skip

@@ -131,5 +131,5 @@ def paper(name: str, dataset: str) -> tuple[dict[str, Any], dict[str, Any]]:
             params |= {f"{entry.name}.{k}" if "+" in name else k: v for k, v in own.pop("params", {}).items()}
             recipe |= {**recipes.of(entry.facts["paper"], dataset), **own}
     if not recipe:
-        raise UserError(f"defense '{name}' has no hyperparameters of a paper; leave out --preset paper.")
+        raise UserError(f"defense '{name}' has no hyperparameters of a paper; leave out --recipe paper.")
     return recipe, params

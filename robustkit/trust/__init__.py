@@ -1,4 +1,4 @@
-"""Can a robust accuracy be believed? One file for each check, with the probe it needs; the registries find them.
+"""Can a robust accuracy be believed? One file for each check, with the probe it needs.
 
 A *check* reads stored runs and facts and never a model. Where it needs passes of the model, its file holds a *probe* as
 well, which notes plain facts of the first samples; those are stored, so that a verdict can be given again without any

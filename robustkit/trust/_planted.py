@@ -95,7 +95,7 @@ def apart(x: Tensor, eps: float, norm: str) -> Tensor:
 class Head(nn.Module):
     """A classifier of n known images by binary heads: the true label, or the next one where the head is defeated.
 
-    FollowUp classes are never predicted; losses that rank three classes need them.
+    Further classes are never predicted; losses that rank three classes need them.
 
     Parameters
     ----------

@@ -257,7 +257,7 @@ def test_integer_weights_are_converted_and_noted():
 
 def test_timm_is_an_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
-    with pytest.raises(UserError, match=r"robustkit\[timm\]"):
+    with pytest.raises(UserError, match=r"\[timm\]"):
         models.build("timm/resnet18", 3, 10)
 
 
@@ -284,7 +284,7 @@ def test_a_file_of_timms_with_other_channels_is_inferred():
 
 def test_without_timm_the_message_says_that_it_was_not_compared(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
-    with pytest.raises(UserError, match=r"timm's were not compared: pip install 'robustkit\[timm\]'"):
+    with pytest.raises(UserError, match=r"timm's were not compared: .* install .*\[timm\]'\)"):
         fit(_found({"w": torch.ones(2, 2)}), channels=3, classes=10)
 
 

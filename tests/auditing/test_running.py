@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from in_process import invoke
 from torch import nn
-from typer.testing import CliRunner
 
 import robustkit
 from robustkit import api, attacks, data
 from robustkit.auditing import running
-from robustkit.auditing.running import arguments, members_of, own
+from robustkit.auditing.running import arguments
 from robustkit.base.errors import UserError
-from robustkit.cli import app
 from robustkit.ensembles.checkpoint import save_ensemble
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.pipeline import models_under_test
+from robustkit.pipeline.request import Request, check
 from robustkit.records.cells import Spec
 from robustkit.training.spec import TrainSpec
 
@@ -95,12 +95,10 @@ def test_concerns_stand_on_the_first_page(resnets: Ensemble, test_images, tmp_pa
 
 
 def test_the_same_weights_run_otherwise_are_another_model(files: list[Path], tmp_path: Path):
-    from robustkit.auditing.detecting import Given
-
     found = {}
     for normalize in ("none", "half"):
         results = robustkit.audit(
-            files[0], "digits", given=Given(normalize=normalize), n=40, suites="attacks", out=tmp_path / "out",
+            files[0], "digits", normalize=normalize, n=40, suites="attacks", out=tmp_path / "out",
             formats=(), **QUICK,
         )  # fmt: skip
         found[normalize] = results["ensembles"][0]["accuracy"]
@@ -110,11 +108,9 @@ def test_the_same_weights_run_otherwise_are_another_model(files: list[Path], tmp
 def test_the_command(files: list[Path], tmp_path: Path):
     out = tmp_path / "out"
     asked = ["audit", *map(str, files), "--n", "24", "--attacks", "fgsm", "--eps", "0.1", "--suites", "attacks"]
-    done = CliRunner().invoke(
-        app, [*asked, "--trust", "off", "--workers", "1", "--normalize", "none", "--out", str(out)]
-    )
-    assert done.exit_code == 0, done.output
-    assert done.output.splitlines()[-1] == f"report: {out / 'report.html'}"
+    code, printed, error = invoke(*asked, "--trust", "off", "--workers", 1, "--normalize", "none", "--out", out)
+    assert code == 0, error
+    assert printed.splitlines()[-1] == f"report: {out / 'report.html'}"
     findings = json.loads((out / "results.json").read_text("utf-8"))["audit"][0]["findings"]
     assert ("normalisation", "none", "given") in [(f["what"], f["value"], f["how"]) for f in findings]
 
@@ -138,27 +134,29 @@ def test_the_command(files: list[Path], tmp_path: Path):
     ],
 )
 def test_bad_input_is_one_sentence(files: list[Path], tmp_path: Path, options: list[str], message: str):
-    done = CliRunner().invoke(app, ["audit", str(files[0]), "--out", str(tmp_path / "out"), *options])
-    assert isinstance(done.exception, UserError)
-    assert message in str(done.exception)
-    assert "\n" not in str(done.exception)
+    code, _, error = invoke("audit", files[0], "--out", tmp_path / "out", *options)
+    assert code == 2
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("option", "typo"), [("--ood", "near:digitz"), ("--trust", "ful")])
 def test_a_typo_is_found_before_the_model_is_read(tmp_path: Path, option: str, typo: str):
-    done = CliRunner().invoke(app, ["audit", str(tmp_path / "gone.pth"), option, typo])
-    assert isinstance(done.exception, UserError)
-    assert typo.removeprefix("near:") in str(done.exception)
+    code, _, error = invoke("audit", tmp_path / "gone.pth", option, typo)
+    assert code == 2
+    assert typo.removeprefix("near:") in error
 
 
 def test_naming_a_set_turns_the_suite_ood_on(resnets: Ensemble, test_images, tmp_path: Path, monkeypatch):
-    asked: dict[str, object] = {}
-    monkeypatch.setattr(api, "evaluate", lambda **given: asked.update(given))
-    for named, expected in ((None, False), ("far:photo-tiles", True)):
-        robustkit.audit(resnets.members[0], test_images, ood=named, out=tmp_path)
-        assert ("ood" in asked["suites"], asked["ood"]) == (expected, named)
-    monkeypatch.undo()
+    asked: list[Request] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(running.pipeline, "evaluate", lambda config, _, suites: asked.append(check(config, suites)))
+        patch.setattr(api, "report", lambda *_, **__: None)
+        for named in (None, "far:photo-tiles"):
+            robustkit.audit(resnets.members[0], test_images, ood=named, out=tmp_path)
+    assert ["ood" in one.suites for one in asked] == [False, True]
+    assert [set(one.suites) - {"ood"} for one in asked] == [{"attacks", "corruptions", "detection", "calibration"}] * 2
     monkeypatch.setattr(running, "SUITES", ("attacks",))  # the others take minutes
     results = robustkit.audit(
         resnets.members[0], test_images, ood="far:photo-tiles", n=20, out=tmp_path / "out", formats=("html",), **QUICK
@@ -184,7 +182,7 @@ def test_attacks_on_an_independent_model_meet_the_audited_one(
 ):
     (other, folder), model = independent, resnets.members[0]
     results = robustkit.audit(
-        model, "digits", baseline=folder, n=200, suites="attacks,transfer", out=tmp_path / "out", formats=("html",),
+        model, "digits", surrogate=folder, n=200, suites="attacks,transfer", out=tmp_path / "out", formats=("html",),
         **QUICK,
     )  # fmt: skip
     x, y = test_images
@@ -202,7 +200,7 @@ def test_attacks_on_an_independent_model_meet_the_audited_one(
     page = (tmp_path / "out/report.html").read_text("utf-8")
     assert "Transfer from an independent model" in page
     assert f"fgsm at eps {0.1:g}, crafted on B (2 x small-resnet" in page
-    assert "(--baseline)" not in page
+    assert "(--surrogate)" not in page
     again = api.report(tmp_path / "out", formats=())
     assert again["transfer"] == results["transfer"]
 
@@ -212,19 +210,19 @@ def test_without_an_independent_model_the_report_says_so(resnets: Ensemble, test
         resnets.members[0], test_images, n=20, suites="attacks", out=tmp_path / "out", formats=("html",), **QUICK
     )
     page = (tmp_path / "out/report.html").read_text("utf-8")
-    assert "transfer from an independent model (--baseline)" in page
+    assert "transfer from an independent model (--surrogate)" in page
     assert "<h2>Transfer from an independent model" not in page
 
 
 def test_the_baseline_is_trained_as_evaluate_trains_it(resnets: Ensemble, test_images, tmp_path: Path, monkeypatch):
     specs: list[TrainSpec] = []
-    whole = own(*test_images)
+    whole = data.in_memory(test_images)
     record = models_under_test.record_of("baseline", "baseline", {}, ["small-resnet"] * 3, resnets)
     monkeypatch.setattr(
         models_under_test, "trained", lambda spec, *rest, **more: specs.append(spec) or (record, resnets)
     )
     results = robustkit.audit(
-        resnets.members[0], whole, baseline="train", settings=["train.lr=0.002"], suites="transfer", n=40,
+        resnets.members[0], whole, surrogate="train", settings=["train.lr=0.002"], suites="transfer", n=40,
         out=tmp_path / "out", formats=(), **QUICK,
     )  # fmt: skip
     expected = models_under_test.train_spec(Spec("defense", "baseline", {}), whole, {"lr": 0.002})
@@ -235,17 +233,17 @@ def test_the_baseline_is_trained_as_evaluate_trains_it(resnets: Ensemble, test_i
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--baseline", "nowhere"], "nowhere"),
-        (["--baseline", "train", "--suites", "attacks"], "--baseline train serves the suite transfer"),
+        (["--surrogate", "nowhere"], "nowhere"),
+        (["--surrogate", "train", "--suites", "attacks"], "--surrogate train serves the suite transfer"),
     ],
 )
 def test_a_baseline_that_cannot_serve_is_refused_before_the_model_is_read(
     tmp_path: Path, options: list[str], message: str
 ):
-    done = CliRunner().invoke(app, ["audit", str(tmp_path / "gone.pth"), *options])
-    assert isinstance(done.exception, UserError)
-    assert message in str(done.exception)
-    assert "gone.pth" not in str(done.exception)
+    code, _, error = invoke("audit", tmp_path / "gone.pth", *options)
+    assert code == 2
+    assert message in error
+    assert "gone.pth" not in error
 
 
 def test_arguments_of_architectures():
@@ -254,12 +252,6 @@ def test_arguments_of_architectures():
     }  # fmt: skip
 
 
-def test_data_of_ones_own_is_checked(test_images):
-    x, y = test_images
-    assert len(own(x, y).everything()) == len(x)
-    assert len(own((x * 255).to(torch.uint8), y).everything()) == len(x)
-    for bad in ((x * 255, y), (x[0], y), (x, y[:3])):
-        with pytest.raises(UserError, match="outside|are no dataset"):
-            own(*bad)
+def test_no_model_is_refused(test_images):
     with pytest.raises(UserError, match="no model to audit"):
-        members_of([], own(x, y), None, None, False)
+        robustkit.audit([], test_images)

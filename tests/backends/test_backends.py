@@ -19,6 +19,7 @@ from robustkit.functional.trace import Trace
 from robustkit.pipeline import request
 from robustkit.records.cells import Cell, Spec
 from robustkit.records.samples import ERROR, Samples
+from robustkit.study.config import EvaluateConfig
 
 pytest.importorskip("torchattacks")
 pytest.importorskip("foolbox")
@@ -35,11 +36,11 @@ def run(ensemble: Ensemble, digits: Dataset, spec: Spec, eps: float | None = 0.1
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("name", ["fgsm", "bim", "pgd"])
 def test_same_attack_same_robust_accuracy(trained: Ensemble, digits: Dataset, library: str, name: str):
-    asked = request.check(defenses="adp", attacks=name, dataset="digits", backend=library)
+    asked = request.check(EvaluateConfig(attacks=name, dataset="digits", backend=library))
     (spec,) = asked.attacks
     assert spec.name.startswith(f"{library}:")
     theirs = run(trained, digits, spec)
-    ours = run(trained, digits, request.check(defenses="adp", attacks=name, dataset="digits").attacks[0])
+    ours = run(trained, digits, request.check(EvaluateConfig(attacks=name, dataset="digits")).attacks[0])
     accuracy = [(s.prediction == s.y).mean() for s in (theirs, ours)]
     assert abs(accuracy[0] - accuracy[1]) <= (
         0.09 if name == "pgd" else 0.02
@@ -52,14 +53,14 @@ def test_same_attack_same_robust_accuracy(trained: Ensemble, digits: Dataset, li
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_every_equivalent_exists_with_these_parameters(library: str):
     for name in EQUIVALENTS[library]:
-        asked = request.check(defenses="adp", attacks=name, dataset="digits", backend=library)
+        asked = request.check(EvaluateConfig(attacks=name, dataset="digits", backend=library))
         entry = find(asked.attacks[0].name).entry
         assert set(asked.attacks[0].params) <= {p.name for p in entry.params}
 
 
 def test_parameters_are_carried_over():
     def params(library: str, *settings: str) -> dict:
-        asked = request.check(defenses="adp", attacks="pgd", dataset="digits", backend=library, settings=list(settings))
+        asked = request.check(EvaluateConfig(attacks="pgd", dataset="digits", backend=library, settings=list(settings)))
         return dict(asked.attacks[0].params)
 
     default = params("torchattacks")
@@ -83,7 +84,7 @@ def test_any_of_their_attacks_runs(trained: Ensemble, digits: Dataset, name: str
     given = [f"{name}.{key}={value}" for key, value in settings.items()]
     norm = "l2" if "L2Fast" in name else "linf"
     (spec,) = request.check(
-        defenses="adp", attacks=name, dataset="digits", settings=given, norm=norm, eps="0.1"
+        EvaluateConfig(attacks=name, dataset="digits", settings=given, norm=norm, eps="0.1")
     ).attacks
     assert {k: spec.params[k] for k in settings} == settings
     result = run(trained, digits, spec, eps, n=8)
@@ -123,7 +124,7 @@ def test_targets_seeds_modes_and_counts(trained: Ensemble, test_images, name: st
 def test_torchattacks_cw_sees_outputs_that_it_can_use(trained: Ensemble, digits: Dataset):
     """On log-probabilities alone it does nothing, and everything would look robust."""
     settings = ["torchattacks:CW.c=10", "torchattacks:CW.steps=60", "torchattacks:CW.lr=0.05"]
-    asked = request.check(defenses="adp", attacks="torchattacks:CW", dataset="digits", settings=settings)
+    asked = request.check(EvaluateConfig(attacks="torchattacks:CW", dataset="digits", settings=settings))
     result = run(trained, digits, asked.attacks[0], None, n=30)
     assert (result.prediction == result.y).mean() < 0.5
 
@@ -137,9 +138,9 @@ def test_names_that_do_not_exist():
         with pytest.raises(UserError, match=message):
             attacks.get(name)
     with pytest.raises(UserError, match="backend 'foolbox' has no equivalent of 'mim'; it has: bim, cw"):
-        request.check(defenses="adp", attacks="mim", dataset="digits", backend="foolbox")
+        request.check(EvaluateConfig(attacks="mim", dataset="digits", backend="foolbox"))
     with pytest.raises(UserError, match="unknown backend 'art'"):
-        request.check(defenses="adp", attacks="mim", dataset="digits", backend="art")
+        request.check(EvaluateConfig(attacks="mim", dataset="digits", backend="art"))
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -153,6 +154,8 @@ def test_a_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, librar
 
     backends.find.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UserError, match=rf"needs the package '{library}', which is not installed; run pip install"):
+    with pytest.raises(
+        UserError, match=rf"needs the package '{library}', which is not installed; run .* install .*\[backends\]'"
+    ):
         attacks.get(f"{library}:X")
     backends.find.cache_clear()

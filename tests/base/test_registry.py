@@ -44,7 +44,8 @@ def test_listing_and_validation_import_no_torch():
         "import sys, robustkit, robustkit.cli, robustkit.commands.listing, robustkit.pipeline.request as r;"
         "from rich.console import Console; import io;"
         "robustkit.commands.listing.show(None, Console(file=io.StringIO()));"
-        "r.check(defenses='adp', attacks='pgd,mim', dataset='digits', settings=['pgd.steps=50']);"
+        "from robustkit.study.config import EvaluateConfig;"
+        "r.check(EvaluateConfig(defense='adp', attacks='pgd,mim', settings=['pgd.steps=50']));"
         "print([m for m in ('torch', 'numpy', 'sklearn', 'matplotlib') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,6 +17,7 @@ from robustkit.functional.norms import size
 from robustkit.functional.sampling import SampleGenerator
 from robustkit.functional.trace import Trace
 from robustkit.pipeline import request
+from robustkit.study.config import EvaluateConfig
 
 # Enough to move, cheap enough to run over the whole registry.
 CHEAP = {"steps": 8, "restarts": 2, "queries": 40, "search_steps": 3, "initial_c": 10.0, "lr": 0.1}
@@ -203,6 +204,6 @@ def test_targeted_attack_reaches_its_target(entry: Entry, norm: str):
 def test_the_values_that_do_not_limit_it_can_be_given(entry: Entry):
     unlimited = entry.facts["unlimited"]
     settings = [f"{entry.name}.{name}={value}" for name, value in unlimited.items()]
-    (asked,) = request.check(defenses=(), attacks=entry.name, dataset="digits", settings=settings).attacks
+    (asked,) = request.check(EvaluateConfig(attacks=entry.name, dataset="digits", settings=settings)).attacks
     assert {name: asked.params[name] for name in unlimited} == unlimited
     assert entry.facts["budget"] == "minimum"

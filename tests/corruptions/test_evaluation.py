@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 import torch
 from corruption_textures import write_textures
-from typer.testing import CliRunner
+from in_process import invoke
 
 from robustkit import corruptions, data
 from robustkit.base.errors import UserError
@@ -302,12 +302,11 @@ def test_reports_show_suites_severities_and_images(fitted: Ensemble, split: Spli
 
 
 def test_the_command_writes_a_copy_and_refuses_what_does_not_fit(tmp_path: Path):
-    from robustkit.cli import app
 
     out = tmp_path / "copy"
-    done = CliRunner().invoke(app, ["corrupt", "digits", str(out), "--suite", "design-diversity", "--n", "3"])
-    assert done.exit_code == 0, done.output
-    assert done.output.splitlines()[-1] == f"4 corruptions: {out}"
+    code, printed, error = invoke("corrupt", "digits", out, "--suite", "design-diversity", "--n", 3)
+    assert code == 0, error
+    assert printed.splitlines()[-1] == f"4 corruptions: {out}"
     assert np.load(out / "lines.npy").shape == (3, 8, 8, 1)
     assert np.load(out / "labels.npy").shape == (3,)
     with pytest.raises(UserError, match="differ in constants or severities of"):

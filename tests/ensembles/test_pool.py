@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
+from in_process import invoke
 
 from robustkit import api, data, models
 from robustkit.base.errors import RunError, UserError
-from robustkit.cli import app
 from robustkit.corruptions import _copy
 from robustkit.ensembles import pool
 from robustkit.ensembles.checkpoint import load_ensemble, save_ensemble
@@ -272,8 +271,8 @@ def test_bad_input(folders: Path, members: list[Member], tmp_path: Path) -> None
     refused("pool attribution -1 is out of range", folders, pool_attribution=-1)
     refused("pool folder '.*notes' holds no checkpoint", folders / "notes")
     refused("pool folder '.*nowhere' is not there", tmp_path / "nowhere")
-    refused("subset size 2 needs a pool", subset_size=2)
-    refused("cannot be evaluated together", folders, checkpoint=folders / "pair")
+    refused("--subset-size 2 has no effect without --pool", subset_size=2)
+    refused("--checkpoint .* has no effect beside --pool", folders, checkpoint=folders / "pair")
     other = Member(models.build("lenet", 1, 7, {}))
     seven = save(tmp_path / "seven", [other], classes=7)
     refused("'.*seven' has 7 classes, '.*again' 10", folders, seven)
@@ -297,7 +296,7 @@ def test_checkpoints_that_are_the_same(folders: Path, tmp_path: Path) -> None:
 def test_from_the_command_line(folders: Path, tmp_path: Path) -> None:
     words = ["evaluate", "--pool", folders / "pair", "--pool", folders / "single", "--subset-size", 2]
     words += ["--pool-attribution", 0, "--n", 20, "--device", "cpu", "--out", tmp_path]
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert result.exit_code == 0, result.output
-    assert "Pool of 3 members: 3 subsets of 2" in result.output
+    code, printed, error = invoke(*words)
+    assert code == 0, error
+    assert "Pool of 3 members: 3 subsets of 2" in printed
     assert json.loads((tmp_path / "results.json").read_text())["pools"][0]["subsets"] == [[0, 1], [0, 2], [1, 2]]

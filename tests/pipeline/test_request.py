@@ -9,6 +9,7 @@ from robustkit.base.errors import UserError
 from robustkit.pipeline import request
 from robustkit.records.cells import Cell, DatasetRecord, EnsembleRecord
 from robustkit.study import presets
+from robustkit.study.config import EvaluateConfig
 from robustkit.study.plan import Study
 
 # Pang et al. 2019, Table 2, the columns "Para.".
@@ -52,7 +53,7 @@ def test_presets_are_the_published_grids():
 
 @pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
 def test_a_preset_becomes_a_plan_with_its_own_budgets(dataset: str):
-    asked = request.check(defenses="adp", attacks=None, preset="adp-table2", dataset=dataset)
+    asked = request.check(EvaluateConfig(attacks=None, preset="adp-table2", dataset=dataset))
     ensemble = EnsembleRecord("adp", "k", "adp", {}, ("resnet20",), 3, "mean-prob", "w")
     study = Study(
         (ensemble,), DatasetRecord(dataset, "test", 9, (), "d"), asked.attacks, asked.eps, asked.norm, 0.05,
@@ -75,7 +76,7 @@ def test_a_preset_becomes_a_plan_with_its_own_budgets(dataset: str):
 
 def test_settings_change_what_a_preset_says_and_attacks_come_beside_it():
     asked = request.check(
-        defenses="adp", attacks="apgd-ce", preset="adp-table4", dataset="cifar10", settings=["pgd.steps=50"]
+        EvaluateConfig(attacks="apgd-ce", preset="adp-table4", dataset="cifar10", settings=["pgd.steps=50"])
     )
     assert [(a.name, a.params.get("steps")) for a in asked.attacks] == [
         ("fgsm", None), ("bim", 10), ("pgd", 50), ("mim", 10), ("apgd-ce", 100),
@@ -84,7 +85,7 @@ def test_settings_change_what_a_preset_says_and_attacks_come_beside_it():
 
 
 def test_without_a_preset_the_default_is_pgd_and_mim_at_the_datasets_budgets():
-    asked = request.check(defenses="adp", attacks=None, dataset="digits")
+    asked = request.check(EvaluateConfig(attacks=None, dataset="digits"))
     assert [a.name for a in asked.attacks] == ["pgd", "mim"]
     assert asked.eps == (0.05, 0.1, 0.15, 0.2)
     assert set(asked.attacks[0].params) == {p.name for p in attack.entry("pgd").params} - {

@@ -26,7 +26,7 @@ def test_masked_gradients_show_in_the_transfer_from_outside(results: Results):
 
 def test_transfer_from_outside_is_not_tested_without_a_row_of_it(results: Results):
     results["surrogates"] = [{**results["ensembles"][0], "id": "other"}]  # but every attack was of minimum norm
-    text = "transfer from an independent model (--baseline)"
+    text = "transfer from an independent model (--surrogate)"
     assert text in _suite_audit.not_tested(results)
     [first, *_] = [t for t in results["transfer"] if t["metric"] == "accuracy"]
     results["transfer"] = [{**first, "sources": ["surrogate other"], "matrix": [[0.5] * len(first["targets"])]}]

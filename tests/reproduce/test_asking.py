@@ -5,12 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from robustkit.__main__ import main
 from robustkit.base.errors import UserError
-from robustkit.reproduce._ask import check
+from robustkit.reproduce._ask import Ask, check
+from robustkit.study.config import ReproduceConfig
+
+
+def asked(name: str, **keywords: Any) -> Ask:
+    return check(ReproduceConfig(name, **keywords))
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -35,7 +41,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
             "--as 'svhn': adp-table2 has numbers for mnist",
         ),
         ({"name": "adp-table1", "dataset": "mnits"}, "unknown dataset 'mnits': did you mean 'mnist'"),
-        ({"name": "adp-table1", "budget": "large"}, "unknown budget 'large'.*paper, small"),
+        ({"name": "adp-table1", "scale": "large"}, "unknown scale 'large'.*paper, small"),
         ({"name": "adp-table1", "epochs": 0}, "epochs 0 is out of range"),
         ({"name": "adp-table1", "n": -1}, "n -1 is out of range"),
         ({"name": "adp-table1", "settings": ["pgd.steps=5"]}, "unknown method in --set 'pgd'.*adp, baseline, train"),
@@ -44,21 +50,21 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 )
 def test_what_is_refused(arguments, message):
     with pytest.raises(UserError, match=message):
-        check(**arguments)
+        check(ReproduceConfig(**arguments))
 
 
 def test_the_dataset_is_the_papers_first_or_the_one_it_stands_for():
-    assert (check("adp-table1").dataset, check("adp-figure4").dataset) == ("mnist", "cifar10")
-    asked = check("adp-table2", dataset="npz:images.npz", stands_for="cifar10")
-    assert (asked.dataset, asked.stands_for, asked.out.name) == ("npz:images.npz", "cifar10", "adp-table2-npz-small")
+    assert (asked("adp-table1").dataset, asked("adp-figure4").dataset) == ("mnist", "cifar10")
+    other = asked("adp-table2", dataset="npz:images.npz", stands_for="cifar10")
+    assert (other.dataset, other.stands_for, other.out.name) == ("npz:images.npz", "cifar10", "adp-table2-npz-small")
 
 
 def test_the_command_can_be_pasted():
-    asked = check(
+    other = asked(
         "adp-table1", dataset="npz:my images.npz", stands_for="mnist", n=9, settings=["train.lr=1e-3"], out="o"
     )
-    assert asked.command == (
-        "robustkit reproduce adp-table1 --dataset 'npz:my images.npz' --as mnist --budget small --n 9 --seed 0 "
+    assert other.command == (
+        "robustkit reproduce adp-table1 --dataset 'npz:my images.npz' --as mnist --scale small --n 9 --seed 0 "
         "--set train.lr=1e-3 --out o"
     )
 
@@ -69,8 +75,8 @@ def test_exit_code_2_and_one_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
     assert typed.stderr.count("\n") == 1
     assert "did you mean 'adp-table1'" in typed.stderr
     # This one gets as far as torch, which is imported here already.
-    asked = ["robustkit", "reproduce", "adp-table1", "--data-dir", str(tmp_path), "--out", str(tmp_path / "o")]
-    monkeypatch.setattr(sys, "argv", asked)
+    words = ["robustkit", "reproduce", "adp-table1", "--data-dir", str(tmp_path), "--out", str(tmp_path / "o")]
+    monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 2
@@ -83,7 +89,8 @@ def test_exit_code_2_and_one_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_help_and_checks_import_no_torch():
     code = (
         "import sys; from robustkit.cli import app; from robustkit.reproduce import _ask;"
-        "_ask.check('adp-table2', dataset='digits', stands_for='mnist');"
+        "from robustkit.study.config import ReproduceConfig;"
+        "_ask.check(ReproduceConfig('adp-table2', dataset='digits', stands_for='mnist'));"
         "\ntry: app(['reproduce', '--help'])\nexcept SystemExit: pass\n"
         "print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     )

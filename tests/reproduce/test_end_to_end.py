@@ -21,6 +21,7 @@ from robustkit.reproduce._lab import Lab
 from robustkit.reproduce._parts import Images
 from robustkit.reproduce._recipes import ADP, adp_recipe
 from robustkit.reproduce.runner import reproduce
+from robustkit.study.config import ReproduceConfig
 from robustkit.training import forward
 from robustkit.training.loop import accuracies
 
@@ -153,7 +154,10 @@ def test_a_kill_in_the_middle_loses_nothing(tmp_path: Path, monkeypatch: pytest.
 
 def test_the_budgets(tmp_path: Path):
     def lab(**asked: Any) -> Lab:
-        return Lab(check("adp-table2", dataset="digits", stands_for="mnist", out=tmp_path, **asked), Reporter())
+        return Lab(
+            check(ReproduceConfig("adp-table2", dataset="digits", stands_for="mnist", out=tmp_path, **asked)),
+            Reporter(),
+        )
 
     def job(**asked: Any) -> dict[str, Any]:
         return lab(**asked)._job(ADP, adp_recipe("mnist")).arguments
@@ -168,7 +172,7 @@ def test_the_budgets(tmp_path: Path):
         "train.schedule": "steps",
         "train.drops": "2/3,8/9",
     }
-    full, small = job(budget="paper"), job()
+    full, small = job(scale="paper"), job()
     assert (full["arch"], full["epochs"], full["members"], full["settings"]) == ("resnet20", 40, 3, published)
     # 18 batches of 64 make an epoch of 1,097 images: 111 epochs are 1,998 steps.
     assert (small["arch"], small["epochs"], small["members"], small["settings"]) == ("small-resnet", 111, 3, published)
@@ -176,7 +180,7 @@ def test_the_budgets(tmp_path: Path):
     assert (own["arch"], own["epochs"]) == ("lenet", 7)
     assert own["settings"] == {**published, "train.lr": "0.1", "adp.beta": "0"}
     images = Images(paper=100, small=20)
-    assert [lab(**a).count(images) for a in ({}, {"budget": "paper"}, {"n": 50}, {"n": 5000})] == [20, 100, 50, 100]
+    assert [lab(**a).count(images) for a in ({}, {"scale": "paper"}, {"n": 50}, {"n": 5000})] == [20, 100, 50, 100]
 
 
 def test_table_2_cut_down(tmp_path: Path):

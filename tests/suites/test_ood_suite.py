@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from in_process import invoke
 from shared_data import SHARED
 from sklearn.metrics import average_precision_score, roc_auc_score
 from suite_models import asked, carried_out, linear
@@ -76,27 +77,23 @@ def test_wrong_names(text: str, message: str):
 
 
 def test_the_command_refuses_before_it_trains(tmp_path: Path):
-    from typer.testing import CliRunner
-
-    from robustkit.cli import app
-
     for named, message in (
         ("near:minst", "unknown out-of-distribution set 'minst'"),
         (f"npz:{tmp_path / 'no.npz'}", "does not exist"),
         (f"far:imagefolder:{tmp_path / 'no'}", "does not exist; give a folder of images"),
         ("near:fashionmnist", "FashionMNIST is missing or damaged"),
     ):
-        done = CliRunner().invoke(app, ["evaluate", "--ood", named, "--data-dir", str(tmp_path), "--suites", "ood"])
-        assert isinstance(done.exception, UserError)
-        assert message in str(done.exception)
+        code, _, error = invoke("evaluate", "--ood", named, "--data-dir", tmp_path, "--suites", "ood")
+        assert code == 2
+        assert message in error
 
 
 def test_naming_a_set_asks_for_the_suite():
     from robustkit.pipeline import request
+    from robustkit.study.config import EvaluateConfig
 
-    given = {"defenses": "adp", "attacks": "pgd", "dataset": "digits"}
-    assert request.check(**given, ood="noise").suites == ("attacks", "transfer", "ood")
-    assert request.check(**given).suites == ("attacks", "transfer")
+    assert request.check(EvaluateConfig(attacks="pgd", ood="noise")).suites == ("attacks", "transfer", "ood")
+    assert request.check(EvaluateConfig(attacks="pgd")).suites == ("attacks", "transfer")
 
 
 # --- pixels

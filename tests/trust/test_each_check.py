@@ -13,6 +13,7 @@ from robustkit.attacks import attack
 from robustkit.pipeline import request
 from robustkit.records.cells import Spec
 from robustkit.records.samples import ERROR, OVER_BUDGET
+from robustkit.study.config import EvaluateConfig
 from robustkit.trust import Evidence, Scored, check, judge, remedies
 
 
@@ -144,7 +145,7 @@ def test_every_option_that_an_advice_names_is_one_that_can_be_given(name: str, b
         settings = re.findall(r"--set (\S+)", finding["advice"])
         attacks = re.findall(r"--attacks (\S+)", finding["advice"]) + [s.partition(".")[0] for s in settings]
         if attacks:
-            request.check(defenses=(), attacks=",".join(attacks), dataset="digits", settings=settings)
+            request.check(EvaluateConfig(attacks=",".join(attacks), dataset="digits", settings=settings))
 
 
 @pytest.mark.parametrize("name", CASES)

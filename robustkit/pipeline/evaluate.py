@@ -1,0 +1,193 @@
+"""From a configuration to a store that holds all it asks for: the models, the data, the suites, the plan, the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from robustkit.base.devices import find_device
+from robustkit.base.files import listed, writable
+from robustkit.base.names import DEFAULT_SUITES
+from robustkit.base.parallel import default_workers
+from robustkit.base.progress import Reporter
+from robustkit.base.version import __version__
+from robustkit.corruptions._plan import ask, reference_of
+from robustkit.corruptions._published import Published
+from robustkit.ensembles import pool as pools
+from robustkit.ensembles.checkpoint import read_meta
+from robustkit.evaluation.cell import RunOptions
+from robustkit.pipeline import models_under_test
+from robustkit.pipeline.models_under_test import ModelUnderTest, Surrogate
+from robustkit.pipeline.request import Request, beside_baseline, check, target
+from robustkit.pipeline.run import run_evaluation
+from robustkit.records.cells import Spec
+from robustkit.records.store import Store
+from robustkit.study.config import EvaluateConfig, Evaluation
+from robustkit.study.evaluation_data import EvaluationData, evaluation_data
+from robustkit.study.plan import Study
+from robustkit.suites import SuiteRequest, ask_suites
+
+
+@dataclass(frozen=True)
+class OutsideModels:
+    """Models that are neither trained here nor robustkit's checkpoints.
+
+    Attributes
+    ----------
+    models : sequence of ModelUnderTest
+        What is evaluated.
+    facts : sequence of mapping
+        What is known of each member, for the report.
+    surrogates : sequence of Surrogate
+        Independent models, a row each in the transfer matrices.
+    """
+
+    models: Sequence[ModelUnderTest]
+    facts: Sequence[Mapping[str, Any]]
+    surrogates: Sequence[Surrogate] = ()
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """Where the models come from: folders with their records, or defences to train, or the caller."""
+
+    pool: pools.Pool | None
+    folders: tuple[Path, ...]
+    metas: tuple[Mapping[str, Any], ...]
+    defenses: tuple[Spec, ...]
+    outside: OutsideModels
+
+    @classmethod
+    def of(cls, config: Evaluation, request: Request, outside: OutsideModels | None) -> _Sources:
+        """Read the records of checkpoints; a UserError says what is wrong with one."""
+        if not isinstance(config, EvaluateConfig):
+            return cls(None, (), (), (), outside or OutsideModels((), ()))
+        pool = None
+        if config.pool:
+            pool = pools.find(listed(config.pool), config.subset_size, config.pool_attribution)
+        folders = tuple(pool.folders if pool else listed(config.checkpoint))
+        defenses = beside_baseline(request.defenses) if config.baseline and not folders else request.defenses
+        return cls(pool, folders, tuple(map(read_meta, folders)), defenses, outside or OutsideModels((), ()))
+
+    @property
+    def ids(self) -> list[str]:
+        """What each model is called."""
+        named = [record.id for record, _ in self.outside.models] or [*map(models_under_test.name_of, self.metas)]
+        return models_under_test.distinct(named or [one.name for one in self.defenses])
+
+    @property
+    def known(self) -> list[Mapping[str, Any]]:
+        """What is known of the training data of every model that is not trained here."""
+        return [*self.metas, *({} for _ in self.outside.models), *(data for *_, data in self.outside.surrogates)]
+
+
+def evaluate(
+    config: Evaluation, outside: OutsideModels | None = None, default_suites: Sequence[str] = DEFAULT_SUITES
+) -> Path:
+    """Run what a configuration asks for, and return the folder whose ``runs/`` hold it.
+
+    Raises
+    ------
+    UserError
+        On bad input, before any work is done.
+    RunError
+        If something fails while running; the store keeps what finished.
+    """
+    reporter = config.reporter or Reporter()
+    request = check(config, default_suites)
+    device = find_device(config.device)
+    run_options = RunOptions(
+        device, config.batch_size, config.keep_examples, config.workers or default_workers(device), config.speed
+    )
+    sources = _Sources.of(config, request, outside)
+    divide_by = reference_of(config.corruption_reference, sources.ids)
+    data = evaluation_data(
+        config.dataset, sources.known, data_dir=config.data_dir, download=config.download,
+        image_size=config.image_size, n=config.n,
+    )  # fmt: skip
+    if "n" in config.keywords() and config.n is not None and config.n > len(data.split):
+        reporter.say(f"n {config.n} is more than the {len(data.split)} samples that there are; all are evaluated.")
+    aim = config.target if config.target is not None else "random" if config.targeted else ""
+    aim = target(aim, len(data.dataset.classes))
+    published = Published(config.corruption_dir) if config.corruption_dir else None
+    corrupted = _corruptions(config, request, data, published, sources)
+    suite_requests = _ask(config, request, data, sources)
+    folder = writable(Path(config.out), "--out")
+    models = _models(config, request, data, run_options, sources, reporter)
+    if sources.pool:
+        named = {
+            "pool": sources.pool, "models": models, "corruptions": corrupted, "corruption_dir": config.corruption_dir,
+        }  # fmt: skip
+        suite_requests |= ask_suites(("pools",), SuiteRequest(named, data))
+    study = _study(config, request, data, models, sources, aim=aim, corruptions=corrupted, divide_by=divide_by)
+    on_device = {record.key: ensemble for record, ensemble in models}
+    on_device |= {record.key: ensemble.to(device) for record, ensemble, _ in sources.outside.surrogates}
+    run_evaluation(
+        replace(study, suite_requests=suite_requests), on_device, data.split, Store(folder / "runs"), run_options,
+        reporter, config.escalate_budget if config.escalate else 0.0, published, data,
+    )  # fmt: skip
+    return folder
+
+
+def _corruptions(
+    config: Evaluation, request: Request, data: EvaluationData, published: Published | None, sources: _Sources
+) -> tuple[Spec, ...]:
+    """Return the corruptions of the suite, or those that a pool's validation sets are made with."""
+    if "corruptions" in request.suites or (sources.pool and (published or request.corruptions)):
+        return ask(request.corruptions, tuple(data.dataset.shape), config.frost_dir, published)
+    return ()
+
+
+def _ask(config: Evaluation, request: Request, data: EvaluationData, sources: _Sources) -> dict[str, Mapping[str, Any]]:
+    """Ask each further suite what it is to do; a UserError refuses what cannot be done, before anything is trained."""
+    facts = list(sources.outside.facts)
+    chosen = (*request.suites, *(("audit",) if facts else ()))
+    return ask_suites(chosen, SuiteRequest({"ood": config.ood, "audit": facts}, data))
+
+
+def _models(
+    config: Evaluation, request: Request, data: EvaluationData, run_options: RunOptions, sources: _Sources,
+    reporter: Reporter,
+) -> list[ModelUnderTest]:  # fmt: skip
+    """Load the checkpoints, or train the defences, and put everything on the device, each under an id of its own."""
+    pairs = list(sources.outside.models)
+    if isinstance(config, EvaluateConfig):
+        pairs += [
+            models_under_test.from_checkpoint(path, meta, config.arch, config.fusion, data.dataset)
+            for path, meta in zip(sources.folders, sources.metas, strict=True)
+        ]
+        if sources.defenses:
+            fields = {name: getattr(config, name) for name in ("arch", "members", "epochs", "fusion")}
+            recipe = {**request.training, **fields}
+            pairs += models_under_test.trained_all(sources.defenses, data, recipe, run_options, reporter, config.seed)
+    return [
+        (replace(record, id=id), ensemble.to(run_options.device))
+        for id, (record, ensemble) in zip(sources.ids, pairs, strict=True)
+    ]
+
+
+def _study(
+    config: Evaluation, request: Request, data: EvaluationData, models: Sequence[ModelUnderTest], sources: _Sources, *,
+    aim: str, corruptions: tuple[Spec, ...], divide_by: str,
+) -> Study:  # fmt: skip
+    """Return the plan's data; what further suites are asked for is put in by the caller."""
+    return Study(
+        ensembles=tuple(record for record, _ in models),
+        dataset=data.record(),
+        attacks=request.attacks,
+        eps=request.eps,
+        norm=request.norm,
+        transfer_eps=data.dataset.threat.transfer_eps if config.eps is None else max(request.eps),
+        suites=request.suites,
+        target=aim,
+        reference=config.reference,
+        seed=config.seed,
+        version=__version__,
+        trust=config.trust,
+        eot=config.eot,
+        corruptions=corruptions,
+        corruption_reference=divide_by,
+        surrogates=tuple(record for record, *_ in sources.outside.surrogates),
+    )

@@ -1,0 +1,59 @@
+"""One table of a report, as any renderer takes it: formatted cells, and the raw records that they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from robustkit.records.schema import Verdict
+from robustkit.reports import _format as f
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One formatted cell; ``verdict`` puts a mark beside the number, ``hint`` says why."""
+
+    text: str
+    verdict: Verdict | None = None
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} {f.MARKS[self.verdict]}" if self.verdict else self.text
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that any renderer can write.
+
+    Attributes
+    ----------
+    name : str
+        Its file name, without ending.
+    align : str
+        One letter per column, ``l`` (text) or ``r`` (numbers).
+    lead : int
+        The first columns that say what a row is about.
+    grouped : bool
+        Whether rows with the same first cell belong together.
+    records : list of dict
+        The raw values in long format, one dict per row of the CSV file; empty where another table has them.
+    """
+
+    name: str
+    title: str
+    columns: list[str]
+    align: str
+    rows: list[list[Cell]]
+    note: str = ""
+    lead: int = 1
+    grouped: bool = False
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+    def starts(self, index: int) -> bool:
+        """Tell whether row ``index`` is the first of a group and not the first of the table."""
+        return self.grouped and index > 0 and self.rows[index][0] != self.rows[index - 1][0]
+
+
+def cells(*texts: str) -> list[Cell]:
+    """Return formatted cells of plain texts."""
+    return [Cell(text) for text in texts]

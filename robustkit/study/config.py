@@ -1,0 +1,173 @@
+"""What each command and function takes, put together from groups of options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from robustkit.base.configuration import Option
+from robustkit.base.names import Layout, Scale
+from robustkit.base.types import Names
+from robustkit.study.options_attacks import SUITES, Assignments, Attacks, Frost, Suites, Threat, Verdicts
+from robustkit.study.options_models import (
+    Audited,
+    AuditedModels,
+    Fused,
+    Method,
+    Network,
+    Preprocessing,
+    Stored,
+    Trained,
+)
+from robustkit.study.options_run import (
+    DATASET,
+    OUT,
+    Batches,
+    Data,
+    DataLike,
+    Formats,
+    Kept,
+    Machine,
+    Pace,
+    Samples,
+    Watched,
+    Workers,
+)
+
+Out = Annotated[str | Path, OUT]
+MODELS, SHOWN_SUITES, OUTPUT = "Models", "Suites", "Output"
+
+# Of the groups that a class is made of, the last is shown first.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(
+    Watched, Formats, Kept, Workers, Batches, Pace, Machine, Verdicts, Frost, Suites, Assignments, Attacks, Threat,
+    Samples, Data, Fused,
+):  # fmt: skip
+    """What ``evaluate`` and ``audit`` share."""
+
+    out: Out = Path("robustkit-out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(Evaluation, Trained, Network, Stored, Method):
+    """``robustkit evaluate``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig(Evaluation, Preprocessing, Audited, AuditedModels):
+    """``robustkit audit``."""
+
+    dataset: Annotated[str | DataLike, DATASET] = field(default="digits", kw_only=False)
+    suites: Annotated[
+        Names | None,
+        Option(SUITES.help, default="all; ood with --ood only; transfer and diversity of two or more members"),
+    ] = None
+    n: Annotated[int | None, Option("Only the first N test samples.", default="all", least=1)] = 256
+    out: Out = Path("robustkit-audit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Watched, Pace, Machine, Assignments, Data, Fused, Trained, Network):
+    """``robustkit train``."""
+
+    defense: Annotated[str, Option("The defence to train with, as `list defenses` names it.", group=MODELS)] = "adp"
+    recipe: Annotated[
+        Literal["paper"] | None,
+        Option(
+            "The recipe and parameters of the defence's paper, but what is set here.",
+            default="the dataset's",
+            group=MODELS,
+        ),
+    ] = None
+    out: Annotated[str | Path, Option("Folder of the checkpoint.", group=OUTPUT)] = Path("robustkit-ensemble")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfTestConfig(Watched, Workers, Machine, Samples, Data):
+    """``robustkit bench --self-test``."""
+
+    arch: Annotated[
+        str, Option("Architecture of the models that the faults are planted in.", label="architecture", group=MODELS)
+    ] = "lenet"
+    epochs: Annotated[int, Option("Training epochs of the two sound ensembles.", least=1, group=MODELS)] = 20
+    n: Annotated[int, Option("Test samples.", least=1)] = 128
+    out: Annotated[str | Path, Option("Folder of self-test.json.", group=OUTPUT)] = Path("robustkit-self-test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchConfig(SelfTestConfig):
+    """``robustkit bench``."""
+
+    self_test: Annotated[
+        bool, Option("Evaluate planted faults, and say which of them the verdicts catch.", group="Benchmark")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorruptConfig(Watched, Machine, Frost, Samples, Data):
+    """``robustkit corrupt``."""
+
+    dataset: Annotated[str, Option("digits, cifar10, imagefolder:PATH, npz:PATH, ...", positional=True)] = field(
+        kw_only=False
+    )
+    out: Annotated[str | Path, Option("Folder of the corrupted copy.", positional=True, group=OUTPUT)] = field(
+        kw_only=False
+    )
+    suites: Annotated[
+        Names | None,
+        Option("Suites, like cifar-c,cifar-c-bar.", flag="--suite", default="by image size", group=SHOWN_SUITES),
+    ] = None
+    layout: Annotated[
+        Layout | None,
+        Option(
+            "npy (like CIFAR-10-C) or folders (like ImageNet-C).",
+            default="folders for image folders, else npy",
+            group=OUTPUT,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceConfig(Watched, Workers, Machine, Assignments, Network, Samples, Data):
+    """``robustkit reproduce``."""
+
+    name: Annotated[
+        str, Option("A table or figure, as `list reproductions` names it.", positional=True, group="Reproduction")
+    ] = field(kw_only=False)
+    dataset: Annotated[
+        str | None, Option("mnist, cifar10, ..., or other data with --as.", default="the paper's first")
+    ] = None
+    stands_for: Annotated[
+        str | None,
+        Option("Whose column of the paper other data is compared with, like mnist.", flag="--as", group="Reproduction"),
+    ] = None
+    scale: Annotated[
+        Scale,
+        Option(
+            "small: a small net, few epochs, a few hundred images; paper: the paper's own settings.",
+            group="Reproduction",
+        ),
+    ] = "small"
+    epochs: Annotated[int | None, Option("Training epochs, instead of the scale's.", least=1, group="Reproduction")] = (
+        None
+    )
+    n: Annotated[int | None, Option("Test images, instead of the scale's; at most the paper's.", least=1)] = None
+    out: Annotated[
+        str | Path | None,
+        Option(
+            "Folder of the ensembles, evaluations, figures and reproduction.{json,md}.", default="by name", group=OUTPUT
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig(Formats):
+    """``robustkit report``."""
+
+    path: Annotated[
+        str | Path, Option("The --out folder of an evaluation, or its runs.", positional=True, group=OUTPUT)
+    ] = field(kw_only=False)
+    out: Annotated[str | Path | None, Option("Where to write.", default="beside the runs", group=OUTPUT)] = None

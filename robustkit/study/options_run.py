@@ -1,0 +1,103 @@
+"""Options of data, machine and output, each stated once: name, type, default, help, and what it makes sense with.
+
+A class is a group: its docstring is the heading under which ``--help`` shows its options. What each command takes is
+put together in :mod:`robustkit.study.config`. Adding an option is adding a field here, and the code that reads it.
+Never imports torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from robustkit.base.configuration import Configuration, Option
+from robustkit.base.names import FORMATS, Speed
+from robustkit.base.progress import Reporter
+from robustkit.base.types import Names
+
+DataLike = Any  # :func:`robustkit.data.in_memory` says what of a program's own can be data
+DATASET = Option("digits, mnist, cifar10, ..., imagefolder:PATH or npz:PATH, as `list datasets` names them.", read=str)
+OUT = Option("Folder of results.json, report.html, tables, figures and runs.", group="Output")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Configuration):
+    """Data."""
+
+    dataset: Annotated[str | DataLike, DATASET] = "digits"
+    data_dir: Annotated[
+        str | Path | None,
+        Option("Where torchvision datasets lie: the root that holds MNIST/raw/...", default="in the cache"),
+    ] = None
+    download: Annotated[bool, Option("Fetch a torchvision dataset that is not there.")] = False
+    image_size: Annotated[
+        str | int | None,
+        Option("Resize and crop an image folder's images: 224, or 256:224, as ImageNet is evaluated.", unit="pixels"),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples(Configuration):
+    """Data."""
+
+    n: Annotated[int | None, Option("Only the first N test samples.", default="all", least=1)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(Configuration):
+    """Run."""
+
+    device: Annotated[str, Option("auto, cpu, cuda or cuda:0.")] = "auto"
+    seed: Annotated[int, Option("Seed of everything random.")] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace(Configuration):
+    """Run."""
+
+    speed: Annotated[
+        Speed, Option("Compute plainly (off), in an equal and faster way that a trial finds (auto), or compiled (max).")
+    ] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers(Configuration):
+    """Run."""
+
+    workers: Annotated[
+        int | None, Option("Trainings and cells side by side.", default="one for each CPU core, one on a GPU", least=1)
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches(Configuration):
+    """Run."""
+
+    batch_size: Annotated[
+        int | None,
+        Option("Samples attacked at a time; changes no number.", default="by image size and device", least=1),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched(Configuration):
+    """Output."""
+
+    reporter: Annotated[Reporter | None, Option("Who is told how far the work is.", default="nobody", python=True)] = (
+        None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept(Configuration):
+    """Output."""
+
+    keep_examples: Annotated[bool, Option("Keep the adversarial images in the store, at most 256 MiB a cell.")] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Formats(Configuration):
+    """Output."""
+
+    formats: Annotated[Names, Option("html, tex, md, csv, figures.", flag="--format")] = FORMATS
