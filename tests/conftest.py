@@ -32,11 +32,18 @@ def pytest_runtest_setup() -> None:
     torch.default_generator.manual_seed(0)
 
 
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all workers of pytest-xdist find what one of them made; whoever makes it holds a FileLock there."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 @pytest.fixture(autouse=True, scope="session")
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Tests neither read nor fill the user's cache."""
+def _own_cache(shared_folder: Path) -> None:
+    """Tests neither read nor fill the user's cache, but that of all workers: what one trained, no other trains."""
     patch = pytest.MonkeyPatch()
-    patch.setenv("ROBUSTKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("ROBUSTKIT_CACHE", str(shared_folder / "cache"))
     yield
     patch.undo()
 
@@ -68,19 +75,11 @@ def few_digits(digits: data.Dataset) -> data.Dataset:
 
 
 @pytest.fixture(scope="session")
-def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all workers of pytest-xdist find what one of them made; whoever makes it holds a FileLock there."""
-    base = tmp_path_factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-
-
-@pytest.fixture(scope="session")
 def trained_once(shared_folder: Path) -> Callable[[TrainSpec, data.Dataset], Ensemble]:
     """Train once for all workers: the first that needs it holds the lock, the others read."""
 
     def ensemble(spec: TrainSpec, loaded: data.Dataset) -> Ensemble:
-        with pytest.MonkeyPatch.context() as patch, FileLock(shared_folder / f"{spec.key}.lock"):
-            patch.setenv("ROBUSTKIT_CACHE", str(shared_folder / "trained"))
+        with FileLock(shared_folder / f"{spec.key}.lock"):
             return models_under_test.trained(spec, loaded, torch.device("cpu"), Reporter())[1]
 
     return ensemble

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from in_process import invoke
 
 import robustkit
@@ -90,12 +91,15 @@ def numbers_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """One finished run of the main job, small, and what it printed."""
-    out = tmp_path_factory.mktemp("main") / "out"
-    result = command("evaluate", "--defense", "adp", "--attacks", "pgd,mim", *QUICK, "--out", str(out))
-    assert result.returncode == 0, result.stderr
-    return out, result.stdout
+def done(shared_folder: Path) -> tuple[Path, str]:
+    """One finished run of the main job, small, and what it printed; one for all workers of pytest-xdist."""
+    out, printed = shared_folder / "main-job" / "out", shared_folder / "main-job.txt"
+    with FileLock(shared_folder / "main-job.lock"):
+        if not printed.is_file():
+            result = command("evaluate", "--defense", "adp", "--attacks", "pgd,mim", *QUICK, "--out", str(out))
+            assert result.returncode == 0, result.stderr
+            printed.write_text(result.stdout)
+    return out, printed.read_text()
 
 
 def test_main_job_writes_what_it_promises(done: tuple[Path, str]):

@@ -16,7 +16,7 @@ from robustkit.training.ranks import Ranks
 from robustkit.training.spec import TrainSpec
 
 ADP = TrainSpec(
-    Spec("defense", "adp", {"alpha": 2.0, "beta": 0.5}), "digits", "sha", "small-resnet", members=2, epochs=4
+    Spec("defense", "adp", {"alpha": 2.0, "beta": 0.5}), "digits", "sha", "networks:normed", members=2, epochs=4
 )
 
 

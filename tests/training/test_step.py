@@ -24,7 +24,7 @@ from robustkit.training.step import Samples
 
 CPU = torch.device("cpu")
 PLAIN = TrainSpec(
-    Spec("defense", "baseline", {}), "digits", "sha", "small-resnet", members=2, epochs=1, batch_size=64, shift=0.0,
+    Spec("defense", "baseline", {}), "digits", "sha", "networks:normed", members=2, epochs=1, batch_size=64, shift=0.0,
     speed="off",
 )  # fmt: skip
 
@@ -154,7 +154,7 @@ def test_outliers_go_through_the_members_with_the_inliers(digits: data.Dataset, 
         count = len(outputs.y)
         assert outputs.outliers.shape == (2, count, 10)
         assert outputs.logits.shape == (2, count, 10)
-        assert [tuple(f.shape) for f in outputs.features] == [(count, 64)] * 2
+        assert [tuple(f.shape) for f in outputs.features] == [(count, 128)] * 2
     assert not torch.allclose(seen[0].outliers, seen[0].logits)
 
 
