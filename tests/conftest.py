@@ -86,7 +86,7 @@ def trained_once(shared_folder: Path) -> Callable[[TrainSpec, data.Dataset], Ens
 
 
 def _baseline(digits: data.Dataset, arch: str, **changed: Any) -> TrainSpec:
-    """Return a plain recipe, without a trial by the clock, which would train, and so round, another way now and then."""
+    """Return a plain recipe; no trial by the clock, which would train, and so round, another way now and then."""
     plain = Spec("defense", "baseline", {})
     return TrainSpec(plain, "digits", digits.split("train").sha256(), arch, **{"speed": "off", "lr": 3e-3, **changed})
 
