@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from robustkit.base.errors import UserError, unknown
 from robustkit.base.options import at_least
-from robustkit.base.types import described, first_simple, fits, members, schema_of
+from robustkit.base.types import described, first_simple, fits, members, plain_number, schema_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -131,7 +131,10 @@ class Configuration:
 
     def __post_init__(self) -> None:
         for field in options_of(type(self)):
-            field.check(getattr(self, field.name))
+            value = getattr(self, field.name)
+            field.check(value)
+            if (plain := plain_number(value)) is not value:  # NumPy's numbers are no JSON
+                object.__setattr__(self, field.name, plain)
         for field in self.given():
             self._check_effect(field)
 

@@ -62,6 +62,15 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
+def plain_number(value: Any) -> Any:
+    """Return a number of another library as Python's own, anything else as it is."""
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
+
+
 def described(kind: Any) -> str:
     """Return a type in words: ``text, a number, or None``."""
     words = list(dict.fromkeys(_described(part) for part in parts(kind)))

@@ -121,7 +121,8 @@ class Audited(Configuration):
         ),
     ] = None
     arch_args: Annotated[
-        Settings | None, Option("An argument of the architecture, like depth=28; repeatable.", read=list[str])
+        Settings | None,
+        Option("An argument of the architecture, like depth=28; repeatable.", read=list[str], needs=("arch",)),
     ] = None
     trust_pickle: Annotated[bool, Option("Run the code in the files, with all that it may do.")] = False
     surrogate: Annotated[

@@ -170,6 +170,10 @@ def test_a_model_in_memory_is_audited_and_not_evaluated():
 
 def test_what_differs_from_the_default_is_what_is_asked_for():
     assert EvaluateConfig().keywords() == {}
+    kinds = EvaluateConfig(n=np.int64(3), seed=np.int32(1), escalate=True, escalate_budget=np.float32(8)).keywords()
+    assert {name: type(value) for name, value in kinds.items()} == {
+        "n": int, "seed": int, "escalate": bool, "escalate_budget": float,
+    }  # fmt: skip
     assert EvaluateConfig(n=3, baseline=False, dataset="digits").keywords() == {"n": 3, "baseline": False}
     x = torch.zeros(2, 1, 8, 8)
     assert EvaluateConfig(dataset=(x, torch.arange(2))).keywords()["dataset"][0] is x
