@@ -12,7 +12,7 @@ from robustkit.base import options
 from robustkit.base.errors import UserError, unknown
 from robustkit.base.names import ALL, DEFAULT_SUITES, SUITES, TARGETS
 from robustkit.base.registry import Registry
-from robustkit.base.types import Names, Settings
+from robustkit.base.types import Names
 from robustkit.corruptions._plan import chosen
 from robustkit.data import Facts
 from robustkit.defenses import defense
@@ -72,7 +72,7 @@ def check(config: Evaluation, default_suites: Sequence[str] = DEFAULT_SUITES) ->
     attacks = _attacks(rows, table, config.backend, norm)
     names = _defenses(config)
     _check_methods(table, [name for name, _ in rows], _parts(names), config)
-    _check_verdicts(config, suites)
+    _check_verdicts(config)
     return Request(
         defenses=tuple(defended(name, table) for name in names),
         attacks=attacks,
@@ -202,7 +202,7 @@ def target(rule: str | int, classes: int) -> str:
     return str(int(rule))
 
 
-def _check_verdicts(config: Evaluation, suites: Sequence[str]) -> None:
+def _check_verdicts(config: Evaluation) -> None:
     if config.escalate and config.trust == "off":
         raise UserError("escalate needs the trust checks, but trust is 'off'; leave out --trust off.")
     if not config.escalate_budget > 0:
@@ -222,7 +222,7 @@ def _suites(config: Evaluation, default: Sequence[str]) -> tuple[str, ...]:
     wanted = _named(config.suites)
     if wanted is None:
         turned_on = [suite for suite, given in (("corruptions", config.corruptions), ("ood", config.ood)) if given]
-        wanted = ([] if pooled else [*default]) + ([] if pooled else turned_on)
+        wanted = [] if pooled else [*default, *turned_on]
     served = {*wanted, *(("corruptions",) if pooled else ())}  # a pool has validation sets of corrupted images
     chosen_sets(config.ood)
     for field in config.given():
@@ -230,7 +230,7 @@ def _suites(config: Evaluation, default: Sequence[str]) -> tuple[str, ...]:
             which = " or ".join(field.option.suites)
             raise UserError(
                 f"{field.said(getattr(config, field.name))} serves the suite {which}, which does not run; "
-                f"name it with --suites."
+                "name it with --suites."
             )
     return tuple(suite for suite in SUITES if suite in wanted)
 
@@ -242,6 +242,3 @@ def _named(suites: Names | None) -> list[str] | None:
     for suite in named:
         options.choice(suite, "suite", (*SUITES, ALL))
     return [*SUITES] if ALL in named else [*named]
-
-
-__all__ = ["Names", "Request", "Settings", "TrainingRequest", "check", "check_training", "target"]
