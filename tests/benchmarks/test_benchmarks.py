@@ -43,9 +43,9 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
-def checkpoint(resnets: Ensemble, digits: Dataset, tmp_path: Path) -> Path:
-    arch = ["small-resnet"] * len(resnets)
-    save_ensemble(resnets, tmp_path / "ensemble", arch=arch, classes=list(digits.classes), shape=digits.shape)
+def checkpoint(lenets: Ensemble, digits: Dataset, tmp_path: Path) -> Path:
+    arch = ["lenet"] * len(lenets)
+    save_ensemble(lenets, tmp_path / "ensemble", arch=arch, classes=list(digits.classes), shape=digits.shape)
     return tmp_path / "ensemble"
 
 

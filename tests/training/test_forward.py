@@ -120,7 +120,7 @@ def test_the_fastest_way_is_chosen_and_remembered(
     assert choose(speed="max") == "channels last, bfloat16, compiled"
     assert choose(steps=10_000_000) == "channels last, bfloat16, compiled"  # so long a training pays for compiling
     assert ensemble.fingerprint() == before
-    kept = [json.loads(file.read_text()) for file in (paths.cache_dir() / "trainpath").iterdir()]
+    kept = [json.loads(file.read_text()) for file in (paths.cache_dir() / "forward").iterdir()]
     assert {row["way"] for row in kept} >= {"channels last", "channels last, bfloat16, compiled"}
 
 
