@@ -32,6 +32,12 @@ def pytest_runtest_setup() -> None:
     torch.default_generator.manual_seed(0)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest modules first: the other workers of pytest-xdist take what is short from behind them."""
+    long = ("test_ranks", "test_self_test", "test_cli", "test_end_to_end", "test_benchmarks", "test_forward")
+    items.sort(key=lambda item: item.path.stem not in long)
+
+
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where all workers of pytest-xdist find what one of them made; whoever makes it holds a FileLock there."""
