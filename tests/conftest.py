@@ -67,6 +67,15 @@ def _one_thread() -> None:
     patch.undo()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_disks() -> None:
+    """Every cell is written through to the disk, for power cuts; whether a test's is, nobody asks."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(os, "fsync", lambda descriptor: None)
+    yield
+    patch.undo()
+
+
 @pytest.fixture(scope="session")
 def digits() -> data.Dataset:
     return data.load("digits")

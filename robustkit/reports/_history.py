@@ -6,13 +6,14 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from typing import TYPE_CHECKING
 
 from robustkit.reports._files import write_bytes, write_text
 from robustkit.reports._style import DPI, GRID, PALETTE, SOFT, bare
+
+if TYPE_CHECKING:  # half a second, and every training imports this module
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ACCURACIES = ("accuracy", "validation_accuracy")
 NOT_LOSSES = ("epoch", "lr", "seconds", *ACCURACIES)
@@ -36,6 +37,8 @@ def write_history(history: Sequence[Row], folder: Path, title: str) -> None:
 
 def training_curves(history: Sequence[Row], title: str) -> Figure:
     """Draw the accuracies and, in a second panel, the loss and its parts against the epoch."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9, 3.6), layout="constrained", facecolor="white", dpi=DPI)
     left, right = figure.subplots(1, 2)
     figure.suptitle(title, fontsize=11)
@@ -45,6 +48,8 @@ def training_curves(history: Sequence[Row], title: str) -> Figure:
 
 
 def _panel(axes: Axes, history: Sequence[Row], names: Sequence[str], label: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     epochs = [row["epoch"] for row in history]
     marker = "o" if len(history) < 20 else ""
     for at, name in enumerate(names):
