@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from robustkit.base.version import __version__
 
-__all__ = ["__version__", "audit", "evaluate", "load_ensemble", "load_runs", "train"]
+__all__ = ["__version__", "audit", "evaluate", "load_ensemble", "load_runs", "report", "self_test", "train"]
 
 _LAZY = {
     "audit": "robustkit.api",
     "evaluate": "robustkit.api",
     "train": "robustkit.api",
     "load_runs": "robustkit.api",
+    "report": "robustkit.api",
+    "self_test": "robustkit.api",
     "load_ensemble": "robustkit.ensembles.checkpoint",
 }
 _SUBPACKAGES = {"attacks", "data", "defenses", "models", "metrics", "reports", "reproduce"}
 
 if TYPE_CHECKING:
-    from robustkit.api import audit, evaluate, load_runs, train
+    from robustkit.api import audit, evaluate, load_runs, report, self_test, train
     from robustkit.ensembles.checkpoint import load_ensemble
 
 

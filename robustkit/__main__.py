@@ -18,10 +18,13 @@ def main() -> None:
     from cyclopts import CycloptsError
 
     from robustkit.cli import app
+    from robustkit.commands.options import sentence
 
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
-    except (UserError, CycloptsError) as error:
+    except CycloptsError as error:
+        _stop(sentence(error), 2)
+    except UserError as error:
         _stop(str(error), 2)
     except RunError as error:
         _stop(str(error), 1)

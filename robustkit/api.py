@@ -92,7 +92,11 @@ def _formats(formats: str | Iterable[str]) -> tuple[str, ...]:
 
 def _with_data(config: C) -> C:
     """Return the configuration with data in memory made a dataset."""
-    return config if isinstance(config.dataset, str) else replace(config, dataset=data.in_memory(config.dataset))
+    if isinstance(config.dataset, str):
+        return config
+    if config.image_size is not None:
+        raise UserError(f"image size {config.image_size} cannot be set for data in memory; leave image_size out.")
+    return replace(config, dataset=data.in_memory(config.dataset))
 
 
 def _loader(config: Data) -> Callable[[str], data.Dataset]:

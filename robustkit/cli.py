@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
+from cyclopts.help import DefaultFormatter
 
 from robustkit.base.version import __version__
 from robustkit.commands.audit import audit
 from robustkit.commands.bench import bench
 from robustkit.commands.corrupt import corrupt
 from robustkit.commands.evaluate import evaluate
-from robustkit.commands.options import command
+from robustkit.commands.options import columns, command
 from robustkit.commands.report import report
 from robustkit.commands.reproduce import reproduce
 from robustkit.commands.train import train
@@ -31,6 +32,7 @@ app = App(
     help="How robust is this ensemble of image classifiers, and can that number be believed?",
     version=f"robustkit {__version__}",
     help_format="plaintext",
+    help_formatter=DefaultFormatter(column_specs=columns),
     suppress_keyboard_interrupt=False,  # __main__ says that the same command resumes
 )
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {

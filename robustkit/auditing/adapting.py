@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from robustkit.base.errors import UserError
+from robustkit.base.names import ChannelOrder, OutputKind
 
-Order = Literal["rgb", "bgr"]
-Outputs = Literal["logits", "probabilities", "log-probabilities"]
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 # Channel means and standard deviations that training code is known to subtract and divide by, in pixel units [0, 1].
@@ -54,10 +53,10 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     scale: float = 1.0
-    order: Order = "rgb"
+    order: ChannelOrder = "rgb"
     channels: int = 3
     size: tuple[int, int] | None = None
-    outputs: Outputs = "logits"
+    outputs: OutputKind = "logits"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON."""

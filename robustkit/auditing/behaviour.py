@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from robustkit.auditing.adapting import Outputs
+from robustkit.base.names import OutputKind
 
 How = Literal["detected", "given", "assumed"]
 CLOSE = 1e-3  # of the spread of the logits: what rounding may change between batches
@@ -30,7 +30,7 @@ class Finding:
         return asdict(self)
 
 
-def kind_of(rows: Tensor) -> Outputs:
+def kind_of(rows: Tensor) -> OutputKind:
     """Return what rows of outputs (B, L) are: probabilities, log-probabilities, or, unless they are those, logits."""
     if rows.shape[1] < 2 or not bool(torch.isfinite(rows).all()):
         return "logits"

@@ -12,11 +12,12 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from robustkit.auditing.adapting import STATISTICS, Adapted, Order, Outputs, Preprocessing
+from robustkit.auditing.adapting import STATISTICS, Adapted, Preprocessing
 from robustkit.auditing.behaviour import Finding, How, behaviour, kind_of
 from robustkit.auditing.fingerprint import APART, KNOWN, divergence
 from robustkit.auditing.in_memory import CallError
 from robustkit.base.errors import UserError
+from robustkit.base.names import ChannelOrder, OutputKind
 
 FIRST = 128  # images on which everything is tried ...
 CROPPED = 512  # on which the first batch norm is asked
@@ -35,9 +36,9 @@ class Given:
 
     normalize: str | None = None
     scale: float | None = None
-    order: Order | None = None
+    order: ChannelOrder | None = None
     size: tuple[int, int] | None = None
-    outputs: Outputs | None = None
+    outputs: OutputKind | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def _ways(channels: int, size: tuple[int, int] | None, given: Given) -> Iterator
         known = {name: s for name, s in STATISTICS.items() if len(s[0]) in (1, channels)}
     else:
         known = {given.normalize: statistics(given.normalize, channels)}
-    orders: tuple[Order, ...] = (given.order,) if given.order else ("rgb", "bgr") if channels == 3 else ("rgb",)
+    orders: tuple[ChannelOrder, ...] = (given.order,) if given.order else ("rgb", "bgr") if channels == 3 else ("rgb",)
     for (name, (mean, std)), order in itertools.product(known.items(), orders):
         for scale in (given.scale,) if given.scale else (1.0, 255.0) if name == "none" else (1.0,):
             backwards = order == "bgr"  # statistics are written down in the order red, green, blue

@@ -60,6 +60,7 @@ def audit(config: AuditConfig) -> Path:
     split = loaded.everything() if loaded.whole else loaded.split("test")
     _, x, y = split.take(MOST).batch(range(min(len(split), MOST)))
     members = members_of(config, loaded, x.to(device))
+    modes = [(part, part.training) for member in members for part in member.network.modules()]
     adapted, facts = _adapted(config, members, x.to(device), y.to(device), reporter)
     name = facts[0]["ensemble"]
     ensemble = Ensemble(adapted, config.fusion or "mean-prob").eval()
@@ -71,7 +72,11 @@ def audit(config: AuditConfig) -> Path:
     others = [independent.surrogate_of(config, loaded, device, reporter)] if config.surrogate is not None else []
     outside = OutsideModels([(record, ensemble)], facts, others)
     suites = _default_suites(config, alone=len(members) == 1 and config.suites is None)
-    return pipeline.evaluate(replace(config, dataset=loaded), outside, suites)
+    try:
+        return pipeline.evaluate(replace(config, dataset=loaded), outside, suites)
+    finally:
+        for part, training in modes:  # a model in memory is its owner's
+            part.training = training
 
 
 def _default_suites(config: AuditConfig, alone: bool = False) -> list[str]:
@@ -111,9 +116,10 @@ def members_of(config: AuditConfig, loaded: Dataset, images: Tensor) -> list[Mem
     known = {"channels": loaded.shape[0] if code else None, "classes": len(loaded.classes) if code else None}
     arch_args = arguments(config.arch_args or ())
     models: Any = config.models
-    several = isinstance(models, Iterable) and not isinstance(models, str | nn.Module)
+    several = isinstance(models, Iterable) and not isinstance(models, str | nn.Module | Mapping)
     for model in models if several else [models]:
         if not isinstance(model, str | Path):
+            _refuse_for_memory(config)
             members.append(_in_memory(model, len(members), images))
             continue
         for found in reading.read(model, trust_pickle=config.trust_pickle):
@@ -135,6 +141,13 @@ def _detection(found: Detected) -> dict[str, Any]:
         "trials": [trial.to_json() for trial in found.trials],
         "renaming": list(found.renaming) if found.renaming else None,
     }
+
+
+def _refuse_for_memory(config: AuditConfig) -> None:
+    for field in config.given():
+        if field.name in ("arch", "arch_args", "trust_pickle"):
+            said = field.said(getattr(config, field.name))
+            raise UserError(f"{said} is about files and has no effect on a model in memory; leave {field.name} out.")
 
 
 def _in_memory(model: object, index: int, images: Tensor) -> Member:

@@ -13,116 +13,17 @@ import inspect
 import textwrap
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import Field, dataclass, fields
 from typing import Any, ParamSpec, TypeVar
 
 from robustkit.base.errors import UserError, unknown
-from robustkit.base.options import at_least
-from robustkit.base.types import described, first_simple, fits, members, plain_number, schema_of
+from robustkit.base.option import Option, Stated, sentence
+from robustkit.base.types import described, plain_number, schema_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound="Configuration")
 _READ: dict[type[Any], tuple[Stated, ...]] = {}  # what each configuration states, once its annotations are read
-
-
-@dataclass(frozen=True)
-class Option:
-    """What an option says of itself beside its name, type and default.
-
-    Attributes
-    ----------
-    help : str
-        One sentence, for a person at a terminal and for a docstring.
-    unit : str
-        Of its value, where a number alone says too little.
-    default : str
-        What None stands for, where the help does not say it.
-    group : str
-        The heading it is shown under; by default the title of its class.
-    label : str
-        What errors call it; by default its name.
-    flag : str
-        How the command spells it; by default ``--`` and its name with hyphens.
-    least : int or None
-        The smallest number that makes sense.
-    needs : tuple of str
-        Options one of which must be given, or this one has no effect.
-    unless : tuple of str
-        Options beside any of which this one has no effect.
-    suites : tuple of str
-        The suites that it serves; it has no effect where none of them runs.
-    read : type or None
-        What the command reads; by default the first plain type of the annotation.
-    positional : bool
-        Whether the command takes it without a flag.
-    python : bool
-        Whether only Python can give it: no command line can hold it.
-    """
-
-    help: str
-    unit: str = ""
-    default: str = ""
-    group: str = ""
-    label: str = ""
-    flag: str = ""
-    least: int | None = None
-    needs: tuple[str, ...] = ()
-    unless: tuple[str, ...] = ()
-    suites: tuple[str, ...] = ()
-    read: Any = None
-    positional: bool = False
-    python: bool = False
-
-
-@dataclass(frozen=True)
-class Stated:
-    """One field of a configuration with what its annotation says: type, default, group and :class:`Option`."""
-
-    name: str
-    type: Any
-    default: Any
-    group: str
-    option: Option
-
-    @property
-    def required(self) -> bool:
-        """Whether it has no default."""
-        return self.default is MISSING
-
-    @property
-    def label(self) -> str:
-        """What errors call it."""
-        return self.option.label or self.name.replace("_", " ")
-
-    @property
-    def flag(self) -> str:
-        """How the command spells it."""
-        return self.option.flag or "--" + self.name.replace("_", "-")
-
-    @property
-    def read(self) -> Any:
-        """What the command reads."""
-        return self.option.read or first_simple(self.type)
-
-    def said(self, value: Any) -> str:
-        """Return how the command would be told a value: ``--members 3``, ``--no-baseline``."""
-        if isinstance(value, bool):
-            return self.flag if value else self.flag.replace("--", "--no-", 1)
-        text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-        return f"{self.flag} {textwrap.shorten(text, 60, placeholder=' ...')}"
-
-    def check(self, value: Any) -> None:
-        """Raise a :class:`UserError` unless ``value`` is of the type, one of the choices, and not too small."""
-        if not fits(value, self.type):
-            raise UserError(
-                f"{self.label} {value!r} is of type {type(value).__name__}; it must be {described(self.type)}."
-            )
-        accepted = members(self.type)
-        if accepted and value is not None and value not in accepted:
-            raise unknown(self.label, str(value), map(str, accepted))
-        if value is not None and self.option.least is not None:
-            at_least(self.label, value, self.option.least)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +88,8 @@ def _stated(config: type[Any], field: Field[Any], hint: Any) -> Stated:
     owners = [cls for cls in config.__mro__ if field.name in inspect.get_annotations(cls)]
     kind, *extras = typing.get_args(hint)
     option = next(extra for extra in extras if isinstance(extra, Option))
+    if option.default and field.default is not None:
+        raise TypeError(f"{config.__name__}.{field.name} says what None stands for, but its default is {field.default}")
     title = option.group or inspect.cleandoc(owners[-1].__doc__ or "").split("\n", 1)[0].rstrip(".")
     return Stated(field.name, kind, field.default, title, option)
 
@@ -197,10 +100,14 @@ def built(config: Callable[P, C], name: str, /, *args: P.args, **kwargs: P.kwarg
     for keyword in kwargs:
         if keyword not in known:
             raise unknown(f"keyword of {name}", keyword, known)
-    try:
-        inspect.signature(config).bind(*args, **kwargs)
-    except TypeError as error:
-        raise UserError(f"{name}: {error}; it takes {', '.join(known)}.") from None
+    parameters = inspect.signature(config).parameters.values()
+    places = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if len(args) > len(places):
+        takes = f"only {', '.join(places)} without a keyword" if places else "nothing without a keyword"
+        raise UserError(f"{name} takes {takes}; name the others, like {known[len(places)]}=...")
+    missing = [p.name for p in parameters if p.default is p.empty and p.name not in {*kwargs, *places[: len(args)]}]
+    if missing:
+        raise UserError(f"{name} needs {missing[0]}; give {missing[0]}=...")
     return config(*args, **kwargs)
 
 
@@ -219,6 +126,8 @@ def takes(config: Callable[P, C]) -> Callable[[Callable[[C], R]], Callable[P, R]
         call.__doc__ = _with_parameters(inspect.getdoc(function) or "", stated)
         kinds = {field.name: field.type for field in stated}
         asked = inspect.signature(config).parameters.values()
+        returned = inspect.signature(function).return_annotation
+        call.__annotations__ = {**kinds, "return": returned}
         call.__signature__ = inspect.signature(function).replace(  # type: ignore[attr-defined]
             parameters=[parameter.replace(annotation=kinds[parameter.name]) for parameter in asked]
         )
@@ -235,27 +144,6 @@ def _with_parameters(doc: str, stated: Iterable[Stated]) -> str:
         lines += textwrap.wrap(sentence(field), 112, initial_indent="    ", subsequent_indent="    ")
     head, underline, rest = doc.partition("\n\nReturns\n-------")
     return head + "\n\n" + "\n".join(lines) + (underline + rest)
-
-
-def sentence(field: Stated) -> str:
-    """Return an option's help with its unit and default, for a page or a docstring."""
-    parts = [field.option.help]
-    if accepted := members(field.type):
-        parts.append(f"One of {', '.join(map(str, accepted))}.")
-    if field.option.unit:
-        parts.append(f"Unit: {field.option.unit}.")
-    if shown := default_of(field):
-        parts.append(f"Default: {shown}.")
-    return " ".join(parts)
-
-
-def default_of(field: Stated) -> str:
-    """Return what an option is where nobody gives it, empty where its help says so or it has to be given."""
-    if field.option.default or field.required or field.default is None:
-        return field.option.default
-    if isinstance(field.default, bool):
-        return "on" if field.default else "off"
-    return ", ".join(field.default) if isinstance(field.default, tuple) else str(field.default)
 
 
 def table(config: type[Configuration]) -> str:
@@ -278,6 +166,7 @@ def json_schema(config: type[Configuration]) -> dict[str, Any]:
         field.name: {
             **schema_of(field.type),
             **({"minimum": field.option.least} if field.option.least is not None else {}),
+            **({"default": field.default} if isinstance(field.default, str | int | float) else {}),
             "description": sentence(field),
         }
         for field in shown

@@ -138,7 +138,9 @@ def assignments(items: Iterable[str] | Mapping[str, Any] | None) -> dict[str, di
         method, dot, param = key.rpartition(".")
         if not dot or not method or not param:
             raise UserError(f"--set '{key}' names no method; write it like pgd.steps=50.")
-        table.setdefault(method, {})[param] = value
+        if param in table.setdefault(method, {}):
+            raise UserError(f"--set {key} is given twice, as {table[method][param]} and {value}; leave one out.")
+        table[method][param] = value
     return table
 
 

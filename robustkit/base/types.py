@@ -46,13 +46,16 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind is Any:
         return True
     if origin is Literal:
-        return isinstance(value, type(inside[0]))
+        return type(plain_number(value)) is type(inside[0])
     if origin in SEVERAL:
         if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping | Iterator):
             return False  # an iterator can be read once, and several look
-        return all(fits(one, inside[0]) for one in value)
+        try:
+            return all(fits(one, inside[0]) for one in value)
+        except TypeError:  # an array of no dimensions
+            return False
     if origin is collections.abc.Mapping:
-        return isinstance(value, Mapping)
+        return isinstance(value, Mapping) and all(fits(key, inside[0]) for key in value)
     if kind is int:
         return isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if kind is float:
@@ -60,6 +63,11 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind is Path:
         return isinstance(value, os.PathLike)
     return isinstance(value, kind)
+
+
+def takes_several(kind: Any) -> bool:
+    """Return whether a value may be a list."""
+    return any(typing.get_origin(part) in SEVERAL for part in parts(kind))
 
 
 def plain_number(value: Any) -> Any:

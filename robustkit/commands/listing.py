@@ -82,8 +82,9 @@ def page(entry: Entry) -> Table:
     rows.add_column("", no_wrap=True, style="dim")
     rows.add_column("", overflow="fold")
     rows.add_row("", escape(entry.summary))
+    prefix = "" if "+" in entry.name else f"{entry.name}."  # the parameters of a composed one bear their part's name
     for line in parameters(entry):
-        rows.add_row("--set", escape(f"{entry.name}.{line}"))
+        rows.add_row("--set", escape(prefix + line))
     for line in facts(entry):
         rows.add_row("", escape(line))
     if entry.module:

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import inspect
+import math
+import re
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING
 from typing import Annotated, Any, TypeVar
 
-from cyclopts import App, Group, Parameter
+from cyclopts import (
+    App,
+    CycloptsError,
+    Group,
+    MissingArgumentError,
+    Parameter,
+    RepeatArgumentError,
+    Token,
+    UnusedCliTokensError,
+)
+from cyclopts.help import ColumnSpec, DescriptionRenderer, HelpEntry, NameRenderer
+from rich.console import Console, ConsoleOptions
 
-from robustkit.base.configuration import Configuration, Stated, default_of, options_of
+from robustkit.base import options
+from robustkit.base.configuration import Configuration, options_of
+from robustkit.base.errors import UserError
+from robustkit.base.option import Stated, default_of
 from robustkit.base.types import members
 
 C = TypeVar("C", bound=Configuration)
@@ -34,6 +50,40 @@ def command(app: App, config: type[C], name: str = "") -> Callable[[Callable[[C]
     return decorate
 
 
+def sentence(error: CycloptsError) -> str:
+    """Return what is wrong with a command line and what to do about it, in one sentence."""
+    if isinstance(error.__cause__, UserError):
+        return str(error.__cause__)
+    if isinstance(error, UnusedCliTokensError):
+        return (
+            f"'{' '.join(error.unused_tokens or ())}' belongs to no option; write a list as one word, like 0.1,0.2, "
+            "and an option that may be repeated once for each value."
+        )
+    if isinstance(error, RepeatArgumentError):
+        return f"{error.token.keyword} is given twice; leave one of them out."
+    text = " ".join(str(error).split())
+    return f"{text.rstrip('.')}; see --help." if isinstance(error, MissingArgumentError) else text
+
+
+def columns(console: Console, options: ConsoleOptions, entries: list[HelpEntry]) -> tuple[ColumnSpec, ...]:
+    """Return the columns of a table of options; a name is never broken, however narrow the terminal."""
+    longest = max(len(name) for entry in entries for name in entry.names) + len(" FLOAT")
+    wide = max(longest, math.ceil(console.width * 0.35))
+    name = ColumnSpec(renderer=NameRenderer(max_width=wide), style="cyclopts.name", max_width=wide, no_wrap=True)
+    return (name, ColumnSpec(renderer=DescriptionRenderer()))
+
+
+def _number(kind: type, tokens: Sequence[Token]) -> int | float:
+    """Read a number as it is written: a whole number is not rounded to."""
+    word = tokens[0]
+    text = word.value.strip()
+    if kind is not int:
+        return options.number(text, str(word.keyword))
+    if not re.fullmatch(r"[+-]?[0-9]+", text):
+        raise UserError(f"{word.keyword} '{text}' is not a whole number; write digits alone.")
+    return int(text)
+
+
 def _parameters(positional: Sequence[Stated], stated: Sequence[Stated]) -> list[inspect.Parameter]:
     groups = {title: Group(title, sort_key=at) for at, title in enumerate(dict.fromkeys(f.group for f in stated))}
     first = [_parameter(field, inspect.Parameter.POSITIONAL_ONLY, groups) for field in positional]
@@ -43,14 +93,15 @@ def _parameters(positional: Sequence[Stated], stated: Sequence[Stated]) -> list[
 
 def _parameter(field: Stated, kind: Any, groups: dict[str, Group]) -> inspect.Parameter:
     shown = default_of(field)
-    on = isinstance(field.default, bool)
+    switch = isinstance(field.default, bool)
     how = Parameter(
         name=None if field.option.positional else field.flag,
         help=_help(field),
         group=groups[field.group],
-        show_default=(lambda _: shown) if shown and not on else False,
-        negative=() if on and field.default is False else None,
+        show_default=(lambda _: shown) if shown and field.default is not False else False,
+        negative=() if switch and field.default is False else None,
         negative_iterable=(),
+        converter=_number if field.read in (int, float) else None,
     )
     read = field.read if field.required else field.read | types.NoneType
     default = inspect.Parameter.empty if field.default is MISSING else field.default

@@ -22,7 +22,7 @@ from robustkit.corruptions._run import batch_of, make
 from robustkit.data import Split
 from robustkit.records.cells import Spec
 from robustkit.study.config import CorruptConfig
-from robustkit.study.evaluation_data import evaluation_data
+from robustkit.study.evaluation_data import evaluation_data, too_many
 
 
 @takes(CorruptConfig)
@@ -50,11 +50,13 @@ def corrupt(config: CorruptConfig) -> list[Path]:
         config.dataset, [{}], data_dir=config.data_dir, download=config.download, image_size=config.image_size,
         n=config.n,
     )  # fmt: skip
-    loaded, split = data.dataset, data.split
+    loaded, split, reporter = data.dataset, data.split, config.reporter or Reporter()
+    if said := too_many(config.n, split):
+        reporter.say(said)
     groups = _grouped(ask(names, tuple(loaded.shape), config.frost_dir))
     folder = writable(Path(config.out), "OUT")
     made = []
-    with (config.reporter or Reporter()).task("corrupting", len(split) * sum(map(len, groups.values()))) as advance:
+    with reporter.task("corrupting", len(split) * sum(map(len, groups.values()))) as advance:
         for where, levels in groups.items():
             write = _arrays if layout == "npy" else _folders
             made.append(write(folder, where, levels, split, loaded.classes, config.seed, on, advance))

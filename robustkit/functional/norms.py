@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from robustkit.base.names import Norm as Norm
 from robustkit.functional.sampling import SampleGenerator
 
-Norm = Literal["linf", "l2"]
 TINY = 1e-30  # guards a division by the norm of an all-zero gradient, far below any real gradient
 
 

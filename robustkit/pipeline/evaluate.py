@@ -25,7 +25,7 @@ from robustkit.pipeline.run import run_evaluation
 from robustkit.records.cells import Spec
 from robustkit.records.store import Store
 from robustkit.study.config import EvaluateConfig, Evaluation
-from robustkit.study.evaluation_data import EvaluationData, evaluation_data
+from robustkit.study.evaluation_data import EvaluationData, evaluation_data, too_many
 from robustkit.study.plan import Study
 from robustkit.suites import SuiteRequest, ask_suites
 
@@ -107,8 +107,8 @@ def evaluate(
         config.dataset, sources.known, data_dir=config.data_dir, download=config.download,
         image_size=config.image_size, n=config.n,
     )  # fmt: skip
-    if "n" in config.keywords() and config.n is not None and config.n > len(data.split):
-        reporter.say(f"n {config.n} is more than the {len(data.split)} samples that there are; all are evaluated.")
+    if "n" in config.keywords() and (said := too_many(config.n, data.split)):
+        reporter.say(said)
     aim = config.target if config.target is not None else "random" if config.targeted else ""
     aim = target(aim, len(data.dataset.classes))
     published = Published(config.corruption_dir) if config.corruption_dir else None

@@ -118,7 +118,7 @@ def _defenses(config: Evaluation) -> tuple[str, ...]:
     if stored is None:
         if config.arch is not None:
             models.check(config.arch)
-        return options.names(config.defense or "adp", defense)
+        return options.names("adp" if config.defense is None else config.defense, defense)
     if config.arch is not None and not models.is_code(config.arch):
         raise UserError(
             f"--arch {config.arch} has no effect beside --{stored}, whose record names the architecture; leave it out "

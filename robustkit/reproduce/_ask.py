@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustkit import data
+from robustkit import data, models
 from robustkit.base import options
 from robustkit.base.errors import UserError, unknown
 from robustkit.base.registry import Entry
@@ -73,6 +73,8 @@ def check(config: ReproduceConfig) -> Ask:
     chosen, whose = _datasets(entry, config.dataset, config.stands_for)
     for one in entry.facts["defenses"]:
         defense.entry(one)
+    if config.arch is not None:
+        models.check(config.arch)
     table = options.assignments(config.settings)
     running = dict.fromkeys(
         ["train", *(part for one in entry.facts["defenses"] for part in one.split("+")), *entry.facts["attacks"]]

@@ -51,11 +51,11 @@ class Lab:
 
     def __init__(self, ask: Ask, reporter: Reporter) -> None:
         self.ask, self.reporter, self.stands_for = ask, reporter, ask.stands_for
-        self.out = writable(ask.out, "--out")
         self.data = data.load(ask.dataset, data_dir=ask.data_dir, download=ask.download)
         self.train_images = len(self.data.split("train"))
         self.data.split("test")  # missing files are a matter of the first second, not of the first evaluation
         self.device = find_device(ask.device)
+        self.out = writable(ask.out, "--out")
         self.differences: list[Difference] = []
         self.evaluations: list[Path] = []
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from robustkit.base.configuration import Option
 from robustkit.base.names import Layout, Scale
+from robustkit.base.option import Option
 from robustkit.base.types import Names
 from robustkit.study.options_attacks import SUITES, Assignments, Attacks, Frost, Suites, Threat, Verdicts
 from robustkit.study.options_models import (
@@ -65,7 +65,7 @@ class AuditConfig(Evaluation, Preprocessing, Audited, AuditedModels):
         Names | None,
         Option(SUITES.help, default="all; ood with --ood only; transfer and diversity of two or more members"),
     ] = None
-    n: Annotated[int | None, Option("Only the first N test samples.", default="all", least=1)] = 256
+    n: Annotated[int | None, Option("Only the first N test samples; in Python None: all.", least=1)] = 256
     out: Out = Path("robustkit-audit")
 
 

@@ -74,6 +74,13 @@ def evaluation_data(
     return EvaluationData(loaded, split if n is None else split.take(n), name, load, held_out)
 
 
+def too_many(n: int | None, split: Split) -> str:
+    """Return a sentence where more samples were asked for than there are, else nothing."""
+    if n is None or n <= len(split):
+        return ""
+    return f"n {n} is more than the {len(split)} samples that there are; all are used."
+
+
 def _load(data_dir: str | Path | None, download: bool, image_size: int | str | None, name: str) -> Dataset:
     """Load a dataset beside the evaluated one, whose image size not every dataset takes."""
     size = image_size if data.takes_image_size(name) else None

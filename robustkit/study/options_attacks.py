@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from robustkit.base.configuration import Configuration, Option
+from robustkit.base.configuration import Configuration
 from robustkit.base.names import ESCALATION, Norm, Trust
+from robustkit.base.option import Option
 from robustkit.base.types import Names, Settings
 
 CORRUPTIONS, OOD = ("corruptions",), ("ood",)
@@ -32,7 +33,9 @@ class Threat(Configuration):
         Option("Budgets in [0, 1], like 2/255,4/255,8/255.", default="the dataset's"),
     ] = None
     norm: Annotated[Norm | None, Option("Norm of the perturbations.", default="the dataset's")] = None
-    targeted: Annotated[bool, Option("White-box attacks aim at random labels.", suites=ATTACKING)] = False
+    targeted: Annotated[
+        bool, Option("White-box attacks aim at random labels.", suites=ATTACKING, unless=("target",))
+    ] = False
     target: Annotated[
         str | int | None,
         Option(

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from robustkit.base.configuration import Configuration, Option
+from robustkit.base.configuration import Configuration
 from robustkit.base.names import ChannelOrder, Fusion, OutputKind
+from robustkit.base.option import Option
 from robustkit.base.types import Names, Paths, Settings
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ class Fused(Configuration):
 
     fusion: Annotated[
         Fusion | None,
-        Option("How the members' outputs become one.", label="fusion rule", default="the stored one, else mean-prob"),
+        Option(
+            "How the members' outputs become one.", label="fusion rule", default="mean-prob; of a checkpoint its own"
+        ),
     ] = None
 
 

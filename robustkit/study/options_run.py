@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from robustkit.base.configuration import Configuration, Option
+from robustkit.base.configuration import Configuration
 from robustkit.base.names import FORMATS, Speed
+from robustkit.base.option import Option
 from robustkit.base.progress import Reporter
 from robustkit.base.types import Names
 

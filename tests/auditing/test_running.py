@@ -253,6 +253,12 @@ def test_arguments_of_architectures():
     }  # fmt: skip
 
 
+def test_a_model_in_memory_is_left_as_it_was(network, test_images, tmp_path: Path):
+    network.train()
+    robustkit.audit(network, test_images, n=20, suites="calibration", out=tmp_path, formats=())
+    assert all(part.training for part in network.modules())
+
+
 def test_no_model_is_refused(test_images):
     with pytest.raises(UserError, match="no model to audit"):
         robustkit.audit([], test_images)

@@ -18,7 +18,18 @@ def test_levels_and_shares(tmp_path: Path):
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
     out = tmp_path / "out.json"
-    asked = ["--defense", "baseline", "--arch", "networks:perceptron", "--epochs", "1", "--n", "40", "--attacks", "fgsm"]
+    asked = [
+        "--defense",
+        "baseline",
+        "--arch",
+        "networks:perceptron",
+        "--epochs",
+        "1",
+        "--n",
+        "40",
+        "--attacks",
+        "fgsm",
+    ]
     assert benchmark.main([*asked, "--eps", "0.1", "--no-reference", "--json", str(out)]) == 0
     result = json.loads(out.read_text())
     assert result["attack_seconds"] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,14 @@ def test_one_word_has_one_meaning():
         ({"ood": "noise", "suites": ["attacks"]}, "--ood noise serves the suite ood, which does not run"),
         ({"attacks": "pgd", "suites": "calibration"}, "--attacks pgd serves the suite attacks or"),
         ({"settings": ["train.lr=0.1"], "checkpoint": "a"}, r"--set train\.lr has no effect, because"),
+        ({"eps": torch.tensor(0.1)}, "eps .* is of type Tensor; it must be text, a number, a list of"),
+        ({"settings": {5: 5}}, "settings {5: 5} is of type dict"),
+        ({"settings": ["pgd.steps=1", "pgd.steps=2"]}, r"--set pgd\.steps is given twice, as 1 and 2"),
+        ({"out": ""}, "out is empty; give text or a path, or leave --out out"),
+        ({"defense": ""}, "the list of defenses is empty"),
+        ({"targeted": True, "target": 3}, "--targeted has no effect beside --target"),
+        ({"checkpoint": torch.nn.Sequential(*[torch.nn.Linear(2, 2)] * 9)}, r"checkpoint Sequential.* \.\.\. is of"),
+        ({"image_size": 32, "dataset": (torch.zeros(4, 1, 8, 8), torch.arange(4))}, "image size 32 cannot be set"),
         ({"dataset": 7}, "data of type int cannot be used"),
         ({"dataset": np.zeros((4, 1, 8, 8))}, "data of type ndarray cannot be used; give an .images, labels. pair"),
     ],
@@ -141,9 +150,14 @@ def test_evaluate_refuses_in_one_sentence(keywords: dict[str, Any], message: str
     ("arguments", "message"),
     [
         (["evaluate", "--attackz", "pgd"], "--attackz. Did you mean --attacks?"),
-        (["evaluate", "pgd"], "pgd"),
-        (["evaluate", "--n"], "--n requires an argument"),
-        (["evaluate", "--n", "many"], '"many"'),
+        (["evaluate", "pgd"], "'pgd' belongs to no option"),
+        (["evaluate", "--eps", "0.1", "0.2"], "'0.2' belongs to no option; write a list as one word, like 0.1,0.2"),
+        (["evaluate", "--eps", "0.1", "--eps", "0.2"], "--eps is given twice; leave one of them out"),
+        (["evaluate", "--n"], "--n requires an argument; see --help"),
+        (["evaluate", "--n", "many"], "--n 'many' is not a whole number"),
+        (["evaluate", "--n", "1.5"], "--n '1.5' is not a whole number"),
+        (["evaluate", "--escalate", "--escalate-budget", "much"], "--escalate-budget 'much' is not a number"),
+        (["reproduce", "adp-table1", "--arch", "foo"], "unknown architecture 'foo'"),
         (["evaluate", "--no-download"], "--no-download"),
         (["evaluat"], 'Did you mean "evaluate"?'),
         (["audit"], "MODELS requires an argument"),
@@ -159,6 +173,32 @@ def test_the_command_refuses_in_one_sentence(arguments: list[str], message: str)
     assert message in error
     assert error.startswith("robustkit: ")
     assert error.count("\n") == 1
+
+
+def test_what_is_missing_or_in_the_wrong_place_is_named():
+    with pytest.raises(UserError, match="evaluate takes nothing without a keyword; name the others, like defense="):
+        robustkit.evaluate("adp")
+    with pytest.raises(UserError, match="audit takes only models, dataset without a keyword"):
+        robustkit.audit("a.pt", "digits", "pgd")
+    with pytest.raises(UserError, match="audit needs models; give models="):
+        robustkit.audit()
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_name_is_cut_in_the_help(name: str, columns: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    _, printed, _ = invoke(name, "--help")
+    for field in options_of(COMMANDS[name][0]):
+        if not field.option.positional and not field.option.python:
+            assert re.search(rf"{field.flag}(?![-\w])", printed), field.flag
+
+
+def test_files_alone_have_an_architecture_to_be_named():
+    with pytest.raises(UserError, match="--arch resnet20 is about files and has no effect on a model in memory"):
+        robustkit.audit(torch.nn.Linear(2, 2), (torch.zeros(4, 1, 8, 8), torch.arange(4)), arch="resnet20")
+    with pytest.raises(UserError, match="weights without a network"):
+        robustkit.audit(torch.nn.Linear(2, 2).state_dict(), (torch.zeros(4, 1, 8, 8), torch.arange(4)))
 
 
 def test_a_model_in_memory_is_audited_and_not_evaluated():
