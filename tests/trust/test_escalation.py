@@ -273,7 +273,7 @@ def command(*arguments: str) -> tuple[int, str]:
     (["--trust", "half"], "unknown trust 'half'"),
     (["--trust", "quik"], "unknown trust 'quik': did you mean 'quick'?"),
     (["--escalate", "--escalate-budget", "0"], "escalate budget 0.0 is out of range; it must be above 0."),
-    (["--escalate", "--escalate-budget", "nan"], "escalate budget nan is out of range; it must be above 0."),
+    (["--escalate", "--escalate-budget", "nan"], "--escalate-budget 'nan' is not a finite number"),
     (["--eot", "0"], "eot 0 is out of range; it must be at least 1."),
 ])  # fmt: skip
 def test_what_makes_no_sense_is_refused_in_one_sentence(tmp_path: Path, arguments: list[str], said: str):
