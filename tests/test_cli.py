@@ -24,7 +24,8 @@ from robustkit import api
 from robustkit.ensembles.checkpoint import read_meta
 
 UNKNOWN = f"unknown attack 'pgdd': did you mean 'pgd'? Known: {', '.join(robustkit.attacks.attack.names())}."
-QUICK = ["--arch", "lenet", "--epochs", "8", "--members", "2", "--n", "30", "--eps", "0.1,0.2"]
+NET = f"{Path(__file__).with_name('networks.py')}:perceptron"
+QUICK = ["--arch", NET, "--epochs", "8", "--members", "2", "--n", "30", "--eps", "0.1,0.2"]
 # The command, with a pause after each cell that it stores: so small a run would be done before it is stopped.
 PAUSING = """
 import time
@@ -96,9 +97,10 @@ def done(shared_folder: Path) -> tuple[Path, str]:
     out, printed = shared_folder / "main-job" / "out", shared_folder / "main-job.txt"
     with FileLock(shared_folder / "main-job.lock"):
         if not printed.is_file():
-            result = command("evaluate", "--defense", "adp", "--attacks", "pgd,mim", *QUICK, "--out", str(out))
-            assert result.returncode == 0, result.stderr
-            printed.write_text(result.stdout)
+            job = ["evaluate", "--defense", "adp", "--attacks", "pgd,mim", *QUICK, "--out", str(out)]
+            code, said, error = invoke(*job)
+            assert code == 0, error
+            printed.write_text(said)
     return out, printed.read_text()
 
 
@@ -326,12 +328,10 @@ def test_unwritable_out(tmp_path: Path):
     assert "cannot write to --out" in result.stderr
 
 
-def test_labels_outside_the_checkpoints_classes_and_wrong_shapes(tmp_path: Path, resnets, digits):
+def test_labels_outside_the_checkpoints_classes_and_wrong_shapes(tmp_path: Path, lenets, digits):
     from robustkit.ensembles.checkpoint import save_ensemble
 
-    save_ensemble(
-        resnets, tmp_path / "ck", arch=["small-resnet"] * 3, classes=[str(i) for i in range(10)], shape=(1, 8, 8)
-    )
+    save_ensemble(lenets, tmp_path / "ck", arch=["lenet"] * 3, classes=[str(i) for i in range(10)], shape=(1, 8, 8))
     _, x, y = digits.split("test").batch(torch.arange(40))
     np.savez(tmp_path / "wide.npz", x=np.repeat(x.numpy(), 2, 3), y=y.numpy())
     np.savez(tmp_path / "many.npz", x=x.numpy(), y=y.numpy() + 5)
@@ -340,12 +340,10 @@ def test_labels_outside_the_checkpoints_classes_and_wrong_shapes(tmp_path: Path,
             robustkit.evaluate(checkpoint=tmp_path / "ck", dataset=f"npz:{tmp_path / name}.npz", out=tmp_path / "out")
 
 
-def test_a_file_that_a_checkpoint_never_saw_is_evaluated_whole(tmp_path: Path, resnets, digits):
+def test_a_file_that_a_checkpoint_never_saw_is_evaluated_whole(tmp_path: Path, lenets, digits):
     from robustkit.ensembles.checkpoint import save_ensemble
 
-    save_ensemble(
-        resnets, tmp_path / "ck", arch=["small-resnet"] * 3, classes=[str(i) for i in range(10)], shape=(1, 8, 8)
-    )
+    save_ensemble(lenets, tmp_path / "ck", arch=["lenet"] * 3, classes=[str(i) for i in range(10)], shape=(1, 8, 8))
     _, x, y = digits.split("test").batch(torch.arange(40))
     np.savez(tmp_path / "own.npz", x=x.numpy(), y=y.numpy())
     results = robustkit.evaluate(

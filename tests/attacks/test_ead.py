@@ -129,9 +129,9 @@ class Positive(nn.Module):
 
 
 @pytest.mark.parametrize("rule", ["L1", "EN"])
-def test_peers_at_equal_iterations_are_not_better(rule: str, resnets, test_images):
+def test_peers_at_equal_iterations_are_not_better(rule: str, lenets, test_images):
     foolbox, torchattacks = pytest.importorskip("foolbox"), pytest.importorskip("torchattacks")
-    network = resnets.members[0]
+    network = lenets.members[0]
     x, y = (t[:50] for t in test_images)
     ours = ead(network, x, y, steps=60, search_steps=5, initial_c=0.1, decision_rule=rule)
     theirs = foolbox.attacks.EADAttack(

@@ -23,6 +23,7 @@ from robustkit import corruptions
 SHARE = 0.999  # of the channel elements that differ by at most one level
 
 
+@functools.cache
 def photographs(size: int = 224) -> np.ndarray:
     from sklearn.datasets import load_sample_images
 

@@ -60,8 +60,10 @@ def test_every_exact_way_has_the_logits_gradients_and_statistics_of_the_plain_on
     way: str, ensemble: Ensemble, batch, monkeypatch: pytest.MonkeyPatch
 ):
     if way == "compiled":
-        # Whether the C++ compiler knows each kind of vector instruction takes fifteen seconds to find out.
+        # Whether the C++ compiler knows each kind of vector instruction takes fifteen seconds to find out, and a pool
+        # of processes to compile in takes another five.
         monkeypatch.setattr("torch._inductor.config.cpp.vec_isa_ok", False)
+        monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
         ensemble = _ensemble(OneBlock, members=2)
     other = copy.deepcopy(ensemble)
     logits, gradients = _gradients(ensemble, "as it is", *batch)
