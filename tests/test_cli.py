@@ -387,7 +387,7 @@ def test_bad_input_from_a_real_shell():
 
 def test_a_killed_training_goes_on_and_refuses_other_options(tmp_path: Path):
     out = tmp_path / "ensemble"
-    asked = ["train", "--defense", "baseline", "--members", "1", "--epochs", "3", "--out", str(out)]
+    asked = ["train", "--defense", "baseline", "--arch", NET, "--members", "1", "--epochs", "3", "--out", str(out)]
     process = subprocess.Popen([sys.executable, "-c", SAVING, *asked], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
     while not (out / "training.progress").is_file():

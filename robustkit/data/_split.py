@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
-from sklearn.utils import shuffle
 from torch import Tensor
 
 from robustkit.base.errors import UserError
@@ -32,6 +30,8 @@ def holdout(labels: Tensor, ids: Tensor, n: int) -> tuple[Tensor, Tensor]:
     n : int
         How many to hold out.
     """
+    from sklearn.model_selection import train_test_split  # a second, which data with divisions of its own need not pay
+
     if not 0 < n < len(ids):
         raise UserError(f"a dataset of {len(ids)} samples is too small to hold {n} out; it must have more than {n}.")
     counts = torch.unique(labels[ids], return_counts=True)[1]
@@ -45,6 +45,8 @@ def mixed(labels: Tensor) -> Tensor:
 
     The first n of a class-sorted source would all be of one class, and a robust accuracy of these means little.
     """
+    from sklearn.utils import shuffle
+
     runs, classes = int((labels[1:] != labels[:-1]).sum()) + 1, len(torch.unique(labels))
     if runs > classes or classes == len(labels):
         return torch.arange(len(labels))

@@ -95,7 +95,7 @@ def test_no_point_of_the_ball_looks_more_normal(score: str):
         ensemble = linear(3, 5, generator)
         x = 0.3 + 0.4 * torch.rand(8, 1, 1, 2, generator=generator)
         y = ensemble(x).argmax(1)
-        made = adaptive(ensemble, x, y, eps=EPS, score=score, steps=60, search_steps=8, generator=0)
+        made = adaptive(ensemble, x, y, eps=EPS, score=score, steps=30, search_steps=8, generator=0)
         for one, label, mine in zip(x, y, made, strict=True):
             points = (one.flatten() + grid).view(-1, 1, 1, 2)
             with torch.no_grad():

@@ -105,7 +105,7 @@ from robustkit.attacks.jsma import jsma
 torch.set_num_threads(1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 w = torch.randn((3 * 224 * 224, 3), generator=torch.Generator().manual_seed(0)) / 100
-x = torch.rand((4, 3, 224, 224), generator=torch.Generator().manual_seed(1))
+x = torch.rand((2, 3, 224, 224), generator=torch.Generator().manual_seed(1))
 model = lambda p: p.flatten(1) @ w
 y = model(x).argmax(1)
 for saliency in ("prob", "logprob"):

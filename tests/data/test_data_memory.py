@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -344,6 +346,15 @@ def test_refusals(given, message):
     assert str(error.value) == message
 
 
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whoever collects what is left of a DataLoader that failed waits five seconds for its worker, in a later test."""
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
+    yield
+    gc.collect()
+
+
+@pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_a_loader_cannot_stack(workers):
     loader = DataLoader(Items(pictures(), Y), 7, num_workers=workers)
