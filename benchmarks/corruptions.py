@@ -72,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace, console: Console) -> Row:
     """Time severities 1, 3 and 5 of every corruption; the fastest of ``--repeats`` rounds counts."""
-    options.at_least_one({"images": args.images, "batch": args.batch, "repeats": args.repeats})
+    for label in ("images", "batch", "repeats"):
+        options.at_least(label, getattr(args, label), 1)
     if args.threads:
         torch.set_num_threads(args.threads)
     load, started, rows = _load(), time.perf_counter(), []

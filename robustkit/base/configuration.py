@@ -96,11 +96,11 @@ def _stated(config: type[Any], field: Field[Any], hint: Any) -> Stated:
 
 def built(config: Callable[P, C], name: str, /, *args: P.args, **kwargs: P.kwargs) -> C:
     """Construct a configuration for the function ``name``; a :class:`UserError` suggests the nearest keyword."""
-    known = list(inspect.signature(config).parameters)
+    parameters = inspect.signature(config).parameters.values()
+    known = [p.name for p in parameters]
     for keyword in kwargs:
         if keyword not in known:
             raise unknown(f"keyword of {name}", keyword, known)
-    parameters = inspect.signature(config).parameters.values()
     places = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     if len(args) > len(places):
         takes = f"only {', '.join(places)} without a keyword" if places else "nothing without a keyword"

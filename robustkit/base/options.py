@@ -83,13 +83,6 @@ def at_least(label: str, value: float, least: float) -> None:
         raise UserError(f"{label} {value} is out of range; it must be at least {least}.")
 
 
-def at_least_one(counts: Mapping[str, int | None]) -> None:
-    """Check counts by their label, where they are given; a :class:`UserError` names the first that is below one."""
-    for label, value in counts.items():
-        if value is not None:
-            at_least(label, value, 1)
-
-
 def eps_list(text: str | float | Iterable[str | float] | None) -> tuple[float, ...] | None:
     """Read ``2/255,4/255`` or a list of numbers into ascending, distinct eps in [0, 1]; None stays None."""
     if text is None:

@@ -32,7 +32,7 @@ from robustkit.base.types import members
 C = TypeVar("C", bound=Configuration)
 
 
-def command(app: App, config: type[C], name: str = "") -> Callable[[Callable[[C], None]], Callable[[C], None]]:
+def command(app: App, config: type[C]) -> Callable[[Callable[[C], None]], Callable[[C], None]]:
     """Return a decorator that adds a function of a configuration to the app; its docstring is the help."""
     stated = [field for field in options_of(config) if not field.option.python]
     positional = [field for field in stated if field.option.positional]
@@ -44,7 +44,7 @@ def command(app: App, config: type[C], name: str = "") -> Callable[[Callable[[C]
 
         call.__signature__ = inspect.Signature(_parameters(positional, stated))  # type: ignore[attr-defined]
         call.__doc__ = function.__doc__
-        app.command(call, name=name or function.__name__)
+        app.command(call, name=function.__name__)
         return function
 
     return decorate
