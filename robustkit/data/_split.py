@@ -45,11 +45,11 @@ def mixed(labels: Tensor) -> Tensor:
 
     The first n of a class-sorted source would all be of one class, and a robust accuracy of these means little.
     """
-    from sklearn.utils import shuffle
-
     runs, classes = int((labels[1:] != labels[:-1]).sum()) + 1, len(torch.unique(labels))
     if runs > classes or classes == len(labels):
         return torch.arange(len(labels))
+    from sklearn.utils import shuffle  # a second, which data that comes mixed need not pay
+
     order: np.ndarray[Any, np.dtype[np.int64]] = shuffle(np.arange(len(labels)), random_state=SEED)
     return torch.from_numpy(order)
 

@@ -1,10 +1,9 @@
-"""Two processes, of torchrun or other, train the ensemble that one would."""
+"""Two processes of torchrun train the ensemble that one would."""
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -35,87 +34,75 @@ def net(channels, classes):
     )
 """
 
-# Two ranks without torchrun: forked once torch is imported, which takes longer than these trainings.
-FORKED = """
-import os, sys
-import robustkit.api
+# torchrun's own agent and environment, but its processes are forked once everything that trainings import is there,
+# which takes longer than these trainings. Its arguments are two trainings, one after the other.
+TORCHRUN = """
+import sys
+import matplotlib.figure
 import torch._dynamo  # an optimiser's first call does
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+import robustkit.api
+import robustkit.cli
 from robustkit.__main__ import main
 
-children = []
-for rank in range(2):
-    if not (child := os.fork()):
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-        code = 1
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
-    children.append(child)
-sys.exit(max([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children], key=abs))
+at = sys.argv.index("and")
+for words in (sys.argv[1:at], sys.argv[at + 1 :]):
+    sys.argv[1:] = words
+    config = LaunchConfig(
+        1, 1, 2, run_id="-".join(words[:2]), rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="fork",
+        max_restarts=0, monitor_interval=0.05,
+    )
+    elastic_launch(config, main)()
 """
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "robustkit")
+
+# No shifts: the processes draw different ones. Without batch norm the shares of a batch add up to the whole.
+SETTINGS = ["train.shift=0", "train.optimiser=sgd", "train.lr=0.05"]
 
 
-@pytest.fixture
-def folder(tmp_path: Path, digits: Dataset) -> Path:
-    """A folder with the digits in a file, divided: to read them there, a process needs no scikit-learn."""
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Path:
+    """A folder with the digits in a file, divided, and what two processes trained on them: ``plain`` and ``normed``."""
+    folder = tmp_path_factory.mktemp("ranks")
     parts = {"train": "train", "val": "validation", "test": "test"}
     arrays = {f"{axis}_{part}": values.numpy() for part, name in parts.items()
               for axis, values in (("x", digits.split(name).tensor()), ("y", digits.split(name).y))}  # fmt: skip
-    np.savez(tmp_path / "digits.npz", **arrays)
-    return tmp_path
-
-
-def _train(folder: Path, launch: tuple[str, ...], *more: str) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    np.savez(folder / "digits.npz", **arrays)
+    (folder / "plainnet.py").write_text(WITHOUT_BATCH_NORM)
+    (folder / "normed.py").write_text(WITH_BATCH_NORM)
+    every = ("--dataset", f"npz:{folder / 'digits.npz'}", "--speed", "off", "--members", "2")
+    plain = ("--defense", "adp", "--arch", "plainnet:net", "--epochs", "2", "--out", str(folder / "plain"))
+    normed = ("--defense", "advt-fgsm", "--arch", "normed:net", "--epochs", "4", "--out", str(folder / "normed"))
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
     environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-                   "ROBUSTKIT_CACHE": str(folder / "cache2"), "OMP_NUM_THREADS": "1",
-                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
+                   "ROBUSTKIT_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}  # fmt: skip
     done = subprocess.run(
-        [sys.executable, *launch, "train", "--dataset", f"npz:{folder / 'digits.npz'}", "--speed", "off",
-         "--out", str(folder / "out2"), *more],
+        [sys.executable, "-c", TORCHRUN, "train", *every, *plain, *settings,
+         "and", "train", *every, *normed, "--set", "train.lr=3e-3"],
         env=environment, cwd=folder, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("checkpoint:") == 1
+    assert done.stdout.count("checkpoint:") == 2, "one of each training"
+    return folder
 
 
 def test_two_processes_move_the_weights_as_one_would(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(folder)
-    (folder / "plainnet.py").write_text(WITHOUT_BATCH_NORM)
-    # No shifts: the processes draw different ones. Without batch norm the shares of a batch add up to the whole.
-    settings = ["train.shift=0", "train.optimiser=sgd", "train.lr=0.05"]
     robustkit.train(
-        defense="adp", arch="plainnet:net", members=2, epochs=2, settings=settings, speed="off",
-        dataset=f"npz:{folder / 'digits.npz'}", out=folder / "out1",
+        defense="adp", arch="plainnet:net", members=2, epochs=2, settings=SETTINGS, speed="off",
+        dataset=f"npz:{folder / 'digits.npz'}", out=folder / "alone",
     )  # fmt: skip
-    options = ("--defense", "adp", "--arch", "plainnet:net", "--members", "2", "--epochs", "2")
-    _train(folder, TORCHRUN, *options, *(word for run_options in settings for word in ("--set", run_options)))
-    one, two = (load_ensemble(folder / f"out{n}", arch="plainnet:net") for n in (1, 2))
+    one, two = (load_ensemble(folder / name, arch="plainnet:net") for name in ("alone", "plain"))
     for (name, a), b in zip(one.named_parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
-    first, second = (read_meta(folder / f"out{n}")["history"] for n in (1, 2))
+    first, second = (read_meta(folder / name)["history"] for name in ("alone", "plain"))
     for a, b in zip(first, second, strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
         assert b["accuracy"] == pytest.approx(a["accuracy"], abs=1e-6)
-    assert json.loads((folder / "out2" / "ensemble.json").read_text())["training"]["processes"] == 2
+    assert json.loads((folder / "plain" / "ensemble.json").read_text())["training"]["processes"] == 2
 
 
 def test_two_processes_with_batch_norm_agree_and_learn(folder: Path):
-    (folder / "normed.py").write_text(WITH_BATCH_NORM)
-    options = (
-        "--defense", "advt-fgsm", "--arch", "normed:net", "--members", "2", "--epochs", "4", "--set", "train.lr=3e-3",
-    )  # fmt: skip
-    _train(folder, ("-c", FORKED), *options)
-    meta = read_meta(folder / "out2")
-    assert meta["metrics"]["test_accuracy"] > 0.8
+    assert read_meta(folder / "normed")["metrics"]["test_accuracy"] > 0.8
 
 
 def test_one_process_changes_nothing():
