@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,32 @@ from robustkit.ensembles.checkpoint import read_meta
 UNKNOWN = f"unknown attack 'pgdd': did you mean 'pgd'? Known: {', '.join(robustkit.attacks.attack.names())}."
 NET = f"{Path(__file__).with_name('networks.py')}:perceptron"
 QUICK = ["--arch", NET, "--epochs", "8", "--members", "2", "--n", "30", "--eps", "0.1,0.2"]
+# A process that has imported everything becomes, for each line that it reads, one of the command in a file of its own.
+FORKING = """
+import gc, json, os, signal, sys
+import sklearn.datasets, sklearn.model_selection  # the digits do
+import torch._dynamo  # an optimiser's first call does
+import robustkit.api
+import robustkit.cli
+from robustkit import __main__
+
+gc.freeze()
+for line in sys.stdin:
+    code, arguments, errors = json.loads(line)
+    if not (child := os.fork()):
+        # Where the tests run in the background of a shell, SIGINT is ignored, and a child would inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
+        sys.argv[1:] = arguments
+        exec(code)
+        break
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
 # The command, with a pause after each cell that it stores: so small a run would be done before it is stopped.
 PAUSING = """
 import time
-from robustkit import __main__
 from robustkit.records.store import Store
 
 save = Store.save
@@ -44,7 +67,6 @@ __main__.main()
 # The command, with a save after the first epoch, however short, and a second one that never ends: it must be killed.
 SAVING = """
 import time
-from robustkit import __main__
 from robustkit.training import loop
 
 loop.BETWEEN_SAVES, epoch = 0.0, loop.Training.epoch
@@ -159,24 +181,32 @@ def test_batch_size_and_workers_change_no_number(done: tuple[Path, str], tmp_pat
     assert first == second
 
 
-def stop_in_the_middle(arguments: list[str], runs: Path, cells: int, how: signal.Signals) -> tuple[int, str]:
-    """Start the command, send a signal once that many cells are stored; return exit code and stderr."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", PAUSING, *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Where the tests run in the background of a shell, SIGINT is ignored, and a child would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    deadline = time.monotonic() + 240
-    while len(stored(runs)) < cells:
-        assert time.monotonic() < deadline
-        assert process.poll() is None, "finished before it could be stopped"
-        time.sleep(0.005)
-    process.send_signal(how)
-    _, error = process.communicate(timeout=60)
-    return process.returncode, error
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tuple[int, str]]]:
+    """Start the command, send it a signal as soon as something is so; return exit code and stderr."""
+    errors = tmp_path_factory.mktemp("stopped") / "stderr"
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as forking:
+
+        def run(code: str, arguments: list[str], when: Callable[[], bool], how: signal.Signals) -> tuple[int, str]:
+            errors.write_text("")
+            forking.stdin.write(json.dumps([code, arguments, str(errors)]) + "\n")
+            forking.stdin.flush()
+            child = int(forking.stdout.readline())
+            deadline = time.monotonic() + 240
+            while not when() and time.monotonic() < deadline:
+                if select.select([forking.stdout], [], [], 0.005)[0]:
+                    pytest.fail(f"finished, with {forking.stdout.readline().strip()}, before it could be stopped")
+            os.kill(child, how)
+            if not (ended := bool(select.select([forking.stdout], [], [], 60)[0])):
+                os.kill(child, signal.SIGKILL)
+            exit_code = int(forking.stdout.readline())
+            assert ended, "did not stop"
+            assert time.monotonic() < deadline
+            return exit_code, errors.read_text()
+
+        yield run
 
 
 def stored(runs: Path) -> dict[Path, int]:
@@ -184,25 +214,25 @@ def stored(runs: Path) -> dict[Path, int]:
 
 
 def test_stopped_in_the_middle_the_same_command_finishes_the_rest(
-    done: tuple[Path, str], tmp_path: Path, numbers_only: None
+    done: tuple[Path, str], stopped: Callable[..., tuple[int, str]], tmp_path: Path, numbers_only: None
 ):
     out, _ = done
-    arguments = ["evaluate", "--attacks", "pgd,mim", *QUICK, "--out", str(tmp_path)]
-    code, error = stop_in_the_middle(arguments, tmp_path / "runs", 3, signal.SIGINT)
+    arguments, runs = ["evaluate", "--attacks", "pgd,mim", *QUICK, "--out", str(tmp_path)], tmp_path / "runs"
+    code, error = stopped(PAUSING, arguments, lambda: len(stored(runs)) >= 3, signal.SIGINT)
     assert code == 130
     assert "robustkit: interrupted; the same command resumes" in error
     assert "Traceback" not in error
-    interrupted = stored(tmp_path / "runs")
-    code, _ = stop_in_the_middle(arguments, tmp_path / "runs", len(interrupted) + 3, signal.SIGKILL)
+    interrupted = stored(runs)
+    code, _ = stopped(PAUSING, arguments, lambda: len(stored(runs)) >= len(interrupted) + 3, signal.SIGKILL)
     assert code == -signal.SIGKILL
     assert not (tmp_path / "results.json").exists()
-    kept = stored(tmp_path / "runs")
+    kept = stored(runs)
     assert interrupted.items() <= kept.items()
     assert 6 <= len(kept) < 38
     code, printed, error = invoke(*arguments)
     assert code == 0, error
     assert f"{len(kept)} of 38 cells were in the store already" in printed
-    assert kept.items() <= stored(tmp_path / "runs").items()
+    assert kept.items() <= stored(runs).items()
     assert without_time(tmp_path) == without_time(out)
 
 
@@ -385,17 +415,11 @@ def test_bad_input_from_a_real_shell():
     assert result.stdout == ""
 
 
-def test_a_killed_training_goes_on_and_refuses_other_options(tmp_path: Path):
+def test_a_killed_training_goes_on_and_refuses_other_options(stopped: Callable[..., tuple[int, str]], tmp_path: Path):
     out = tmp_path / "ensemble"
     asked = ["train", "--defense", "baseline", "--arch", NET, "--members", "1", "--epochs", "3", "--out", str(out)]
-    process = subprocess.Popen([sys.executable, "-c", SAVING, *asked], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 240
-    while not (out / "training.progress").is_file():
-        assert time.monotonic() < deadline
-        assert process.poll() is None, "finished before it could be killed"
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
+    code, _ = stopped(SAVING, asked, (out / "training.progress").is_file, signal.SIGKILL)
+    assert code == -signal.SIGKILL
     code, _, error = invoke(*asked, "--set", "train.lr=1e-2")
     assert code == 2
     assert "differs in lr: 0.01, there 0.003; give the same options" in error
