@@ -37,6 +37,7 @@ def net(channels, classes):
 # torchrun's own agent and environment, but its processes are forked once everything that trainings import is there,
 # which takes longer than these trainings. Its arguments are two trainings, one after the other.
 TORCHRUN = """
+import gc
 import sys
 import matplotlib.figure
 import torch._dynamo  # an optimiser's first call does
@@ -45,6 +46,7 @@ import robustkit.api
 import robustkit.cli
 from robustkit.__main__ import main
 
+gc.freeze()
 at = sys.argv.index("and")
 for words in (sys.argv[1:at], sys.argv[at + 1 :]):
     sys.argv[1:] = words
