@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Any:
-    """Let no search for garbage look at what is imported, which stays: it would take a fifth of the tests' time."""
+    """Let no search for garbage look at what is imported, which stays: that takes seconds of each worker."""
     gc.disable()
     try:
         return (yield)
