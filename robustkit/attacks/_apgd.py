@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from robustkit.attacks._ascent import Best, Generator, Model, value_and_gradient
+from robustkit.attacks._ascent import PULL, Best, Generator, Model, value_and_gradient
 from robustkit.attacks._parts import fork, forward, others
 from robustkit.functional.losses import margin, succeeded
 from robustkit.functional.norms import per_sample, project, random_start, steepest
@@ -18,7 +18,6 @@ from robustkit.functional.trace import Trace
 
 Gain = Callable[[Tensor, Tensor, Tensor], Tensor]  # z (b, L), y (b,), aim (b,) -> what to maximise (b,)
 
-PULL = 0.75  # weight of the new direction against the momentum, alpha of the paper
 FIRST, SHORTER, SHORTEST = 0.22, 0.03, 0.06  # first period, by how much each is shorter, the shortest
 
 

@@ -1,7 +1,8 @@
-"""Projected steepest ascent in a norm ball: the one loop that FGSM, BIM, PGD, MIM and the fusion swap share."""
+"""Projected steepest ascent in a norm ball: the one loop of the attacks whose steps are set before they start."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -16,8 +17,10 @@ from robustkit.functional.trace import Trace
 
 Model = Callable[[Tensor], Tensor]
 Generator = SampleGenerator | torch.Generator | int | None
-# Of a model without wrappers and images: the output that is judged (B, L), and those whose losses add up (K, B, L).
-Readout = Callable[[Model, Tensor], tuple[Tensor, Tensor]]
+# Of a model without wrappers, images and labels: the output that is judged (B, L), and those whose losses add up
+# (K, B, L).
+Readout = Callable[[Model, Tensor, Tensor], tuple[Tensor, Tensor]]
+PULL = 0.75  # weight of the new direction against the last move, alpha of Croce and Hein 2020, arXiv:2003.01690
 
 
 def ascend(
@@ -27,13 +30,14 @@ def ascend(
     *,
     eps: float,
     steps: int,
-    step_size: float,
+    step_size: float | Sequence[float],
     norm: str,
     loss: str,
     targeted: bool,
     restarts: int = 1,
     randomly: bool = False,
     decay: float | None = None,
+    pull: float = 1.0,
     stop_early: bool = True,
     readouts: Sequence[Readout | None] = (None,),
     generator: Generator = None,
@@ -43,7 +47,9 @@ def ascend(
 
     The best iterate is one that fools the model if there is any, and among equals the one of highest loss; every
     iterate counts, the last one included. With ``stop_early`` a sample leaves the batch at its first success, and later
-    restarts see only the samples that still stand. ``decay`` switches momentum on (None: off).
+    restarts see only the samples that still stand. ``decay`` switches momentum of the gradient on (None: off), a
+    ``pull`` below 1 that of the moves: x_{i+1} = Proj(x_i + pull (ahead - x_i) + (1 - pull) (x_i - x_{i-1})), ahead the
+    projected step. ``step_size`` is that of all steps, or one for each.
 
     Each restart has one run for each of ``readouts``, which may ascend the loss of other outputs than the one that is
     judged. The loss of the judged output then decides what is best, since the others have no common scale.
@@ -52,6 +58,7 @@ def ascend(
     draws = as_generator(generator, x)
     trace = trace or Trace(len(x))
     gain = objective(loss, targeted)
+    sizes = [step_size] * steps if isinstance(step_size, float | int) else list(step_size)
     for readout in [*readouts] * restarts:
         rows = torch.nonzero(~best.won).squeeze(1) if stop_early else torch.arange(len(x), device=x.device)
         if len(rows) == 0:
@@ -59,7 +66,7 @@ def ascend(
         origin, labels = x[rows], y[rows]
         # Every sample draws, standing or not, so that a sample's stream does not depend on the others.
         start = random_start(x, eps, norm, draws)[rows] if randomly else origin
-        point, momentum = start, torch.zeros_like(origin)
+        point, before, momentum = start, start, torch.zeros_like(origin)
         for step in range(steps + 1):
             last = step == steps
             z, values, gradient = value_and_gradient(model, point, labels, gain, backward=not last, readout=readout)
@@ -72,14 +79,22 @@ def ascend(
             keep = ~best.won[rows]
             if stop_early and not bool(keep.all()):
                 rows, origin, labels = rows[keep], origin[keep], labels[keep]
-                point, gradient, momentum = point[keep], gradient[keep], momentum[keep]
+                point, before, gradient, momentum = point[keep], before[keep], gradient[keep], momentum[keep]
                 if len(rows) == 0:
                     break
             if decay is not None:
                 momentum = decay * momentum + gradient / per_sample(size(gradient, "l1"), gradient).clamp_min(1e-30)
                 gradient = momentum
-            point = project(point + step_size * steepest(gradient, norm), origin, eps, norm)
+            ahead = project(point + sizes[step] * steepest(gradient, norm), origin, eps, norm)
+            if pull < 1 and step:  # the first move has none before it
+                ahead = project(point + pull * (ahead - point) + (1 - pull) * (point - before), origin, eps, norm)
+            point, before = ahead, point
     return best.x
+
+
+def gliding(eps: float, steps: int) -> list[float]:
+    """Return step sizes that fall from 2 eps to nothing by a cosine, 2 eps (1 + cos(pi k / steps)) / 2."""
+    return [eps * (1 + math.cos(math.pi * k / steps)) for k in range(steps)]
 
 
 def value_and_gradient(
@@ -107,7 +122,7 @@ def value_and_gradient(
                     z = single(x)
                     values = gain(z, *labels)
                 else:
-                    z, ascended = readout(single, x)
+                    z, ascended = readout(single, x, labels[0])
                     values = torch.stack([gain(out, *labels) for out in ascended]).sum(0)
                 gradient = torch.autograd.grad(values.sum(), x)[0] if backward else x.new_empty(0)
             return z.detach(), values.detach(), gradient

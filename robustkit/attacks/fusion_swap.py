@@ -10,8 +10,8 @@ from torch import Tensor
 
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model, Readout, ascend
+from robustkit.attacks._members import count
 from robustkit.ensembles.fusion import mean_logit, mean_prob
-from robustkit.functional.eot import drawn
 from robustkit.functional.losses import Loss
 from robustkit.functional.norms import Norm
 from robustkit.functional.trace import Trace
@@ -76,7 +76,7 @@ def fusion_swap(
     return ascend(
         model, x, y, eps=eps, steps=steps, step_size=eps / 10 if step_size is None else step_size, norm=norm,
         loss=loss, targeted=targeted, randomly=random_start, stop_early=stop_early,
-        readouts=surrogates(_members(model)), generator=generator, trace=trace,
+        readouts=surrogates(count(model)), generator=generator, trace=trace,
     )  # fmt: skip
 
 
@@ -98,13 +98,8 @@ def surrogates(members: int) -> list[Readout | None]:
 def _readout(surrogate: Callable[[Tensor], Tensor]) -> Readout:
     """Return a readout that judges by the real fusion and ascends ``surrogate(member logits)``, (K, B, L)."""
 
-    def read(model: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    def read(model: Any, x: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
         logits = model.member_logits(x)
         return model.fuse(logits), surrogate(logits)
 
     return read
-
-
-def _members(model: Model) -> int:
-    single, _ = drawn(model)
-    return len(single) if all(hasattr(single, name) for name in ("member_logits", "fuse", "__len__")) else 0

@@ -1,0 +1,101 @@
+"""Quorum, an ascent that attacks an ensemble's fused output together with changing groups of its members."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from robustkit.attacks import attack
+from robustkit.attacks._ascent import PULL, Generator, Model, Readout, ascend, gliding
+from robustkit.attacks._members import by_gap, count, mean_of, outputs
+from robustkit.functional.norms import Norm
+from robustkit.functional.trace import Trace
+
+
+@attack("quorum", norms=("linf", "l2"), iterative=True, family="members", source="robustkit; MIFPE; arXiv:2211.08008")
+def quorum(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    steps: int = 24,
+    restarts: int = 8,
+    norm: Norm = "linf",
+    targeted: bool = False,
+    stop_early: bool = True,
+    generator: Generator = None,
+    trace: Trace | None = None,
+) -> Tensor:
+    """Quorum: short runs against the fused output and, beside it, a group of members that would outvote the rest.
+
+    Each run ascends the cross-entropy of (1 - s) f / gap(f) + s mean_{m in G} z_m / gap(z_m), f the fused output, z_m
+    the logits of member m, gap the difference of the two largest entries (no gradient through it). By that scale the
+    loss is the same however sure a member is, and every class that comes near counts, not only the nearest. The group
+    G is, in turn: the members that are still right (s = .5), all members but one, for each (s = .75), nobody (s = 0,
+    the fused output alone), and again those still right (s = .25, .75, 1). Steps are as in APGD, with momentum .75, and glide from 2 eps to nothing by a
+    cosine; each run starts at a random point, and what one broke the next does not see, unless ``stop_early=False``.
+
+    Which rule fuses the members is not asked: a mean falls to the first run, votes and medians to the groups. A model
+    without members, or with one, is attacked by restarts on its own scaled cross-entropy.
+
+    Parameters
+    ----------
+    model : callable
+        x (B, C, H, W) in [0, 1] to logits or log-probabilities (B, L). One with members has ``member_logits(x)``
+        (M, B, L), ``fuse(member_logits)`` (B, L) and a length M, as :class:`robustkit.ensembles.ensemble.Ensemble` has.
+    x, y : Tensor
+        Images, and true labels (B,) or, if ``targeted``, target labels.
+    eps : float
+        Budget in pixel units [0, 1]; the first step is 2 eps long.
+    steps : int
+        Steps of each run.
+    restarts : int
+        Runs; the M + 5 mixtures take turns.
+    generator : SampleGenerator, torch.Generator, int or None
+        Source of the random starts.
+
+    Returns
+    -------
+    Tensor
+        Adversarial images, shape and dtype of x; where all runs fail, that of highest cross-entropy.
+
+    Raises
+    ------
+    FloatingPointError
+        If a gradient is not finite.
+    """
+    views = groups(count(model), targeted)
+    return ascend(
+        model, x, y, eps=eps, steps=steps, step_size=gliding(eps, steps), norm=norm, loss="ce", targeted=targeted,
+        randomly=True, pull=PULL, stop_early=stop_early, readouts=[views[run % len(views)] for run in range(restarts)],
+        generator=generator, trace=trace,
+    )  # fmt: skip
+
+
+def groups(members: int, targeted: bool) -> list[Readout | None]:
+    """Return what is ascended in turn, of an ensemble of so many members."""
+    if members < 2:
+        return [_beside(0.0, None, targeted)]
+    without = [[other for other in range(members) if other != m] for m in range(members)]
+    return [
+        _beside(0.5, None, targeted),
+        *(_beside(0.75, group, targeted) for group in without),
+        *(_beside(share, None, targeted) for share in (0.0, 0.25, 0.75, 1.0)),
+    ]
+
+
+def _beside(share: float, group: list[int] | None, targeted: bool) -> Readout:
+    """Return a readout that ascends the fused output and, with that share, a group; None: those not yet fooled."""
+
+    def read(model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        logits, fused = outputs(model, x)
+        if not share:
+            return fused, by_gap(fused)[None]
+        own = logits if group is None else logits[group]
+        right = (own.argmax(2) == y) ^ targeted if group is None else torch.ones_like(own[..., 0], dtype=torch.bool)
+        weight = (share * right.any(0)).to(own.dtype)[:, None]  # of nobody, nothing
+        mixed = (1 - weight) * by_gap(fused) + weight * mean_of(right.to(own.dtype), by_gap(own))
+        return fused, mixed[None]
+
+    return read
