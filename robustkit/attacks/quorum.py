@@ -31,10 +31,11 @@ def quorum(
 
     Each run ascends the cross-entropy of (1 - s) f / gap(f) + s mean_{m in G} z_m / gap(z_m), f the fused output, z_m
     the logits of member m, gap the difference of the two largest entries (no gradient through it). By that scale the
-    loss is the same however sure a member is, and every class that comes near counts, not only the nearest. The group
-    G is, in turn: the members that are still right (s = .5), all members but one, for each (s = .75), nobody (s = 0,
-    the fused output alone), and again those still right (s = .25, .75, 1). Steps are as in APGD, with momentum .75, and glide from 2 eps to nothing by a
-    cosine; each run starts at a random point, and what one broke the next does not see, unless ``stop_early=False``.
+    loss is the same however sure a member is, and every class that comes near counts, not only the nearest. The group G
+    is, in turn: the members that are still right (s = .5), all members but one, for each (s = .75), nobody (s = 0, the
+    fused output alone), and again those still right (s = .25, .75, 1). Steps are as in APGD, with momentum .75, and
+    glide from 2 eps to nothing by a cosine; each run starts at a random point, and what one broke the next does not
+    see, unless ``stop_early=False``.
 
     Which rule fuses the members is not asked: a mean falls to the first run, votes and medians to the groups. A model
     without members, or with one, is attacked by restarts on its own scaled cross-entropy.
