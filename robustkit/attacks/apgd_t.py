@@ -27,7 +27,10 @@ def _scaled(z: Tensor, gap: Tensor) -> Tensor:
     return gap / (top[:, 0] - 0.5 * (top[:, 2] + top[:, -1]) + 1e-12)
 
 
-@attack("apgd-t", norms=("linf", "l2"), budget="fixed", iterative=True, source="Croce and Hein 2020, arXiv:2003.01690")
+@attack(
+    "apgd-t", norms=("linf", "l2"), budget="fixed", iterative=True, family="targeted",
+    source="Croce and Hein 2020, arXiv:2003.01690",
+)  # fmt: skip
 def apgd_t(
     model: Model,
     x: Tensor,

@@ -25,7 +25,10 @@ from robustkit.functional.trace import Trace
 SLACK = 1e-6  # by which rounding may exceed the budget, as in the evaluator
 
 
-@attack("autoattack", norms=("linf", "l2"), budget="fixed", source="Croce and Hein 2020, arXiv:2003.01690")
+@attack(
+    "autoattack", norms=("linf", "l2"), budget="fixed", family=("loss", "targeted", "smallest", "gradient-free"),
+    source="Croce and Hein 2020, arXiv:2003.01690",
+)  # fmt: skip
 def autoattack(
     model: Model,
     x: Tensor,

@@ -21,6 +21,7 @@ BETA1, BETA2, TINY = 0.9, 0.999, 1e-8  # Adam
     budget="minimum",
     iterative=True,
     unlimited={"search_steps": 9},
+    family="smallest",
     source="Carlini and Wagner 2017, arXiv:1608.04644",
 )
 def cw(

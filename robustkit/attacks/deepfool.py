@@ -19,6 +19,7 @@ from robustkit.functional.trace import Trace
     norms=("l2", "linf"),
     budget="minimum",
     iterative=True,
+    family="smallest",
     source="Moosavi-Dezfooli et al. 2016, arXiv:1511.04599",
 )
 def deepfool(

@@ -21,6 +21,7 @@ from robustkit.functional.trace import Trace
     budget="minimum",
     iterative=True,
     unlimited={"search_steps": 9},
+    family="smallest",
     source="Chen et al. 2018, arXiv:1709.04114",
 )
 def ead(

@@ -19,7 +19,12 @@ SPREAD = {"linf": 0.3, "l2": 1.0, "l1": 5.0}  # radius of a restart where nothin
 
 
 @attack(
-    "fab", norms=("linf", "l2", "l1"), budget="minimum", iterative=True, source="Croce and Hein 2020, arXiv:1907.02044"
+    "fab",
+    norms=("linf", "l2", "l1"),
+    budget="minimum",
+    iterative=True,
+    family="smallest",
+    source="Croce and Hein 2020, arXiv:1907.02044",
 )
 def fab(
     model: Model,

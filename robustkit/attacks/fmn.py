@@ -23,6 +23,7 @@ LAST_GAMMA, LAST_STEP = 0.001, 0.01  # final gamma; final step size, as a share 
     norms=("linf", "l2", "l1", "l0"),
     budget="minimum",
     iterative=True,
+    family="smallest",
     source="Pintor et al. 2021, arXiv:2102.12827",
 )
 def fmn(

@@ -17,7 +17,9 @@ from robustkit.functional.norms import Norm
 from robustkit.functional.trace import Trace
 
 
-@attack("fusion-swap", norms=("linf", "l2"), iterative=True, source="robustkit; PGD: Madry et al. 2018")
+@attack(
+    "fusion-swap", norms=("linf", "l2"), iterative=True, family="members", source="robustkit; PGD: Madry et al. 2018"
+)
 def fusion_swap(
     model: Model,
     x: Tensor,

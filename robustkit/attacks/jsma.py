@@ -34,6 +34,7 @@ ROOM = 1e-3  # a feature this share of theta from the edge counts as saturated
     budget="minimum",
     iterative=True,
     unlimited={"gamma": 1.0, "limit": "features", "movable": "room"},
+    family="smallest",
     source="Papernot et al. 2016, arXiv:1511.07528",
 )
 def jsma(

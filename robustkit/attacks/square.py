@@ -26,6 +26,7 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of p, in queries 
     norms=("linf", "l2"),
     budget="fixed",
     gradient_free=True,
+    family="gradient-free",
     source="Andriushchenko et al. 2020, arXiv:1912.00049",
 )
 def square(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import shlex
 import textwrap
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -49,6 +50,14 @@ class Configuration:
     def keywords(self) -> dict[str, Any]:
         """Return the keywords that make it: those fields that are not at their default."""
         return {field.name: getattr(self, field.name) for field in self.given()}
+
+    def command(self, name: str, without: Iterable[str] = ()) -> str:
+        """Return the command line that makes it, but for some fields; ``...`` stands for what only Python can hold."""
+        words = ["robustkit", name]
+        for field in self.given():
+            if field.name not in without and not field.option.python:
+                words += field.words(getattr(self, field.name))
+        return shlex.join(words).replace("'...'", "...")
 
     def _check_effect(self, field: Stated) -> None:
         """An option without an effect would leave the user with a result that is not what was asked for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import MISSING, dataclass
+from pathlib import Path
 from typing import Any
 
 from robustkit.base.errors import UserError, unknown
@@ -96,6 +97,17 @@ class Stated:
             return self.flag if value else self.flag.replace("--", "--no-", 1)
         text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         return f"{self.flag} {textwrap.shorten(text, 60, placeholder=' ...')}"
+
+    def words(self, value: Any) -> list[str]:
+        """Return the words of a command line that give a value; ``...`` for what only Python can hold."""
+        if isinstance(value, bool):
+            return [self.said(value)]
+        several = value if isinstance(value, list | tuple) else [value]
+        texts = [str(v) if isinstance(v, str | int | float | Path) else "..." for v in several]
+        flag = [] if self.option.positional else [self.flag]
+        if self.read == list[str]:  # each has the flag of its own
+            return [word for text in texts for word in (*flag, text)]
+        return [*flag, *texts] if self.option.positional else [*flag, ",".join(texts)]
 
     def check(self, value: Any) -> None:
         """Raise a :class:`UserError` unless ``value`` is of the type, one of the choices, and not too small."""

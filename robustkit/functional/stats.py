@@ -20,6 +20,18 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     return low, high
 
 
+def allowed(n: int, drop: float = 0.02, confidence: float = 0.95) -> int:
+    """Return how many of n samples may break for a drop of that size to be ruled out with that confidence.
+
+    The largest k for which P(Binomial(n, drop) <= k) <= 1 - confidence; -1 where n samples cannot rule it out.
+    """
+    term, below, k = (1 - drop) ** n, 0.0, -1
+    while below + term <= 1 - confidence:
+        below, k = below + term, k + 1
+        term *= (n - k) / (k + 1) * drop / (1 - drop)
+    return k
+
+
 def standard_error(share: float, n: int) -> float:
     """Return the standard error of a share of n samples, never zero: of (k + 2) / (n + 4), Agresti and Coull 1998."""
     smoothed = (share * n + 2) / (n + 4)

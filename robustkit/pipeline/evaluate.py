@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from robustkit.attacks import attack
+from robustkit.base import options
 from robustkit.base.devices import find_device
 from robustkit.base.files import listed, writable
-from robustkit.base.names import DEFAULT_SUITES
+from robustkit.base.names import DEFAULT_SUITES, ESCALATION
 from robustkit.base.parallel import default_workers
 from robustkit.base.progress import Reporter
 from robustkit.base.version import __version__
@@ -190,4 +192,16 @@ def _study(
         corruptions=corruptions,
         corruption_reference=divide_by,
         surrogates=tuple(record for record, *_ in sources.outside.surrogates),
+        command=_without_attacks(config),
     )
+
+
+def _without_attacks(config: Evaluation) -> str:
+    """Return the command line of the same models, data and budgets, to which an advice adds its attacks."""
+    table = options.assignments(config.settings)
+    others = {name: params for name, params in table.items() if name not in attack and ":" not in name}
+    kept = [f"{name}.{key}={value}" for name, params in others.items() for key, value in params.items()]
+    asked = replace(
+        config, attacks=None, preset=None, settings=kept or None, escalate=False, escalate_budget=ESCALATION
+    )
+    return asked.command("evaluate" if isinstance(config, EvaluateConfig) else "audit")

@@ -138,7 +138,7 @@ def _worst_case(known: Known, norm: str, eps: float) -> WorstCase:
     """Return the mean over samples of the minimum over every run at a budget."""
     evidence = known.worst(norm, eps)
     standing = evidence.standing
-    verdict, checks = judge(evidence)
+    verdict, checks = known.judged(evidence)
     return WorstCase(
         ensemble=known.record.id, eps=eps, norm=norm, robust_accuracy=float(standing.mean()),
         ci95=list(wilson(int(standing.sum()), len(standing))), verdict=verdict, checks=checks,

@@ -14,7 +14,7 @@ from robustkit.records.schema_suites import AuditResult, CalibrationResult, Dete
 
 SCHEMA_VERSION = 1  # of results.json and of the records in the store
 
-Verdict = Literal["trusted", "suspect", "invalid"]
+Verdict = Literal["trusted", "unchecked", "suspect", "invalid"]  # from the best to the worst
 
 
 class Check(TypedDict):

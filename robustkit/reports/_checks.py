@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import get_args
 
 from robustkit.records.schema import EnsembleResult, Evaluation, Results, Verdict, WorstCase
 from robustkit.reports._format import number
@@ -43,6 +44,12 @@ def failing(results: Results) -> list[Failure]:
         if not failed:  # a number without a reason is still one to mention
             found.append(Failure(*about, UNNAMED, None, None, ""))
     return found
+
+
+def worst_of(failures: list[Failure]) -> Verdict:
+    """Return the worst verdict of some numbers."""
+    order: tuple[Verdict, ...] = get_args(Verdict)
+    return max((x.verdict for x in failures), key=order.index)
 
 
 def by_check(results: Results) -> list[tuple[str, str, list[Failure]]]:

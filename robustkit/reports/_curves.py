@@ -26,7 +26,9 @@ Entries = dict[str, list[tuple[Artist, str]]]  # what a legend explains, by head
 _DASHES: tuple[Style, ...] = (
     (0, (5, 2)), (0, (1, 1.4)), (0, (7, 2, 1.2, 2)), "-", (0, (1, 3)), (0, (4, 1.5, 1, 1.5, 1, 1.5)), (0, (10, 4))
 )  # fmt: skip
-_FILL: dict[Verdict, tuple[str, bool]] = {"trusted": ("o", True), "suspect": ("o", False), "invalid": ("X", False)}
+_FILL: dict[Verdict, tuple[str, bool]] = {
+    "trusted": ("o", True), "unchecked": ("s", False), "suspect": ("o", False), "invalid": ("X", False)
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 from robustkit.records.schema import Verdict
 
-MARKS: dict[Verdict, str] = {"trusted": "+", "suspect": "?", "invalid": "!"}
-LEGEND = "+ trusted, ? suspect, ! invalid"
+MARKS: dict[Verdict, str] = {"trusted": "+", "unchecked": "~", "suspect": "?", "invalid": "!"}
+LEGEND = "+ trusted, ~ unchecked, ? suspect, ! invalid"
 NONE = "-"  # what a missing value looks like
 
 

@@ -183,7 +183,7 @@ def _difference(e: Evaluation | None, base: Evaluation | None) -> Cell:
     """Return the difference, marked only where one of the two numbers is not trusted."""
     if e is None or base is None:
         return Cell(f.NONE)
-    verdicts: tuple[Verdict, ...] = ("invalid", "suspect")
+    verdicts: tuple[Verdict, ...] = ("invalid", "suspect", "unchecked")
     worse = next((v for v in verdicts if v in (e["verdict"], base["verdict"])), None)
     return Cell(f.points(e["robust_accuracy"] - base["robust_accuracy"]), worse)
 

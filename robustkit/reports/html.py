@@ -9,13 +9,13 @@ from typing import Any
 from robustkit.records.schema import Results, WorstCase
 from robustkit.reports import _format as f
 from robustkit.reports import _suite_audit, _suites, report
-from robustkit.reports._checks import Headline, by_check, headline_budget, headlines
+from robustkit.reports._checks import Headline, by_check, headline_budget, headlines, worst_of
 from robustkit.reports._files import write_text
 from robustkit.reports._labels import baseline_of, budget, budget_text, labeller
 from robustkit.reports._table import Table
 from robustkit.reports._tables import find, tables
 
-MARKS = {"trusted": "\N{CHECK MARK}", "suspect": "?", "invalid": "!"}
+MARKS = {"trusted": "\N{CHECK MARK}", "unchecked": "~", "suspect": "?", "invalid": "!"}
 
 
 @report("html", title="HTML report")
@@ -29,7 +29,7 @@ def html(results: Results, out: Path) -> list[Path]:
         loader=jinja2.PackageLoader("robustkit.reports"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"percent": f.percent, "interval": f.interval, "number": f.number}
+    environment.filters |= {"percent": f.percent, "interval": f.interval, "number": f.number, "worst_of": worst_of}
     environment.filters["budget"] = lambda run: budget_text(*budget(run))
     every = tables(results)
     pictures = [

@@ -13,12 +13,12 @@ from rich.text import Text
 from robustkit.records.schema import Results, Transfer, Verdict
 from robustkit.reports import _format as f
 from robustkit.reports import _suites
-from robustkit.reports._checks import by_check
+from robustkit.reports._checks import by_check, worst_of
 from robustkit.reports._labels import in_order, labeller, panel_text
 from robustkit.reports._table import Cell, Table
 from robustkit.reports._tables import find, tables
 
-_VERDICT = {"trusted": "green", "suspect": "yellow", "invalid": "bold red"}
+_VERDICT = {"trusted": "green", "unchecked": "cyan", "suspect": "yellow", "invalid": "bold red"}
 _LONGEST = 26  # a column of text wraps beyond that; a column of numbers never does
 _GAP = 2  # characters between columns
 
@@ -100,7 +100,7 @@ def _believe(results: Results, console: Console) -> None:
     if not groups:
         console.print(Text("Every check of every number passed."), end="\n\n")
     for check, advice, failures in groups:
-        verdict: Verdict = "invalid" if any(x.verdict == "invalid" for x in failures) else "suspect"
+        verdict = worst_of(failures)
         console.print(Text.assemble((f.MARKS[verdict], _VERDICT[verdict]), " ", (check, "bold"), f" {advice}".rstrip()))
         for x in failures:
             value = "" if x.value is None else f": {f.number(x.value)} (threshold {f.number(x.threshold)})"

@@ -55,7 +55,7 @@ class Attacks(Configuration):
         Option("The attack grid of a published table: adp-table2, adp-table4, adp-table5.", suites=ATTACKING),
     ] = None
     backend: Annotated[str, Option("Whose attacks run: native, torchattacks or foolbox.", suites=ATTACKING)] = "native"
-    reference: Annotated[bool, Option("Run a PGD of 100 steps beside the attacks.")] = True
+    reference: Annotated[bool, Option("Run a stronger attack, quorum, beside the attacks.")] = True
     eot: Annotated[
         int, Option("Passes of a randomised model that every attack averages.", least=1, suites=ATTACKING)
     ] = 1

@@ -11,8 +11,8 @@ from robustkit.attacks import spec as attack_spec
 from robustkit.records.cells import SURROGATE, Cell, DatasetRecord, EnsembleRecord, Spec
 from robustkit.study.distortion import largest
 
-REFERENCE_STEPS = 100  # the longer PGD that stands beside every number ...
-REFERENCE_DIVISOR = 20  # ... with steps of eps over this
+# What stands beside every number: the strongest attack that costs no more than the PGD of 100 steps that was there.
+REFERENCE = ("quorum", {"restarts": 4})
 FIELDS = {"further": "follow_ups", "asked": "suite_requests"}  # the stored study keeps the names that 0.1.0 gave them
 
 
@@ -54,7 +54,7 @@ class Study:
     target : str
         Whose rule names the target labels of the white-box attacks; empty: untargeted. Transfer runs both ways always.
     reference : bool
-        Whether a longer PGD (100 steps of eps / 20) runs beside the white-box attacks.
+        Whether a stronger attack (:data:`REFERENCE`) runs beside the white-box attacks.
     trust : str
         How much the trust checks may cost: ``off``, ``quick`` or ``full``.
     follow_ups : tuple of FollowUp
@@ -70,6 +70,8 @@ class Study:
         Independent models: a row each in the transfer matrices of the ensembles, and not evaluated themselves.
     corruption_reference : str
         By whose errors those on corrupted images are divided: an ensemble's id, ``alexnet``, or empty: by the data.
+    command : str
+        The command line that asks for the same models and data, without its attacks: what an advice begins with.
     """
 
     ensembles: tuple[EnsembleRecord, ...]
@@ -90,6 +92,7 @@ class Study:
     suite_requests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     surrogates: tuple[EnsembleRecord, ...] = ()
     corruption_reference: str = ""
+    command: str = "robustkit evaluate"
 
     def cells(self) -> Iterator[Cell]:
         """Yield every cell of the plan, cheap ones that others need first."""
@@ -129,7 +132,9 @@ class Study:
                 budgets = sorted(set(spec.params.get("eps", self.eps)))
                 yield from self._swept(self._cell("attack", ensemble, spec, eps, self.target) for eps in budgets)
         if self.reference:
-            yield from self._swept(self._cell("attack", ensemble, self._longer(eps), eps, "") for eps in self.eps)
+            yield from self._swept(
+                self._cell("attack", ensemble, attack_spec(REFERENCE[0], **REFERENCE[1]), eps, "") for eps in self.eps
+            )
 
     def escalated(self, ensemble: EnsembleRecord) -> Iterator[tuple[FollowUp, Cell]]:
         """Yield the attacks that followed on suspect numbers of an ensemble."""
@@ -162,9 +167,6 @@ class Study:
 
     def _swept(self, cells: Iterable[Cell]) -> Iterator[Cell]:
         return _chained(cells) if self.eot == 1 else iter(cells)
-
-    def _longer(self, eps: float) -> Spec:
-        return attack_spec("pgd", steps=REFERENCE_STEPS, step_size=eps / REFERENCE_DIVISOR)
 
     def _cell(
         self, kind: str, ensemble: EnsembleRecord, spec: Spec, eps: float | None, target: str, source: str = "ensemble"
@@ -206,6 +208,7 @@ class Study:
             "asked": {name: dict(asked) for name, asked in self.suite_requests.items()},
             "surrogates": [s.to_json() for s in self.surrogates],
             "corruption_reference": self.corruption_reference,
+            "command": self.command,
         }
 
     @classmethod

@@ -8,12 +8,15 @@ torch; the probes are imported by what runs them.
 
 from __future__ import annotations
 
+from typing import get_args
+
 from robustkit.base.registry import Registry
 from robustkit.records.schema import Check, Verdict
 from robustkit.trust._evidence import Evidence, Finding, Probed, Scored
 
-__all__ = ["Check", "Evidence", "Finding", "Probed", "Scored", "Verdict", "check", "judge", "probe"]
+__all__ = ["ORDER", "Check", "Evidence", "Finding", "Probed", "Scored", "Verdict", "check", "judge", "probe"]
 
+ORDER: tuple[Verdict, ...] = get_args(Verdict)  # from the best to the worst
 check = Registry("check", "robustkit.trust")
 probe = Registry("probe", "robustkit.trust")
 
@@ -21,7 +24,7 @@ probe = Registry("probe", "robustkit.trust")
 def judge(evidence: Evidence) -> tuple[Verdict, list[Check]]:
     """Run every check that applies to a number; return its verdict with them.
 
-    A failing check that was registered with ``invalidates=True`` makes the number invalid, any other makes it suspect.
+    A failing check makes the number suspect, or what it was registered with: ``leaves="invalid"`` or ``"unchecked"``.
     """
     checks: list[Check] = []
     verdict: Verdict = "trusted"
@@ -31,7 +34,7 @@ def judge(evidence: Evidence) -> tuple[Verdict, list[Check]]:
             continue
         passed = finding.passed
         if not passed:
-            verdict = "invalid" if entry.facts.get("invalidates") or verdict == "invalid" else "suspect"
+            verdict = max(verdict, entry.facts.get("leaves", "suspect"), key=ORDER.index)
         made = Check(
             name=entry.name, passed=passed, value=float(finding.value), threshold=float(finding.threshold),
             advice="" if passed else finding.advice,

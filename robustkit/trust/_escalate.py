@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from robustkit.base.errors import RunError
+from robustkit.functional.stats import wilson
 from robustkit.records.cells import EnsembleRecord, Facts, Spec
-from robustkit.records.schema import Check, Escalation, EscalationStep
+from robustkit.records.samples import Samples
+from robustkit.records.schema import Check, Escalation, EscalationStep, Verdict
 from robustkit.records.store import Store
 from robustkit.study.distortion import largest
 from robustkit.study.plan import FollowUp, Study
-from robustkit.trust import Evidence, judge, remedies
+from robustkit.trust import ORDER, Evidence, judge, remedies
 from robustkit.trust._evidence import Scored
 from robustkit.trust._plan import BACKWARD, NORMS, Item, facts_for, load, plan, requested_runs
 
@@ -26,6 +31,8 @@ class Known:
     requested: list[Scored]
     follow_ups: list[tuple[FollowUp, Scored]]
     facts: list[tuple[Item, Facts]]
+    doubts: tuple[str, ...] = ()
+    command: str = "robustkit evaluate"
 
     @classmethod
     def of(cls, study: Study, store: Store, record: EnsembleRecord) -> Known:
@@ -39,7 +46,10 @@ class Known:
                 f"the store '{store.folder}' lacks {len(items) - len(facts)} of the trust probes; "
                 "run the same `robustkit evaluate` again."
             )
-        return cls(record, len(study.dataset.classes), study.dataset.shape, runs, follow_ups, facts)
+        clean = store.get(study.clean(record))
+        doubts = (*_concerns(study, record), *_unlikely(clean.samples))
+        classes, shape = len(study.dataset.classes), study.dataset.shape
+        return cls(record, classes, shape, runs, follow_ups, facts, doubts, study.command)
 
     @property
     def runs(self) -> list[Scored]:
@@ -50,18 +60,57 @@ class Known:
         """Return the evidence for the number of one run."""
         norm = run.run.cell.norm
         facts = facts_for(self.facts, norm, run.eps, run)
-        return Evidence.of(run, self.runs, facts=facts, classes=self.classes, largest=largest(norm, self.shape))
+        return Evidence.of(run, self.runs, facts=facts, **self._own(norm))
+
+    def _own(self, norm: str) -> dict[str, Any]:
+        return {
+            "classes": self.classes, "largest": largest(norm, self.shape), "doubts": self.doubts,
+            "command": self.command,
+        }  # fmt: skip
 
     def worst(self, norm: str, eps: float, after: int | None = None) -> Evidence:
         """Return the evidence for the worst case at a budget, ``after`` so many of the runs that followed there."""
         followed = [run for _, run in self.follow_ups if (run.run.cell.norm, run.eps) == (norm, eps)]
         runs = [*self.requested, *followed[:after]]
         facts = facts_for(self.facts, norm, eps, None)
-        return Evidence(None, runs, eps, norm, facts=facts, classes=self.classes, largest=largest(norm, self.shape))
+        return Evidence(None, runs, eps, norm, facts=facts, **self._own(norm))
+
+    def judged(self, worst: Evidence) -> tuple[Verdict, list[Check]]:
+        """Return verdict and checks of a worst case: never better than those of the strongest run behind it.
+
+        Of equally strong runs the best rated vouches for the number.
+        """
+        verdict, checks = judge(worst)
+        fewest = min(run.standing.sum() for run in worst.counted)
+        strongest = [run for run in worst.counted if run.standing.sum() == fewest]
+        rated = {run.settings: judge(self.evidence(run))[0] for run in strongest}
+        name = min(rated, key=lambda name: ORDER.index(rated[name]))
+        worse = ORDER.index(rated[name]) > ORDER.index(verdict)
+        passed = rated[name] in ("trusted", "unchecked") or not worse
+        advice = "" if passed else f"the strongest run behind it, {name}, is {rated[name]} itself: see its checks"
+        own = Check(name="strongest-run", passed=passed, value=float(not passed), threshold=0.0, advice=advice)
+        return max(verdict, rated[name], key=ORDER.index), [*checks, own]
 
     def budgets(self) -> list[tuple[str, float]]:
         """Return every (norm, eps) at which something was run, ascending."""
         return sorted({(run.run.cell.norm, run.eps) for run in self.runs})
+
+
+def _concerns(study: Study, record: EnsembleRecord) -> list[str]:
+    """Return what an audit found that puts every number of an ensemble in doubt."""
+    members = study.suite_requests.get("audit", {}).get("members", ())
+    found = [x for member in members if member["ensemble"] == record.id for x in member["findings"] if x["concern"]]
+    return list(dict.fromkeys(f"{x['what']}: {x['value']} ({x['evidence']})" for x in found))
+
+
+def _unlikely(clean: Samples) -> list[str]:
+    """Return what is wrong with the answers to the clean images."""
+    if clean.failed.any():
+        return ["outputs that are not finite on clean images"]
+    n, commonest = len(clean.y), np.bincount(clean.y).max() / len(clean.y)
+    if wilson(int(clean.right.sum()), n)[0] <= commonest:
+        return [f"a clean accuracy of {clean.right.mean():.3f} is no better than always one answer ({commonest:.3f})"]
+    return []
 
 
 def next_round(study: Study, store: Store, most: float) -> tuple[FollowUp, ...]:
@@ -111,11 +160,11 @@ def path(known: Known, norm: str, eps: float) -> Escalation | None:
         return None
     before = known.worst(norm, eps, 0)
     made: list[EscalationStep] = []
-    verdict, checks = judge(before)
+    verdict, checks = known.judged(before)
     first = verdict
     for count, (more, run) in enumerate(steps, 1):
         evidence = known.worst(norm, eps, count)
-        verdict, checks = judge(evidence)
+        verdict, checks = known.judged(evidence)
         made.append(
             EscalationStep(
                 attack=run.name, params=dict(more.attack.params), because=list(more.because),

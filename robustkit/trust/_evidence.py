@@ -124,6 +124,10 @@ class Evidence:
         By the probe's name, those that are about this number.
     largest : float
         The size that no perturbation exceeds in this norm.
+    doubts : sequence of str
+        Reasons to doubt the set-up itself, whatever the attacks found.
+    command : str
+        The command line that an advice adds its attacks to.
     """
 
     run: Scored | None
@@ -134,6 +138,8 @@ class Evidence:
     facts: Mapping[str, Probed] = field(default_factory=dict)
     classes: int = 2
     largest: float = math.inf
+    doubts: Sequence[str] = ()
+    command: str = "robustkit evaluate"
 
     @classmethod
     def of(cls, run: Scored, siblings: Sequence[Scored], **more: Any) -> Evidence:
@@ -155,11 +161,38 @@ class Evidence:
         """The runs that the number is made of: one, or all at the budget."""
         return [self.run] if self.run else self.at(self.eps)
 
+    @property
+    def below(self) -> list[Scored]:
+        """Of a worst case, the runs at smaller budgets: what these broke is broken here."""
+        return [] if self.run else [s for s in self.at() if s.eps < self.eps]
+
     @functools.cached_property
     def standing(self) -> Bools:
         """Which samples (N,) the number counts as robust."""
-        standing: Bools = np.logical_and.reduce([s.standing for s in self.counted])
+        standing: Bools = np.logical_and.reduce([s.standing for s in (*self.counted, *self.below)])
         return standing
+
+    @functools.cached_property
+    def families(self) -> frozenset[str]:
+        """What kinds of attacks the number is made of."""
+        return frozenset(family for s in self.counted for family in families(s.name))
+
+    @property
+    def challenged(self) -> bool:
+        """Whether an attack of another family than those that ran has tried to lower the number, on enough samples.
+
+        A run of the same aim at the same budget on all samples, or the probe of :mod:`robustkit.trust.outsider`;
+        nothing is left to try where nothing stands. Without any fact of the model nobody has looked.
+        """
+        if not self.facts:
+            return False
+        if not self.standing.any():
+            return True
+        others = [s for s in self.at(self.eps) if s is not self.run] if self.run else []
+        if any(not self.families.issuperset(families(s.name)) for s in others):
+            return True
+        probed = self.facts.get("outsider")
+        return probed is not None and not self.targeted and probed.params["family"] not in self.families
 
     @property
     def targeted(self) -> bool:
@@ -170,6 +203,18 @@ class Evidence:
     def gradient(self) -> bool:
         """Whether a gradient attack is among what the number is made of."""
         return any(uses_gradient(s.name) for s in self.counted)
+
+    def advised(self, *attacks: Spec) -> str:
+        """Return the whole command that runs attacks on the same models and data."""
+        changed = [
+            f"--set {a.name}.{name}={value:.6g}" if isinstance(value, float) else f"--set {a.name}.{name}={value}"
+            for a in attacks
+            for name, value in a.params.items()
+            if name in attack.entry(a.name).defaults() and value != attack.entry(a.name).defaults()[name]
+        ]
+        draws = [f"--eot {a.params['eot']}" for a in attacks if "eot" in a.params]
+        named = f"--attacks {','.join(dict.fromkeys(a.name for a in attacks))}"
+        return " ".join([self.command, named, *changed, *dict.fromkeys(draws)])
 
     def broken_by(self, name: str) -> tuple[float, float] | None:
         """Return the share of probed samples that the number counts as robust and a probe broke, and the threshold.
@@ -182,6 +227,14 @@ class Evidence:
         broken = probed.of("broken").astype(bool)
         share = float((broken & self.standing[: len(broken)]).mean())
         return share, max(POINT, 1 / len(broken))
+
+
+def families(name: str) -> tuple[str, ...]:
+    """Return how an attack works: ``loss`` (it ascends the fused output's), ``members``, ``reweighing``, ``targeted``,
+    ``smallest`` (it looks for the nearest boundary) or ``gradient-free``, as its file says; another library's: loss.
+    """
+    said = "loss" if ":" in name else attack.entry(name).facts.get("family", "loss")
+    return (said,) if isinstance(said, str) else tuple(said)
 
 
 def uses_gradient(name: str) -> bool:
@@ -197,17 +250,11 @@ def stride(steps: int, eps: float) -> float:
     return max(2.5 * eps / steps, eps / max(10, steps // 5))
 
 
+def stronger(restarts: int = 16) -> Spec:
+    """Return what helps most per pass, at any budget: its steps are relative to eps."""
+    return spec("quorum", restarts=restarts)
+
+
 def long_pgd(steps: int, eps: float, **params: Any) -> Spec:
     """Return a PGD that can cross the ball and settle."""
     return spec("pgd", steps=steps, step_size=stride(steps, eps), **params)
-
-
-def how(*attacks: Spec) -> str:
-    """Return the options that run attacks: ``--attacks square --set square.queries=5000``."""
-    changed = [
-        f"--set {a.name}.{name}={value:.6g}" if isinstance(value, float) else f"--set {a.name}.{name}={value}"
-        for a in attacks
-        for name, value in a.params.items()
-        if value != attack.entry(a.name).defaults().get(name)
-    ]
-    return " ".join([f"--attacks {','.join(dict.fromkeys(a.name for a in attacks))}", *changed])

@@ -14,7 +14,8 @@ from robustkit.records.store import Store
 from robustkit.study.distortion import largest
 from robustkit.study.plan import Study
 from robustkit.trust import probe
-from robustkit.trust._evidence import Bools, Probed, Scored
+from robustkit.trust._evidence import Bools, Probed, Scored, families
+from robustkit.trust.outsider import challenger
 
 SHARES = {"quick": 0.05, "full": 0.2}  # of the passes of the attacks; small batches take five times their time
 FEWEST = {"quick": 32, "full": 64}  # samples that are looked at, whatever that costs ...
@@ -55,7 +56,8 @@ def plan(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Scor
     """Return the probes of an ensemble, given every white-box run that was asked for.
 
     All probes together cost at most the share of the attacks' passes that the level of trust allows, by looking at
-    fewer samples, never at fewer than 32 (full: 64) nor at more than 256, and then at fewer budgets, but at one.
+    fewer samples, never at fewer than 32 (full: 64) nor at more than 256, and then at fewer budgets, but at one. Not so
+    the attack of another family, which decides: it looks at the samples that it takes to tell, at every budget.
     """
     if study.trust == "off" or not runs:
         return []
@@ -64,11 +66,17 @@ def plan(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Scor
     most = min(BUDGETS[study.trust], len({r.eps for r in runs}))
     for budgets in range(most, 0, -1):
         items = list(_items(study, ensemble, clean, runs, budgets))
-        n = int(paid / max(1.0, sum(_passes(item, runs) * item.rows.mean() for item in items)))
+        cheap = [item for item in items if not _samples(item)]
+        n = int(paid / max(1.0, sum(_passes(item, runs) * item.rows.mean() for item in cheap)))
         if n >= FEWEST[study.trust]:
             break
     n = min(max(n, FEWEST[study.trust]), MOST)
-    return [_first(item, min(n, len(item.rows))) for item in items]
+    return [_first(item, min(_samples(item) or n, len(item.rows))) for item in items]
+
+
+def _samples(item: Item) -> int:
+    """Return how many samples a probe must look at to tell anything, 0 where it says something of any number."""
+    return int(probe.entry(item.name).facts.get("samples", 0))
 
 
 def _items(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Scored], most: int) -> Iterator[Item]:
@@ -86,10 +94,13 @@ def _items(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Sc
         if entry.facts["per"] == "ensemble":
             yield Item(_cell(study, ensemble, entry, params), every)
         elif entry.facts["per"] == "budget":
-            for norm, eps in budgets:
+            for norm, eps in _telling(bounded, len(runs)) if entry.facts.get("every_budget") else budgets:
                 here = [r for r in untargeted if (r.run.cell.norm, r.eps) == (norm, eps)]
+                ran = frozenset(family for r in here for family in families(r.name))
+                if entry.facts.get("unless") in ran or (by := _challenger(entry, ran, ensemble.members)) is None:
+                    continue
                 standing = np.logical_and.reduce([r.standing for r in here]) & ~clean.samples.failed
-                own = params | _longer(params, here)
+                own = params | _longer(params, here) | by
                 after = digest(sorted({r.run.cell.key for r in here}))
                 rows = every if entry.facts.get("rows") == "all" else standing
                 yield Item(_cell(study, ensemble, entry, own, norm, eps, after), rows)
@@ -113,6 +124,14 @@ def _telling(runs: Sequence[Scored], most: int) -> list[tuple[str, float]]:
 def _longer(params: Mapping[str, Any], runs: Sequence[Scored]) -> dict[str, int]:
     """Return the steps of a probe that takes ``times`` as many as the longest run, but twenty at least."""
     return {"steps": max(LONG_ENOUGH, params["times"] * max(r.steps for r in runs))} if "times" in params else {}
+
+
+def _challenger(entry: Entry, ran: frozenset[str], members: int) -> dict[str, Any] | None:
+    """Return the settings of a probe that picks an attack of another family; None where it has none left to pick."""
+    if "samples" not in entry.facts:
+        return {}
+    found = challenger(ran, members)
+    return {"family": found[0], "by": found[1].to_json()} if found else None
 
 
 def _attacks(runs: Sequence[Scored]) -> dict[str, tuple[Spec, tuple[str, float]]]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from robustkit.attacks import spec
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import long_pgd
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job
@@ -27,12 +27,13 @@ def repeats(job: Job) -> dict[str, npt.NDArray[Any]]:
     return {"difference": difference, "flipped": flipped}
 
 
-@check("deterministic", invalidates=True, source="Athalye et al. 2018, arXiv:1802.00420, section 4.2")
+@check("deterministic", leaves="invalid", source="Athalye et al. 2018, arXiv:1802.00420, section 4.2")
 def deterministic(evidence: Evidence) -> Finding | None:
     """Five passes of the same batch differ in no label and in no logit by more than 1e-4; not asked with --eot."""
     probed = evidence.facts.get("repeats")
     if probed is None or any(s.eot > 1 for s in evidence.counted):
         return None
     value = max(probed.of("difference").max(initial=0.0), float(probed.of("flipped").any()))
-    advice = f"the model answers at random: attack the mean of its answers, --eot {DRAWS}"
-    return Finding(float(value), SAME, advice, (long_pgd(100, evidence.eps, eot=DRAWS),))
+    remedy = (spec("quorum", restarts=4, eot=DRAWS),)
+    advice = f"the model answers at random: attack the mean of its answers, run {evidence.advised(*remedy)}"
+    return Finding(float(value), SAME, advice, remedy)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from robustkit.attacks import spec
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import Bools, how, stride
+from robustkit.trust._evidence import Bools, stride, stronger
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job
 
 
-@probe("swap", per="budget", members=2, quick={"steps": 10}, full={"steps": 40})
+@probe("swap", per="budget", members=2, unless="members", quick={"steps": 10}, full={"steps": 40})
 def swap(job: Job) -> dict[str, Bools]:
     """PGD on other fusions of the members, and on each of them alone, scored on the real fusion."""
     steps = job.params["steps"]
@@ -25,6 +25,6 @@ def fusion_swap(evidence: Evidence) -> Finding | None:
     outcome = evidence.broken_by("swap")
     if outcome is None:
         return None
-    remedy = (spec("fusion-swap", steps=100),)
-    advice = f"attacking the members around their fusion rule breaks more: run {how(*remedy)}"
+    remedy = (stronger(),)
+    advice = f"attacking the members around their fusion rule breaks more: run {evidence.advised(*remedy)}"
     return Finding(*outcome, advice, remedy)

@@ -8,7 +8,7 @@ import numpy as np
 
 from robustkit.attacks import spec
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import POINT, Bools, how
+from robustkit.trust._evidence import POINT, Bools
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job
@@ -33,10 +33,10 @@ def gradients_available(evidence: Evidence) -> Finding | None:
         return None
     advice = "the model passes no gradient on: replace the step that cuts it off, and attack without gradients too"
     remedy = (spec("square"),)
-    return Finding(probed.mean("zero"), POINT, f"{advice}, {how(*remedy)}", remedy)
+    return Finding(probed.mean("zero"), POINT, f"{advice}, {evidence.advised(*remedy)}", remedy)
 
 
-@check("gradients-finite", invalidates=True, source="Carlini et al. 2019, arXiv:1902.06705, section 4")
+@check("gradients-finite", leaves="invalid", source="Carlini et al. 2019, arXiv:1902.06705, section 4")
 def gradients_finite(evidence: Evidence) -> Finding | None:
     """No sample has a loss gradient that is NaN or infinite."""
     probed = evidence.facts.get("gradient")

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import POINT, Bools, how, long_pgd
+from robustkit.trust._evidence import POINT, Bools, long_pgd, stronger
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job
 
-RESTARTS = 5
-ENOUGH = 200  # steps that are advised at least
 
-
-@probe("longer", per="budget", quick={"times": 2, "restarts": 1}, full={"times": 2, "restarts": 3})
+@probe("longer", per="budget", unless="members", quick={"times": 2, "restarts": 1}, full={"times": 2, "restarts": 3})
 def longer(job: Job) -> dict[str, Bools]:
     """PGD with twice the steps of the longest run, from other random starts, on what still stands."""
     attack = long_pgd(job.params["steps"], job.eps, restarts=job.params["restarts"])
@@ -35,24 +30,15 @@ def _probed(evidence: Evidence, steps: int) -> Finding | None:
     probed, outcome = evidence.facts.get("longer"), evidence.broken_by("longer")
     if probed is None or outcome is None or probed.params["steps"] < 2 * steps:
         return None
-    remedy = long_pgd(max(ENOUGH, probed.params["steps"]), evidence.eps, restarts=RESTARTS)
-    advice = f"PGD of {probed.params['steps']} steps breaks more of a subset: run {how(remedy)}"
-    return Finding(*outcome, advice, (remedy,))
+    remedy = (stronger(),)
+    advice = f"PGD of {probed.params['steps']} steps breaks more of a subset: run {evidence.advised(*remedy)}"
+    return Finding(*outcome, advice, remedy)
 
 
 def _stored(evidence: Evidence, steps: int) -> Finding | None:
     run = evidence.run
-    if run is None:  # the worst case: does it owe more than a point to its longest runs alone?
-        if _probed(evidence, steps):
-            return None
-        shorter = [s.standing for s in evidence.counted if 2 * s.steps <= steps]
-        if not shorter:
-            return None
-        left = evidence.standing.mean()  # no longer attack can break more than that
-        drop = min(np.logical_and.reduce(shorter).mean() - left, left)
-        remedy = long_pgd(max(ENOUGH, 2 * steps), evidence.eps, restarts=RESTARTS)
-        advice = f"the runs of {steps} steps broke more than the shorter ones: run {how(remedy)}"
-        return Finding(float(drop), POINT, advice, (remedy,))
+    if run is None:  # nothing longer was run; whether it would break more is for probes to find out
+        return None
     more = [s for s in evidence.at(run.eps) if s.steps >= 2 * run.steps]
     if not more:
         return None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from robustkit.attacks import spec
 from robustkit.trust import Evidence, Finding, check
-from robustkit.trust._evidence import POINT, how, long_pgd
+from robustkit.trust._evidence import POINT, stronger
 
 
 @check("iterative-beats-single-step", source="Athalye et al. 2018, arXiv:1802.00420, section 3.1")
@@ -17,7 +16,10 @@ def iterative_beats_single_step(evidence: Evidence) -> Finding | None:
     if not single:
         return None
     only = float((run.standing & ~single[0].standing).mean())
-    remedy = (long_pgd(100, evidence.eps, restarts=5), spec("apgd-dlr"))
+    remedy = (stronger(),)
     return Finding(
-        only, POINT, f"FGSM breaks what this attack cannot: gradients may be masked; run {how(*remedy)}", remedy
+        only,
+        POINT,
+        f"FGSM breaks what this attack cannot: gradients may be masked; run {evidence.advised(*remedy)}",
+        remedy,
     )

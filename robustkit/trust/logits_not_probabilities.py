@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from robustkit.attacks import spec
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import POINT, Bools, how
+from robustkit.trust._evidence import POINT, Bools, stronger
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job
@@ -34,6 +34,6 @@ def logits_not_probabilities(evidence: Evidence) -> Finding | None:
     if probed is None:
         return None
     value = max(probed.mean("probabilities"), probed.mean("clamped"))
-    remedy = (spec("apgd-dlr"), spec("square"))
-    advice = f"outputs are probabilities or clamped, which masks gradients: give the logits, or run {how(*remedy)}"
-    return Finding(value, POINT, advice, remedy)
+    remedy = (stronger(), spec("square"))
+    advice = "outputs are probabilities or clamped, which masks gradients: give the logits, or run "
+    return Finding(value, POINT, advice + evidence.advised(*remedy), remedy)

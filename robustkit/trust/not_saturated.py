@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from robustkit.attacks import spec
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import POINT, Bools, how
+from robustkit.trust._evidence import POINT, Bools, stronger
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job
@@ -29,6 +28,6 @@ def not_saturated(evidence: Evidence) -> Finding | None:
     probed = evidence.facts.get("saturation")
     if probed is None or any(s.scale_free for s in evidence.counted):
         return None
-    remedy = (spec("apgd-dlr"),)
-    advice = f"logits are so far apart that cross-entropy is blind: use a scale-free loss, {how(*remedy)}"
+    remedy = (stronger(),)
+    advice = f"logits are so far apart that cross-entropy is blind: use a scale-free loss, {evidence.advised(*remedy)}"
     return Finding(probed.mean("saturated"), POINT, advice, remedy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from robustkit.trust import Evidence, Finding, check
-from robustkit.trust._evidence import long_pgd
+from robustkit.trust._evidence import stronger
 
 UNFINISHED = 0.05  # share of its whole range by which the loss may still move over the last iterations
 LAST = 10  # iterations that count as the last ones
@@ -32,6 +32,6 @@ def optimisation_finished(evidence: Evidence) -> Finding | None:
     best = np.maximum.accumulate(history[rows], axis=1)
     span = best[:, -1] - best[:, 0]
     moved = (best[:, -1] - best[:, -1 - LAST]) / np.where(span > 0, span, 1.0)
-    longer = long_pgd(LONGER * run.steps, evidence.eps)
+    longer = stronger()
     advice = f"the loss still rises: run it longer, --set {run.name}.steps={LONGER * run.steps}"
     return Finding(float(moved.mean()), UNFINISHED, advice, (longer,))

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from robustkit.attacks import spec
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import how
+from robustkit.trust._evidence import stronger
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job
@@ -37,6 +37,6 @@ def stable_loss(evidence: Evidence) -> Finding | None:
     probed = evidence.facts.get("stability")
     if probed is None or not evidence.gradient:
         return None
-    remedy = (spec("square"), spec("apgd-dlr", restarts=5))
-    advice = f"the loss jumps about, its gradient says little: run {how(*remedy)}"
+    remedy = (stronger(), spec("square"))
+    advice = f"the loss jumps about, its gradient says little: run {evidence.advised(*remedy)}"
     return Finding(probed.mean("change"), ROUGH, advice, remedy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from robustkit.attacks import spec
 from robustkit.records.samples import CONFIRMED, HERE, MISSED
 from robustkit.trust import Evidence, Finding, check
-from robustkit.trust._evidence import POINT, Scored, how
+from robustkit.trust._evidence import POINT, Scored, stronger
 
 
 @check("stronger-with-eps", source="Carlini et al. 2019, arXiv:1902.06705, section 4.4")
@@ -22,8 +22,8 @@ def stronger_with_eps(evidence: Evidence) -> Finding | None:
     if not smaller:
         return None
     rise = _alone(run) - min(float(s.standing.mean()) for s in smaller)
-    remedy = (spec("apgd-dlr"), spec("square"))
-    advice = f"a smaller eps breaks more: gradients may be masked; try another loss, {how(*remedy)}"
+    remedy = (stronger(), spec("square"))
+    advice = f"a smaller eps breaks more: gradients may be masked; try another loss, {evidence.advised(*remedy)}"
     return Finding(rise, POINT, advice, remedy)
 
 

@@ -17,7 +17,7 @@ def unbounded(job: Job) -> dict[str, Bools]:
     return {"standing": ~job.broken_by(job.attack(job.largest), eps=job.largest)}
 
 
-@check("unbounded-attack-wins", invalidates=True, source="Athalye et al. 2018, arXiv:1802.00420, section 3.1")
+@check("unbounded-attack-wins", leaves="invalid", source="Athalye et al. 2018, arXiv:1802.00420, section 3.1")
 def unbounded_attack_wins(evidence: Evidence) -> Finding | None:
     """The same attack without a budget leaves no more samples standing than guessing would."""
     probed = evidence.facts.get("unbounded")

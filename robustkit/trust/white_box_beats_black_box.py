@@ -8,7 +8,7 @@ import numpy as np
 
 from robustkit.attacks import spec
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import Bools, how, long_pgd
+from robustkit.trust._evidence import Bools, long_pgd, stronger
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job
@@ -34,6 +34,6 @@ def white_box_beats_black_box(evidence: Evidence) -> Finding | None:
     found = [outcome for name in ("gradient-free", "from-others") if (outcome := evidence.broken_by(name))]
     if not found or not evidence.gradient:
         return None
-    remedy = (spec("square"), spec("apgd-dlr"))
-    advice = f"an attack that sees no gradient breaks more: gradients are masked; run {how(*remedy)}"
+    remedy = (stronger(), spec("square"))
+    advice = f"an attack that sees no gradient breaks more: gradients are masked; run {evidence.advised(*remedy)}"
     return Finding(*max(found), advice, remedy)

@@ -8,7 +8,7 @@ import numpy as np
 
 from robustkit.attacks import spec
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import Bools, how, long_pgd
+from robustkit.trust._evidence import Bools, stronger
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job
@@ -29,5 +29,6 @@ def white_box_beats_noise(evidence: Evidence) -> Finding | None:
     outcome = evidence.broken_by("corners")
     if outcome is None:
         return None
-    remedy = (long_pgd(100, evidence.eps, restarts=5), spec("square"))
-    return Finding(outcome[0], SHARE, f"blind noise breaks more: the attack is broken; run {how(*remedy)}", remedy)
+    remedy = (stronger(), spec("square"))
+    advice = f"blind noise breaks more: the attack is broken; run {evidence.advised(*remedy)}"
+    return Finding(outcome[0], SHARE, advice, remedy)

@@ -1,0 +1,64 @@
+"""An attack of another family than those that ran does not lower the number: what makes it worth trusting."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from robustkit.attacks import spec
+from robustkit.functional.stats import allowed
+from robustkit.records.cells import Spec
+from robustkit.trust import Evidence, Finding, check, probe
+from robustkit.trust._evidence import Bools, families, stronger
+
+if TYPE_CHECKING:
+    from robustkit.trust._job import Job
+
+SAMPLES = 236  # as few as tell a drop of two points from none with 95 % confidence, and allow one broken sample
+# The first whose family did not run. MORA is first: of everything published it lowers most per pass, where there are
+# members; without members it is a restart of what a scale-free attack does.
+CHALLENGERS: tuple[tuple[str, int, dict[str, Any]], ...] = (
+    ("mora", 2, {"steps": 50, "restarts": 1}),
+    ("apgd-t", 1, {"steps": 25, "targets": 3}),
+    ("quorum", 1, {"restarts": 2}),
+    ("square", 1, {"queries": 500}),
+)
+
+
+def challenger(ran: frozenset[str], members: int) -> tuple[str, Spec] | None:
+    """Return the family and the attack that tries to lower a number made of other families; None where all ran."""
+    for name, least, params in CHALLENGERS:
+        (own,) = families(name)
+        if members >= least and own not in ran:
+            return own, spec(name, **params)
+    return None
+
+
+@probe("outsider", per="budget", samples=SAMPLES, every_budget=True, quick={}, full={})
+def outsider(job: Job) -> dict[str, Bools]:
+    """An attack of a family that did not run, on what still stands."""
+    return {"broken": job.broken_by(Spec.from_json(job.params["by"]))}
+
+
+@check("holds-against-outsiders", source="robustkit; Carlini et al. 2019, arXiv:1902.06705, section 5.8")
+def holds_against_outsiders(evidence: Evidence) -> Finding | None:
+    """An attack of another family breaks too few of the samples that stand for the number to be two points too high."""
+    probed, outcome = evidence.facts.get("outsider"), evidence.broken_by("outsider")
+    if probed is None or outcome is None:
+        return None
+    name = probed.params["by"]["name"]
+    remedy = (stronger(), spec("mora"))
+    advice = f"{name}, which works in another way, breaks more: run {evidence.advised(*remedy)}"
+    n = len(probed.rows)
+    whole = n == len(evidence.standing)
+    return Finding(outcome[0], outcome[1] if whole else allowed(n) / n, advice, remedy)
+
+
+@check("tried-by-others", leaves="unchecked", source="robustkit; Carlini et al. 2019, arXiv:1902.06705, section 5.8")
+def tried_by_others(evidence: Evidence) -> Finding | None:
+    """An attack of another family than those that ran has tried to lower the number, on enough samples to see it."""
+    untried = challenger(evidence.families, members=max(least for _, least, _ in CHALLENGERS))
+    if untried is None:
+        return None
+    remedy = (stronger(4) if untried[0] == "members" else spec(untried[1].name),)
+    advice = f"no attack of another kind has tried to lower this number: run {evidence.advised(*remedy)}"
+    return Finding(float(not evidence.challenged), 0.0, advice, () if evidence.targeted else remedy)
