@@ -18,7 +18,10 @@ SOFT, VOTES = 0.2, 0.8  # temperature of the members' softmax: mean probabilitie
 VOTING, PLAIN = ("majority", "median"), ("mean-logit", "geometric-mean")
 
 
-@attack("mora", norms=("linf", "l2"), iterative=True, family="reweighing", source="Yu et al. 2022, arXiv:2211.08008")
+@attack(
+    "mora", norms=("linf", "l2"), iterative=True, settles=True, family="reweighing",
+    source="Yu et al. 2022, arXiv:2211.08008",
+)  # fmt: skip
 def mora(
     model: Model,
     x: Tensor,

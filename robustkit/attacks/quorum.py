@@ -12,7 +12,10 @@ from robustkit.functional.norms import Norm
 from robustkit.functional.trace import Trace
 
 
-@attack("quorum", norms=("linf", "l2"), iterative=True, family="members", source="robustkit; MIFPE; arXiv:2211.08008")
+@attack(
+    "quorum", norms=("linf", "l2"), iterative=True, settles=True, family="members",
+    source="robustkit; MIFPE; arXiv:2211.08008",
+)  # fmt: skip
 def quorum(
     model: Model,
     x: Tensor,

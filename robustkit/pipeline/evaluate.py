@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ from robustkit.study.config import EvaluateConfig, Evaluation
 from robustkit.study.evaluation_data import EvaluationData, evaluation_data, too_many
 from robustkit.study.plan import Study
 from robustkit.suites import SuiteRequest, ask_suites
+
+ATTACKS = ("attacks", "preset")  # the options that name attacks
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,7 @@ def _study(
     aim: str, corruptions: tuple[Spec, ...], divide_by: str,
 ) -> Study:  # fmt: skip
     """Return the plan's data; what further suites are asked for is put in by the caller."""
+    command, given = _commands(config)
     return Study(
         ensembles=tuple(record for record, _ in models),
         dataset=data.record(),
@@ -192,16 +196,19 @@ def _study(
         corruptions=corruptions,
         corruption_reference=divide_by,
         surrogates=tuple(record for record, *_ in sources.outside.surrogates),
-        command=_without_attacks(config),
+        command=command,
+        given=given,
     )
 
 
-def _without_attacks(config: Evaluation) -> str:
-    """Return the command line of the same models, data and budgets, to which an advice adds its attacks."""
+def _commands(config: Evaluation) -> tuple[str, str]:
+    """Return the command line of the same models, data and budgets, and the part of it that names its attacks."""
     table = options.assignments(config.settings)
-    others = {name: params for name, params in table.items() if name not in attack and ":" not in name}
-    kept = [f"{name}.{key}={value}" for name, params in others.items() for key, value in params.items()]
-    asked = replace(
-        config, attacks=None, preset=None, settings=kept or None, escalate=False, escalate_budget=ESCALATION
-    )
-    return asked.command("evaluate" if isinstance(config, EvaluateConfig) else "audit")
+    said = [(name, f"{name}.{key}={value}") for name, params in table.items() for key, value in params.items()]
+    others = [text for name, text in said if ":" not in name and name not in attack]
+    plain = replace(config, escalate=False, escalate_budget=ESCALATION, settings=others or None)
+    named = [field for field in config.given() if field.name in ATTACKS]
+    attacks = [word for field in named for word in field.words(getattr(config, field.name))]
+    attacks += [word for _, text in said if text not in others for word in ("--set", text)]
+    command = "evaluate" if isinstance(config, EvaluateConfig) else "audit"
+    return plain.command(command, without=ATTACKS), shlex.join(attacks)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from robustkit.records.schema import Results, Transfer, Verdict
+from robustkit.records.schema import Results, Transfer
 from robustkit.reports import _format as f
 from robustkit.reports import _suites
 from robustkit.reports._checks import by_check, worst_of

@@ -70,8 +70,8 @@ class Study:
         Independent models: a row each in the transfer matrices of the ensembles, and not evaluated themselves.
     corruption_reference : str
         By whose errors those on corrupted images are divided: an ensemble's id, ``alexnet``, or empty: by the data.
-    command : str
-        The command line that asks for the same models and data, without its attacks: what an advice begins with.
+    command, given : str
+        The command line that asks for the same models and data, what an advice begins with, and that of its attacks.
     """
 
     ensembles: tuple[EnsembleRecord, ...]
@@ -93,6 +93,7 @@ class Study:
     surrogates: tuple[EnsembleRecord, ...] = ()
     corruption_reference: str = ""
     command: str = "robustkit evaluate"
+    given: str = ""
 
     def cells(self) -> Iterator[Cell]:
         """Yield every cell of the plan, cheap ones that others need first."""
@@ -209,6 +210,7 @@ class Study:
             "surrogates": [s.to_json() for s in self.surrogates],
             "corruption_reference": self.corruption_reference,
             "command": self.command,
+            "given": self.given,
         }
 
     @classmethod

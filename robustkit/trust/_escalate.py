@@ -33,6 +33,7 @@ class Known:
     facts: list[tuple[Item, Facts]]
     doubts: tuple[str, ...] = ()
     command: str = "robustkit evaluate"
+    given: str = ""
 
     @classmethod
     def of(cls, study: Study, store: Store, record: EnsembleRecord) -> Known:
@@ -49,7 +50,7 @@ class Known:
         clean = store.get(study.clean(record))
         doubts = (*_concerns(study, record), *_unlikely(clean.samples))
         classes, shape = len(study.dataset.classes), study.dataset.shape
-        return cls(record, classes, shape, runs, follow_ups, facts, doubts, study.command)
+        return cls(record, classes, shape, runs, follow_ups, facts, doubts, study.command, study.given)
 
     @property
     def runs(self) -> list[Scored]:
@@ -65,7 +66,7 @@ class Known:
     def _own(self, norm: str) -> dict[str, Any]:
         return {
             "classes": self.classes, "largest": largest(norm, self.shape), "doubts": self.doubts,
-            "command": self.command,
+            "command": self.command, "given": self.given,
         }  # fmt: skip
 
     def worst(self, norm: str, eps: float, after: int | None = None) -> Evidence:

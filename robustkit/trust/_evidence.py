@@ -126,8 +126,8 @@ class Evidence:
         The size that no perturbation exceeds in this norm.
     doubts : sequence of str
         Reasons to doubt the set-up itself, whatever the attacks found.
-    command : str
-        The command line that an advice adds its attacks to.
+    command, given : str
+        The command line that an advice adds its attacks to, and the attacks that it was given.
     """
 
     run: Scored | None
@@ -140,6 +140,7 @@ class Evidence:
     largest: float = math.inf
     doubts: Sequence[str] = ()
     command: str = "robustkit evaluate"
+    given: str = ""
 
     @classmethod
     def of(cls, run: Scored, siblings: Sequence[Scored], **more: Any) -> Evidence:
@@ -205,7 +206,9 @@ class Evidence:
         return any(uses_gradient(s.name) for s in self.counted)
 
     def advised(self, *attacks: Spec) -> str:
-        """Return the whole command that runs attacks on the same models and data."""
+        """Return the whole command that runs attacks on the same models and data; of a worst case, that escalates."""
+        if self.run is None:
+            return " ".join(filter(None, [self.command, self.given, "--escalate"]))
         changed = [
             f"--set {a.name}.{name}={value:.6g}" if isinstance(value, float) else f"--set {a.name}.{name}={value}"
             for a in attacks
@@ -235,6 +238,11 @@ def families(name: str) -> tuple[str, ...]:
     """
     said = "loss" if ":" in name else attack.entry(name).facts.get("family", "loss")
     return (said,) if isinstance(said, str) else tuple(said)
+
+
+def settles(name: str) -> bool:
+    """Return whether the steps of an attack fall to nothing by a schedule."""
+    return ":" not in name and bool(attack.entry(name).facts.get("settles"))
 
 
 def uses_gradient(name: str) -> bool:

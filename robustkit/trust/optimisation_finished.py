@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from robustkit.trust import Evidence, Finding, check
-from robustkit.trust._evidence import stronger
+from robustkit.trust._evidence import settles, stronger
 
 UNFINISHED = 0.05  # share of its whole range by which the loss may still move over the last iterations
 LAST = 10  # iterations that count as the last ones
@@ -17,8 +17,10 @@ def optimisation_finished(evidence: Evidence) -> Finding | None:
     """The running best loss of the samples that still stand no longer moves over the last ten iterations.
 
     Needs more than ten steps. The loss is scaled to [0, 1] for each sample by its range over the run. A worst case is
-    asked for the longest of its runs.
+    asked for the longest of its runs. Not asked where steps fall to nothing by a schedule, which ends wherever it is.
     """
+    if any(settles(s.name) for s in evidence.counted):
+        return None
     budgeted = [s for s in evidence.counted if s.run.cell.eps is not None]
     run = max(budgeted, key=lambda s: s.steps, default=None)
     if run is None or run.steps <= LAST:

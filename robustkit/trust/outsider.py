@@ -12,8 +12,6 @@ from robustkit.trust._evidence import Bools, families, stronger
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job
-
-SAMPLES = 236  # as few as tell a drop of two points from none with 95 % confidence, and allow one broken sample
 # The first whose family did not run. MORA is first: of everything published it lowers most per pass, where there are
 # members; without members it is a restart of what a scale-free attack does.
 CHALLENGERS: tuple[tuple[str, int, dict[str, Any]], ...] = (
@@ -33,7 +31,8 @@ def challenger(ran: frozenset[str], members: int) -> tuple[str, Spec] | None:
     return None
 
 
-@probe("outsider", per="budget", samples=SAMPLES, every_budget=True, quick={}, full={})
+# 236 samples are as few as tell a drop of two points from none with 95 % confidence, and allow one broken sample.
+@probe("outsider", per="budget", samples=236, every_budget=True, quick={}, full={})
 def outsider(job: Job) -> dict[str, Bools]:
     """An attack of a family that did not run, on what still stands."""
     return {"broken": job.broken_by(Spec.from_json(job.params["by"]))}
