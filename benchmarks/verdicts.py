@@ -1,8 +1,8 @@
 """How often does a number that robustkit trusts fall to somebody else's attacks?
 
-Each ensemble is evaluated as a user would (PGD, the reference, the checks, ``--escalate``), at the eps of its data whose
-worst case is nearest to a half; what it leaves is then attacked by an outside battery: torchattacks' AutoAttack of 100
-steps, PGD with restarts on three losses, five runs of MORA, and our own AutoAttack, whose passes are counted.
+Each ensemble is evaluated as a user would (PGD, the reference, the checks, ``--escalate``). At the eps whose worst case is
+nearest to a half it is then attacked by an outside battery: torchattacks' AutoAttack of 100 steps, PGD with restarts on
+three losses, five runs of MORA, and our own AutoAttack, whose passes are counted.
 
 python benchmarks/verdicts.py runs/adp runs/adp:majority runs/sdde --n 100 --json out.json
 """
@@ -77,18 +77,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(case: str, args: argparse.Namespace, console: Console) -> Row:
     """Evaluate one ensemble, ``FOLDER`` or ``FOLDER:FUSION``, then attack it from outside."""
     folder, _, fusion = case.partition(":")
+    dataset = read_meta(Path(folder))["data"]["name"]
     with tempfile.TemporaryDirectory() as out:
         results = api.evaluate(
-            checkpoint=folder, fusion=fusion or None, n=args.n, attacks="pgd", suites="attacks", escalate=True, out=out,
+            checkpoint=folder, dataset=dataset, fusion=fusion or None, n=args.n, attacks="pgd", suites="attacks", escalate=True, out=out,
             data_dir=args.data_dir, formats=(), keep_examples=False, reporter=Reporter(console),
         )  # fmt: skip
     worst = min(results["worst_case"], key=lambda w: abs(w["robust_accuracy"] - 0.5))
     eps = worst["eps"]
     runs = [e for e in results["evaluations"] if e["eps"] == eps]
-    meta = read_meta(Path(folder))
     ensemble = load_ensemble(Path(folder))
     ensemble = Ensemble(list(ensemble.members), fusion or ensemble.fusion).eval().requires_grad_(False)
-    split = data.load(meta["data"]["name"], data_dir=args.data_dir).split("test").take(args.n)
+    split = data.load(dataset, data_dir=args.data_dir).split("test").take(args.n)
     _, x, y = split.batch(torch.arange(len(split)))
     left, cost = battery(ensemble, x, y, eps, args)
     row = Row(
@@ -131,12 +131,15 @@ def battery(
     for loss in LOSSES:  # on what still stands: the last word, not a number of its own
         rows = torch.nonzero(standing).squeeze(1)
         if len(rows):
-            pgd = attacks.get("pgd")
-            settings = {"steps": args.steps, "step_size": eps / 40, "restarts": args.restarts, "loss": loss}
-            run(f"pgd-{loss}", rows, lambda x, y, s=settings: pgd(ensemble, x, y, eps=eps, **s))
-            left.pop(f"pgd-{loss}")
+            run("pgd", rows, _pgd(ensemble, eps, loss, args))
+            left.pop("pgd")
     left["everything"] = float(standing.float().mean())
     return left, cost
+
+
+def _pgd(ensemble: Ensemble, eps: float, loss: str, args: argparse.Namespace) -> Callable[[Tensor, Tensor], Tensor]:
+    settings = {"steps": args.steps, "step_size": eps / 40, "restarts": args.restarts, "loss": loss}
+    return lambda x, y: attacks.get("pgd")(ensemble, x, y, eps=eps, **settings)
 
 
 def _torchattacks(ensemble: Ensemble, eps: float) -> Callable[[Tensor, Tensor], Tensor]:
@@ -158,8 +161,8 @@ def _torchattacks(ensemble: Ensemble, eps: float) -> Callable[[Tensor, Tensor], 
 def table(rows: Sequence[Row]) -> Table:
     """Return the rows as a table; accuracies in %."""
     made = Table(title="Numbers of robustkit under outside attacks")
-    columns = ("ensemble", "eps", "worst case", "verdict", "forwards", "s", "AutoAttack", "forwards", "s", "torchattacks",
-               "MORA x 5", "everything", "fall")  # fmt: skip
+    columns = ("ensemble", "eps", "worst case", "verdict", "forwards", "s", "AutoAttack", "forwards", "s",
+               "torchattacks", "MORA x 5", "everything", "fall")  # fmt: skip
     for column in columns:
         made.add_column(column, justify="left" if column in ("ensemble", "verdict") else "right")
     for r in rows:
