@@ -1,7 +1,7 @@
 """How often does a number that robustkit trusts fall to somebody else's attacks?
 
-Each ensemble is evaluated as a user would (PGD, the reference, the checks, ``--escalate``). At the eps whose worst case is
-nearest to a half it is then attacked by an outside battery: torchattacks' AutoAttack of 100 steps, PGD with restarts on
+Each ensemble is evaluated as a user would (PGD, the reference, the checks, ``--escalate``). At the eps whose worst case
+is nearest to a half it is then attacked by an outside battery: torchattacks' AutoAttack of 100 steps, PGD with restarts on
 three losses, five runs of MORA, and our own AutoAttack, whose passes are counted.
 
 python benchmarks/verdicts.py runs/adp runs/adp:majority runs/sdde --n 100 --json out.json
@@ -80,8 +80,8 @@ def measure(case: str, args: argparse.Namespace, console: Console) -> Row:
     dataset = read_meta(Path(folder))["data"]["name"]
     with tempfile.TemporaryDirectory() as out:
         results = api.evaluate(
-            checkpoint=folder, dataset=dataset, fusion=fusion or None, n=args.n, attacks="pgd", suites="attacks", escalate=True, out=out,
-            data_dir=args.data_dir, formats=(), keep_examples=False, reporter=Reporter(console),
+            checkpoint=folder, dataset=dataset, fusion=fusion or None, n=args.n, attacks="pgd", suites="attacks",
+            escalate=True, out=out, data_dir=args.data_dir, formats=(), keep_examples=False, reporter=Reporter(console),
         )  # fmt: skip
     worst = min(results["worst_case"], key=lambda w: abs(w["robust_accuracy"] - 0.5))
     eps = worst["eps"]

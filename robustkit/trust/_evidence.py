@@ -17,6 +17,7 @@ from robustkit.records.cells import Run, Spec
 Bools = npt.NDArray[np.bool_]
 SLACK = 1e-5  # relative rounding of a stored size
 POINT = 0.01  # one point of robust accuracy
+STRONG = ("members", "reweighing", "targeted")  # families whose failure to lower a number says something
 
 
 @dataclass(frozen=True)
@@ -182,8 +183,9 @@ class Evidence:
     def challenged(self) -> bool:
         """Whether an attack of another family than those that ran has tried to lower the number, on enough samples.
 
-        A run of the same aim at the same budget on all samples, or the probe of :mod:`robustkit.trust.outsider`;
-        nothing is left to try where nothing stands. Without any fact of the model nobody has looked.
+        A run of the same aim at the same budget on all samples, or the probe of :mod:`robustkit.trust.outsider`. A worst
+        case is made of every run, so there it is a strong family without which it would be the same within a point.
+        Nothing is left to try where nothing stands. Without any fact of the model nobody has looked.
         """
         if not self.facts:
             return False
@@ -191,6 +193,8 @@ class Evidence:
             return True
         others = [s for s in self.at(self.eps) if s is not self.run] if self.run else []
         if any(not self.families.issuperset(families(s.name)) for s in others):
+            return True
+        if not self.run and any(map(self._failed, STRONG)):
             return True
         probed = self.facts.get("outsider")
         return probed is not None and not self.targeted and probed.params["family"] not in self.families
@@ -204,6 +208,13 @@ class Evidence:
     def gradient(self) -> bool:
         """Whether a gradient attack is among what the number is made of."""
         return any(uses_gradient(s.name) for s in self.counted)
+
+    def _failed(self, family: str) -> bool:
+        """Return whether attacks of a family ran beside others and lowered the number by no more than a point."""
+        rest = [s.standing for s in self.counted if family not in families(s.name)]
+        if not rest or len(rest) == len(self.counted):
+            return False
+        return bool(np.logical_and.reduce(rest).mean() - self.standing.mean() <= POINT + 1e-9)
 
     def advised(self, *attacks: Spec) -> str:
         """Return the whole command that runs attacks on the same models and data; of a worst case, that escalates."""
