@@ -1,8 +1,8 @@
 """How often does a number that robustkit trusts fall to somebody else's attacks?
 
-Each ensemble is evaluated as a user would (PGD, the reference, the checks, ``--escalate``). At the eps whose worst case
-is nearest to a half it is then attacked by an outside battery: torchattacks' AutoAttack of 100 steps, PGD with restarts on
-three losses, five runs of MORA, and our own AutoAttack, whose passes are counted.
+Each ensemble is evaluated as a user would (PGD, the reference, the checks, ``--escalate``). At the eps whose worst
+case is nearest to a half it is then attacked by an outside battery: torchattacks' AutoAttack of 100 steps, PGD with
+restarts on three losses, five runs of MORA, and our own AutoAttack, whose passes are counted.
 
 python benchmarks/verdicts.py runs/adp runs/adp:majority runs/sdde --n 100 --json out.json
 """

@@ -183,9 +183,9 @@ class Evidence:
     def challenged(self) -> bool:
         """Whether an attack of another family than those that ran has tried to lower the number, on enough samples.
 
-        A run of the same aim at the same budget on all samples, or the probe of :mod:`robustkit.trust.outsider`. A worst
-        case is made of every run, so there it is a strong family without which it would be the same within a point.
-        Nothing is left to try where nothing stands. Without any fact of the model nobody has looked.
+        A run of the same aim at the same budget on all samples, or the probe of :mod:`robustkit.trust.outsider`. A
+        worst case is made of every run, so there it is a strong family without which it would be the same within a
+        point. Nothing is left to try where nothing stands. Without any fact of the model nobody has looked.
         """
         if not self.facts:
             return False
