@@ -50,6 +50,11 @@ def autoattack(
     5,000 queries, one restart. Deviations: those of the four attacks; FAB leaves a sample as soon as it is within eps,
     and its images outside eps are not used; a targeted mode, in which all four aim at y.
 
+    Of an ensemble whose probabilities are averaged, the DLR ratio that APGD-T ascends sees little: where members are
+    sure, log mean p is nearly flat above the third class, and z_p1 - z_p3 is no scale. An ADP ensemble on digits at eps
+    .1 keeps 51.8 % against APGD-DLR, 47.0 against APGD-CE and 40.0 after the 3,200 forward passes of AutoAttack, but
+    43.0 after the 93 passes of one run of ``mora``; name ``quorum`` or ``mora`` beside it.
+
     Parameters
     ----------
     model : callable

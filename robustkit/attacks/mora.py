@@ -40,7 +40,7 @@ def mora(
 
     Each run ascends the cross-entropy of (1 - s) f / gap(f) + s sum_m w_m k_m z_m / sum_m w_m k_m: f the fused output,
     z_m the members' logits, divided by a tenth of their largest gap where that is above 10; w_m = p_mj (p_my / P_y +
-    (1 - p_mj) / P_j), the derivative of the fused margin, with p_m the softmax of tau z_m, P their mean and j the
+    (1 - p_mj) / P_j), the derivative of log P_j - log P_y by z_mj, p_m the softmax of tau z_m, P their mean and j the
     strongest other class of f; k_m whether member m is still right (always 1 for mean logits). s is .5, 0, .25, .75, 1
     in the five runs, tau .2, or .8 where members vote. Steps fall from 2 eps to nothing by a cosine, momentum .75; what
     a run broke the next does not see, unless ``stop_early=False``. Yu, Gao and Xu 2022, section 3, algorithm 1, and
@@ -104,10 +104,15 @@ def _narrowed(logits: Tensor) -> Tensor:
 
 @torch.no_grad()
 def reweigh(logits: Tensor, fused: Tensor, y: Tensor, tau: float, targeted: bool = False) -> Tensor:
-    """Return w_m = p_mj (p_my / P_y + (1 - p_mj) / P_j) of member logits (M, B, L), (M, B)."""
-    p = functional.softmax(tau * logits, -1)
+    """Return w_m = p_mj (p_my / P_y + (1 - p_mj) / P_j) of member logits (M, B, L), (M, B).
+
+    That is d(log P_j - log P_y) / dz_mj, times M / tau. The ratios are softmaxes over the members, since where all
+    members rule a class out, its probabilities are 0, and so is their mean.
+    """
+    log_p = functional.log_softmax(tau * logits, -1)
     other = fused.scatter(1, y[:, None], float("-inf")).argmax(1)
     y, other = (fused.argmax(1), y) if targeted else (y, other)
     rows = torch.arange(len(y), device=y.device)
-    own, strongest = p[:, rows, y], p[:, rows, other]
-    return strongest * (own / own.mean(0) + (1 - strongest) / strongest.mean(0))
+    own, strongest = log_p[:, rows, y], log_p[:, rows, other]
+    p = strongest.exp()
+    return len(p) * (p * own.softmax(0) + (1 - p) * strongest.softmax(0))

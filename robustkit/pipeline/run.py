@@ -22,6 +22,8 @@ from robustkit.trust._escalate import next_round
 from robustkit.trust._run import probe_all
 
 ROUNDS = 8  # of escalation at most; steps double in each
+RATIO = ("apgd-dlr", "autoattack")  # ascend the DLR ratio
+FOR_MEMBERS = ("mora", "quorum")  # do not, and look at the members
 
 
 def run_evaluation(
@@ -51,6 +53,8 @@ def run_evaluation(
                 reporter.say(f"[yellow]warning:[/yellow] {warning}")
             warned.add(warning)
 
+    for note in notes(study):
+        reporter.say(f"[dim]{note}[/dim]")
     run(study)
     for warning in run_corruptions(study, ensembles, split, store, run_options, reporter, published):
         reporter.say(f"[yellow]warning:[/yellow] {warning}")
@@ -75,3 +79,16 @@ def run_evaluation(
         study = replace(study, follow_ups=(*study.follow_ups, *more))
         run(study)
     return study
+
+
+def notes(study: Study) -> list[str]:
+    """Return what to know of the attacks that were asked for, a sentence each."""
+    named = {spec.name for spec in study.attacks}
+    ratio = [spec.name for spec in study.attacks if spec.name in RATIO or spec.params.get("loss") == "dlr"]
+    means = [record.id for record in study.ensembles if record.fusion == "mean-prob" and record.members > 1]
+    if "attacks" not in study.suites or not ratio or not means or named & {*FOR_MEMBERS}:
+        return []
+    return [
+        f"{', '.join(dict.fromkeys(ratio))}: the DLR ratio is nearly blind on a mean probability ({', '.join(means)}); "
+        "add quorum to --attacks (docs/evaluate.md)."
+    ]

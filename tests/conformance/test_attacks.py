@@ -14,6 +14,7 @@ from torch.nn import functional
 from robustkit import attacks
 from robustkit.attacks import attack
 from robustkit.base.registry import Entry
+from robustkit.ensembles.ensemble import Ensemble
 from robustkit.functional.norms import size
 from robustkit.functional.sampling import SampleGenerator
 from robustkit.functional.trace import Trace
@@ -215,3 +216,52 @@ def test_the_values_that_do_not_limit_it_can_be_given(entry: Entry):
     (asked,) = request.check(EvaluateConfig(attacks=entry.name, dataset="digits", settings=settings)).attacks
     assert {name: asked.params[name] for name in unlimited} == unlimited
     assert entry.facts["budget"] == "minimum"
+
+
+class Saturated(nn.Module):
+    """Another architecture than SmallNet, with logits a thousand times as large as usual."""
+
+    def __init__(self, pixels: int, classes: int = 5) -> None:
+        super().__init__()
+        self.hidden, self.out = nn.Linear(pixels, 16), nn.Linear(16, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1e3 * self.out(torch.tanh(self.hidden((x * 4 - 2).flatten(1))))
+
+
+@functools.cache
+def members() -> tuple[Ensemble, Tensor, Tensor]:
+    """Three members of two architectures, one of them saturated, images of one channel, their own labels."""
+    small, x, _ = make(1, 6, 7, batch=10)
+    other, *_ = make(1, 6, 7, batch=10)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(6)
+        saturated = Saturated(42).double()
+        other.fc.weight.data += 0.1 * torch.randn_like(other.fc.weight)
+    with torch.no_grad():
+        saturated.out.bias -= saturated(x).mean(0) / 1e3
+    model = Ensemble([small, saturated, other]).eval()
+    y = model(x).argmax(1)
+    y[:2] = (y[:2] + 1) % 5
+    assert len(set(y.tolist())) >= 3
+    return model, x, y
+
+
+@each_case
+def test_an_ensemble_is_attacked_like_any_model(entry: Entry, norm: str):
+    """Box, ball, seed, batches down to one image and what is broken, where members differ and one is saturated."""
+    model, x, y = members()
+    ids = torch.arange(len(x))
+    made = run(entry, norm, model, x, y)
+    assert made.shape == x.shape
+    assert torch.isfinite(made).all()
+    assert made.min() >= 0
+    assert made.max() <= 1
+    if "eps" in settings(entry, norm):
+        assert size(made - x, norm).max() <= EPS[norm] * (1 + 1e-9)
+    parts = [run(entry, norm, model, x[r], y[r], ids[r]) for r in (slice(0, 1), slice(1, 2), slice(2, 3), slice(3, 10))]
+    torch.testing.assert_close(torch.cat(parts), made, atol=1e-7, rtol=0)
+    assert torch.equal(run(entry, norm, model, x[:3], y[:3], ids[:3]), run(entry, norm, model, x[:3], y[:3], ids[:3]))
+    fooled = model(made).argmax(1) != y
+    assert fooled[:2].all()
+    assert fooled[2:].double().mean() >= 0.5
