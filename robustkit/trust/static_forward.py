@@ -30,9 +30,9 @@ def forward(job: Job) -> dict[str, Bools]:
     Loops are compared from the second pass on, since the first may fill caches, and a weight counts if a pass uses it
     twice or more: an early exit and a router skip weights, and are no loops. What passes all the same: fixed numbers of
     steps without autograd (their gradient is right, unless it is cut off), search by trial alone, forward-mode
-    derivatives, gradients of what is no PyTorch, and a defence that is asleep on these images or wherever no gradient
-    is asked for. What is doubted though its gradient may be right: unrolled defences, implicit layers, recurrent nets
-    that halt by themselves, experts that one image calls several times over.
+    derivatives, what is computed outside PyTorch or in another thread, and a defence that is asleep on these images or
+    wherever no gradient is asked for. What is doubted though its gradient may be right: unrolled defences, implicit
+    layers, recurrent nets that halt by themselves, experts that one image calls several times over.
     """
     import torch
 
