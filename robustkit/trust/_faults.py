@@ -57,7 +57,13 @@ def faults() -> tuple[Fault, ...]:
         Fault("clamped-log", "log of the clamped mean probability", "logits-not-probabilities", _fused(clamped_log)),
         Fault("jpeg", "a JPEG round trip in front: no gradient", "gradients-available", _members(Jpeg)),
         Fault("max-fusion", "the surest member answers for all", "fusion-swap", _fused(largest)),
-        Fault("purifies", "inputs are optimised before they are classified", "static-forward", _members(Purifying)),
+        Fault(
+            "purifies",
+            "inputs are optimised before they are classified",
+            "static-forward",
+            _members(Purifying),
+            (("pgd", {"steps": 50}),),
+        ),  # fmt: skip
         Fault("two-steps", "PGD stopped after two steps", "iterations-suffice", attacks=(("pgd", {"steps": 2}),)),
         Fault("returns-x", "an attack that returns its input", "planted-vulnerability", attacks=(IDLE,)),
         Fault("leaves-the-ball", "an attack of twice the budget", "within-budget", attacks=(("self-test-twice", {}),)),
