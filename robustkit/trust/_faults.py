@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from robustkit import attacks, corruptions
 from robustkit.ensembles.ensemble import Ensemble
@@ -21,6 +22,7 @@ SCALE = 1e4
 LEVELS = 8
 NOISE = 0.1  # standard deviation, in pixel units
 FLOOR = 1e-4  # below which the mean probability is clamped
+WALK, STRIDE = 2, 0.075  # steps that purify an image, and their length in pixel units
 IDLE: tuple[str, dict[str, Any]] = ("self-test-idle", {})
 
 
@@ -55,6 +57,13 @@ def faults() -> tuple[Fault, ...]:
         Fault("clamped-log", "log of the clamped mean probability", "logits-not-probabilities", _fused(clamped_log)),
         Fault("jpeg", "a JPEG round trip in front: no gradient", "gradients-available", _members(Jpeg)),
         Fault("max-fusion", "the surest member answers for all", "fusion-swap", _fused(largest)),
+        Fault(
+            "purifies",
+            "inputs are optimised before they are classified",
+            "static-forward",
+            _members(Purifying),
+            (("pgd", {"steps": 50}),),
+        ),  # fmt: skip
         Fault("two-steps", "PGD stopped after two steps", "iterations-suffice", attacks=(("pgd", {"steps": 2}),)),
         Fault("returns-x", "an attack that returns its input", "planted-vulnerability", attacks=(IDLE,)),
         Fault("leaves-the-ball", "an attack of twice the budget", "within-budget", attacks=(("self-test-twice", {}),)),
@@ -111,6 +120,25 @@ class Jpeg(_Front):
         """Return logits (B, L)."""
         z: Tensor = self.member(corruptions.get("jpeg_compression")(x.detach().clamp(0, 1), 1, table="cifar"))
         return z
+
+
+class Purifying(_Front):
+    """Images that walk towards the label they are given, in front of the member: an anti-adversary layer.
+
+    Alfarra et al. 2022, "Combating adversaries with anti-adversaries" (arXiv:2103.14347); its attackers differentiate
+    through the last pass alone, the walk counts as a constant.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, L)."""
+        point = x.detach()
+        for _ in range(WALK):
+            with torch.enable_grad():
+                z = self.member(point.requires_grad_(True))
+                loss = functional.cross_entropy(z, z.argmax(1), reduction="sum")
+            point = point.detach() - STRIDE * torch.autograd.grad(loss, point)[0].sign()
+        logits: Tensor = self.member(x + (point - x).detach())
+        return logits
 
 
 def clamped_log(logits: Tensor) -> Tensor:

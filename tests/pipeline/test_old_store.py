@@ -5,6 +5,8 @@
     robustkit train --defense adp --arch net.py:net --members 2 --epochs 8 --speed off --out ensemble
     robustkit evaluate --checkpoint ensemble --arch net.py:net --attacks mim --set mim.steps=2 --eps 0.02,0.05 --n 8
         --suites attacks,calibration --speed off --no-keep-examples --escalate --escalate-budget 800
+
+Of the probe ``forward``, which is younger, the second command has added the facts, and its check to results.json.
 """
 
 from __future__ import annotations

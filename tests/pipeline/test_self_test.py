@@ -32,8 +32,8 @@ EPS, SAMPLES, SEEDS = 0.1, 50, (0, 1, 2)
 NAMED = {
     "logits-x-1e4": "not-saturated", "quantised": "gradients-available", "random-noise": "deterministic",
     "softmax-as-logits": "logits-not-probabilities", "clamped-log": "logits-not-probabilities",
-    "jpeg": "gradients-available", "max-fusion": "fusion-swap", "two-steps": "iterations-suffice",
-    "returns-x": "planted-vulnerability", "leaves-the-ball": "within-budget",
+    "jpeg": "gradients-available", "max-fusion": "fusion-swap", "purifies": "static-forward",
+    "two-steps": "iterations-suffice", "returns-x": "planted-vulnerability", "leaves-the-ball": "within-budget",
 }  # fmt: skip
 INVALID = {
     "logits-x-1e4",

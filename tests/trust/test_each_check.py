@@ -76,6 +76,10 @@ CASES: dict[str, tuple[Evidence, Evidence]] = {
         about(RUN, facts={"stability": probed(change=0.5)}),
         about(RUN, facts={"stability": probed(change=0.51)}),
     ),
+    "static-forward": (
+        about(RUN, facts={"forward": probed(looked=True, autograd=0, loops=0)}),
+        about(RUN, facts={"forward": probed(looked=True, autograd=0, loops=1)}),
+    ),
     "stronger-with-eps": (
         about(make(eps=0.2, first=100), make(eps=0.1, first=98, broken=102)),
         about(make(eps=0.2, first=100), make(eps=0.1, first=97, broken=103)),
@@ -245,11 +249,12 @@ EVERYTHING = {
     "outputs": probed(probabilities=50, clamped=50), "saturation": probed(saturated=50),
     "planted": probed(usable=50, missed=50), "stability": probed(change=1.0), "unbounded": probed(standing=100),
     "gradient-free": probed(broken=50), "from-others": probed(broken=50),
+    "forward": probed(looked=True, autograd=4, loops=0),
 }  # fmt: skip
 BY_PROBES = {
     "deterministic", "fusion-swap", "white-box-beats-noise", "iterations-suffice", "gradients-available",
     "gradients-finite", "logits-not-probabilities", "not-saturated", "planted-vulnerability", "stable-loss",
-    "unbounded-attack-wins", "white-box-beats-black-box",
+    "static-forward", "unbounded-attack-wins", "white-box-beats-black-box",
 }  # fmt: skip
 
 
@@ -269,7 +274,8 @@ def test_a_gradient_free_attack_needs_no_gradients():
     square = make("square", steps=None, broken=0, params={"queries": 5000})
     missing = BY_PROBES - failed(about(square, facts=EVERYTHING))
     assert missing == {
-        "gradients-available", "gradients-finite", "stable-loss", "white-box-beats-black-box", "not-saturated",
+        "gradients-available", "gradients-finite", "stable-loss", "static-forward", "white-box-beats-black-box",
+        "not-saturated",
     }  # fmt: skip
     # Beside a gradient attack, the worst case of both needs them.
     both = outcome(about(None, square, RUN, facts=EVERYTHING))[1]

@@ -28,7 +28,7 @@ from robustkit.trust._plan import FEWEST, MOST, Item, attack_key, facts_for, loa
 
 LARGE = 400
 AMPLE = 10**6  # passes of the attacks on a sample that pay for every probe
-PER_ENSEMBLE = {"gradient", "outputs", "repeats", "saturation"}
+PER_ENSEMBLE = {"forward", "gradient", "outputs", "repeats", "saturation"}
 PER_BUDGET = {"corners", "gradient-free", "longer", "stability", "swap"}  # and from-others
 PER_ATTACK = {"planted", "unbounded"}
 

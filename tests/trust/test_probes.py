@@ -17,8 +17,8 @@ from robustkit.trust import probe
 from robustkit.trust._evidence import long_pgd, spec
 
 COVERED = {
-    "corners", "from-others", "gradient", "gradient-free", "longer", "outputs", "planted", "repeats", "saturation",
-    "stability", "swap", "unbounded",
+    "corners", "forward", "from-others", "gradient", "gradient-free", "longer", "outputs", "planted", "repeats",
+    "saturation", "stability", "swap", "unbounded",
 }  # fmt: skip
 N = 12
 X = images(N)
@@ -26,7 +26,7 @@ SOUND = ensemble_of(linear(3, seed=0), linear(3, seed=1))
 SPLIT = labelled(SOUND, X)
 
 
-def test_every_probe_is_here_or_in_test_planted():
+def test_every_probe_is_here_or_in_a_file_of_its_own():
     assert set(probe.names()) == COVERED
 
 
