@@ -76,8 +76,9 @@ def measure(case: Case, attack: str, escalate: bool) -> Row:
     """Audit a model as a user would; the forwards of all runs count."""
     with tempfile.TemporaryDirectory() as out:
         results = api.audit(
-            case.model, arch=case.arch, dataset=f"npz:{case.data}", normalize=case.normalize, eps=case.eps, attacks=attack, suites="attacks",
-            n=None, norm="linf", escalate=escalate, out=out, formats=(), keep_examples=False, reporter=Reporter(),
+            case.model, arch=case.arch, dataset=f"npz:{case.data}", normalize=case.normalize, eps=case.eps, n=None,
+            norm="linf", attacks=attack, suites="attacks", escalate=escalate, out=out, formats=(), keep_examples=False,
+            reporter=Reporter(),
         )  # fmt: skip
     (worst,) = results["worst_case"]
     forwards = sum(e["forwards"] * e["clean_accuracy"] for e in results["evaluations"])

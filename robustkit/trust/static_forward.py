@@ -11,7 +11,7 @@ import numpy as np
 
 from robustkit.attacks import spec
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import Bools
+from robustkit.trust._evidence import Bools, stronger
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -91,8 +91,9 @@ def static_forward(evidence: Evidence) -> Finding | None:
     if probed is None or not evidence.gradient or not probed.of("looked").any():
         return None
     seen = (probed.of("autograd") | probed.of("loops"))[probed.of("looked")]
+    remedy = (stronger(), spec("square"))
     advice = (
         "the model optimises its input in each pass, so that a gradient through it misleads: attack the model without "
-        "that step and transfer what is found, or the unrolled step (BPDA), and run --attacks quorum,square --eot 20"
+        f"that step and transfer what is found, or the unrolled step (BPDA); run {evidence.advised(*remedy)}"
     )
-    return Finding(float(seen.mean()), 0.0, advice, (spec("square"),))
+    return Finding(float(seen.mean()), 0.0, advice, remedy)
