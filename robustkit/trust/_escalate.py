@@ -57,11 +57,11 @@ class Known:
         """All white-box runs."""
         return [*self.requested, *(run for _, run in self.follow_ups)]
 
-    def evidence(self, run: Scored) -> Evidence:
-        """Return the evidence for the number of one run."""
+    def evidence(self, run: Scored, among: Sequence[Scored] | None = None) -> Evidence:
+        """Return the evidence for the number of one run, among all runs unless others are given."""
         norm = run.run.cell.norm
         facts = facts_for(self.facts, norm, run.eps, run)
-        return Evidence.of(run, self.runs, facts=facts, **self._own(norm))
+        return Evidence.of(run, self.runs if among is None else among, facts=facts, **self._own(norm))
 
     def _own(self, norm: str) -> dict[str, Any]:
         return {
@@ -70,9 +70,12 @@ class Known:
         }  # fmt: skip
 
     def worst(self, norm: str, eps: float, after: int | None = None) -> Evidence:
-        """Return the evidence for the worst case at a budget, ``after`` so many of the runs that followed there."""
-        followed = [run for _, run in self.follow_ups if (run.run.cell.norm, run.eps) == (norm, eps)]
-        runs = [*self.requested, *followed[:after]]
+        """Return the evidence for the worst case at a budget, ``after`` so many of all runs that followed.
+
+        Those at smaller budgets count as well: what they broke is broken here.
+        """
+        followed = [run for _, run in self.follow_ups[:after] if run.run.cell.norm == norm and run.eps <= eps]
+        runs = [*self.requested, *followed]
         facts = facts_for(self.facts, norm, eps, None)
         return Evidence(None, runs, eps, norm, facts=facts, **self._own(norm))
 
@@ -84,13 +87,12 @@ class Known:
         verdict, checks = judge(worst)
         fewest = min(run.standing.sum() for run in worst.counted)
         strongest = [run for run in worst.counted if run.standing.sum() == fewest]
-        rated = {run.settings: judge(self.evidence(run))[0] for run in strongest}
-        name = min(rated, key=lambda name: ORDER.index(rated[name]))
-        worse = ORDER.index(rated[name]) > ORDER.index(verdict)
-        passed = rated[name] in ("trusted", "unchecked") or not worse
-        advice = "" if passed else f"the strongest run behind it, {name}, is {rated[name]} itself: see its checks"
+        rated = [(judge(self.evidence(run, worst.siblings))[0], run.settings) for run in strongest]
+        best, name = min(rated, key=lambda pair: ORDER.index(pair[0]))
+        passed = ORDER.index(best) <= ORDER.index(verdict)
+        advice = "" if passed else f"the strongest run behind it, {name}, is {best} itself: see its checks"
         own = Check(name="strongest-run", passed=passed, value=float(not passed), threshold=0.0, advice=advice)
-        return max(verdict, rated[name], key=ORDER.index), [*checks, own]
+        return max(verdict, best, key=ORDER.index), [*checks, own]
 
     def budgets(self) -> list[tuple[str, float]]:
         """Return every (norm, eps) at which something was run, ascending."""
@@ -156,15 +158,16 @@ def _passes(run: Scored) -> int:
 
 def path(known: Known, norm: str, eps: float) -> Escalation | None:
     """Return how the worst case at a budget went down, attack by attack; None where nothing followed."""
-    steps = [(more, run) for more, run in known.follow_ups if (more.norm, more.eps) == (norm, eps)]
+    every = enumerate(known.follow_ups, 1)
+    steps = [(count, more, run) for count, (more, run) in every if (more.norm, more.eps) == (norm, eps)]
     if not steps:
         return None
     before = known.worst(norm, eps, 0)
     made: list[EscalationStep] = []
     verdict, checks = known.judged(before)
     first = verdict
-    for count, (more, run) in enumerate(steps, 1):
-        evidence = known.worst(norm, eps, count)
+    for count, more, run in steps:
+        evidence = known.worst(norm, eps, None if run is steps[-1][2] else count)
         verdict, checks = known.judged(evidence)
         made.append(
             EscalationStep(

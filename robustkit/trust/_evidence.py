@@ -183,11 +183,12 @@ class Evidence:
         """Whether an attack of another family than those that ran has tried to lower the number, on enough samples.
 
         A run of the same aim at the same budget on all samples, or the probe of :mod:`robustkit.trust.outsider`;
-        nothing is left to try where nothing stands. Without any fact of the model nobody has looked.
+        nothing is left to try where nothing stands or no pixel may move. Without any fact of the model nobody has
+        looked.
         """
         if not self.facts:
             return False
-        if not self.standing.any():
+        if self.eps == 0 or not self.standing.any():
             return True
         others = [s for s in self.at(self.eps) if s is not self.run] if self.run else []
         if any(not self.families.issuperset(families(s.name)) for s in others):
