@@ -17,8 +17,10 @@ from robustkit.records.store import Store
 from robustkit.study.distortion import largest
 from robustkit.study.plan import FollowUp, Study
 from robustkit.trust import ORDER, Evidence, judge, remedies
-from robustkit.trust._evidence import Scored
+from robustkit.trust._evidence import Scored, stronger
 from robustkit.trust._plan import BACKWARD, NORMS, Item, facts_for, load, plan, requested_runs
+
+STRONGEST = "strongest-run"  # the check of a worst case that no single number has
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Known:
         best, name = min(rated, key=lambda pair: ORDER.index(pair[0]))
         passed = ORDER.index(best) <= ORDER.index(verdict)
         advice = "" if passed else f"the strongest run behind it, {name}, is {best} itself: see its checks"
-        own = Check(name="strongest-run", passed=passed, value=float(not passed), threshold=0.0, advice=advice)
+        own = Check(name=STRONGEST, passed=passed, value=float(not passed), threshold=0.0, advice=advice)
         return max(verdict, best, key=ORDER.index), [*checks, own]
 
     def budgets(self) -> list[tuple[str, float]]:
@@ -139,8 +141,11 @@ def _advised(known: Known, norm: str, eps: float, eot: int) -> list[FollowUp]:
     evidence = known.worst(norm, eps)
     done = [(s.name, dict(s.run.cell.attack.params), s.eot) for s in evidence.at(eps) if s.run.cell.attack]
     wanted: list[tuple[Spec, list[str]]] = []
-    for name, finding in remedies(evidence):
-        for spec in finding.remedy:
+    found = [(name, finding.remedy) for name, finding in remedies(evidence)]
+    if any(check["name"] == STRONGEST and not check["passed"] for check in known.judged(evidence)[1]):
+        found.append((STRONGEST, (stronger(),)))  # as strong a run whose own checks pass vouches for the number
+    for name, remedy in found:
+        for spec in remedy:
             bare = {key: value for key, value in spec.params.items() if key != "eot"}
             if (spec.name, bare, spec.params.get("eot", eot)) in done:
                 continue
