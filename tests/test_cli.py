@@ -131,12 +131,12 @@ def test_main_job_writes_what_it_promises(done: tuple[Path, str]):
     assert printed.strip().splitlines()[-1] == f"report: {out / 'report.html'}"
     results = json.loads((out / "results.json").read_text())
     assert [e["id"] for e in results["ensembles"]] == ["baseline", "adp"]
-    # Two ensembles x (pgd, mim, the 100-step reference) x two eps.
+    # Two ensembles x (pgd, mim, the reference) x two eps.
     assert len(results["evaluations"]) == 12
     assert {(e["attack"], e["params"]["steps"]) for e in results["evaluations"]} == {
         ("pgd", 10),
         ("mim", 10),
-        ("pgd", 100),
+        ("quorum", 24),
     }
     assert len(results["transfer"]) == 2 * 2 * 2 * 2
     assert all(len(t["matrix"]) == len(t["matrix"][0]) == 3 for t in results["transfer"])

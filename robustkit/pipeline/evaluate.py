@@ -32,7 +32,7 @@ from robustkit.study.evaluation_data import EvaluationData, evaluation_data, too
 from robustkit.study.plan import Study
 from robustkit.suites import SuiteRequest, ask_suites
 
-ATTACKS = ("attacks", "preset")  # the options that name attacks
+ATTACKS = ("attacks", "preset", "backend")  # the options that name attacks
 
 
 @dataclass(frozen=True)

@@ -242,4 +242,4 @@ def _chained(cells: Iterable[Cell]) -> Iterator[Cell]:
 
 def _steps(cell: Cell) -> int:
     params = cell.attack.params if cell.attack else {}
-    return int(params.get("steps", params.get("queries", 1)))
+    return int(params.get("steps", params.get("queries", 1))) * int(params.get("restarts", 1))

@@ -17,8 +17,10 @@ from robustkit.records.store import Store
 from robustkit.study.distortion import largest
 from robustkit.study.plan import FollowUp, Study
 from robustkit.trust import ORDER, Evidence, judge, remedies
-from robustkit.trust._evidence import Scored
+from robustkit.trust._evidence import Scored, stronger
 from robustkit.trust._plan import BACKWARD, NORMS, Item, facts_for, load, plan, requested_runs
+
+STRONGEST = "strongest-run"  # the check of a worst case that no single number has
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,11 @@ class Known:
         """All white-box runs."""
         return [*self.requested, *(run for _, run in self.follow_ups)]
 
-    def evidence(self, run: Scored) -> Evidence:
-        """Return the evidence for the number of one run."""
+    def evidence(self, run: Scored, among: Sequence[Scored] | None = None) -> Evidence:
+        """Return the evidence for the number of one run, among all runs unless others are given."""
         norm = run.run.cell.norm
         facts = facts_for(self.facts, norm, run.eps, run)
-        return Evidence.of(run, self.runs, facts=facts, **self._own(norm))
+        return Evidence.of(run, self.runs if among is None else among, facts=facts, **self._own(norm))
 
     def _own(self, norm: str) -> dict[str, Any]:
         return {
@@ -70,9 +72,12 @@ class Known:
         }  # fmt: skip
 
     def worst(self, norm: str, eps: float, after: int | None = None) -> Evidence:
-        """Return the evidence for the worst case at a budget, ``after`` so many of the runs that followed there."""
-        followed = [run for _, run in self.follow_ups if (run.run.cell.norm, run.eps) == (norm, eps)]
-        runs = [*self.requested, *followed[:after]]
+        """Return the evidence for the worst case at a budget, ``after`` so many of all runs that followed.
+
+        Those at smaller budgets count as well: what they broke is broken here.
+        """
+        followed = [run for _, run in self.follow_ups[:after] if run.run.cell.norm == norm and run.eps <= eps]
+        runs = [*self.requested, *followed]
         facts = facts_for(self.facts, norm, eps, None)
         return Evidence(None, runs, eps, norm, facts=facts, **self._own(norm))
 
@@ -84,13 +89,12 @@ class Known:
         verdict, checks = judge(worst)
         fewest = min(run.standing.sum() for run in worst.counted)
         strongest = [run for run in worst.counted if run.standing.sum() == fewest]
-        rated = {run.settings: judge(self.evidence(run))[0] for run in strongest}
-        name = min(rated, key=lambda name: ORDER.index(rated[name]))
-        worse = ORDER.index(rated[name]) > ORDER.index(verdict)
-        passed = rated[name] in ("trusted", "unchecked") or not worse
-        advice = "" if passed else f"the strongest run behind it, {name}, is {rated[name]} itself: see its checks"
-        own = Check(name="strongest-run", passed=passed, value=float(not passed), threshold=0.0, advice=advice)
-        return max(verdict, rated[name], key=ORDER.index), [*checks, own]
+        rated = [(judge(self.evidence(run, worst.siblings))[0], run.settings) for run in strongest]
+        best, name = min(rated, key=lambda pair: ORDER.index(pair[0]))
+        passed = ORDER.index(best) <= ORDER.index(verdict)
+        advice = "" if passed else f"the strongest run behind it, {name}, is {best} itself: see its checks"
+        own = Check(name=STRONGEST, passed=passed, value=float(not passed), threshold=0.0, advice=advice)
+        return max(verdict, best, key=ORDER.index), [*checks, own]
 
     def budgets(self) -> list[tuple[str, float]]:
         """Return every (norm, eps) at which something was run, ascending."""
@@ -137,8 +141,11 @@ def _advised(known: Known, norm: str, eps: float, eot: int) -> list[FollowUp]:
     evidence = known.worst(norm, eps)
     done = [(s.name, dict(s.run.cell.attack.params), s.eot) for s in evidence.at(eps) if s.run.cell.attack]
     wanted: list[tuple[Spec, list[str]]] = []
-    for name, finding in remedies(evidence):
-        for spec in finding.remedy:
+    found = [(name, finding.remedy) for name, finding in remedies(evidence)]
+    if any(check["name"] == STRONGEST and not check["passed"] for check in known.judged(evidence)[1]):
+        found.append((STRONGEST, (stronger(),)))  # as strong a run whose own checks pass vouches for the number
+    for name, remedy in found:
+        for spec in remedy:
             bare = {key: value for key, value in spec.params.items() if key != "eot"}
             if (spec.name, bare, spec.params.get("eot", eot)) in done:
                 continue
@@ -156,15 +163,16 @@ def _passes(run: Scored) -> int:
 
 def path(known: Known, norm: str, eps: float) -> Escalation | None:
     """Return how the worst case at a budget went down, attack by attack; None where nothing followed."""
-    steps = [(more, run) for more, run in known.follow_ups if (more.norm, more.eps) == (norm, eps)]
+    every = enumerate(known.follow_ups, 1)
+    steps = [(count, more, run) for count, (more, run) in every if (more.norm, more.eps) == (norm, eps)]
     if not steps:
         return None
     before = known.worst(norm, eps, 0)
     made: list[EscalationStep] = []
     verdict, checks = known.judged(before)
     first = verdict
-    for count, (more, run) in enumerate(steps, 1):
-        evidence = known.worst(norm, eps, count)
+    for count, more, run in steps:
+        evidence = known.worst(norm, eps, None if run is steps[-1][2] else count)
         verdict, checks = known.judged(evidence)
         made.append(
             EscalationStep(

@@ -185,11 +185,12 @@ class Evidence:
 
         A run of the same aim at the same budget on all samples, or the probe of :mod:`robustkit.trust.outsider`. A
         worst case is made of every run, so there it is a strong family without which it would be the same within a
-        point. Nothing is left to try where nothing stands. Without any fact of the model nobody has looked.
+        point. Nothing is left to try where nothing stands or no pixel may move. Without any fact of the model nobody
+        has looked.
         """
         if not self.facts:
             return False
-        if not self.standing.any():
+        if self.eps == 0 or not self.standing.any():
             return True
         others = [s for s in self.at(self.eps) if s is not self.run] if self.run else []
         if any(not self.families.issuperset(families(s.name)) for s in others):

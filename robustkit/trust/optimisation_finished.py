@@ -35,5 +35,6 @@ def optimisation_finished(evidence: Evidence) -> Finding | None:
     span = best[:, -1] - best[:, 0]
     moved = (best[:, -1] - best[:, -1 - LAST]) / np.where(span > 0, span, 1.0)
     longer = stronger()
-    advice = f"the loss still rises: run it longer, --set {run.name}.steps={LONGER * run.steps}"
+    way = f"it longer, --set {run.name}.steps={LONGER * run.steps}" if evidence.run else evidence.advised(longer)
+    advice = f"the loss still rises: run {way}"
     return Finding(float(moved.mean()), UNFINISHED, advice, (longer,))

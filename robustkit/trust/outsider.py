@@ -12,6 +12,7 @@ from robustkit.trust._evidence import Bools, families, stronger
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job
+BALLS = ("linf", "l2")  # norms that they all work in
 # The first whose family did not run. MORA is first: of everything published it lowers most per pass, where there are
 # members; without members it is a restart of what a scale-free attack does.
 CHALLENGERS: tuple[tuple[str, int, dict[str, Any]], ...] = (
@@ -56,8 +57,12 @@ def holds_against_outsiders(evidence: Evidence) -> Finding | None:
 def tried_by_others(evidence: Evidence) -> Finding | None:
     """An attack of another family than those that ran has tried to lower the number, on enough samples to see it."""
     untried = challenger(evidence.families, members=max(least for _, least, _ in CHALLENGERS))
-    if untried is None:
+    if untried is None and evidence.facts:
         return None
-    remedy = (stronger(4) if untried[0] == "members" else spec(untried[1].name),)
+    remedy: tuple[Spec, ...] = ()
+    if untried and evidence.norm in BALLS:
+        remedy = (stronger(4) if untried[0] == "members" else spec(untried[1].name),)
     advice = f"no attack of another kind has tried to lower this number: run {evidence.advised(*remedy)}"
+    if evidence.norm not in BALLS:
+        advice = f"no attack of another kind works in {evidence.norm}: the number is worth what ran, and no more"
     return Finding(float(not evidence.challenged), 0.0, advice, () if evidence.targeted else remedy)

@@ -181,7 +181,7 @@ def test_each_eps_of_a_randomised_model_is_attacked_by_itself():
     assert all(c.after == "" and c.eot == 2 for c in cells)
     assert Study.from_json(study.to_json()) == study
     linked = [c for chain in replace(study, eot=1).chains() for c in chain if c.after]
-    assert sorted(c.name for c in linked) == ["mim", "pgd"]
+    assert sorted(c.name for c in linked) == ["mim", "quorum"]
 
 
 NOISY_ARCH = """

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import comb
+
 import pytest
 
-from robustkit.functional.stats import finite, standard_error, wilson
+from robustkit.functional.stats import allowed, finite, standard_error, wilson
 
 
 @pytest.mark.parametrize(
@@ -29,3 +32,23 @@ def test_standard_error():
 
 def test_what_is_not_defined_is_none():
     assert [finite(v) for v in (0.25, float("nan"), float("inf"), -float("inf"))] == [0.25, None, None, None]
+
+
+@pytest.mark.parametrize(("n", "expected"), [
+    (0, -1), (1, -1), (148, -1), (149, 0), (150, 0), (235, 0), (236, 1), (237, 1), (313, 2), (1000, 12),
+])  # fmt: skip
+def test_how_many_may_break_for_a_drop_of_two_points_to_be_ruled_out(n: int, expected: int):
+    """Against sums of binomial terms that are exact."""
+    assert allowed(n) == expected
+    drop, doubt = Fraction(2, 100), Fraction(5, 100)
+
+    def at_most(k: int) -> Fraction:
+        return sum((comb(n, i) * drop**i * (1 - drop) ** (n - i) for i in range(k + 1)), Fraction(0))
+
+    assert expected < 0 or at_most(expected) <= doubt
+    assert at_most(expected + 1) > doubt
+
+
+def test_a_smaller_drop_or_more_confidence_takes_more_samples():
+    assert [allowed(n, drop=0.01) for n in (298, 299)] == [-1, 0]  # 0.99^299 = 0.0495
+    assert [allowed(n, confidence=0.99) for n in (227, 228)] == [-1, 0]  # 0.98^228 = 0.00999

@@ -166,8 +166,9 @@ def test_plan():
     assert Study.from_json(STUDY.to_json()) == STUDY
     longer = Study(**{**STUDY.__dict__, "reference": True})
     extra = [c for c in longer.cells() if c not in cells]
-    assert [(c.attack.name, c.attack.params["steps"], c.eps, c.attack.params["step_size"]) for c in extra] == [
-        ("pgd", 100, 0.1, 0.1 / 20), ("pgd", 100, 0.2, 0.2 / 20),
+    # As many passes as the PGD of 100 steps that was there, at most.
+    assert [(c.attack.name, c.attack.params, c.eps) for c in extra] == [
+        ("quorum", {"steps": 24, "restarts": 4}, 0.1), ("quorum", {"steps": 24, "restarts": 4}, 0.2),
     ]  # fmt: skip
     assert [c.kind for c in Study(**{**STUDY.__dict__, "suites": ()}).cells()] == ["clean"]
     assert isinstance(cells[0], Cell)

@@ -185,7 +185,7 @@ def test_markdown_files(results: Results, tmp_path: Path) -> None:
     assert all(p.parent == tmp_path / "tables" and p.is_file() for p in paths)
     text = (tmp_path / "tables" / "robustness.md").read_text()
     assert "| 8/255 | pgd | 32.6 [28.6, 36.6] ? | 44.8 [40.8, 48.8] ? | +12.2 ? |" in text
-    assert "+ trusted, ? suspect, ! invalid" in text
+    assert "+ trusted, ~ unchecked, ? suspect, ! invalid" in text
     worst = (tmp_path / "tables" / "worst-case.md").read_text()
     assert "| 8/255 | 3.9 [3.6, 4.2] + | 8.7 [8.1, 9.3] ? |" in worst
     sizes = (tmp_path / "tables" / "perturbations.md").read_text()

@@ -23,7 +23,7 @@ def test_chains_hold_every_attack_cell_once():
 
 def test_a_chain_climbs_and_each_cell_names_the_one_before():
     climbing = [chain for chain in STUDY.chains() if len(chain) > 1]
-    assert sorted(chain[0].name for chain in climbing) == ["fgsm", "pgd", "pgd"]  # the second pgd is the reference
+    assert sorted(chain[0].name for chain in climbing) == ["fgsm", "pgd", "quorum"]  # the last is the reference
     for chain in climbing:
         assert [cell.eps for cell in chain] == [0.1, 0.2, 0.3]
         assert [cell.after for cell in chain] == ["", chain[0].key, chain[1].key]
@@ -31,8 +31,15 @@ def test_a_chain_climbs_and_each_cell_names_the_one_before():
 
 
 def test_the_longest_chain_comes_first():
-    first = STUDY.chains()[0]
-    assert [cell.attack.params["steps"] for cell in first if cell.attack] == [100, 100, 100]
+    first, *rest = STUDY.chains()
+    assert [(cell.attack.params["steps"], cell.attack.params["restarts"]) for cell in first if cell.attack] == [
+        (24, 4)
+    ] * 3
+    # Each restart takes the steps once more.
+    short = Spec("attack", "pgd", {"steps": 40, "restarts": 1})
+    assert replace(STUDY, attacks=(short,)).chains()[0][0].name == "quorum"
+    long = Spec("attack", "pgd", {"steps": 97, "restarts": 1})
+    assert replace(STUDY, attacks=(long,)).chains()[0][0].name == "pgd"
 
 
 def test_budgets_of_its_own_are_walked_from_the_smallest():

@@ -30,6 +30,8 @@ LARGE = 400
 AMPLE = 10**6  # passes of the attacks on a sample that pay for every probe
 PER_ENSEMBLE = {"forward", "gradient", "outputs", "repeats", "saturation"}
 PER_BUDGET = {"corners", "gradient-free", "longer", "stability", "swap"}  # and from-others
+DECIDES = {"outsider"}  # at every budget, whatever it costs, on as many samples as it takes to tell
+TELLING = 236
 PER_ATTACK = {"planted", "unbounded"}
 
 
@@ -63,7 +65,7 @@ RUN = large(make(steps=10))
 
 
 def test_every_probe_is_of_a_kind_that_the_plan_knows():
-    assert set(probe.names()) == PER_ENSEMBLE | PER_BUDGET | PER_ATTACK | {"from-others"}
+    assert set(probe.names()) == PER_ENSEMBLE | PER_BUDGET | PER_ATTACK | DECIDES | {"from-others"}
 
 
 def test_no_probe_without_trust_or_without_runs():
@@ -105,12 +107,12 @@ def test_what_the_attacks_do_not_pay_for_is_left_out_the_least_telling_budget_fi
 
 
 def test_one_item_for_each_ensemble_budget_and_attack():
-    once = dict.fromkeys(PER_ENSEMBLE | PER_BUDGET | PER_ATTACK, 1)
+    once = dict.fromkeys(PER_ENSEMBLE | PER_BUDGET | PER_ATTACK | DECIDES, 1)
     assert names(items(study(), RUN)) == once
     three = [large(make(steps=10, eps=e), AMPLE) for e in (0.1, 0.2, 0.3)]
     mim = large(make("mim", steps=10, eps=0.3))
     found = items(study("full"), *three, mim)
-    assert names(found) == {**once, **dict.fromkeys(PER_BUDGET, 3), **dict.fromkeys(PER_ATTACK, 2)}
+    assert names(found) == {**once, **dict.fromkeys(PER_BUDGET | DECIDES, 3), **dict.fromkeys(PER_ATTACK, 2)}
     assert [i.cell.eps for i in found if i.name == "longer"] == [0.1, 0.2, 0.3]
     assert sorted((i.cell.attack.params["attack"]["name"], i.cell.eps) for i in found if i.name == "planted") == [
         ("mim", 0.3), ("pgd", 0.2),  # the middle one of its budgets
@@ -133,7 +135,7 @@ def test_a_budget_that_allows_any_image_has_no_probe_of_its_own():
     assert set(names(items(study(), cw))) == PER_ENSEMBLE
     assert {i.cell.norm for i in items(study(), RUN, cw) if i.name in PER_BUDGET} == {"linf"}
     near = large(make("cw", eps=None, steps=10, norm="l2", at=0.99 * diameter), AMPLE)
-    assert set(names(items(study(), near))) == PER_ENSEMBLE | PER_BUDGET
+    assert set(names(items(study(), near))) == PER_ENSEMBLE | PER_BUDGET | DECIDES
 
 
 def test_targeted_runs_and_other_norms_and_eps_zero_need_no_probe_of_their_own():
@@ -172,14 +174,16 @@ def test_all_probes_together_cost_their_share(level: str, share: float):
     run = large(make(steps=10), passes=paid / LARGE / share)
     mean = own - planted * (1 - 16 / LARGE)  # of a random sample
     expected = int(share * run.run.samples.forwards.sum() / mean)
-    found = items(study(level), run)
+    found = [item for item in items(study(level), run) if item.name not in DECIDES]
     assert FEWEST[level] < expected < MOST
     assert {i.cell.attack.params["n"] for i in found} == {len(i.rows) for i in found} == {expected}
 
 
 @pytest.mark.parametrize(("passes", "n"), [(0, FEWEST["quick"]), (10**7, MOST)])
 def test_never_fewer_than_32_nor_more_than_256(passes: int, n: int):
-    assert {len(i.rows) for i in items(study(), large(make(steps=10), passes=passes))} == {n}
+    found = items(study(), large(make(steps=10), passes=passes))
+    assert {len(i.rows) for i in found if i.name not in DECIDES} == {n}
+    assert {len(i.rows) for i in found if i.name in DECIDES} == {TELLING}  # which is paid by nobody
 
 
 def test_no_more_samples_than_there_are():
@@ -242,7 +246,8 @@ def test_keys_change_with_what_a_probe_follows_on():
 def test_keys_change_with_the_question(change: dict):
     before, after = keys(items(study(), RUN)), keys(items(replace(study(), **change), RUN))
     differ = {name for name in before if before[name] != after[name]}
-    assert differ == set(before)  # of another level: other settings, or another number of samples
+    # Of another level: other settings, or another number of samples; but what decides is the same at every level.
+    assert differ == set(before) - (DECIDES if "trust" in change else set())
 
 
 def test_keys_of_all_probes_differ_from_each_other_and_from_runs():
@@ -271,16 +276,16 @@ def test_a_number_is_given_only_its_own_facts():
         return {name: probed.mean("at") for name, probed in facts_for(facts, norm, eps, run).items()}
 
     pgd, mim = shown("linf", 0.2, runs[1]), shown("linf", 0.1, runs[2])
-    assert set(pgd) == set(mim) == PER_ENSEMBLE | PER_BUDGET | PER_ATTACK
+    assert set(pgd) == set(mim) == PER_ENSEMBLE | PER_BUDGET | PER_ATTACK | DECIDES
     assert [pgd[name] for name in PER_BUDGET] == pytest.approx([0.2] * 5)
     assert [mim[name] for name in PER_BUDGET] == pytest.approx([0.1] * 5)
     own = facts_for(facts, "linf", 0.1, runs[2])["planted"].params["attack"]
     assert (own["name"], own["params"]["steps"]) == ("mim", 20)
-    assert set(shown("linf", 0.1, None)) == PER_ENSEMBLE | PER_BUDGET  # the worst case is by no attack
+    assert set(shown("linf", 0.1, None)) == PER_ENSEMBLE | PER_BUDGET | DECIDES  # the worst case is by no attack
     assert set(shown("linf", 0.3, runs[1])) == PER_ENSEMBLE | PER_ATTACK
     assert set(shown("l2", 0.1, None)) == PER_ENSEMBLE
     fmn = make("fmn", eps=None, at=0.1, steps=10)
-    assert set(shown("linf", 0.1, fmn)) == PER_ENSEMBLE | PER_BUDGET
+    assert set(shown("linf", 0.1, fmn)) == PER_ENSEMBLE | PER_BUDGET | DECIDES
 
 
 # --- the store, with real models
@@ -360,8 +365,15 @@ def test_an_evaluation_leaves_facts_of_every_probe_and_the_report_makes_no_pass(
 def test_no_probe_runs_with_trust_off_or_without_attacks(two, split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_run, "_facts", lambda *_: pytest.fail("probed"))
     done, store = carried(two, split, tmp_path, trust="off")
-    found = {c["name"] for e in build(done, store)["evaluations"] for c in e["checks"]}
-    assert found == {"completed", "within-budget", "optimisation-finished", "silent-success", "no-stronger-attack"}
+    results = build(done, store)
+    assert {c["name"] for e in results["evaluations"] for c in e["checks"]} == {
+        "completed", "within-budget", "optimisation-finished", "silent-success", "no-stronger-attack", "sound-set-up",
+        "tried-by-others",
+    }  # fmt: skip
+    # Nobody looked, so that nothing is trusted, whatever the stored checks say.
+    numbers = [*results["evaluations"], *results["worst_case"]]
+    assert {n["verdict"] for n in numbers} <= {"unchecked", "suspect", "invalid"}
+    assert all("tried-by-others" in {c["name"] for c in n["checks"] if not c["passed"]} for n in numbers)
 
 
 def noted(item: Item, *_: Any) -> Facts:
@@ -430,9 +442,12 @@ def test_a_study_remembers_what_followed():
 
 def test_a_jsma_that_stands_still_is_not_trusted(tmp_path: Path):
     """Of dark images whose label hangs on bright pixels, those at 0 are most salient: the ADP code moves none."""
-    weights = torch.tensor([[5.0, 1, 1, 1, 1, 1], [0.0] * 6])
-    model = ensemble_of(lambda x: x.flatten(1) @ weights.T + torch.tensor([0.0, 2.0]))
-    x = torch.tensor([0, 0.8, 0.8, 0.8, 0.8, 0.8]).view(1, 1, 2, 3).repeat(40, 1, 1, 1)
+    salient = torch.tensor([5.0, 1, 1, 1, 1, 1])
+    model = ensemble_of(lambda x: x.flatten(1).unflatten(1, (2, 6)) @ salient)  # which half is the brighter one
+    bright, dark = torch.tensor([0, 0.8, 0.8, 0.8, 0.8, 0.8]), torch.tensor([0, 0.4, 0.4, 0.4, 0.4, 0.4])
+    x = torch.cat(
+        [torch.cat(halves).view(1, 1, 3, 4).repeat(20, 1, 1, 1) for halves in ((bright, dark), (dark, bright))]
+    )
     split, verdicts = labelled(model, x), {}
     for movable in ("below-one", "room"):
         jsma = spec("jsma", gamma=1.0, theta=0.2, aim="away", increase=False, movable=movable)
@@ -440,6 +455,6 @@ def test_a_jsma_that_stands_still_is_not_trusted(tmp_path: Path):
         results = build(run_evaluation(asked_for, {"own": model}, split, store, SETTING, Reporter()), store)
         (row,) = results["evaluations"]
         verdicts[movable] = row["robust_accuracy"], row["verdict"], results["worst_case"][0]["verdict"]
-        failing = [c["advice"] for c in row["checks"] if not c["passed"]]
+        failing = [c["advice"] for c in row["checks"] if not c["passed"] and c["name"] != "tried-by-others"]
         assert [a.endswith("run --set jsma.movable=room") for a in failing] == [True] * (movable == "below-one")
     assert verdicts == {"below-one": (1.0, "suspect", "suspect"), "room": (0.0, "trusted", "trusted")}

@@ -15,10 +15,11 @@ from robustkit.functional.norms import size
 from robustkit.records.cells import Spec
 from robustkit.trust import probe
 from robustkit.trust._evidence import long_pgd, spec
+from robustkit.trust.outsider import CHALLENGERS
 
 COVERED = {
-    "corners", "forward", "from-others", "gradient", "gradient-free", "longer", "outputs", "planted", "repeats",
-    "saturation", "stability", "swap", "unbounded",
+    "corners", "forward", "from-others", "gradient", "gradient-free", "longer", "outputs", "outsider", "planted",
+    "repeats", "saturation", "stability", "swap", "unbounded",
 }  # fmt: skip
 N = 12
 X = images(N)
@@ -230,7 +231,8 @@ LEVELS = grey(0.52, 0.56, 0.595, 0.605, 0.66, 0.42, 0.3)
 @pytest.mark.parametrize("level", ["quick", "full"])
 @pytest.mark.parametrize(("name", "params"), [
     ("longer", {"steps": 20}), ("gradient-free", {}), ("swap", {}), ("from-others", {}),
-])  # fmt: skip
+    *(("outsider", {"by": spec(name, **params).to_json()}) for name, _, params in CHALLENGERS),
+], ids=lambda value: value if isinstance(value, str) else value.get("by", {}).get("name", ""))  # fmt: skip
 def test_attacks_of_probes_break_what_can_be_broken(name: str, params: dict, level: str):
     model = ensemble_of(slope(30.0), slope(20.0))
     split = labelled(model, LEVELS)

@@ -15,7 +15,7 @@ from robustkit.trust import Evidence, Scored, judge
 
 
 def outcome(run: Scored, *others: Scored) -> tuple[str, dict[str, bool]]:
-    return by_hand.outcome(Evidence.of(run, [run, *others]))
+    return by_hand.outcome(by_hand.about(run, *others))
 
 
 def some(code: int, count: int) -> np.ndarray:
@@ -27,7 +27,13 @@ def some(code: int, count: int) -> np.ndarray:
 def test_a_converged_attack_alone_is_trusted():
     verdict, checks = outcome(make(first=100))
     assert verdict == "trusted"
-    assert set(checks) == {"completed", "within-budget", "optimisation-finished", "silent-success"}
+    stored = {"completed", "within-budget", "optimisation-finished", "silent-success", "sound-set-up"}
+    assert set(checks) == {*stored, "holds-against-outsiders", "tried-by-others"}
+    # Without a single fact of the model the same run is no more than unchecked.
+    run = make(first=100)
+    verdict, checks = by_hand.outcome(Evidence.of(run, [run]))
+    assert verdict == "unchecked"
+    assert set(checks) == {*stored, "tried-by-others"}
 
 
 def test_crashed_samples_make_it_invalid_and_never_stand():
@@ -171,16 +177,16 @@ def jsma_run(broken: int, **params: object) -> Scored:
 
 def test_where_any_image_is_allowed_what_stands_tells_where_the_attack_stopped():
     run = jsma_run(broken=10)
-    verdict, checks = judge(Evidence.of(run, [run], classes=10, largest=1.0))
+    verdict, checks = judge(by_hand.about(run, classes=10, largest=1.0))
     assert verdict == "suspect"
     (found,) = [c for c in checks if not c["passed"]]
     assert (found["name"], found["value"], found["threshold"]) == ("limited-by-eps", 190 / N, 0.1)
     assert found["advice"].endswith("run --set jsma.gamma=1.0 --set jsma.limit=features")
     worst = judge(Evidence(None, [run], 1.0, "l0", classes=10, largest=1.0))
     assert worst[0] == "suspect"
-    assert judge(Evidence.of(run, [run], classes=10, largest=1.01))[0] == "trusted"
+    assert judge(by_hand.about(run, classes=10, largest=1.01))[0] == "trusted"
     widest = jsma_run(broken=10, gamma=1.0, limit="features")
-    (found,) = [c for c in judge(Evidence.of(widest, [widest], classes=10, largest=1.0))[1] if not c["passed"]]
+    (found,) = [c for c in judge(by_hand.about(widest, classes=10, largest=1.0))[1] if not c["passed"]]
     assert "--set" not in found["advice"]
     enough = jsma_run(broken=180)
-    assert judge(Evidence.of(enough, [enough], classes=10, largest=1.0))[0] == "trusted"
+    assert judge(by_hand.about(enough, classes=10, largest=1.0))[0] == "trusted"

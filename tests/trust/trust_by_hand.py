@@ -17,6 +17,7 @@ from robustkit.records.cells import Cell, DatasetRecord, EnsembleRecord, Run, Sp
 from robustkit.records.samples import HERE, OK, Samples
 from robustkit.study.plan import Study
 from robustkit.trust import Evidence, Probed, Scored, judge, probe
+from robustkit.trust._evidence import families, spec
 
 N = 200
 SETTING = RunOptions(torch.device("cpu"), speed="off", keep_examples=False)
@@ -76,11 +77,24 @@ def probed(n: int = 100, rows: int | None = None, params: Mapping[str, Any] | No
     return Probed(params or {}, arrays)
 
 
-def about(run: Scored | None, *others: Scored, facts: Mapping[str, Probed] | None = None, **more: Any) -> Evidence:
-    """Evidence for a run, or with None for the worst case of the others at eps 0.1."""
+def tried(name: str = "mora", n: int = N, broken: Any = 0, **params: Any) -> Probed:
+    """Facts of the attack of another family that tried to lower a number, on the first n samples."""
+    own = {"family": families(name)[0], "by": spec(name, **params).to_json()}
+    return probed(n, broken=broken, params=own)
+
+
+def about(
+    run: Scored | None, *others: Scored, facts: Mapping[str, Probed] | None = None, outsider: str = "mora", **more: Any
+) -> Evidence:
+    """Evidence for a run, or with None for the worst case of the others at eps 0.1.
+
+    ``outsider`` tried to lower the number on every sample and broke nothing, unless the facts say what it did; empty:
+    nobody tried.
+    """
+    known = {**({"outsider": tried(outsider)} if outsider else {}), **(facts or {})}
     if run is None:
-        return Evidence(None, others, more.pop("eps", 0.1), "linf", facts=facts or {}, **more)
-    return Evidence.of(run, [run, *others], facts=facts or {}, **more)
+        return Evidence(None, others, more.pop("eps", 0.1), "linf", facts=known, **more)
+    return Evidence.of(run, [run, *others], facts=known, **more)
 
 
 def outcome(evidence: Evidence) -> tuple[str, dict[str, bool]]:
