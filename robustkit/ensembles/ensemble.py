@@ -53,8 +53,8 @@ class Ensemble(nn.Module):
     members : sequence of nn.Module
         Each maps x (B, C, H, W) in [0, 1] to logits (B, L); architectures may differ.
     fusion : str or callable
-        One of ``mean-prob``, ``mean-logit``, ``median``, ``geometric-mean``, ``majority``, or a rule of your own:
-        member logits (M, B, L) to fused log-probabilities (B, L).
+        One of ``mean-prob``, ``mean-logit``, ``median``, ``geometric-mean``, ``majority``, ``crossmax``, or a rule of
+        your own: member logits (M, B, L) to fused log-probabilities (B, L).
 
     Raises
     ------

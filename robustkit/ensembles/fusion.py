@@ -49,10 +49,25 @@ def majority(z: Tensor) -> Tensor:
     return smooth + (value - smooth).detach()
 
 
+def crossmax(z: Tensor) -> Tensor:
+    """Return log_softmax(median_m (c_m - max_m c_m)), c_m = z_m - max_l z_ml; two middle members are averaged.
+
+    CrossMax: no member is surer than another, no class is one member's alone; Fort and Lakshminarayanan 2024,
+    arXiv:2408.05446, algorithm 1. Deviation: of one member, whose second difference would be 0, the first is returned.
+    Made for ten members or more: of two or three, classes on which they agree are nearly tied, likely or not.
+    """
+    crossed = z - z.amax(-1, keepdim=True)
+    if len(z) > 1:
+        crossed = crossed - crossed.amax(0)
+    ordered = crossed.sort(0).values
+    return functional.log_softmax(ordered[(len(z) - 1) // 2 : len(z) // 2 + 1].mean(0), -1)
+
+
 FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean-prob": mean_prob,
     "mean-logit": mean_logit,
     "median": median,
     "geometric-mean": geometric_mean,
     "majority": majority,
+    "crossmax": crossmax,
 }
