@@ -38,6 +38,7 @@ def test_definitions_in_probabilities(logits: torch.Tensor):
         "geometric-mean": geometric / geometric.sum(1, keepdim=True),
         "median": middle / middle.sum(1, keepdim=True),
         "majority": (torch.nn.functional.one_hot(p.argmax(2), 6).sum(0) + p.mean(0)) / 5,
+        "random": torch.nn.functional.one_hot(p.argmax(2), 6).double().mean(0),
         "crossmax": crossed_one_by_one(logits).softmax(1),
     }
     for name, fuse in FUSIONS.items():

@@ -16,7 +16,7 @@ from robustkit.metrics import diversity as d
 from robustkit.metrics import subsets as s
 
 FUSIONS = {
-    name: rule for name, rule in fusion.FUSIONS.items() if name != "crossmax"
+    name: rule for name, rule in fusion.FUSIONS.items() if name not in ("crossmax", "random")
 }  # nothing for two or three members
 
 
