@@ -78,7 +78,7 @@ def test_probabilities_are_part_of_the_name_and_of_the_key():
         ("random:0.9,0.2", "fusion rule 'random:0.9,0.2' has probabilities that sum to 1.1; give one from 0 to 1"),
         ("random:1.1,-0.1", "has the probability -0.1, which is negative; give one"),
         ("random:0.9,ten", "probability 'ten' is not a number"),
-        ("random:1", "fusion rule 'random:1' has 1 probabilities, but the ensemble has 3 members; give 3, or write random"),
+        ("random:1", "fusion rule 'random:1' has 1 probabilities, but the ensemble has 3 members; give 3, or"),
         ("random:", "probability '' is not a number"),
         ("randon", "unknown fusion rule 'randon': did you mean 'random'"),
     ],
