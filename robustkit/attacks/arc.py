@@ -94,6 +94,7 @@ def arc(
     x, best, trace, draws = x.detach(), Best(x), trace or Trace(len(x)), as_generator(generator, x)
     members = _Members.of(model, targeted, trace)
     every = torch.arange(len(x), device=x.device)
+    lengths = [eps * (1 - k / steps) for k in range(steps)] if step_size is None else [step_size] * steps
     value, _ = members.judge(x, y, every)
     best.update(every, x, -value, value < EXACT)
     for _ in range(restarts):
@@ -104,14 +105,14 @@ def arc(
             break
         value, logits = members.judge(start[rows], y[rows], rows)
         s = _State(rows, x[rows], y[rows], start[rows], torch.zeros_like(x[rows]), value, logits)
-        for _ in range(steps):
+        for length in lengths:
             best.update(s.rows, s.point, -s.value, s.value < EXACT)
             trace.loss(s.rows, -s.value)
             s = s.select(s.value >= EXACT)
             if len(s.rows) == 0:
                 break
             for at in range(len(members.views)):
-                _cross(s, members, at, eps, eps / 4 if step_size is None else step_size, targets, norm)
+                _cross(s, members, at, eps, length, targets, norm)
             s.point, s.step = project(s.point + s.step, s.origin, eps, norm), torch.zeros_like(s.step)
         best.update(s.rows, s.point, -s.value, s.value < EXACT)
     return best.x
@@ -190,6 +191,7 @@ def _cross(s: _State, members: _Members, at: int, eps: float, length: float, tar
     ahead = part.step + per_sample(share, g) * steepest(g, norm)
     ahead = ahead * per_sample(length / size(ahead, norm).clamp_min(TINY), ahead)
     value, logits = members.judge(project(part.point + ahead, part.origin, eps, norm), part.y, part.rows)
-    kept = value <= part.value + EXACT
+    first = size(part.step, norm) == 0  # a step that gains nothing yet may not undo another's
+    kept = (value < part.value - EXACT) | (first & (value <= part.value + EXACT))
     rows = chosen[kept]
     s.step[rows], s.value[rows], s.logits[:, rows] = ahead[kept], value[kept], logits[:, kept]
