@@ -53,13 +53,18 @@ def ascend(
 
     Each restart has one run for each of ``readouts``, which may ascend the loss of other outputs than the one that is
     judged. The loss of the judged output then decides what is best, since the others have no common scale.
+
+    Of an ensemble whose members are drawn, the distribution of answers is judged, and its mean probability ascended: an
+    iterate is a success where all answers are wrong, and the best is the one where the fewest are right.
     """
     best = Best(x)
     draws = as_generator(generator, x)
     trace = trace or Trace(len(x))
-    gain = objective(loss, targeted)
+    gain, random = objective(loss, targeted), bool(chances(model))
+    judged = objective("ce", targeted) if random else gain
     sizes = [step_size] * steps if isinstance(step_size, float | int) else list(step_size)
-    for readout in [*readouts] * restarts:
+    for given in [*readouts] * restarts:
+        readout = given or (as_drawn if random else None)
         rows = torch.nonzero(~best.won).squeeze(1) if stop_early else torch.arange(len(x), device=x.device)
         if len(rows) == 0:
             break
@@ -72,8 +77,8 @@ def ascend(
             z, values, gradient = value_and_gradient(model, point, labels, gain, backward=not last, readout=readout)
             trace.count(rows, forwards=1, backwards=0 if last else 1)
             trace.loss(rows, values)
-            height = values if readout is None else gain(z, labels)
-            best.update(rows, point, height, succeeded(z, labels, targeted))
+            height = values if readout is None else judged(z, labels)
+            best.update(rows, point, height, succeeded(z, labels, targeted, random))
             if last:
                 break
             keep = ~best.won[rows]
@@ -90,6 +95,17 @@ def ascend(
                 ahead = project(point + pull * (ahead - point) + (1 - pull) * (point - before), origin, eps, norm)
             point, before = ahead, point
     return best.x
+
+
+def chances(model: Model) -> tuple[float, ...]:
+    """Return with what probability each member of an ensemble is drawn; nothing where none is."""
+    return tuple(getattr(drawn(model)[0], "chances", ()))
+
+
+def as_drawn(single: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Read the log of the distribution of answers off an ensemble whose members are drawn, and its mean probability."""
+    logits = single.member_logits(x)  # type: ignore[attr-defined]
+    return single.fuse(logits), single.shown(logits)[None]  # type: ignore[attr-defined]
 
 
 def gliding(eps: float, steps: int) -> list[float]:

@@ -15,6 +15,7 @@ from robustkit.auditing.adapting import Adapted
 from robustkit.auditing.detecting import MOST, Detected, Given, detect
 from robustkit.auditing.in_memory import Called, as_module, identity
 from robustkit.base import options
+from robustkit.base.chances import check_members
 from robustkit.base.devices import find_device
 from robustkit.base.errors import UserError
 from robustkit.base.progress import Reporter
@@ -60,6 +61,7 @@ def audit(config: AuditConfig) -> Path:
     split = loaded.everything() if loaded.whole else loaded.split("test")
     _, x, y = split.take(MOST).batch(range(min(len(split), MOST)))
     members = members_of(config, loaded, x.to(device))
+    check_members(config.fusion, len(members))
     modes = [(part, part.training) for member in members for part in member.network.modules()]
     adapted, facts = _adapted(config, members, x.to(device), y.to(device), reporter)
     name = facts[0]["ensemble"]

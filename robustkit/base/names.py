@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Fusion = Literal["mean-prob", "mean-logit", "median", "geometric-mean", "majority"]
+Fusion = Literal["mean-prob", "mean-logit", "median", "geometric-mean", "majority", "crossmax", "random"]
 Norm = Literal["linf", "l2"]
 Speed = Literal["off", "auto", "max"]
 Trust = Literal["quick", "full", "off"]  # how much the checks may cost

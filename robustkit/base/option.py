@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ class Option:
         Whether the command takes it without a flag.
     python : bool
         Whether only Python can give it: no command line can hold it.
+    beyond : callable or None
+        Whether a text that is none of the choices is accepted all the same; a :class:`UserError` says what is wrong.
     """
 
     help: str
@@ -59,6 +62,7 @@ class Option:
     read: Any = None
     positional: bool = False
     python: bool = False
+    beyond: Callable[[str], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,8 @@ class Stated:
         if isinstance(value, str) and not value.strip() and not takes_several(self.type):
             raise UserError(f"{self.label} is empty; give {described(self.type)}, or leave {self.flag} out.")
         accepted = members(self.type)
-        if accepted and value is not None and value not in accepted:
+        beyond = self.option.beyond is not None and isinstance(value, str) and self.option.beyond(value)
+        if accepted and value is not None and value not in accepted and not beyond:
             raise unknown(self.label, str(value), map(str, accepted))
         if value is not None and self.option.least is not None:
             at_least(self.label, value, self.option.least)

@@ -140,7 +140,7 @@ def _errors(loaded: Loaded) -> dict[str, float]:
 
 
 def _accuracy(run: Run) -> float:
-    return float(run.samples.right.mean())
+    return float(run.samples.correctness.mean())
 
 
 def _members(run: Run) -> list[float]:

@@ -134,6 +134,7 @@ def _samples(
         fused=scores.fused.numpy(), l0=l0, l1=l1, l2=l2, linf=linf, forwards=zeros, backwards=zeros.copy(),
         seconds=np.full(n, seconds, np.float32), status=torch.where(scores.finite, OK, ERROR).numpy(),
         carried=np.full(n, HERE), history=np.zeros((0, 0), np.float32), examples=made[:keep].clone().numpy(),
+        randomised=np.full(n, bool(ensemble.chances)),
     )  # fmt: skip
 
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustkit.base.errors import unknown
-from robustkit.ensembles.fusion import FUSIONS
+from robustkit.ensembles.fusion import FUSIONS, Draw, rule_of
 
 Rule = Callable[[Tensor], Tensor]
 
@@ -53,23 +52,28 @@ class Ensemble(nn.Module):
     members : sequence of nn.Module
         Each maps x (B, C, H, W) in [0, 1] to logits (B, L); architectures may differ.
     fusion : str or callable
-        One of ``mean-prob``, ``mean-logit``, ``median``, ``geometric-mean``, ``majority``, or a rule of your own:
-        member logits (M, B, L) to fused log-probabilities (B, L).
+        One of ``mean-prob``, ``mean-logit``, ``median``, ``geometric-mean``, ``majority``, ``crossmax``, ``random`` (a
+        member is drawn; ``random:0.9,0.1`` with these probabilities), or a rule of your own: member logits (M, B, L)
+        to fused log-probabilities (B, L).
+
+    Attributes
+    ----------
+    chances : tuple of float
+        With what probability each member is drawn; empty where none is.
 
     Raises
     ------
     UserError
-        If the fusion rule is unknown or there is no member.
+        If the fusion rule is unknown, or has probabilities that do not fit.
     """
 
     def __init__(self, members: Sequence[nn.Module], fusion: str | Rule = "mean-prob") -> None:
         super().__init__()
-        if isinstance(fusion, str) and fusion not in FUSIONS:
-            raise unknown("fusion rule", fusion, FUSIONS)
         if not members:
             raise ValueError("an ensemble needs at least one member")
         self.members = nn.ModuleList(members)
-        self.rule: Rule = FUSIONS[fusion] if isinstance(fusion, str) else fusion
+        self.rule: Rule = rule_of(fusion) if isinstance(fusion, str) else fusion
+        self.chances: tuple[float, ...] = self.rule.of(len(members)) if isinstance(self.rule, Draw) else ()
         names = {rule: name for name, rule in FUSIONS.items()}
         self.fusion: str = names.get(self.rule, getattr(self.rule, "__name__", type(self.rule).__name__))
 
@@ -81,12 +85,16 @@ class Ensemble(nn.Module):
         return torch.stack([member(x) for member in self.members])
 
     def fuse(self, logits: Tensor) -> Tensor:
-        """Return fused log-probabilities (B, L) from member logits (M, B, L)."""
+        """Return fused log-probabilities (B, L) from member logits (M, B, L): what is scored."""
         return self.rule(logits)
 
+    def shown(self, logits: Tensor) -> Tensor:
+        """Return what attacks follow, (B, L): the fused output, where a member is drawn its mean probability's log."""
+        return self.rule.smooth(logits) if isinstance(self.rule, Draw) else self.fuse(logits)
+
     def forward(self, x: Tensor) -> Tensor:
-        """Return fused log-probabilities (B, L)."""
-        return self.fuse(self.member_logits(x))
+        """Return fused log-probabilities (B, L); where a member is drawn, the log of its mean probability."""
+        return self.shown(self.member_logits(x))
 
     def view(self, source: str) -> nn.Module:
         """Return what an attack is shown: ``member-I`` (that member's log-probabilities), else the fused output."""

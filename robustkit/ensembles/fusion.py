@@ -1,13 +1,20 @@
-"""Fusion rules: member logits (M, B, L) to fused log-probabilities (B, L), exact and never saturated."""
+"""Fusion rules: member logits (M, B, L) to fused log-probabilities (B, L), exact and never saturated.
+
+A rule whose answer is drawn is :class:`Draw`, all others are functions.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from robustkit.base import chances as names
+from robustkit.base.errors import unknown
 
 
 def mean_prob(z: Tensor) -> Tensor:
@@ -49,10 +56,83 @@ def majority(z: Tensor) -> Tensor:
     return smooth + (value - smooth).detach()
 
 
+def crossmax(z: Tensor) -> Tensor:
+    """Return log_softmax(median_m (c_m - max_m c_m)), c_m = z_m - max_l z_ml; two middle members are averaged.
+
+    CrossMax: no member is surer than another, no class is one member's alone; Fort and Lakshminarayanan 2024,
+    arXiv:2408.05446, algorithm 1. Deviation: of one member, whose second difference would be 0, the first is returned.
+    Made for ten members or more: of two or three, classes on which they agree are nearly tied, likely or not.
+    """
+    crossed = z - z.amax(-1, keepdim=True)
+    if len(z) > 1:
+        crossed = crossed - crossed.amax(0)
+    ordered = crossed.sort(0).values
+    return functional.log_softmax(ordered[(len(z) - 1) // 2 : len(z) // 2 + 1].mean(0), -1)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Each answer is that of one member, drawn anew: log of the exact distribution of the answers, nothing sampled.
+
+    Of member logits (M, B, L) it is log sum_m p_m [argmax z_m = l], so that exp of the label's entry is how likely a
+    sample is classified right; -80 and less where no member answers l. The gradient is that of :meth:`smooth`.
+
+    Attributes
+    ----------
+    chances : tuple of float
+        p_m, which sum to one; empty: every member alike.
+    """
+
+    chances: tuple[float, ...] = ()
+
+    @property
+    def __name__(self) -> str:
+        return (
+            f"{names.RANDOM}:{','.join(f'{chance:.12g}' for chance in self.chances)}" if self.chances else names.RANDOM
+        )
+
+    def of(self, members: int) -> tuple[float, ...]:
+        """Return the probability of each of so many members; a UserError if there are another number of them."""
+        names.check_members(self.__name__, members)
+        return self.chances or (1 / members,) * members
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Return the log of the distribution of answers, (B, L)."""
+        smooth = self.smooth(z)
+        chances = torch.tensor(self.of(len(z)), dtype=torch.float64, device=z.device)
+        share = torch.einsum("m,mbl->bl", chances, functional.one_hot(z.argmax(-1), z.shape[-1]).double())
+        nobody = names.NEVER + smooth.detach().clamp_min(
+            names.NEVER
+        )  # in order, for attacks that look at the next best
+        value = torch.where(share > 0, share.clamp_min(names.ROUNDING**2).log(), nobody.double()).to(z.dtype)
+        return value + (smooth - smooth.detach())
+
+    def smooth(self, z: Tensor) -> Tensor:
+        """Return log sum_m p_m softmax(z_m), (B, L), what attacks are shown: its losses never lose their gradient.
+
+        Where all members answer alike the exact distribution is certain, and the cross-entropy of a certain answer has
+        none.
+        """
+        known = [(m, math.log(chance)) for m, chance in enumerate(self.of(len(z))) if chance > 0]
+        logs = functional.log_softmax(z[[m for m, _ in known]], -1)
+        return torch.logsumexp(logs + logs.new_tensor([log for _, log in known])[:, None, None], 0)
+
+
 FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean-prob": mean_prob,
     "mean-logit": mean_logit,
     "median": median,
     "geometric-mean": geometric_mean,
     "majority": majority,
+    "crossmax": crossmax,
+    names.RANDOM: Draw(),
 }
+
+
+def rule_of(name: str) -> Callable[[Tensor], Tensor]:
+    """Return the rule of a name, with probabilities or without; a :class:`UserError` says what is wrong with it."""
+    if names.is_random(name):
+        return Draw(names.read(name))
+    if name not in FUSIONS:
+        raise unknown("fusion rule", name, FUSIONS)
+    return FUSIONS[name]

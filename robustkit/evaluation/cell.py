@@ -121,8 +121,8 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def broken(samples: Samples, targeted: bool) -> Bools:
-    """Return which samples (N,) an attack has won, wherever their images are from."""
-    won = samples.prediction == samples.target if targeted else samples.prediction != samples.y
+    """Return which samples (N,) an attack has won, wherever their images are from: no answer drawn may be another."""
+    won = samples.chance(samples.target) == 1 if targeted else samples.chance(samples.y) == 0
     result: Bools = won & (samples.status != NOT_ATTACKED) & ~samples.failed
     return result
 
@@ -140,7 +140,7 @@ def _run_block(
     runner: AttackRunner, left: _Left, split: Split, rows: Tensor, clean: Samples | None, lower: Samples | None
 ) -> Samples:
     """Craft, verify and score one block."""
-    cell, block = runner.cell, Block.of(split, rows, len(runner.ensemble), left.history)
+    cell, block = runner.cell, Block.of(split, rows, runner.ensemble, left.history)
     left.history -= block.keep
     carried = torch.full((len(rows),), HERE)
     if cell.attack is None or clean is None:
@@ -193,6 +193,7 @@ def _samples(left: _Left, block: Block, carried: Tensor) -> Samples:
         carried=carried.numpy(),
         history=block.joined_history().numpy(),
         examples=examples.numpy(),
+        randomised=np.full(len(block.y), block.randomised),
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from robustkit.ensembles.fastpath import Crafting
 from robustkit.evaluation.scoring import SIZES, score, sent, verify
 from robustkit.functional.batching import Batched
 from robustkit.functional.eot import Averaged
+from robustkit.functional.losses import succeeded
 from robustkit.functional.sampling import SampleGenerator
 from robustkit.functional.trace import Trace
 from robustkit.records.cells import Cell, Spec
@@ -50,19 +51,20 @@ class Block:
     backwards: Tensor
     seconds: Tensor
     keep: int  # of how many rows, from the first, the loss history is kept
+    randomised: bool = False  # whether ``fused`` is the distribution of answers that are drawn
     history: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, split: Split, rows: Tensor, members: int, keep: int) -> Block:
+    def of(cls, split: Split, rows: Tensor, ensemble: Ensemble, keep: int) -> Block:
         """Return the unperturbed block; nothing is scored yet."""
         ids, x, y = split.batch(rows)
         n = len(rows)
         zeros = torch.zeros(n, dtype=torch.int64)
         return cls(
             ids=ids, x=x, y=y, aims=y, target=torch.full((n,), -1), perturbed=x.clone(),
-            member_logits=torch.zeros(members, n, 0), fused=torch.zeros(n, 0), sizes=torch.zeros(len(SIZES), n),
+            member_logits=torch.zeros(len(ensemble), n, 0), fused=torch.zeros(n, 0), sizes=torch.zeros(len(SIZES), n),
             status=torch.full((n,), NOT_ATTACKED), forwards=zeros, backwards=zeros.clone(), seconds=torch.zeros(n),
-            keep=min(keep, n),
+            keep=min(keep, n), randomised=bool(ensemble.chances),
         )  # fmt: skip
 
     def score_as(self, clean: Samples) -> None:
@@ -73,8 +75,10 @@ class Block:
 
     def won(self, rows: Tensor, targeted: bool) -> Tensor:
         """Return which of the rows the attack has won, bool."""
-        prediction = self.fused[rows].argmax(1)
-        hit = prediction == self.target[rows] if targeted else prediction != self.y[rows]
+        aims = self.target[rows] if targeted else self.y[rows]
+        if self.randomised:
+            return succeeded(self.fused[rows], aims.clamp_min(0), targeted, drawn=True) & (self.status[rows] != ERROR)
+        hit = (self.fused[rows].argmax(1) == aims) ^ (not targeted)
         return hit & (self.status[rows] != ERROR)
 
     def joined_history(self) -> Tensor:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from robustkit.base.chances import HALFWAY, ROUNDING
+
 Loss = Literal["ce", "margin", "dlr"]
 
 
@@ -48,7 +50,14 @@ def objective(loss: str, targeted: bool) -> Callable[[Tensor, Tensor], Tensor]:
     return (lambda z, y: -function(z, y)) if targeted else function
 
 
-def succeeded(z: Tensor, y: Tensor, targeted: bool) -> Tensor:
-    """Return which rows of z (B, L) an attack has won, bool (B,); a row that is not finite is never won."""
-    hit = (z.argmax(1) == y) if targeted else (z.argmax(1) != y)
+def succeeded(z: Tensor, y: Tensor, targeted: bool, drawn: bool = False) -> Tensor:
+    """Return which rows of z (B, L) an attack has won, bool (B,); a row that is not finite is never won.
+
+    Where z is the log of the distribution of answers that are ``drawn``, all of them must be wrong (or the target).
+    """
+    if drawn:
+        own = z.gather(1, y[:, None]).squeeze(1)
+        hit = own > -ROUNDING if targeted else own < HALFWAY
+    else:
+        hit = (z.argmax(1) == y) if targeted else (z.argmax(1) != y)
     return hit & torch.isfinite(z).all(1)

@@ -10,6 +10,7 @@ from typing import Any
 
 from robustkit.attacks import attack
 from robustkit.base import options
+from robustkit.base.chances import check_members
 from robustkit.base.devices import find_device
 from robustkit.base.files import listed, writable
 from robustkit.base.names import DEFAULT_SUITES, ESCALATION
@@ -23,7 +24,7 @@ from robustkit.ensembles.checkpoint import read_meta
 from robustkit.evaluation.cell import RunOptions
 from robustkit.pipeline import models_under_test
 from robustkit.pipeline.models_under_test import ModelUnderTest, Surrogate
-from robustkit.pipeline.request import Request, beside_baseline, check, target
+from robustkit.pipeline.request import Request, beside_baseline, check, check_fusions, target
 from robustkit.pipeline.run import run_evaluation
 from robustkit.records.cells import Spec
 from robustkit.records.store import Store
@@ -31,6 +32,7 @@ from robustkit.study.config import EvaluateConfig, Evaluation
 from robustkit.study.evaluation_data import EvaluationData, evaluation_data, too_many
 from robustkit.study.plan import Study
 from robustkit.suites import SuiteRequest, ask_suites
+from robustkit.training.spec import TrainSpec
 
 ATTACKS = ("attacks", "preset", "backend")  # the options that name attacks
 
@@ -82,6 +84,13 @@ class _Sources:
         named = [record.id for record, _ in self.outside.models] or [*map(models_under_test.name_of, self.metas)]
         return models_under_test.distinct(named or [one.name for one in self.defenses])
 
+    def fusions(self, fusion: str | None) -> dict[str, str]:
+        """Return the fusion rule of each model."""
+        own = [record.fusion for record, _ in self.outside.models] or [str(meta["fusion"]) for meta in self.metas]
+        if not self.outside.models and fusion is not None:
+            own = [fusion] * len(self.ids)
+        return dict(zip(self.ids, own or [TrainSpec.fusion] * len(self.ids), strict=True))
+
     @property
     def known(self) -> list[Mapping[str, Any]]:
         """What is known of the training data of every model that is not trained here."""
@@ -107,6 +116,9 @@ def evaluate(
         device, config.batch_size, config.keep_examples, config.workers or default_workers(device), config.speed
     )
     sources = _Sources.of(config, request, outside)
+    for meta in sources.metas:
+        check_members(config.fusion, len(meta["members"]))
+    check_fusions(request.attacks, sources.fusions(config.fusion))
     divide_by = reference_of(config.corruption_reference, sources.ids)
     data = evaluation_data(
         config.dataset, sources.known, data_dir=config.data_dir, download=config.download,

@@ -9,6 +9,7 @@ from typing import Any
 from robustkit import backends, data, models
 from robustkit.attacks import OWN_OPTION, attack, is_minimum
 from robustkit.base import options
+from robustkit.base.chances import RANDOM, check_members, is_random
 from robustkit.base.errors import UserError, unknown
 from robustkit.base.names import ALL, DEFAULT_SUITES, SUITES, TARGETS
 from robustkit.base.registry import Registry
@@ -71,6 +72,8 @@ def check(config: Evaluation, default_suites: Sequence[str] = DEFAULT_SUITES) ->
     table = options.assignments(config.settings)
     attacks = _attacks(rows, table, config.backend, norm)
     names = _defenses(config)
+    if names:
+        check_members(config.fusion, getattr(config, "members", None) or trainspec.TrainSpec.members)
     _check_methods(table, [name for name, _ in rows], _parts(names), config)
     _check_verdicts(config)
     return Request(
@@ -100,6 +103,7 @@ def check_training(config: TrainConfig) -> TrainingRequest:
         if method not in running:
             raise unknown("method in --set", method, running)
     fields = {name: getattr(config, name) for name in ("arch", "members", "epochs", "fusion")}
+    check_members(config.fusion, config.members or recipe.get("members", trainspec.TrainSpec.members))
     return TrainingRequest(
         defended(names[0], table, own), {**trainspec.settings(table.get("train", {})), **fields}, recipe
     )
@@ -183,6 +187,25 @@ def _abroad(spec: Spec, library: str) -> Spec:
     moved = configured(attack, name, {}, params)
     own_eps = {"eps": spec.params["eps"]} if "eps" in spec.params else {}
     return Spec(moved.kind, moved.name, {**moved.params, **own_eps})
+
+
+def check_fusions(attacks: Iterable[Spec], fusions: Mapping[str, str]) -> None:
+    """Raise a :class:`UserError` if an attack is for members that are drawn, and those of an ensemble are not.
+
+    Parameters
+    ----------
+    fusions : mapping of str to str
+        The fusion rule of each ensemble.
+    """
+    for spec in attacks:
+        if not attack.entry(spec.name).facts.get("randomised"):
+            continue
+        for ensemble, fusion in fusions.items():
+            if not is_random(fusion):
+                raise UserError(
+                    f"attack '{spec.name}' is for an ensemble whose members are drawn, but the fusion rule of "
+                    f"'{ensemble}' is {fusion}; add --fusion {RANDOM}, or leave {spec.name} out."
+                )
 
 
 def _own_eps(rows: presets.Grid) -> tuple[float, ...]:

@@ -31,6 +31,7 @@ from robustkit.trust import Scored, judge
 from robustkit.trust._escalate import Known, path
 
 Bools = npt.NDArray[np.bool_]
+Doubles = npt.NDArray[np.float64]
 
 
 def build(study: Study, store: Store) -> Results:
@@ -98,7 +99,7 @@ def _ensemble(record: EnsembleRecord, clean: Run) -> EnsembleResult:
         arch="+".join(dict.fromkeys(record.arch)),
         members=record.members,
         weights_sha256=record.weights_sha256,
-        accuracy=float(clean.samples.right.mean()),
+        accuracy=float(clean.samples.correctness.mean()),
         member_accuracy=[float(a) for a in own.mean(1)],
     )
 
@@ -119,9 +120,9 @@ def _evaluation(known: Known, scored: Scored, clean: Run) -> Evaluation:
         eps=scored.eps,
         norm=run.cell.norm,
         targeted=run.cell.targeted,
-        clean_accuracy=float(clean.samples.right.mean()),
-        robust_accuracy=float(standing.mean()),
-        ci95=list(wilson(int(standing.sum()), len(standing))),
+        clean_accuracy=float(clean.samples.correctness.mean()),
+        robust_accuracy=float(scored.correctness.mean()),
+        ci95=_interval(scored.correctness),
         mean_l0=_mean(samples.l0, won),
         mean_l1=_mean(samples.l1, won),
         mean_l2=_mean(samples.l2, won),
@@ -137,12 +138,20 @@ def _evaluation(known: Known, scored: Scored, clean: Run) -> Evaluation:
 def _worst_case(known: Known, norm: str, eps: float) -> WorstCase:
     """Return the mean over samples of the minimum over every run at a budget."""
     evidence = known.worst(norm, eps)
-    standing = evidence.standing
+    correctness = evidence.correctness
     verdict, checks = known.judged(evidence)
     return WorstCase(
-        ensemble=known.record.id, eps=eps, norm=norm, robust_accuracy=float(standing.mean()),
-        ci95=list(wilson(int(standing.sum()), len(standing))), verdict=verdict, checks=checks,
+        ensemble=known.record.id, eps=eps, norm=norm, robust_accuracy=float(correctness.mean()),
+        ci95=_interval(correctness), verdict=verdict, checks=checks,
     )  # fmt: skip
+
+
+def _interval(correctness: Doubles) -> list[float]:
+    """Return Wilson's 95 % interval, of an expected number of right answers rounded to a whole one: it is no wider.
+
+    The expected correctness of samples varies less than right answers with the same mean would, so that it is safe.
+    """
+    return list(wilson(round(float(correctness.sum())), len(correctness)))
 
 
 def _transfer(study: Study, ensemble: EnsembleRecord, runs: Sequence[Run], clean: Run) -> list[Transfer]:
@@ -152,10 +161,10 @@ def _transfer(study: Study, ensemble: EnsembleRecord, runs: Sequence[Run], clean
         raise ValueError("a clean cell has no transfer matrix")
     common = (clean.samples.member_prediction == clean.samples.y).all(0)
     members = [f"member-{i}" for i in range(ensemble.members)]
-    hits = []  # (sources, targets, N): still right, or, targeted, classified as the target
+    hits = []  # (sources, targets, N): how likely right, or, targeted, classified as the target
     for run in runs:
-        predictions = np.vstack([run.samples.member_prediction, run.samples.prediction])
-        hits.append(predictions == (run.samples.target if targeted else run.samples.y))
+        labels = run.samples.target if targeted else run.samples.y
+        hits.append(np.vstack([run.samples.member_prediction == labels, run.samples.chance(labels)]))
     scored = np.stack(hits)
     metric = "success-rate" if targeted else "accuracy"
     rows = []

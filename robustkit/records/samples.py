@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ OK, ERROR, OVER_BUDGET, NOT_ATTACKED = 0, 1, 2, 3  # per-sample status codes of 
 HERE, CARRIED, CONFIRMED, MISSED = 0, 1, 2, 3  # per-sample codes of Samples.carried
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
@@ -30,6 +31,8 @@ class Samples:
     and CONFIRMED or MISSED for those of the carried that were attacked anew to see whether this eps breaks them too.
     ``history`` (N', T) holds the attack loss over the steps of the first N' samples, NaN where a sample had left.
     ``examples`` (N'', C, H, W) are the images of the first N'', all of them as long as they take at most 256 MiB.
+    ``randomised`` says of each sample whether ``fused`` is the distribution of answers that are drawn (the fusion
+    ``random``); it is written only where it is so.
     """
 
     ids: Ints
@@ -48,6 +51,11 @@ class Samples:
     carried: Ints
     history: Floats
     examples: Floats
+    randomised: Bools = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+    def __post_init__(self) -> None:
+        flags = self.randomised if len(self.randomised) else np.zeros(len(self.y), np.bool_)
+        object.__setattr__(self, "randomised", np.asarray(flags, np.bool_))
 
     @property
     def prediction(self) -> Ints:
@@ -65,6 +73,22 @@ class Samples:
         result: Bools = self.status == ERROR
         return result
 
+    def chance(self, labels: Ints) -> Doubles:
+        """How likely each sample is classified as the label, (N,): 1 or 0 unless the answer is drawn.
+
+        To seven decimals, as exact as float32 keeps a probability.
+        """
+        sure: Doubles = (self.prediction == labels).astype(np.float64)
+        if not self.randomised.any():
+            return sure
+        own = np.take_along_axis(self.fused.astype(np.float64), labels.clip(0)[:, None], 1)[:, 0]
+        return np.where(self.randomised, np.where(labels < 0, 0.0, np.exp(own).clip(0, 1).round(7)), sure)
+
+    @property
+    def correctness(self) -> Doubles:
+        """How likely each sample is classified right, (N,), whose mean is the expected accuracy; 0 if it failed."""
+        return np.where(self.failed, 0.0, self.chance(self.y))
+
     @property
     def right(self) -> Bools:
         """Whether each sample is classified right by the ensemble, (N,); none that failed is."""
@@ -77,7 +101,8 @@ class Samples:
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays by name, as they are written."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        return own if self.randomised.any() else {k: v for k, v in own.items() if k != "randomised"}
 
     @classmethod
     def joined(cls, parts: Sequence[Samples]) -> Samples:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from robustkit.base import chances
 from robustkit.base.configuration import Configuration
 from robustkit.base.names import ChannelOrder, Fusion, OutputKind
 from robustkit.base.option import Option
@@ -94,9 +95,12 @@ class Fused(Configuration):
     """Models."""
 
     fusion: Annotated[
-        Fusion | None,
+        Fusion | str | None,
         Option(
-            "How the members' outputs become one.", label="fusion rule", default="mean-prob; of a checkpoint its own"
+            "How the members' outputs become one; random:0.9,0.1 draws a member with these probabilities.",
+            label="fusion rule",
+            default="mean-prob; of a checkpoint its own",
+            beyond=chances.accepted,
         ),
     ] = None
 

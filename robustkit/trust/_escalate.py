@@ -18,7 +18,7 @@ from robustkit.study.distortion import largest
 from robustkit.study.plan import FollowUp, Study
 from robustkit.trust import ORDER, Evidence, judge, remedies
 from robustkit.trust._evidence import Scored, stronger
-from robustkit.trust._plan import BACKWARD, NORMS, Item, facts_for, load, plan, requested_runs
+from robustkit.trust._plan import BACKWARD, NORMS, Item, clean_of, facts_for, load, plan, requested_runs
 
 STRONGEST = "strongest-run"  # the check of a worst case that no single number has
 
@@ -41,15 +41,15 @@ class Known:
     def of(cls, study: Study, store: Store, record: EnsembleRecord) -> Known:
         """Read the store; a RunError if a cell or a probe of the study is not in it."""
         runs = requested_runs(study, store, record)
-        follow_ups = [(more, Scored(store.get(cell), more.eps)) for more, cell in study.escalated(record)]
-        items = plan(study, record, store.get(study.clean(record)), runs)
+        clean, most = store.get(study.clean(record)), clean_of(study, store, record)
+        follow_ups = [(more, Scored(store.get(cell), more.eps, most)) for more, cell in study.escalated(record)]
+        items = plan(study, record, clean, runs)
         facts = load(store, items)
         if len(facts) < len(items):  # a verdict without its probes would be too good
             raise RunError(
                 f"the store '{store.folder}' lacks {len(items) - len(facts)} of the trust probes; "
                 "run the same `robustkit evaluate` again."
             )
-        clean = store.get(study.clean(record))
         doubts = (*_concerns(study, record), *_unlikely(clean.samples))
         classes, shape = len(study.dataset.classes), study.dataset.shape
         return cls(record, classes, shape, runs, follow_ups, facts, doubts, study.command, study.given)
@@ -177,12 +177,12 @@ def path(known: Known, norm: str, eps: float) -> Escalation | None:
         made.append(
             EscalationStep(
                 attack=run.name, params=dict(more.attack.params), because=list(more.because),
-                robust_accuracy=float(evidence.standing.mean()), verdict=verdict,
+                robust_accuracy=float(evidence.correctness.mean()), verdict=verdict,
                 seconds=float(run.run.samples.seconds.sum()),
             )
         )  # fmt: skip
     return Escalation(
-        ensemble=known.record.id, eps=eps, norm=norm, before=float(before.standing.mean()), verdict_before=first,
+        ensemble=known.record.id, eps=eps, norm=norm, before=float(before.correctness.mean()), verdict_before=first,
         path=made, robust_accuracy=made[-1]["robust_accuracy"], verdict=verdict, left=_left(checks),
     )  # fmt: skip
 

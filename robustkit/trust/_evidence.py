@@ -13,8 +13,10 @@ import numpy.typing as npt
 
 from robustkit.attacks import attack, spec
 from robustkit.records.cells import Run, Spec
+from robustkit.records.samples import Samples
 
 Bools = npt.NDArray[np.bool_]
+Doubles = npt.NDArray[np.float64]
 SLACK = 1e-5  # relative rounding of a stored size
 POINT = 0.01  # one point of robust accuracy
 STRONG = ("members", "reweighing", "targeted")  # families whose failure to lower a number says something
@@ -26,16 +28,23 @@ class Scored:
 
     run: Run
     eps: float
+    clean: Samples | None = None  # of the same ensemble; known where its answers are drawn
 
     @functools.cached_property
     def standing(self) -> Bools:
-        """Which samples (N,) are left standing: classified correctly within eps, and the attack did not crash."""
+        """Which samples (N,) are left standing: some answer is right within eps, and the attack did not crash."""
+        result: Bools = self.correctness > 0
+        return result
+
+    @functools.cached_property
+    def correctness(self) -> Doubles:
+        """How likely each sample (N,) is classified right within eps; 1 or 0 unless the answer is drawn."""
         samples = self.run.samples
-        result: Bools = samples.prediction == samples.y
+        result = samples.correctness
         if self.run.cell.eps is None:  # broken, but only by more than eps
-            result = result | (samples.size(self.run.cell.norm) > self.eps * (1 + SLACK))
-        alive: Bools = result & ~samples.failed
-        return alive
+            far = (samples.size(self.run.cell.norm) > self.eps * (1 + SLACK)) & ~samples.failed
+            result = np.where(far, 1.0, result)
+        return result if self.clean is None else np.minimum(result, self.clean.correctness)
 
     @property
     def name(self) -> str:
@@ -199,6 +208,12 @@ class Evidence:
             return True
         probed = self.facts.get("outsider")
         return probed is not None and not self.targeted and probed.params["family"] not in self.families
+
+    @functools.cached_property
+    def correctness(self) -> Doubles:
+        """How likely each sample (N,) is classified right, at worst; the mean is the number."""
+        least: Doubles = np.minimum.reduce([s.correctness for s in (*self.counted, *self.below)])
+        return least
 
     @property
     def targeted(self) -> bool:

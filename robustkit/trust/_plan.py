@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from robustkit.base.chances import is_random
 from robustkit.base.registry import Entry
 from robustkit.records.cells import Cell, EnsembleRecord, Facts, Run, Spec, digest
+from robustkit.records.samples import Samples
 from robustkit.records.store import Store
 from robustkit.study.distortion import largest
 from robustkit.study.plan import Study
@@ -49,7 +51,13 @@ def requested_runs(study: Study, store: Store, ensemble: EnsembleRecord) -> list
     if "attacks" not in study.suites:
         return []
     runs = [store.get(cell) for cell in study.white_box(ensemble)]
-    return [Scored(run, eps) for run in runs for eps in study.budgets(run.cell)]
+    clean = clean_of(study, store, ensemble)
+    return [Scored(run, eps, clean) for run in runs for eps in study.budgets(run.cell)]
+
+
+def clean_of(study: Study, store: Store, ensemble: EnsembleRecord) -> Samples | None:
+    """Return the clean samples of an ensemble whose answers are drawn, which no run may exceed; else None."""
+    return store.get(study.clean(ensemble)).samples if is_random(ensemble.fusion) else None
 
 
 def plan(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Scored]) -> list[Item]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 import pytest
 import torch
 
@@ -9,6 +11,16 @@ from robustkit.base import names
 from robustkit.base.errors import UserError
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fusion import FUSIONS
+
+
+def crossed_one_by_one(logits: torch.Tensor) -> torch.Tensor:
+    """Algorithm 1 of arXiv:2408.05446 in plain loops: largest of each member away, of each class away, the median."""
+    fused = torch.zeros(logits.shape[1:], dtype=logits.dtype)
+    for at, sample in enumerate(logits.unbind(1)):
+        rows = [[float(value) - max(member) for value in member] for member in sample.tolist()]
+        for label, column in enumerate(zip(*rows, strict=True)):
+            fused[at, label] = statistics.median(value - max(column) for value in column)
+    return fused
 
 
 @pytest.fixture
@@ -26,11 +38,14 @@ def test_definitions_in_probabilities(logits: torch.Tensor):
         "geometric-mean": geometric / geometric.sum(1, keepdim=True),
         "median": middle / middle.sum(1, keepdim=True),
         "majority": (torch.nn.functional.one_hot(p.argmax(2), 6).sum(0) + p.mean(0)) / 5,
+        "random": torch.nn.functional.one_hot(p.argmax(2), 6).double().mean(0),
+        "crossmax": crossed_one_by_one(logits).softmax(1),
     }
     for name, fuse in FUSIONS.items():
         torch.testing.assert_close(fuse(logits).exp(), expected[name])
         torch.testing.assert_close(fuse(logits).exp().sum(1), torch.ones(50, dtype=torch.float64))
     odd = logits[:3]
+    torch.testing.assert_close(FUSIONS["crossmax"](odd).exp(), crossed_one_by_one(odd).softmax(1))
     middle = odd.softmax(2).sort(0).values[1]
     torch.testing.assert_close(FUSIONS["median"](odd).exp(), middle / middle.sum(1, keepdim=True))
 

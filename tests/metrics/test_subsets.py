@@ -11,9 +11,13 @@ import torch
 from scipy.stats import entropy, pearsonr, spearmanr
 from torch import Tensor
 
-from robustkit.ensembles.fusion import FUSIONS
+from robustkit.ensembles import fusion
 from robustkit.metrics import diversity as d
 from robustkit.metrics import subsets as s
+
+FUSIONS = {
+    name: rule for name, rule in fusion.FUSIONS.items() if name not in ("crossmax", "random")
+}  # nothing for two or three members
 
 
 def pool(members: int = 5, n: int = 60, classes: int = 4, scale: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
