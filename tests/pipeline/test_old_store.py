@@ -6,8 +6,8 @@
     robustkit evaluate --checkpoint ensemble --arch net.py:net --attacks mim --set mim.steps=2 --eps 0.02,0.05 --n 8
         --suites attacks,calibration --speed off --no-keep-examples --escalate --escalate-budget 800
 
-What stood beside the attacks then, a PGD of 100 steps, is another attack today, and no attack of another family had tried
-to lower a number: these cells and probes are run anew. Everything else is taken from the store.
+What stood beside the attacks then, a PGD of 100 steps, is another attack today, and no attack of another family had
+tried to lower a number: these cells and probes are run anew. Everything else is taken from the store.
 """
 
 from __future__ import annotations

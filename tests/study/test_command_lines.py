@@ -46,7 +46,7 @@ OTHERS: dict[str, Any] = {
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equal but for how a list and a path are written: ``pgd,mim`` is ``["pgd", "mim"]``, but two folders are no word."""
+    """Equal but for how a list and a path are written: ``pgd,mim`` is ``["pgd", "mim"]``, two folders are no word."""
 
     def plain(value: Any, repeatable: bool) -> Any:
         if repeatable and value is not None:

@@ -274,7 +274,8 @@ EVERYTHING = {
     "outsider": tried(broken=np.arange(N) % 2 == 1),
 }  # fmt: skip
 BY_PROBES = {
-    "deterministic", "fusion-swap", "holds-against-outsiders", "white-box-beats-noise", "iterations-suffice", "gradients-available",
+    "deterministic", "fusion-swap", "holds-against-outsiders", "white-box-beats-noise", "iterations-suffice",
+    "gradients-available",
     "gradients-finite", "logits-not-probabilities", "not-saturated", "planted-vulnerability", "stable-loss",
     "unbounded-attack-wins", "white-box-beats-black-box",
 }  # fmt: skip

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from trust_by_hand import (
-    N,
     SETTING,
+    N,
     about,
     ensemble_of,
     failed,
