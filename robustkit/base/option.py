@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from robustkit.base.errors import UserError, unknown
 from robustkit.base.options import at_least
@@ -109,7 +109,7 @@ class Stated:
         several = value if isinstance(value, list | tuple) else [value]
         texts = [str(v) if isinstance(v, str | int | float | Path) else "..." for v in several]
         flag = [] if self.option.positional else [self.flag]
-        if self.read == list[str]:  # each has the flag of its own
+        if get_origin(self.read) is list and flag:  # each has the flag of its own
             return [word for text in texts for word in (*flag, text)]
         return [*flag, *texts] if self.option.positional else [*flag, ",".join(texts)]
 

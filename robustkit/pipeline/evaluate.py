@@ -223,4 +223,6 @@ def _commands(config: Evaluation) -> tuple[str, str]:
     attacks = [word for field in named for word in field.words(getattr(config, field.name))]
     attacks += [word for _, text in said if text not in others for word in ("--set", text)]
     command = "evaluate" if isinstance(config, EvaluateConfig) else "audit"
-    return plain.command(command, without=ATTACKS), shlex.join(attacks)
+    # Where nobody was to look there is nothing to escalate: an advice asks for the checks.
+    left_out = (*ATTACKS, "trust") if config.trust == "off" else ATTACKS
+    return plain.command(command, without=left_out), shlex.join(attacks)

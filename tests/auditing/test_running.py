@@ -88,7 +88,15 @@ def test_concerns_stand_on_the_first_page(resnets: Ensemble, test_images, tmp_pa
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.inner(x) + 3 * torch.randn(len(x), 10)
 
-    robustkit.audit(Noisy(), test_images, n=32, suites="attacks", out=tmp_path / "out", formats=("html",), **QUICK)
+    results = robustkit.audit(
+        Noisy(), test_images, n=32, suites="attacks", out=tmp_path / "out", formats=("html",), **QUICK
+    )
+    # No number is better than suspect, for a reason that no attack can find out.
+    for number in (*results["evaluations"], *results["worst_case"]):
+        assert number["verdict"] in ("suspect", "invalid")
+        (advice,) = [c["advice"] for c in number["checks"] if c["name"] == "sound-set-up"]
+        assert advice.startswith("the set-up itself is in doubt: ")
+        assert "randomness: random" in advice
     page = (tmp_path / "out/report.html").read_text("utf-8")
     assert "Reasons to doubt every number here" in page
     assert "randomness is random" in page

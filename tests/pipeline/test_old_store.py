@@ -13,12 +13,14 @@ tried to lower a number: these cells and probes are run anew. Everything else is
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from in_process import invoke
+from in_process import invoke, parsed
 
 from robustkit import api
 from robustkit.base.errors import RunError
@@ -74,14 +76,33 @@ def test_the_same_command_runs_only_what_is_new(folder: Path):
     assert numbers(now) == numbers(then) != []
     assert now["calibration"] == then["calibration"]
     assert [e["accuracy"] for e in now["ensembles"]] == [e["accuracy"] for e in then["ensembles"]]
-    # The lowest number of all runs that are behind it: no higher than what these runs of 0.1.0 found.
-    assert all("strongest-run" in {c["name"] for c in w["checks"]} for w in now["worst_case"])
+    for worst in now["worst_case"]:
+        assert worst["robust_accuracy"] <= min(accuracy for eps, accuracy, *_ in numbers(then) if eps == worst["eps"])
 
     after = stamps(folder)
     code, printed, error = invoke(*COMMAND)
     assert code == 0, error
     assert stamps(folder) == after
     assert results(folder) == now
+
+
+def test_what_is_advised_where_nobody_looked_is_a_whole_command_that_looks(folder: Path):
+    plain = COMMAND[: COMMAND.index("--escalate")] + COMMAND[COMMAND.index("--out") :]
+    code, _, error = invoke(*plain, "--trust", "off")
+    assert code == 0, error
+    found = results(folder)
+    own = parsed(shlex.join(["robustkit", *plain]))
+    for numbers, escalate in ((found["worst_case"], True), (found["evaluations"], False)):
+        for number in numbers:
+            assert number["verdict"] in ("unchecked", "suspect", "invalid")
+            (advice,) = [c["advice"] for c in number["checks"] if c["name"] == "tried-by-others"]
+            config = parsed(advice[advice.index("robustkit evaluate") :])
+            assert (config.escalate, config.trust) == (escalate, "quick")
+            if escalate:  # the same attacks as well
+                assert replace(config, escalate=False) == own
+            else:
+                assert config.attacks in ("mora", "quorum")
+                assert replace(config, attacks=None, settings=None) == replace(own, attacks=None, settings=None)
 
 
 def test_what_is_missing_is_run_and_the_rest_is_kept(folder: Path):

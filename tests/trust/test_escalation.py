@@ -104,7 +104,7 @@ def test_a_short_attack_is_suspect_and_escalation_gives_the_lower_number(model, 
     assert (told["ensemble"], told["eps"], told["norm"]) == ("own", EPS, "linf")
     assert (told["before"], told["verdict_before"]) == ((N - EASY) / N, "invalid")
     assert (told["robust_accuracy"], told["verdict"], told["left"]) == ((N - BREAKABLE) / N, "trusted", [])
-    # A run that is as strong and passes its own checks vouches for the number: apgd-t, of a third family, found none.
+    # A run that is as strong and passes its own checks vouches for it; apgd-t, of a third family, found no more.
     assert followed(done) == FOLLOW
     assert [(s["attack"], s["params"]["steps"], s["verdict"]) for s in told["path"]] == [
         ("quorum", 24, "trusted"), ("mora", 100, "trusted"),
