@@ -52,6 +52,11 @@ class Scored:
         return self.run.cell.name
 
     @property
+    def drawn(self) -> bool:
+        """Whether the members answer by chance, so that accuracies are expected ones."""
+        return self.clean is not None
+
+    @property
     def steps(self) -> int:
         """Steps of the attack, 1 where it has none."""
         return int(self.param("steps", 1))

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from robustkit import attacks, corruptions
 from robustkit.ensembles.ensemble import Ensemble
+from robustkit.ensembles.fusion import crossmax
 
 SCALE = 1e4
 LEVELS = 8
@@ -57,6 +58,13 @@ def faults() -> tuple[Fault, ...]:
         Fault("clamped-log", "log of the clamped mean probability", "logits-not-probabilities", _fused(clamped_log)),
         Fault("jpeg", "a JPEG round trip in front: no gradient", "gradients-available", _members(Jpeg)),
         Fault("max-fusion", "the surest member answers for all", "fusion-swap", _fused(largest)),
+        Fault(
+            "crossmax",
+            "members and classes put on one scale, then the median",
+            "holds-against-outsiders",
+            _fused(crossmax),
+        ),
+        Fault("drawn-members", "one member answers, drawn at random", "drawn-members", _drawn),
         Fault(
             "purifies",
             "inputs are optimised before they are classified",
@@ -160,6 +168,10 @@ def _members(front: type[_Front]) -> Callable[[Ensemble], Ensemble]:
 
 def _fused(rule: Callable[[Tensor], Tensor]) -> Callable[[Ensemble], Ensemble]:
     return lambda ensemble: Ensemble(list(ensemble.members), rule).eval()
+
+
+def _drawn(ensemble: Ensemble) -> Ensemble:
+    return Ensemble(list(ensemble.members), "random").eval()
 
 
 @contextmanager
