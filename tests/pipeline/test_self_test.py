@@ -33,6 +33,7 @@ NAMED = {
     "logits-x-1e4": "not-saturated", "quantised": "gradients-available", "random-noise": "deterministic",
     "softmax-as-logits": "logits-not-probabilities", "clamped-log": "logits-not-probabilities",
     "jpeg": "gradients-available", "max-fusion": "fusion-swap", "purifies": "static-forward",
+    "crossmax": "holds-against-outsiders", "drawn-members": "drawn-members",
     "two-steps": "iterations-suffice", "returns-x": "planted-vulnerability", "leaves-the-ball": "within-budget",
 }  # fmt: skip
 INVALID = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from in_process import parsed
-from trust_by_hand import N, about, failed, make, outcome, probed, tried
+from trust_by_hand import N, about, failed, make, outcome, probed, samples, tried
 
 from robustkit.attacks import attack
 from robustkit.pipeline import request
@@ -23,6 +24,13 @@ def some(code: int, count: int) -> np.ndarray:
 
 
 RUN = make(first=100)  # breaks the last 100 of 200; the first 100, which probes look at, stand
+
+
+def drawn(first: int, name: str = "pgd", **more: Any) -> Scored:
+    """A run on an ensemble whose members are drawn."""
+    return replace(make(name, first=first, broken=N - first, **more), clean=samples([]))
+
+
 LONGER = {"steps": 200, "restarts": 5}
 
 # name: evidence at the threshold, which passes, and just beyond it, which fails.
@@ -31,6 +39,10 @@ CASES: dict[str, tuple[Evidence, Evidence]] = {
     "deterministic": (
         about(RUN, facts={"repeats": probed(difference=1e-4, flipped=0)}),
         about(RUN, facts={"repeats": probed(difference=1.1e-4, flipped=0)}),
+    ),
+    "drawn-members": (
+        about(drawn(100), drawn(98, "arc", steps=20)),
+        about(drawn(100)),
     ),
     "fusion-swap": (
         about(RUN, facts={"swap": probed(broken=1)}),
