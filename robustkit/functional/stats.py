@@ -25,10 +25,10 @@ def allowed(n: int, drop: float = 0.02, confidence: float = 0.95) -> int:
 
     The largest k for which P(Binomial(n, drop) <= k) <= 1 - confidence; -1 where n samples cannot rule it out.
     """
-    term, below, k = (1 - drop) ** n, 0.0, -1
-    while below + term <= 1 - confidence:
-        below, k = below + term, k + 1
-        term *= (n - k) / (k + 1) * drop / (1 - drop)
+    term, below, k = n * math.log1p(-drop), 0.0, -1  # the log of a term: of many samples the first are below any float
+    while below + math.exp(term) <= 1 - confidence:
+        below, k = below + math.exp(term), k + 1
+        term += math.log((n - k) / (k + 1) * drop / (1 - drop))
     return k
 
 

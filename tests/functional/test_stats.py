@@ -50,5 +50,6 @@ def test_how_many_may_break_for_a_drop_of_two_points_to_be_ruled_out(n: int, exp
 
 
 def test_a_smaller_drop_or_more_confidence_takes_more_samples():
+    assert allowed(100_000) == 1926  # 2,000 less 1.645 standard deviations of 44.3, and the continuity correction
     assert [allowed(n, drop=0.01) for n in (298, 299)] == [-1, 0]  # 0.99^299 = 0.0495
     assert [allowed(n, confidence=0.99) for n in (227, 228)] == [-1, 0]  # 0.98^228 = 0.00999

@@ -198,7 +198,7 @@ def test_what_is_advised_to_escalate_has_a_whole_configuration(name: str):
         for spec in finding.remedy:
             own = {k: v for k, v in spec.params.items() if k != "eot"}
             assert own == request.configured(attack, spec.name, {spec.name: own}).params
-            assert "step_size" not in own  # of a budget of its own: what follows must suit any
+            assert own.get("step_size") is None  # of a budget of its own: what follows must suit any
 
 
 def test_silent_success_counts_who_fell_below_its_best_and_never_fails():
