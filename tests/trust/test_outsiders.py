@@ -49,7 +49,8 @@ RUN = make(first=100)  # of family loss; breaks the last 100 of 200
 def test_how_each_attack_works():
     """By hand, from the papers: what is not named here ascends a loss of the fused output."""
     stated = {
-        "quorum": ("members",), "fusion-swap": ("members",), "mora": ("reweighing",), "apgd-t": ("targeted",),
+        "quorum": ("members",), "fusion-swap": ("members",), "arc": ("members",), "mora": ("reweighing",),
+        "apgd-t": ("targeted",),
         "square": ("gradient-free",), "autoattack": ("loss", "targeted", "smallest", "gradient-free"),
         **dict.fromkeys(("cw", "deepfool", "ead", "fab", "fmn", "jsma"), ("smallest",)),
     }  # fmt: skip
@@ -98,7 +99,6 @@ def test_an_attack_of_a_family_that_ran_is_no_outsider():
         by_itself = make(name, first=100)
         assert outcome(about(by_itself, outsider=name))[0] == "unchecked"
         assert outcome(about(None, by_itself, outsider=name))[0] == "unchecked"
-        assert outcome(about(None, RUN, by_itself, outsider=name))[0] == "unchecked"
     facts = {"repeats": tried()}  # some probe ran, but not the one that decides
     assert failed(about(make("pgd", first=100), make("mim", first=100), outsider="", facts=facts)) == {
         "tried-by-others"
@@ -106,12 +106,15 @@ def test_an_attack_of_a_family_that_ran_is_no_outsider():
 
 
 @pytest.mark.parametrize("other", ["quorum", "apgd-t", "square", "fmn", "mora"])
-def test_a_run_of_another_family_vouches_for_each_run_but_not_for_the_worst_case_of_both(other: str):
+def test_a_run_of_another_family_vouches_for_each_run_and_a_strong_one_for_the_worst_case_of_both(other: str):
     facts = {"repeats": tried()}
     fellow = make(other, first=100)
     assert outcome(about(RUN, fellow, outsider="", facts=facts))[0] == "trusted"
     assert outcome(about(fellow, RUN, outsider="", facts=facts))[0] == "trusted"
-    assert outcome(about(None, RUN, fellow, outsider="", facts=facts))[0] == "unchecked"
+    both = "trusted" if other in ("quorum", "apgd-t", "mora") else "unchecked"
+    assert outcome(about(None, RUN, fellow, outsider="", facts=facts))[0] == both
+    lower = make(other, first=97, broken=N - 97)  # the number is its own: who has tried to lower that?
+    assert outcome(about(None, RUN, lower, outsider="", facts=facts))[0] == "unchecked"
     elsewhere = make(other, first=100, eps=0.2)
     assert outcome(about(RUN, elsewhere, outsider="", facts=facts))[0] == "unchecked"
     assert outcome(about(RUN, fellow, outsider=""))[0] == "unchecked"  # of no fact of the model
