@@ -40,8 +40,8 @@ def gap(z: Tensor) -> Tensor:
 def by_gap(z: Tensor) -> Tensor:
     """Return (..., L) with a gap of 1 between its two largest entries.
 
-    Cross-entropy then sees every class that comes near, however sure the model is, and no size of the logits blinds it:
-    Yu and Xu 2023 (MIFPE, CVPR), eq. 8, with their t = 1.
+    Cross-entropy then sees every class that comes near, however sure the model is, and no size of the logits blinds it,
+    as in the MIFPE loss (arXiv:2507.22428 compares it with others).
     """
     return z / gap(z)
 

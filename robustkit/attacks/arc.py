@@ -49,15 +49,14 @@ def arc(
     |u + b g|, b = s (zeta - <w, u> / |w|_q) / (s - zeta) + eps / 20 where zeta, the distance of that boundary from x_i,
     is below s, else s: far enough for u' to cross it whatever u was. It is kept where Proj(x_i + u') has an expected
     accuracy sum_m p_m [member m is right], computed exactly, that falls, or, as the first of its iteration, does not
-    rise; then x_{i+1} = Proj(x_i + u). Where
-    members contradict each other the gradient of a mean loss stands still; one after the other they do not. Dbouk and
-    Shanbhag 2022, algorithm 1.
+    rise; then x_{i+1} = Proj(x_i + u). Where members contradict each other the gradient of a mean loss stands still;
+    one after the other they do not. Dbouk and Shanbhag 2022, algorithm 1.
 
     Deviations: s falls from eps to eps / steps unless set, and a step that gains nothing may not undo another's (with
     the authors' constant step opposed members undo each other's); members that are wrong already are passed over;
-    boundaries are linearised at the projected point, and
-    zeta is measured from x_i, as b needs it (the authors' code: from x_i + u); the best iterate counts, the clean image
-    among them; the run of a sample ends where all answers are wrong.
+    boundaries are linearised at the projected point, and zeta is measured from x_i, as b needs it (the authors' code:
+    from x_i + u); the best iterate counts, the clean image among them; the run of a sample ends where all answers are
+    wrong.
 
     Members that are not drawn (another fusion rule; the command line refuses it) are taken as drawn with equal
     probabilities. A model without members is its only one: what is left is DeepFool's direction with steps of one

@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import PULL, Generator, Model, Readout, ascend, gliding
-from robustkit.attacks._members import by_gap, fusion, mean_of, outputs
-from robustkit.functional.norms import Norm, per_sample
+from robustkit.attacks._members import by_gap, fusion, gap, mean_of, outputs
+from robustkit.functional.norms import Norm
 from robustkit.functional.trace import Trace
 
 MIXTURES = (0.5, 0.0, 0.25, 0.75, 1.0)  # share of the reweighed members, run by run
@@ -39,13 +39,13 @@ def mora(
     """Model-reweighing attack: sign steps with momentum on the fused output mixed with members reweighed per sample.
 
     Each run ascends the cross-entropy of (1 - s) f / gap(f) + s sum_m w_m k_m z_m / sum_m w_m k_m: f the fused output,
-    z_m the members' logits, divided by a tenth of their largest gap where that is above 10; w_m = p_mj (p_my / P_y +
-    (1 - p_mj) / P_j), the derivative of log P_j - log P_y by z_mj, p_m the softmax of tau z_m, P their mean and j the
+    z_m the members' logits, divided by a tenth of their largest gap where that is above 10; w_m = p_mj (p_my / P_y + (1
+    - p_mj) / P_j), the derivative of log P_j - log P_y by z_mj, p_m the softmax of tau z_m, P their mean and j the
     strongest other class of f; k_m whether member m is still right (always 1 for mean logits). s is .5, 0, .25, .75, 1
     in the five runs, tau .2, or .8 where members vote. Steps fall from 2 eps to nothing by a cosine, momentum .75; what
-    a run broke the next does not see, unless ``stop_early=False``. Yu, Gao and Xu 2022, section 3, algorithm 1, and
-    the authors' code. Deviations: the best iterate counts; their targeted stage over nine classes is not there (run
-    apgd-t); in the targeted mode j is the target and k_m whether member m does not answer it yet.
+    a run broke the next does not see, unless ``stop_early=False``. Yu, Gao and Xu 2022, as the authors' code runs it.
+    Deviations: the best iterate counts; their targeted stage over nine classes is not there (run apgd-t); in the
+    targeted mode j is the target and k_m whether member m does not answer it yet.
 
     A model without members, or with one, has nothing to reweigh: what is left is the cross-entropy of f / gap(f) mixed
     with that of its own logits.
@@ -97,9 +97,7 @@ def _reweighed(share: float, rule: str, targeted: bool) -> Readout:
 
 def _narrowed(logits: Tensor) -> Tensor:
     """Return member logits (M, B, L), divided by a tenth of the largest member's gap where that is above 10."""
-    top = logits.detach().topk(2, -1).values
-    widest = (top[..., 0] - top[..., 1]).amax(0)
-    return logits / per_sample((widest / WIDE).clamp_min(1.0), logits[0])
+    return logits / (gap(logits).amax(0) / WIDE).clamp_min(1.0)
 
 
 @torch.no_grad()

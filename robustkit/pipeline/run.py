@@ -21,7 +21,7 @@ from robustkit.suites import Job
 from robustkit.trust._escalate import next_round
 from robustkit.trust._run import probe_all
 
-ROUNDS = 8  # of escalation at most; steps double in each
+ROUNDS = 8  # of escalation at most
 RATIO = ("apgd-dlr", "autoattack")  # ascend the DLR ratio
 FOR_MEMBERS = ("mora", "quorum")  # do not, and look at the members
 

@@ -7,14 +7,15 @@ empty lists; those of the further suites are in :mod:`robustkit.records.schema_s
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
 from robustkit.records.schema_members import DiversityResult, PoolResult
 from robustkit.records.schema_suites import AuditResult, CalibrationResult, DetectionResult, OodResult
 
 SCHEMA_VERSION = 1  # of results.json and of the records in the store
 
-Verdict = Literal["trusted", "unchecked", "suspect", "invalid"]  # from the best to the worst
+Verdict = Literal["trusted", "unchecked", "suspect", "invalid"]
+ORDER: tuple[Verdict, ...] = get_args(Verdict)  # from the best to the worst
 
 
 class Check(TypedDict):

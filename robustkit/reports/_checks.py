@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import get_args
 
-from robustkit.records.schema import EnsembleResult, Evaluation, Results, Verdict, WorstCase
+from robustkit.records.schema import ORDER, EnsembleResult, Evaluation, Results, Verdict, WorstCase
 from robustkit.reports._format import number
 from robustkit.reports._labels import Run, budget, budget_text, labeller, ordered
 
@@ -48,8 +47,7 @@ def failing(results: Results) -> list[Failure]:
 
 def worst_of(failures: list[Failure]) -> Verdict:
     """Return the worst verdict of some numbers."""
-    order: tuple[Verdict, ...] = get_args(Verdict)
-    return max((x.verdict for x in failures), key=order.index)
+    return max((x.verdict for x in failures), key=ORDER.index)
 
 
 def by_check(results: Results) -> list[tuple[str, str, list[Failure]]]:

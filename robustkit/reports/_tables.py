@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from robustkit.functional.stats import wilson
-from robustkit.records.schema import Evaluation, Results, Verdict, WorstCase
+from robustkit.records.schema import ORDER, Evaluation, Results, WorstCase
 from robustkit.reports import _format as f
 from robustkit.reports import _records, _suites
 from robustkit.reports._checks import failing, hint
@@ -183,9 +183,8 @@ def _difference(e: Evaluation | None, base: Evaluation | None) -> Cell:
     """Return the difference, marked only where one of the two numbers is not trusted."""
     if e is None or base is None:
         return Cell(f.NONE)
-    verdicts: tuple[Verdict, ...] = ("invalid", "suspect", "unchecked")
-    worse = next((v for v in verdicts if v in (e["verdict"], base["verdict"])), None)
-    return Cell(f.points(e["robust_accuracy"] - base["robust_accuracy"]), worse)
+    worse = max(e["verdict"], base["verdict"], key=ORDER.index)
+    return Cell(f.points(e["robust_accuracy"] - base["robust_accuracy"]), None if worse == ORDER[0] else worse)
 
 
 def find(every: Sequence[Table], name: str) -> Table | None:

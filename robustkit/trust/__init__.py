@@ -8,15 +8,12 @@ torch; the probes are imported by what runs them.
 
 from __future__ import annotations
 
-from typing import get_args
-
 from robustkit.base.registry import Registry
-from robustkit.records.schema import Check, Verdict
+from robustkit.records.schema import ORDER, Check, Verdict
 from robustkit.trust._evidence import Evidence, Finding, Probed, Scored
 
 __all__ = ["ORDER", "Check", "Evidence", "Finding", "Probed", "Scored", "Verdict", "check", "judge", "probe"]
 
-ORDER: tuple[Verdict, ...] = get_args(Verdict)  # from the best to the worst
 check = Registry("check", "robustkit.trust")
 probe = Registry("probe", "robustkit.trust")
 
