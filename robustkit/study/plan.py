@@ -138,10 +138,11 @@ class Study:
             )
 
     def escalated(self, ensemble: EnsembleRecord) -> Iterator[tuple[FollowUp, Cell]]:
-        """Yield the attacks that followed on suspect numbers of an ensemble."""
+        """Yield the attacks that followed on suspect numbers of an ensemble, from other starts than those before."""
         for more in self.follow_ups:
             if more.ensemble == ensemble.key:
-                yield more, replace(self._cell("attack", ensemble, more.attack, more.eps, ""), norm=more.norm)
+                cell = self._cell("attack", ensemble, more.attack, more.eps, "")
+                yield more, replace(cell, norm=more.norm, seed=self.seed + 1)
 
     def transferred(self) -> tuple[Spec, ...]:
         """Return the attacks that have transfer matrices: a smallest perturbation barely crosses one boundary."""

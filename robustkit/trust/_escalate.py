@@ -17,8 +17,9 @@ from robustkit.records.store import Store
 from robustkit.study.distortion import largest
 from robustkit.study.plan import FollowUp, Study
 from robustkit.trust import ORDER, Evidence, judge, remedies
-from robustkit.trust._evidence import Scored, stronger
+from robustkit.trust._evidence import Scored
 from robustkit.trust._plan import BACKWARD, NORMS, Item, clean_of, facts_for, load, plan, requested_runs
+from robustkit.trust._stronger import stronger
 
 STRONGEST = "strongest-run"  # the check of a worst case that no single number has
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robustkit.attacks import attack, spec
+from robustkit.attacks import attack
 from robustkit.records.cells import Run, Spec
 from robustkit.records.samples import Samples
 
@@ -230,6 +230,10 @@ class Evidence:
         """Whether a gradient attack is among what the number is made of."""
         return any(uses_gradient(s.name) for s in self.counted)
 
+    def ran(self, attack: Spec) -> bool:
+        """Return whether an attack ran at this budget with just these settings."""
+        return any(s.run.cell.attack == attack for s in self.at(self.eps))
+
     def _failed(self, family: str) -> bool:
         """Return whether attacks of a family ran beside others and lowered the number by no more than a point."""
         rest = [s.standing for s in self.counted if family not in families(s.name)]
@@ -280,21 +284,3 @@ def settles(name: str) -> bool:
 def uses_gradient(name: str) -> bool:
     """Return whether an attack asks for gradients, by what its file says of it; of other libraries' all do."""
     return ":" in name or not attack.entry(name).facts.get("gradient_free")
-
-
-def stride(steps: int, eps: float) -> float:
-    """Return a step that crosses the ball within the steps there are, eps / 10 from 25 on, shorter from 50, to settle.
-
-    Madry et al. 2018 take 2.5 eps / steps: from a random start, steps of eps / 10 need twenty to reach the other side.
-    """
-    return max(2.5 * eps / steps, eps / max(10, steps // 5))
-
-
-def stronger(restarts: int = 16) -> Spec:
-    """Return what helps most per pass, at any budget: its steps are relative to eps."""
-    return spec("quorum", restarts=restarts)
-
-
-def long_pgd(steps: int, eps: float, **params: Any) -> Spec:
-    """Return a PGD that can cross the ball and settle."""
-    return spec("pgd", steps=steps, step_size=stride(steps, eps), **params)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from robustkit.attacks import spec
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import Bools, stride, stronger
+from robustkit.trust._evidence import Bools
+from robustkit.trust._stronger import stride, stronger
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import POINT, Bools, long_pgd, stronger
+from robustkit.trust._evidence import POINT, Bools
+from robustkit.trust._stronger import long_pgd, stronger
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from robustkit.trust import Evidence, Finding, check
-from robustkit.trust._evidence import POINT, stronger
+from robustkit.trust._evidence import POINT
+from robustkit.trust._stronger import stronger
 
 
 @check("iterative-beats-single-step", source="Athalye et al. 2018, arXiv:1802.00420, section 3.1")

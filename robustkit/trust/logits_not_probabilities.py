@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from robustkit.attacks import spec
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import POINT, Bools, stronger
+from robustkit.trust._evidence import POINT, Bools
+from robustkit.trust._stronger import stronger
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from robustkit.trust import Evidence, Finding, check
-from robustkit.trust._evidence import settles, stronger
+from robustkit.trust._evidence import settles
+from robustkit.trust._stronger import stronger
 
 UNFINISHED = 0.05  # share of its whole range by which the loss may still move over the last iterations
 LAST = 10  # iterations that count as the last ones

@@ -8,7 +8,8 @@ from robustkit.attacks import spec
 from robustkit.functional.stats import allowed
 from robustkit.records.cells import Spec
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import Bools, families, stronger
+from robustkit.trust._evidence import Bools, families
+from robustkit.trust._stronger import stronger
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job
@@ -21,6 +22,9 @@ CHALLENGERS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("quorum", 1, {"restarts": 2}),
     ("square", 1, {"queries": 500}),
 )
+
+# What follows where one of them broke more, each only if the one before did not settle it: by what it breaks a pass.
+LADDER = (stronger(), spec("mora", steps=50))
 
 
 def challenger(ran: frozenset[str], members: int) -> tuple[str, Spec] | None:
@@ -46,7 +50,7 @@ def holds_against_outsiders(evidence: Evidence) -> Finding | None:
     if probed is None or outcome is None:
         return None
     name = probed.params["by"]["name"]
-    remedy = (stronger(), spec("mora"))
+    remedy = LADDER if evidence.run else (next((a for a in LADDER if not evidence.ran(a)), LADDER[-1]),)
     advice = f"{name}, which works in another way, breaks more: run {evidence.advised(*remedy)}"
     n = len(probed.rows)
     whole = n == len(evidence.standing)
@@ -61,7 +65,8 @@ def tried_by_others(evidence: Evidence) -> Finding | None:
         return None
     remedy: tuple[Spec, ...] = ()
     if untried and evidence.norm in BALLS:
-        remedy = (stronger(4) if untried[0] == "members" else spec(untried[1].name),)
+        short = untried[1] if evidence.run is None else spec(untried[1].name)  # as good a witness as the probe
+        remedy = (stronger(4) if untried[0] == "members" else short,)
     advice = f"no attack of another kind has tried to lower this number: run {evidence.advised(*remedy)}"
     if evidence.norm not in BALLS:
         advice = f"no attack of another kind works in {evidence.norm}: the number is worth what ran, and no more"

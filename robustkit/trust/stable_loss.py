@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from robustkit.attacks import spec
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import stronger
+from robustkit.trust._stronger import stronger
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job

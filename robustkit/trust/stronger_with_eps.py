@@ -5,7 +5,8 @@ from __future__ import annotations
 from robustkit.attacks import spec
 from robustkit.records.samples import CONFIRMED, HERE, MISSED
 from robustkit.trust import Evidence, Finding, check
-from robustkit.trust._evidence import POINT, Scored, stronger
+from robustkit.trust._evidence import POINT, Scored
+from robustkit.trust._stronger import stronger
 
 
 @check("stronger-with-eps", source="Carlini et al. 2019, arXiv:1902.06705, section 4.4")

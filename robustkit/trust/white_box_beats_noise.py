@@ -8,7 +8,8 @@ import numpy as np
 
 from robustkit.attacks import spec
 from robustkit.trust import Evidence, Finding, check, probe
-from robustkit.trust._evidence import Bools, stronger
+from robustkit.trust._evidence import Bools
+from robustkit.trust._stronger import stronger
 
 if TYPE_CHECKING:
     from robustkit.trust._job import Job

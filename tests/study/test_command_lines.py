@@ -10,12 +10,13 @@ from typing import Any, get_origin
 import pytest
 from in_process import parsed
 
+from robustkit.attacks import spec
 from robustkit.base.configuration import options_of
 from robustkit.pipeline import request
 from robustkit.pipeline.evaluate import _commands
 from robustkit.study.config import AuditConfig, CorruptConfig, EvaluateConfig, ReproduceConfig, TrainConfig
 from robustkit.trust import Scored
-from robustkit.trust._evidence import Evidence, spec
+from robustkit.trust._evidence import Evidence
 
 EVALUATIONS = {
     "plain": EvaluateConfig(),

@@ -406,4 +406,4 @@ def test_the_remedy_does_not_depend_on_how_many_steps_were_taken():
         facts = {"longer": probed(broken=50, params={"steps": 2 * steps})}
         ((_, finding),) = remedies(about(None, make(steps=steps, broken=0), facts=facts))
         (spec,) = finding.remedy
-        assert (spec.name, spec.params["restarts"]) == ("quorum", 16)
+        assert (spec.name, spec.params["restarts"]) == ("quorum", 12)

@@ -25,7 +25,7 @@ from trust_by_hand import (
     tried,
 )
 
-from robustkit.attacks import attack
+from robustkit.attacks import attack, spec
 from robustkit.base.progress import Reporter
 from robustkit.functional.stats import allowed
 from robustkit.pipeline.results import build
@@ -34,9 +34,9 @@ from robustkit.records.cells import Cell, DatasetRecord, Run, Spec
 from robustkit.records.schema import Results
 from robustkit.records.store import Store
 from robustkit.study.plan import FollowUp, Study
-from robustkit.trust import Scored, judge
+from robustkit.trust import Scored, judge, remedies
 from robustkit.trust._escalate import Known, path
-from robustkit.trust._evidence import families, settles, spec
+from robustkit.trust._evidence import families, settles
 from robustkit.trust._plan import plan
 from robustkit.trust.outsider import CHALLENGERS, challenger
 
@@ -92,6 +92,16 @@ def test_where_nobody_tried_a_number_is_unchecked_and_says_what_to_run(run: Scor
     (advice,) = [c["advice"] for c in checks if not c["passed"]]
     own = "--escalate" if run is None else "--attacks mora"
     assert advice == f"no attack of another kind has tried to lower this number: run robustkit evaluate {own}"
+
+
+def test_a_short_witness_of_another_family_is_what_follows():
+    runs = [make("quorum", first=100), make("mora", first=90, broken=N - 90), make("pgd", first=95)]
+    untried = about(None, *runs, outsider="")
+    (finding,) = [found for name, found in remedies(untried) if name == "tried-by-others"]
+    assert finding.remedy == (spec("apgd-t", steps=25, targets=3),)
+    alone = about(runs[2], outsider="")
+    (finding,) = [found for name, found in remedies(alone) if name == "tried-by-others"]
+    assert finding.remedy == (spec("mora"),)
 
 
 def test_an_attack_of_a_family_that_ran_is_no_outsider():
@@ -195,7 +205,7 @@ def test_what_it_found_is_advised_on_every_sample():
     (advice,) = [c["advice"] for c in judge(about(make(broken=0), facts=facts))[1] if not c["passed"]]
     assert advice == (
         "mora, which works in another way, breaks more: "
-        "run robustkit evaluate --attacks quorum,mora --set quorum.restarts=16"
+        "run robustkit evaluate --attacks quorum,mora --set quorum.restarts=12 --set mora.steps=50"
     )
 
 

@@ -14,6 +14,7 @@ import torch
 from trust_by_hand import SETTING, Scored, ensemble_of, grey, labelled, make, record, samples, slope, study_of
 
 from robustkit import api
+from robustkit.attacks import spec
 from robustkit.base.progress import Reporter
 from robustkit.pipeline.results import build
 from robustkit.pipeline.run import run_evaluation
@@ -23,7 +24,6 @@ from robustkit.records.store import Store
 from robustkit.reports.json_file import json_file
 from robustkit.study.plan import FollowUp, Study
 from robustkit.trust import _run, probe
-from robustkit.trust._evidence import spec
 from robustkit.trust._plan import FEWEST, MOST, Item, attack_key, facts_for, load, plan, requested_runs
 
 LARGE = 400

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 from trust_by_hand import Net, ensemble_of, facts_of, images, job, labelled, linear
 
-from robustkit.attacks import attack
+from robustkit.attacks import attack, spec
 from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.functional.losses import LOSSES
 from robustkit.functional.norms import size
-from robustkit.trust._evidence import spec
 from robustkit.trust._planted import INSIDE, REACH, SHARP, Head, apart, features, fit_heads
 
 SHAPE = (1, 4, 4)

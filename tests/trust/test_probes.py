@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from trust_by_hand import SHAPE, Net, ensemble_of, facts_of, grey, images, job, labelled, linear, slope
 
+from robustkit.attacks import spec
 from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fusion import mean_prob
 from robustkit.functional.norms import size
 from robustkit.records.cells import Spec
 from robustkit.trust import probe
-from robustkit.trust._evidence import long_pgd, spec
+from robustkit.trust._stronger import long_pgd
 from robustkit.trust.outsider import CHALLENGERS
 
 COVERED = {

@@ -207,7 +207,7 @@ def test_the_value_is_the_share_of_the_passes_and_the_advice_can_be_followed():
     checks = judge(about(make(), facts={"forward": probed(looked=looked, **some)}))[1]
     (found,) = [c for c in checks if c["name"] == "static-forward"]
     assert (found["value"], found["threshold"], found["passed"]) == (0.5, 0.0, False)
-    assert "run robustkit evaluate --attacks quorum,square --set quorum.restarts=16" in found["advice"]
+    assert "run robustkit evaluate --attacks quorum,square --set quorum.restarts=12" in found["advice"]
     asked(EvaluateConfig(attacks="quorum,square", dataset="digits", eot=20))
 
 

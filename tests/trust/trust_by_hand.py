@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robustkit.attacks import spec
 from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fastpath import Crafting
@@ -17,7 +18,7 @@ from robustkit.records.cells import Cell, DatasetRecord, EnsembleRecord, Run, Sp
 from robustkit.records.samples import HERE, OK, Samples
 from robustkit.study.plan import Study
 from robustkit.trust import Evidence, Probed, Scored, judge, probe
-from robustkit.trust._evidence import families, spec
+from robustkit.trust._evidence import families
 
 N = 200
 SETTING = RunOptions(torch.device("cpu"), speed="off", keep_examples=False)
