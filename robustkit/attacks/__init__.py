@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from robustkit.backends import find
+from robustkit.base.errors import UserError
 from robustkit.base.registry import Entry, Registry
 from robustkit.records.cells import Spec
 
@@ -29,7 +30,22 @@ class AttackRegistry(Registry):
 
 
 attack = AttackRegistry("attack", "robustkit.attacks")
-get = attack.get
+
+
+def get(name: str) -> Callable[..., Any]:
+    """Return the attack, ``function(model, x, y, **parameters)``, behind the checks of the command.
+
+    Raises
+    ------
+    UserError
+        If no attack has that name (the nearest is suggested), or its library is not installed. The function raises one
+        for images that are not float (B, C, H, W) in [0, 1], labels that are no classes of the model, a model that does
+        not answer with logits (B, L), and parameters that the attack does not have or that are out of range.
+    """
+    from robustkit.attacks._checked import checked
+
+    return checked(attack.entry(name), attack.get(name))
+
 
 # Parameters that an evaluation decides for every attack alike, and what decides them.
 OWN_OPTION = {"eps": "--eps", "norm": "--norm", "targeted": "--targeted", "stop_early": "the suite"}
@@ -50,3 +66,10 @@ def norm_for(name: str, wanted: str) -> str:
     """Return the norm in which an attack works: the one wanted if it supports it, else its first."""
     norms: tuple[str, ...] = attack.entry(name).facts["norms"]
     return wanted if wanted in norms else norms[0]
+
+
+def check_norm(name: str, norm: str) -> None:
+    """Raise a :class:`UserError` if an attack does not work in a norm."""
+    supported = attack.entry(name).facts.get("norms", ())
+    if norm not in supported:
+        raise UserError(f"attack '{name}' has no norm '{norm}'; it supports {', '.join(supported)}.")
