@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 from robustkit.backends import find
-from robustkit.base.errors import UserError
 from robustkit.base.registry import Entry, Registry
 from robustkit.records.cells import Spec
 
@@ -66,10 +65,3 @@ def norm_for(name: str, wanted: str) -> str:
     """Return the norm in which an attack works: the one wanted if it supports it, else its first."""
     norms: tuple[str, ...] = attack.entry(name).facts["norms"]
     return wanted if wanted in norms else norms[0]
-
-
-def check_norm(name: str, norm: str) -> None:
-    """Raise a :class:`UserError` if an attack does not work in a norm."""
-    supported = attack.entry(name).facts.get("norms", ())
-    if norm not in supported:
-        raise UserError(f"attack '{name}' has no norm '{norm}'; it supports {', '.join(supported)}.")

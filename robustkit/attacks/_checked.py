@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks import check_norm
 from robustkit.base.errors import UserError
-from robustkit.base.options import at_least, coerce, in_range, number
+from robustkit.base.options import at_least, check_norm, coerce, in_range, number
 from robustkit.base.registry import RUNTIME, Entry
 from robustkit.data._checked import check_axes, check_box, labels
 
@@ -43,7 +42,7 @@ def _params(entry: Entry, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return parameters read to their types, within the ranges that the command accepts."""
     names = {p.name for p in entry.params}
     if "norm" in given and "norm" in names:
-        check_norm(entry.name, given["norm"])
+        check_norm(entry, given["norm"])
     params = {name: _read(entry, name, value) for name, value in given.items()}
     if "eps" in names and entry.facts.get("budget") != "minimum":
         if params.get("eps") is None:

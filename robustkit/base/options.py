@@ -150,6 +150,13 @@ def resolve(entry: Entry, given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def check_norm(entry: Entry, norm: str) -> None:
+    """Raise a :class:`UserError` if an attack does not work in a norm."""
+    supported = entry.facts.get("norms", ())
+    if norm not in supported:
+        raise UserError(f"attack '{entry.name}' has no norm '{norm}'; it supports {', '.join(supported)}.")
+
+
 def boolean(value: Any, label: str) -> bool:
     """Read a yes or no."""
     if str(value).lower() in ("true", "false", "1", "0", "yes", "no"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustkit import backends, data, models
-from robustkit.attacks import OWN_OPTION, attack, check_norm, is_minimum
+from robustkit.attacks import OWN_OPTION, attack, is_minimum
 from robustkit.base import options
 from robustkit.base.chances import RANDOM, check_members, is_random
 from robustkit.base.errors import UserError, unknown
@@ -141,7 +141,7 @@ def _attacks(rows: presets.Grid, table: Table, backend: str, norm: str) -> tuple
         specs = [_abroad(spec, backend) for spec in specs]
     for name in dict.fromkeys(spec.name for spec in specs):
         if not is_minimum(name):
-            check_norm(name, norm)
+            options.check_norm(attack.entry(name), norm)
     return tuple(specs)
 
 
