@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from robustkit.attacks import attack
 from robustkit.base import options
 from robustkit.base.chances import check_members
@@ -24,7 +26,7 @@ from robustkit.ensembles.checkpoint import read_meta
 from robustkit.evaluation.cell import RunOptions
 from robustkit.pipeline import models_under_test
 from robustkit.pipeline.models_under_test import ModelUnderTest, Surrogate
-from robustkit.pipeline.request import Request, beside_baseline, check, check_fusions, target
+from robustkit.pipeline.request import Request, beside_baseline, check, check_fusions, check_outputs, target
 from robustkit.pipeline.run import run_evaluation
 from robustkit.records.cells import Spec
 from robustkit.records.store import Store
@@ -91,6 +93,15 @@ class _Sources:
             own = [fusion] * len(self.ids)
         return dict(zip(self.ids, own or [TrainSpec.fusion] * len(self.ids), strict=True))
 
+    def outputs(self, data: EvaluationData) -> dict[str, int]:
+        """Return the number of classes that each model answers in, of one from outside by an answer of it."""
+        own = [len(meta["classes"]) for meta in self.metas]
+        for _, ensemble in self.outside.models:
+            device = next((tensor.device for tensor in ensemble.parameters()), torch.device("cpu"))
+            with torch.no_grad():
+                own.append(ensemble(data.split.batch(range(1))[1].to(device)).shape[1])
+        return dict(zip(self.ids, own or [len(data.dataset.classes)] * len(self.ids), strict=True))
+
     @property
     def known(self) -> list[Mapping[str, Any]]:
         """What is known of the training data of every model that is not trained here."""
@@ -126,6 +137,8 @@ def evaluate(
     )  # fmt: skip
     if "n" in config.keywords() and (said := too_many(config.n, data.split)):
         reporter.say(said)
+    if any(attack.entry(spec.name).facts.get("least_classes", 0) for spec in request.attacks):
+        check_outputs(request.attacks, sources.outputs(data))
     aim = config.target if config.target is not None else "random" if config.targeted else ""
     aim = target(aim, len(data.dataset.classes))
     published = Published(config.corruption_dir) if config.corruption_dir else None
