@@ -166,7 +166,12 @@ def _corruptions(
 ) -> tuple[Spec, ...]:
     """Return the corruptions of the suite, or those that a pool's validation sets are made with."""
     if "corruptions" in request.suites or (sources.pool and (published or request.corruptions)):
-        return ask(request.corruptions, tuple(data.dataset.shape), config.frost_dir, published)
+        specs = ask(request.corruptions, tuple(data.dataset.shape), config.frost_dir, published)
+        for spec in specs:
+            if published is None:
+                break
+            published.compare(spec.name, spec.params["severity"], data.split.ids, data.split.y, data.split.shape)
+        return specs
     return ()
 
 
