@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -118,6 +119,32 @@ def as_module(model: object) -> tuple[nn.Module, list[str]]:
         raise UserError(f"a model of type {kind} cannot be used; give {ACCEPTED}.")
     called = Called(model)
     return called, [f"'{called.name}' {NOTE}"]
+
+
+def in_float32(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
+    """Return a module whose weights have another precision as a copy in float32, as files are read, and a note.
+
+    One that takes float32 images as it is stays what it is: it casts them itself.
+
+    Parameters
+    ----------
+    x : Tensor
+        Some images (N, C, H, W), float32 in [0, 1], on the module's device.
+    """
+    tensors = [*module.parameters(), *module.buffers()]
+    others = {tensor.dtype for tensor in tensors if tensor.is_floating_point()} - {torch.float32}
+    if not others:
+        return module, []
+    try:
+        converted = copy.deepcopy(module).eval()
+        with torch.no_grad():
+            converted(x[:1])
+    except RuntimeError:
+        kinds = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in others))
+        return copy.deepcopy(module).float(), [f"weights were converted from {kinds} to float32, in a copy"]
+    except Exception:  # noqa: BLE001 - a stranger's module may raise anything; what is wrong is said where it is run
+        pass
+    return module, []
 
 
 def identity(module: nn.Module, x: Tensor) -> str:

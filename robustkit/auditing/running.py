@@ -13,7 +13,7 @@ from robustkit import data
 from robustkit.auditing import fitting, independent, reading
 from robustkit.auditing.adapting import Adapted
 from robustkit.auditing.detecting import MOST, Detected, Given, detect
-from robustkit.auditing.in_memory import Called, as_module, identity
+from robustkit.auditing.in_memory import Called, as_module, identity, in_float32
 from robustkit.base import options
 from robustkit.base.chances import check_members
 from robustkit.base.devices import find_device
@@ -155,6 +155,8 @@ def _refuse_for_memory(config: AuditConfig) -> None:
 def _in_memory(model: object, index: int, images: Tensor) -> Member:
     module, notes = as_module(model)
     name = module.name if isinstance(module, Called) else type(module).__name__
+    module, converted = in_float32(module.to(images.device), images)
+    notes = [*notes, *converted]
     sha256 = identity(module.to(images.device), images[:IDENTIFYING])
     facts = {
         "name": f"{name}-{index}", "path": "", "format": "module in memory", "where": "", "sha256": sha256,
