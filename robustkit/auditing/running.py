@@ -71,9 +71,11 @@ def audit(config: AuditConfig) -> Path:
     identities = [member.identity for member in members if member.identity]
     # The same weights run otherwise are another model, and so is another function that has no weights.
     record = replace(bare, key=digest([bare.key, preprocessing, *identities]))
-    others = [independent.surrogate_of(config, loaded, device, reporter)] if config.surrogate is not None else []
-    outside = OutsideModels([(record, ensemble)], facts, others)
     suites = _default_suites(config, alone=len(members) == 1 and config.suites is None)
+    outside = OutsideModels([(record, ensemble)], facts)
+    if config.surrogate is not None:  # which may be trained for hours: what else is asked for has to fit before
+        pipeline.checked(replace(config, dataset=loaded), outside, suites)
+        outside = replace(outside, surrogates=[independent.surrogate_of(config, loaded, device, reporter)])
     try:
         return pipeline.evaluate(replace(config, dataset=loaded), outside, suites)
     finally:

@@ -121,6 +121,47 @@ def evaluate(
         If something fails while running; the store keeps what finished.
     """
     reporter = config.reporter or Reporter()
+    c = checked(config, outside, default_suites, reporter)
+    models = _models(config, c.request, c.data, c.run_options, c.sources, reporter)
+    suite_requests = c.suite_requests
+    if c.sources.pool:
+        named = {
+            "pool": c.sources.pool, "models": models, "corruptions": c.corruptions,
+            "corruption_dir": config.corruption_dir,
+        }  # fmt: skip
+        suite_requests = {**suite_requests, **ask_suites(("pools",), SuiteRequest(named, c.data))}
+    study = _study(config, c, models)
+    on_device = {record.key: ensemble for record, ensemble in models}
+    device = c.run_options.device
+    on_device |= {record.key: ensemble.to(device) for record, ensemble, _ in c.sources.outside.surrogates}
+    run_evaluation(
+        replace(study, suite_requests=suite_requests), on_device, c.data.split, Store(c.folder / "runs"),
+        c.run_options, reporter, config.escalate_budget if config.escalate else 0.0, c.published, c.data,
+    )  # fmt: skip
+    return c.folder
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What is known before any work: every part of it was found to fit the others."""
+
+    request: Request
+    run_options: RunOptions
+    sources: _Sources
+    data: EvaluationData
+    aim: str
+    divide_by: str
+    published: Published | None
+    corruptions: tuple[Spec, ...]
+    suite_requests: Mapping[str, Mapping[str, Any]]
+    folder: Path
+
+
+def checked(
+    config: Evaluation, outside: OutsideModels | None = None, default_suites: Sequence[str] = DEFAULT_SUITES,
+    reporter: Reporter | None = None,
+) -> _Checked:  # fmt: skip
+    """Return what an evaluation is made of; a UserError says what does not fit, before any work is done."""
     request = check(config, default_suites)
     device = find_device(config.device)
     run_options = RunOptions(
@@ -135,7 +176,7 @@ def evaluate(
         config.dataset, sources.known, data_dir=config.data_dir, download=config.download,
         image_size=config.image_size, n=config.n,
     )  # fmt: skip
-    if "n" in config.keywords() and (said := too_many(config.n, data.split)):
+    if reporter and "n" in config.keywords() and (said := too_many(config.n, data.split)):
         reporter.say(said)
     if any(attack.entry(spec.name).facts.get("least_classes", 0) for spec in request.attacks):
         check_outputs(request.attacks, sources.outputs(data))
@@ -145,20 +186,7 @@ def evaluate(
     corrupted = _corruptions(config, request, data, published, sources)
     suite_requests = _ask(config, request, data, sources)
     folder = writable(Path(config.out), "--out")
-    models = _models(config, request, data, run_options, sources, reporter)
-    if sources.pool:
-        named = {
-            "pool": sources.pool, "models": models, "corruptions": corrupted, "corruption_dir": config.corruption_dir,
-        }  # fmt: skip
-        suite_requests |= ask_suites(("pools",), SuiteRequest(named, data))
-    study = _study(config, request, data, models, sources, aim=aim, corruptions=corrupted, divide_by=divide_by)
-    on_device = {record.key: ensemble for record, ensemble in models}
-    on_device |= {record.key: ensemble.to(device) for record, ensemble, _ in sources.outside.surrogates}
-    run_evaluation(
-        replace(study, suite_requests=suite_requests), on_device, data.split, Store(folder / "runs"), run_options,
-        reporter, config.escalate_budget if config.escalate else 0.0, published, data,
-    )  # fmt: skip
-    return folder
+    return _Checked(request, run_options, sources, data, aim, divide_by, published, corrupted, suite_requests, folder)
 
 
 def _corruptions(
@@ -203,11 +231,9 @@ def _models(
     ]
 
 
-def _study(
-    config: Evaluation, request: Request, data: EvaluationData, models: Sequence[ModelUnderTest], sources: _Sources, *,
-    aim: str, corruptions: tuple[Spec, ...], divide_by: str,
-) -> Study:  # fmt: skip
+def _study(config: Evaluation, c: _Checked, models: Sequence[ModelUnderTest]) -> Study:
     """Return the plan's data; what further suites are asked for is put in by the caller."""
+    request, data = c.request, c.data
     command, given = _commands(config)
     return Study(
         ensembles=tuple(record for record, _ in models),
@@ -217,15 +243,15 @@ def _study(
         norm=request.norm,
         transfer_eps=data.dataset.threat.transfer_eps if config.eps is None else max(request.eps),
         suites=request.suites,
-        target=aim,
+        target=c.aim,
         reference=config.reference,
         seed=config.seed,
         version=__version__,
         trust=config.trust,
         eot=config.eot,
-        corruptions=corruptions,
-        corruption_reference=divide_by,
-        surrogates=tuple(record for record, *_ in sources.outside.surrogates),
+        corruptions=c.corruptions,
+        corruption_reference=c.divide_by,
+        surrogates=tuple(record for record, *_ in c.sources.outside.surrogates),
         command=command,
         given=given,
     )
