@@ -186,7 +186,7 @@ def statistics(text: str, channels: int) -> tuple[tuple[float, ...], tuple[float
 @torch.no_grad()
 def _trial(network: nn.Module, name: str, how: Preprocessing, x: Tensor, y: Tensor) -> Trial:
     adapted = Adapted(network, how).to(x.device)
-    raw = torch.cat([adapted(part) for part in torch.split(x, BATCH)]).double().cpu()
+    raw = torch.cat([adapted(part) for part in torch.split(x, BATCH)]).cpu().double()
     outputs, labels = raw.nan_to_num(0.0).numpy(), y.cpu().numpy()
     classes = int(labels.max()) + 1
     if outputs.shape[1] < classes:
@@ -233,7 +233,7 @@ def _remembered(trials: list[Trial]) -> Trial | None:
 def _conclusion(network: nn.Module, ranked: list[Trial], x: Tensor, y: Tensor, given: Given) -> Detected:
     best = ranked[0]
     with torch.no_grad():
-        raw = Adapted(network, best.how).to(x.device)(x[:BATCH]).double().cpu()
+        raw = Adapted(network, best.how).to(x.device)(x[:BATCH]).cpu().double()
     how = replace(best.how, outputs=given.outputs or kind_of(raw))
     told: How = "given" if given.outputs else "detected"
     findings = [

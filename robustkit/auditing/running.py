@@ -157,7 +157,7 @@ def _refuse_for_memory(config: AuditConfig) -> None:
 def _in_memory(model: object, index: int, images: Tensor) -> Member:
     module, notes = as_module(model)
     name = module.name if isinstance(module, Called) else type(module).__name__
-    module, converted = in_float32(module.to(images.device), images)
+    module, converted = in_float32(module, images)  # where it is: not every device has its type
     notes = [*notes, *converted]
     sha256 = identity(module.to(images.device), images[:IDENTIFYING])
     facts = {
