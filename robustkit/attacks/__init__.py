@@ -29,7 +29,22 @@ class AttackRegistry(Registry):
 
 
 attack = AttackRegistry("attack", "robustkit.attacks")
-get = attack.get
+
+
+def get(name: str) -> Callable[..., Any]:
+    """Return the attack, ``function(model, x, y, **parameters)``, behind the checks of the command.
+
+    Raises
+    ------
+    UserError
+        If no attack has that name (the nearest is suggested), or its library is not installed. The function raises one
+        for images that are not float (B, C, H, W) in [0, 1], labels that are no classes of the model, a model that does
+        not answer with logits (B, L), and parameters that the attack does not have or that are out of range.
+    """
+    from robustkit.attacks._checked import checked
+
+    return checked(attack.entry(name), attack.get(name))
+
 
 # Parameters that an evaluation decides for every attack alike, and what decides them.
 OWN_OPTION = {"eps": "--eps", "norm": "--norm", "targeted": "--targeted", "stop_early": "the suite"}

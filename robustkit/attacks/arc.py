@@ -16,6 +16,7 @@ from robustkit.attacks._parts import forward, others
 from robustkit.functional.batching import Batched
 from robustkit.functional.eot import Averaged, drawn
 from robustkit.functional.norms import TINY, Norm, per_sample, project, random_start, size, steepest
+from robustkit.functional.precision import wide
 from robustkit.functional.sampling import as_generator
 from robustkit.functional.trace import Trace
 
@@ -150,7 +151,8 @@ class _Members:
         with torch.no_grad():
             logits += [view(x) for view in more]
         z = torch.stack(logits)
-        return self.chances.to(x.device) @ self.holding(z, y).double(), z
+        holding = wide(self.holding(z, y))
+        return self.chances.to(holding) @ holding, z
 
     def holding(self, z: Tensor, y: Tensor) -> Tensor:
         """Return whether logits (..., b, L) still stand in the attack's way, bool (..., b)."""

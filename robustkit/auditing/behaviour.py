@@ -49,7 +49,7 @@ def behaviour(network: nn.Module, adapted: nn.Module, x: Tensor) -> Iterator[Fin
     )  # fmt: skip
     first = adapted(x)
     whole = bool(torch.isfinite(first).all())
-    text = "on the first images" if whole else "some outputs are NaN or infinite"
+    text = "on the first images" if whole else f"{_lost(first)}; such an image counts as broken"
     yield Finding("finite outputs", "yes" if whole else "no", "detected", text, not whole)
     spread = float((first.amax(1) - first.amin(1)).mean()) if whole else 1.0
     again = _most(adapted(x), first)
@@ -60,6 +60,14 @@ def behaviour(network: nn.Module, adapted: nn.Module, x: Tensor) -> Iterator[Fin
     depends = alone > CLOSE * spread and not moved
     text = f"an image alone and among {len(x)} differs by {alone:.2g} at most"
     yield Finding("dependence on the batch", "yes" if depends else "none", "detected", text, depends)
+
+
+def _lost(z: Tensor) -> str:
+    """Return on how many images an output is not finite, and the usual cause of minus infinity."""
+    rows = int((~torch.isfinite(z)).any(1).sum())
+    text = f"some outputs are NaN or infinite on {rows} of {len(z)} images"
+    lowest = bool((z.isfinite() | (z == -torch.inf)).all())
+    return f"{text}, -inf: return logits, or log_softmax in place of the log of a softmax" if lowest else text
 
 
 def _most(a: Tensor, b: Tensor) -> float:

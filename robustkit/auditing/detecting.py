@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ from robustkit.auditing.fingerprint import APART, KNOWN, divergence
 from robustkit.auditing.in_memory import CallError
 from robustkit.base.errors import UserError
 from robustkit.base.names import ChannelOrder, OutputKind
+from robustkit.functional.stats import finite
 
 FIRST = 128  # images on which everything is tried ...
 CROPPED = 512  # on which the first batch norm is asked
@@ -45,7 +47,8 @@ class Given:
 class Trial:
     """One way to run the model, on n images: accuracy as it is, and under the best one-to-one renaming of classes.
 
-    ``log_likelihood`` is the mean of the labels', so renamed, in nats; ``divergence`` that of the first batch norm.
+    ``log_likelihood`` is the mean of the labels', so renamed, in nats, -inf where a label has none or an output is NaN;
+    ``divergence`` that of the first batch norm.
     """
 
     normalize: str
@@ -61,8 +64,8 @@ class Trial:
         """Return it as plain JSON."""
         return {
             "normalize": self.normalize, "how": self.how.to_json(), "n": self.n, "accuracy": self.accuracy,
-            "renamed_accuracy": self.renamed_accuracy, "log_likelihood": self.log_likelihood,
-            "divergence": self.divergence,
+            "renamed_accuracy": self.renamed_accuracy, "log_likelihood": finite(self.log_likelihood),
+            "divergence": None if self.divergence is None else finite(self.divergence),
         }  # fmt: skip
 
 
@@ -183,7 +186,7 @@ def statistics(text: str, channels: int) -> tuple[tuple[float, ...], tuple[float
 @torch.no_grad()
 def _trial(network: nn.Module, name: str, how: Preprocessing, x: Tensor, y: Tensor) -> Trial:
     adapted = Adapted(network, how).to(x.device)
-    raw = torch.cat([adapted(part) for part in torch.split(x, BATCH)]).double().cpu()
+    raw = torch.cat([adapted(part) for part in torch.split(x, BATCH)]).cpu().double()
     outputs, labels = raw.nan_to_num(0.0).numpy(), y.cpu().numpy()
     classes = int(labels.max()) + 1
     if outputs.shape[1] < classes:
@@ -196,9 +199,10 @@ def _trial(network: nn.Module, name: str, how: Preprocessing, x: Tensor, y: Tens
     np.add.at(counts, (labels, predicted), 1)
     _, renaming = linear_sum_assignment(-counts)
     log_p = np.log(outputs.clip(1e-12)) if kind_of(raw) == "probabilities" else raw.log_softmax(1).numpy()
+    likelihood = float(log_p[np.arange(len(x)), renaming[labels]].mean())
     return Trial(
         name, how, len(x), float((predicted == labels).mean()), float((predicted == renaming[labels]).mean()),
-        float(log_p[np.arange(len(x)), renaming[labels]].mean()), tuple(int(v) for v in renaming),
+        -math.inf if math.isnan(likelihood) else likelihood, tuple(int(v) for v in renaming),
     )  # fmt: skip
 
 
@@ -229,7 +233,7 @@ def _remembered(trials: list[Trial]) -> Trial | None:
 def _conclusion(network: nn.Module, ranked: list[Trial], x: Tensor, y: Tensor, given: Given) -> Detected:
     best = ranked[0]
     with torch.no_grad():
-        raw = Adapted(network, best.how).to(x.device)(x[:BATCH]).double().cpu()
+        raw = Adapted(network, best.how).to(x.device)(x[:BATCH]).cpu().double()
     how = replace(best.how, outputs=given.outputs or kind_of(raw))
     told: How = "given" if given.outputs else "detected"
     findings = [

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustkit.auditing.adapting import Adapted, Preprocessing
+from robustkit.functional.precision import wide
 from robustkit.functional.sampling import SampleGenerator
 
 KNOWN = 0.005  # divergence in nats up to which the images are like those of the training ...
@@ -38,7 +39,7 @@ def divergence(network: nn.Module, how: Preprocessing, x: Tensor) -> float | Non
 def _of(network: nn.Module, how: Preprocessing, x: Tensor) -> float | None:
     handles = [m.register_forward_pre_hook(_stop) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     adapted, count = Adapted(network, how).to(x.device), 0
-    total = square = torch.zeros((), dtype=torch.float64, device=x.device)
+    total = square = wide(torch.zeros((), device=x.device))
     seen: nn.BatchNorm2d | None = None
     try:
         for part in torch.split(x, BATCH):
@@ -46,7 +47,7 @@ def _of(network: nn.Module, how: Preprocessing, x: Tensor) -> float | None:
                 with torch.no_grad():
                     adapted(part)
             except _Seen as stopped:
-                seen, values = stopped.module, stopped.given.double()
+                seen, values = stopped.module, wide(stopped.given)
                 total = total + values.sum((0, 2, 3))
                 square = square + (values**2).sum((0, 2, 3))
                 count += values[:, 0].numel()
@@ -55,9 +56,9 @@ def _of(network: nn.Module, how: Preprocessing, x: Tensor) -> float | None:
             handle.remove()
     if seen is None or seen.running_mean is None or seen.running_var is None or not count:
         return None
-    mean, remembered = total / count, seen.running_var.double().clamp_min(1e-12)
+    mean, remembered = total / count, wide(seen.running_var).clamp_min(1e-12)
     ratio = (square / count - mean**2).clamp_min(1e-12) / remembered
-    shift = (mean - seen.running_mean.double()) ** 2 / remembered
+    shift = (mean - wide(seen.running_mean)) ** 2 / remembered
     return float((0.5 * (ratio - 1 - ratio.log() + shift)).mean())
 
 

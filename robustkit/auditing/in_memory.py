@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from robustkit.auditing.adapting import first_tensor
 from robustkit.base.errors import UserError
 from robustkit.ensembles.ensemble import fingerprint
+from robustkit.functional.precision import wide
 
 ACCEPTED = "a torch module, a function from images (B, C, H, W) to logits (B, L), or the path of a file or folder"
 NOTE = "is a function and has no weights to hash: its results are recognised by what it answers, to the last bit"
@@ -120,6 +122,32 @@ def as_module(model: object) -> tuple[nn.Module, list[str]]:
     return called, [f"'{called.name}' {NOTE}"]
 
 
+def in_float32(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
+    """Return a module whose weights have another precision as a copy in float32, as files are read, and a note.
+
+    One that takes float32 images as it is stays what it is: it casts them itself.
+
+    Parameters
+    ----------
+    x : Tensor
+        Some images (N, C, H, W), float32 in [0, 1].
+    """
+    tensors = [*module.parameters(), *module.buffers()]
+    others = {tensor.dtype for tensor in tensors if tensor.is_floating_point()} - {torch.float32}
+    if not others:
+        return module, []
+    try:
+        converted = copy.deepcopy(module).eval()
+        with torch.no_grad():
+            converted(x[:1].to(tensors[0].device))
+    except RuntimeError:
+        kinds = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in others))
+        return copy.deepcopy(module).float(), [f"weights were converted from {kinds} to float32, in a copy"]
+    except Exception:  # noqa: BLE001 - a stranger's module may raise anything; what is wrong is said where it is run
+        pass
+    return module, []
+
+
 def identity(module: nn.Module, x: Tensor) -> str:
     """Return what tells a model from all others: the fingerprint of its weights, or that of its behaviour.
 
@@ -167,8 +195,8 @@ def behaviour_hash(module: nn.Module, x: Tensor) -> str:
                 _add(sha, first_tensor(module(batch.clone())))
         few = images[:FEW].clone().requires_grad_()
         with torch.enable_grad():
-            logits = first_tensor(module(few + 0.0)).double()  # not a leaf: it may be changed in place
-            weights = torch.linspace(1, 2, logits[0].numel(), dtype=torch.float64, device=logits.device)
+            logits = wide(first_tensor(module(few + 0.0)))  # not a leaf: it may be changed in place
+            weights = torch.linspace(1, 2, logits[0].numel(), dtype=logits.dtype, device=logits.device)
             there = logits.requires_grad
             [gradient] = torch.autograd.grad((logits * weights).sum(), few, allow_unused=True) if there else [None]
         if gradient is not None:

@@ -13,7 +13,7 @@ from robustkit import data
 from robustkit.auditing import fitting, independent, reading
 from robustkit.auditing.adapting import Adapted
 from robustkit.auditing.detecting import MOST, Detected, Given, detect
-from robustkit.auditing.in_memory import Called, as_module, identity
+from robustkit.auditing.in_memory import Called, as_module, identity, in_float32
 from robustkit.base import options
 from robustkit.base.chances import check_members
 from robustkit.base.devices import find_device
@@ -71,9 +71,11 @@ def audit(config: AuditConfig) -> Path:
     identities = [member.identity for member in members if member.identity]
     # The same weights run otherwise are another model, and so is another function that has no weights.
     record = replace(bare, key=digest([bare.key, preprocessing, *identities]))
-    others = [independent.surrogate_of(config, loaded, device, reporter)] if config.surrogate is not None else []
-    outside = OutsideModels([(record, ensemble)], facts, others)
     suites = _default_suites(config, alone=len(members) == 1 and config.suites is None)
+    outside = OutsideModels([(record, ensemble)], facts)
+    if config.surrogate is not None:  # which may be trained for hours: what else is asked for has to fit before
+        pipeline.checked(replace(config, dataset=loaded), outside, suites)
+        outside = replace(outside, surrogates=[independent.surrogate_of(config, loaded, device, reporter)])
     try:
         return pipeline.evaluate(replace(config, dataset=loaded), outside, suites)
     finally:
@@ -155,6 +157,8 @@ def _refuse_for_memory(config: AuditConfig) -> None:
 def _in_memory(model: object, index: int, images: Tensor) -> Member:
     module, notes = as_module(model)
     name = module.name if isinstance(module, Called) else type(module).__name__
+    module, converted = in_float32(module, images)  # where it is: not every device has its type
+    notes = [*notes, *converted]
     sha256 = identity(module.to(images.device), images[:IDENTIFYING])
     facts = {
         "name": f"{name}-{index}", "path": "", "format": "module in memory", "where": "", "sha256": sha256,

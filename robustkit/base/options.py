@@ -150,6 +150,30 @@ def resolve(entry: Entry, given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def check_norm(entry: Entry, norm: str) -> None:
+    """Raise a :class:`UserError` if an attack does not work in a norm."""
+    supported = entry.facts.get("norms", ())
+    if norm not in supported:
+        raise UserError(f"attack '{entry.name}' has no norm '{norm}'; it supports {', '.join(supported)}.")
+
+
+def least_classes(entry: Entry, params: Mapping[str, Any]) -> int:
+    """Return with how few outputs of a model an attack works; some losses of other libraries look at the fourth."""
+    least = int(entry.facts.get("least_classes", 2))
+    for param, values in entry.facts.get("least_classes_of", {}).items():
+        least = max(least, values.get(params.get(param), 2))
+    return least
+
+
+def check_classes(entry: Entry, params: Mapping[str, Any], classes: int) -> None:
+    """Raise a :class:`UserError` if an attack does not work with so few outputs of a model."""
+    if classes < (least := least_classes(entry, params)):
+        raise UserError(
+            f"attack '{entry.name}' needs a model with at least {least} outputs, and this one has {classes}; leave it "
+            "out, or name one of robustkit's own, which work with two."
+        )
+
+
 def boolean(value: Any, label: str) -> bool:
     """Read a yes or no."""
     if str(value).lower() in ("true", "false", "1", "0", "yes", "no"):

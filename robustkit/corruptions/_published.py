@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,12 +30,13 @@ class Published:
     Parameters
     ----------
     folder : path
-        The set. A corruption, or a severity, that it lacks or that is not whole is listed nowhere.
+        The set. A corruption, or a severity, that it lacks or that is cut off is listed nowhere.
 
     Raises
     ------
     UserError
-        If there is nothing in it that can be used; later, if its labels or images are not those asked for.
+        If there is nothing in it that can be used, or if an array is no such set: of another type than uint8, or of
+        other lengths than five times N; later, if its labels or images are not those asked for.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -57,9 +59,11 @@ class Published:
         """Return the severities of a corruption that are there and whole."""
         if name in self._arrays:
             try:
-                return tuple(range(1, SEVERITIES + 1)) if len(self._array(name)) == len(self._labels) else ()
-            except (OSError, ValueError):  # cut off, or no array
+                array = self._array(name)
+            except (OSError, ValueError, EOFError):  # cut off, or no array
                 return ()
+            self._check(name, array)
+            return tuple(range(1, SEVERITIES + 1))
         return tuple(self._folders.get(name, {}))
 
     def fingerprint(self, name: str, severity: int) -> str:
@@ -81,35 +85,96 @@ class Published:
             Places of the samples among the test images, their ids, and their labels, int64 (B,).
         """
         if name in self._arrays:
-            array, labels = self._array(name), self._labels
-            n = len(labels) // SEVERITIES
-            self._compare(name, rows, y, torch.from_numpy(np.asarray(labels[:n], np.int64)))
-            images = np.asarray(array[rows.numpy() + (severity - 1) * n])
+            array, labels = self._array(name), self._labels[severity - 1]
+            self._compare(name, severity, rows, y, labels)
+            images = np.asarray(array[rows.numpy() + (severity - 1) * len(labels)])
             pixels = torch.from_numpy(images[..., None] if images.ndim == 3 else images).permute(0, 3, 1, 2)
         else:
-            files, labels_of = self._files(name, severity)
-            numbers = [Path(file).stem for file in files]
-            if all(number.isdecimal() for number in numbers):
-                place = {int(number): at for at, number in enumerate(numbers)}
-                ids = torch.tensor([place.get(i, len(files)) for i in ids.tolist()])
-            self._compare(name, ids, y, torch.tensor(labels_of))
-            pixels = self._decoder(name, severity)[ids]
+            pixels = self._decoder(name, severity)[self._places(name, severity, ids, y)]
         return pixels.float().div(255).contiguous()
 
-    def _compare(self, name: str, ids: Tensor, y: Tensor, labels: Tensor) -> None:
+    def compare(self, name: str, severity: int, ids: Tensor, y: Tensor, shape: tuple[int, ...]) -> None:
+        """Refuse a severity whose labels, or an array whose images, are not those of the first test images.
+
+        Parameters
+        ----------
+        ids, y : Tensor
+            Ids and labels of the samples that will be asked for, int64 (B,).
+        shape : tuple of int
+            ``(C, H, W)`` of their images.
+        """
+        if name not in self._arrays:
+            self._places(name, severity, ids, y)
+            return
+        self._compare(name, severity, torch.arange(len(y)), y, self._labels[severity - 1])
+        height, width, *channels = self._array(name).shape[1:]
+        if (*(channels or [1]), height, width) != tuple(shape):
+            size, wanted = ("x".join(map(str, sides)) for sides in ((*(channels or [1]), height, width), shape))
+            raise UserError(f"images in '{self.folder}' are {size}, yours {wanted}; give a set of that size.")
+
+    def _places(self, name: str, severity: int, ids: Tensor, y: Tensor) -> Tensor:
+        """Return where the samples are among the files of a severity."""
+        files, labels = self._files(name, severity)
+        numbers = [Path(file).stem for file in files]
+        if all(number.isdecimal() for number in numbers):
+            place = {int(number): at for at, number in enumerate(numbers)}
+            ids = torch.tensor([place.get(i, len(files)) for i in ids.tolist()])
+        self._compare(name, severity, ids, y, torch.tensor(labels))
+        return ids
+
+    def _compare(self, name: str, severity: int, ids: Tensor, y: Tensor, labels: Tensor) -> None:
         if int(ids.max()) >= len(labels):
             raise UserError(
-                f"'{self.folder}' has {len(labels)} images of {name}; sample {int(ids.max())} is not there."
+                f"'{self.folder}' has {len(labels)} images of {name} at severity {severity}; sample {int(ids.max())} "
+                "is not there."
             )
         if not torch.equal(labels[ids], y):
-            raise UserError(f"the labels in '{self.folder}' are not those of the images evaluated; give their own set.")
+            raise UserError(
+                f"the labels in '{self.folder}' of {name} at severity {severity} are not those of the images "
+                "evaluated; give their own set, in their order."
+            )
+
+    def _check(self, name: str, array: np.ndarray[tuple[int, ...], np.dtype[Any]]) -> None:
+        """Refuse an array that is no five severities of 8-bit images of the labels."""
+        file = self._arrays[name]
+        if array.dtype != np.uint8:
+            raise UserError(
+                f"'{file}' holds {array.dtype}, not uint8 pixels from 0 to 255; write the published array, or your own "
+                "times 255, rounded, as uint8."
+            )
+        if array.ndim not in (3, 4):
+            raise UserError(f"'{file}' has shape {array.shape}; give images (5 N, H, W, C) or (5 N, H, W).")
+        if len(array) != self._labels.numel():
+            raise UserError(
+                f"'{file}' has {len(array)} images, but {LABELS} {self._labels.numel()} labels; a set has the N test "
+                "images at each of five severities, 5 N rows of both."
+            )
 
     def _array(self, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         return np.load(self._arrays[name], mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
 
     @functools.cached_property
-    def _labels(self) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-        return np.load(self.folder / LABELS, allow_pickle=False)  # type: ignore[no-any-return]
+    def _labels(self) -> Tensor:
+        """Return the labels of each severity, int64 (5, N)."""
+        file = self.folder / LABELS
+        try:
+            found = np.load(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"'{file}' cannot be read ({error}); give the labels as an array of integers.") from None
+        if found.dtype.kind not in "iu" or found.ndim != 1:
+            raise UserError(f"'{file}' holds {found.dtype} of shape {found.shape}; give one integer for each image.")
+        wanted = f"'{file}' has {len(found)} labels"
+        order = "the N test images' labels five times, severity 1 to 5 after one another"
+        if len(found) == 0 or len(found) % SEVERITIES:
+            raise UserError(f"{wanted}, which is not five times anything; give {order}.")
+        labels = torch.from_numpy(found.astype(np.int64)).view(SEVERITIES, -1)
+        for severity, own in enumerate(labels, 1):
+            if not torch.equal(own, labels[0]):
+                raise UserError(
+                    f"{wanted}, and those of severity {severity} are not those of severity 1; give {order} (a set of "
+                    "one severity alone goes into folders, NAME/SEVERITY/CLASS/IMAGE)."
+                )
+        return labels
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 - a set lives as long as the evaluation
     def _files(self, name: str, severity: int) -> tuple[list[str], list[int]]:

@@ -20,6 +20,7 @@ from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.evaluation.cell import RunOptions, environment
 from robustkit.evaluation.scoring import SCORE_BATCH, score, sent
+from robustkit.functional.precision import has_float64
 from robustkit.functional.sampling import SampleGenerator
 from robustkit.records.cells import Cell, Run, Spec
 from robustkit.records.samples import ERROR, HERE, OK, Samples
@@ -110,7 +111,8 @@ def make(spec: Spec, seed: int, ids: Tensor, x: Tensor, device: torch.device) ->
     params = dict(spec.params)
     severity = params.pop("severity")
     generator = SampleGenerator(seed, ids, f"{spec.name}/{severity}")
-    made: Tensor = get(spec.name)(sent(x, device), severity, **params, generator=generator)
+    on = device if has_float64(device) else torch.device("cpu")  # several compute in float64
+    made: Tensor = get(spec.name)(sent(x, on), severity, **params, generator=generator)
     return made.cpu().float()
 
 

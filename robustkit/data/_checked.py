@@ -92,6 +92,12 @@ def images(value: object, what: str = "the images") -> Tensor:
     if not x.is_floating_point():
         raise UserError(f"{what} are {_name(x)}; give uint8 from 0 to 255, or float from 0 to 1.")
     x = x.float()
+    check_box(x, what)
+    return x
+
+
+def check_box(x: Tensor, what: str) -> None:
+    """Refuse float images with a pixel that is NaN or outside [0, 1], and say what to do."""
     low, high = (float(value) for value in torch.aminmax(x))  # NaN if any is
     if low != low:
         raise UserError(f"{what} have pixels that are NaN; give numbers from 0 to 1.")
@@ -102,7 +108,6 @@ def images(value: object, what: str = "the images") -> Tensor:
         elif 1 < high <= 255:
             remedy = "divide them by 255, or give uint8"
         raise UserError(f"{what} have pixels from {low:g} to {high:g}, outside [0, 1]; {remedy}.")
-    return x
 
 
 def labels(value: object, what: str = "the labels", *, classes: int | None = None) -> Tensor:

@@ -18,6 +18,8 @@ from robustkit.data._facts import EVERYTHING, Source
 
 Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
 PAIRS = {"train": ("x_train", "y_train"), "validation": ("x_val", "y_val"), "test": ("x_test", "y_test")}
+MEDMNIST = {part: (f"{name}_images", f"{name}_labels") for part, name in
+            (("train", "train"), ("validation", "val"), ("test", "test"))}  # fmt: skip
 WANTED = "save x and y, or x_train, y_train, x_test and y_test, with numpy.savez"
 
 
@@ -37,7 +39,9 @@ def npz(*, path: str) -> Source:
     Images are uint8, or float in [0, 1] (kept as float32): (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3.
     Where both could be meant, e.g. (N, 3, 32, 3), the last axis is C. Labels are integers from 0, (N,). Class names
     may stand in ``classes``; without it there are as many classes as the highest label says. ``x_val`` and ``y_val``
-    may stand next to the four. The file is read at once, and never with pickle. Ids are rows of the array.
+    may stand next to the four. Files of MedMNIST are read as they are: train_images, train_labels (N, 1), and those of
+    val and test, the package's own division. The file is read at once, and never with pickle. Ids are rows of the
+    array.
 
     Parameters
     ----------
@@ -75,7 +79,7 @@ def images_of(file: Path) -> tuple[str, Tensor]:
         As :func:`npz` does, but for labels.
     """
     arrays = _arrays(file)
-    for key in (PAIRS["test"][0], "x"):
+    for key in (PAIRS["test"][0], MEDMNIST["test"][0], "x"):
         if key in arrays:
             return key, _images(key, arrays[key])
     raise UserError(f"'{file}' has neither x nor x_test (it has {', '.join(sorted(arrays)) or 'nothing'}); {WANTED}.")
@@ -91,7 +95,8 @@ def _arrays(file: Path) -> Arrays:
             arrays: Arrays | None = None
         else:
             with loaded as archive:
-                named = {key for pair in PAIRS.values() for key in pair} | {"x", "y", "classes"}
+                known = (*PAIRS.values(), *MEDMNIST.values(), ("x", "y", "classes"))
+                named = {key for keys in known for key in keys}
                 # other keys are only named in a message, so they are not read
                 arrays = {key: np.asarray(archive[key]) if key in named else np.empty(0) for key in archive.files}
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as failure:
@@ -100,11 +105,15 @@ def _arrays(file: Path) -> Arrays:
         raise UserError(f"'{file}' is not an npz archive that can be read; {WANTED}.") from failure
     if arrays is None:
         raise UserError(f"'{file}' is one array and not an npz archive; {WANTED}.")
+    for _, key in MEDMNIST.values():  # a column where an image has one label, several where it has several
+        if key in arrays and arrays[key].ndim == 2 and arrays[key].shape[1] == 1:
+            arrays[key] = arrays[key][:, 0]
     return arrays
 
 
 def _pairs(file: Path, arrays: Arrays) -> dict[str, tuple[str, str]]:
-    pairs = {part: pair for part, pair in PAIRS.items() if part != "validation" or set(pair) & set(arrays)}
+    named = MEDMNIST if any(key in arrays for pair in MEDMNIST.values() for key in pair) else PAIRS
+    pairs = {part: pair for part, pair in named.items() if part != "validation" or set(pair) & set(arrays)}
     if not any(key in arrays for pair in pairs.values() for key in pair):
         pairs = {EVERYTHING: ("x", "y")}
     if missing := [key for pair in pairs.values() for key in pair if key not in arrays]:

@@ -28,7 +28,9 @@ def advt_pgd(
     """
 
     def craft(eps: float) -> Tensor:
-        made: Tensor = attacks.get("pgd")(ensemble, x, y, eps=eps, steps=steps, stop_early=False, generator=generator)
+        made: Tensor = attacks.attack.get("pgd")(
+            ensemble, x, y, eps=eps, steps=steps, stop_early=False, generator=generator
+        )
         return made
 
     return half_and_half(craft, x, y, low, high, generator)

@@ -81,8 +81,8 @@ class Ensemble(nn.Module):
         return len(self.members)
 
     def member_logits(self, x: Tensor) -> Tensor:
-        """Return the logits of every member, (M, B, L)."""
-        return torch.stack([member(x) for member in self.members])
+        """Return the logits of every member, (M, B, L), in the dtype of the images x (B, C, H, W)."""
+        return torch.stack([member(x).to(x.dtype) for member in self.members])
 
     def fuse(self, logits: Tensor) -> Tensor:
         """Return fused log-probabilities (B, L) from member logits (M, B, L): what is scored."""
@@ -122,4 +122,4 @@ class _MemberView(nn.Module):
         self.member = member
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.log_softmax(self.member(x), -1)
+        return functional.log_softmax(self.member(x).to(x.dtype), -1)

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from robustkit.base import chances as names
 from robustkit.base.errors import unknown
+from robustkit.functional.precision import wide
 
 
 def mean_prob(z: Tensor) -> Tensor:
@@ -99,12 +100,13 @@ class Draw:
     def __call__(self, z: Tensor) -> Tensor:
         """Return the log of the distribution of answers, (B, L)."""
         smooth = self.smooth(z)
-        chances = torch.tensor(self.of(len(z)), dtype=torch.float64, device=z.device)
-        share = torch.einsum("m,mbl->bl", chances, functional.one_hot(z.argmax(-1), z.shape[-1]).double())
+        votes = wide(functional.one_hot(z.argmax(-1), z.shape[-1]))
+        chances = torch.tensor(self.of(len(z)), dtype=votes.dtype, device=z.device)
+        share = torch.einsum("m,mbl->bl", chances, votes)
         nobody = names.NEVER + smooth.detach().clamp_min(
             names.NEVER
         )  # in order, for attacks that look at the next best
-        value = torch.where(share > 0, share.clamp_min(names.ROUNDING**2).log(), nobody.double()).to(z.dtype)
+        value = torch.where(share > 0, share.clamp_min(names.ROUNDING**2).log(), wide(nobody)).to(z.dtype)
         return value + (smooth - smooth.detach())
 
     def smooth(self, z: Tensor) -> Tensor:

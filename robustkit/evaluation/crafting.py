@@ -217,4 +217,6 @@ def configured(cell: Cell, spec: Spec) -> Craft:
     takes = {param.name for param in attacks.attack.entry(spec.name).params}
     if cell.targeted and "targeted" not in takes:
         raise UserError(f"attack '{spec.name}' has no targeted mode; leave it out or leave out --targeted.")
-    return functools.partial(attacks.get(spec.name), **spec.params, **{k: v for k, v in decided.items() if k in takes})
+    return functools.partial(
+        attacks.attack.get(spec.name), **spec.params, **{k: v for k, v in decided.items() if k in takes}
+    )

@@ -74,11 +74,12 @@ class Scores:
 @torch.no_grad()
 def score(ensemble: Ensemble, x: Tensor, perturbed: Tensor, device: torch.device) -> Scores:
     """Score images (B, C, H, W) with the ensemble and measure how far they are from x; everything on the CPU."""
-    logits = [
-        ensemble.member_logits(sent(images, device)).float().cpu() for images in torch.split(perturbed, SCORE_BATCH)
-    ]
-    member_logits = torch.cat(logits, 1)
+    members, fused = [], []
+    for images in torch.split(perturbed, SCORE_BATCH):
+        logits = ensemble.member_logits(sent(images, device)).float()
+        fused.append(ensemble.fuse(logits).float().cpu())  # on the device, where a rule with weights has them
+        members.append(logits.cpu())
     delta = perturbed - x
     sizes = torch.stack([size(delta, norm).float() for norm in SIZES])
     sizes[0] /= max(1, x[0].numel())  # l0 as a share of all elements
-    return Scores(member_logits, ensemble.fuse(member_logits), sizes)
+    return Scores(torch.cat(members, 1), torch.cat(fused), sizes)

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from robustkit.functional.precision import full
+from robustkit.functional.precision import full, wide
 from robustkit.metrics.scores import NEEDS_MEMBERS
 
 Detector = Literal["log-ed", "msp", "mal", "min-max-logit", "energy", "entropy", "mutual-information"]
@@ -26,10 +26,10 @@ JITTER = 1e-6  # of the log ED, as it is scored
 def log_ed(logits: Tensor, fused: Tensor) -> Tensor:
     """Return log det(M^T M + 1e-6 I) on the predicted labels, (B,), in nats (ADP paper, eq. 3).
 
-    In float64 and from logits: a member that is sure leaves less to the other classes than a float32 can square. The
-    label is taken as given, since it has no gradient.
+    In float64, where the device has it, and from logits: a member that is sure leaves less to the other classes than a
+    float32 can square. The label is taken as given, since it has no gradient.
     """
-    z = logits.double()
+    z = wide(logits)
     others = torch.ones_like(z[0], dtype=torch.bool).scatter(1, fused.argmax(1, keepdim=True), False)
     rest = z[others.expand_as(z)].view(*z.shape[:2], -1)
     rows = torch.softmax(rest, 2).transpose(0, 1)  # at least one is 1 / (L - 1), so that the norm is not zero

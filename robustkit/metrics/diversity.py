@@ -2,7 +2,7 @@
 
 ``predictions`` are labels (M, N), ``y`` the true ones (N,). A pairwise metric is the mean over all pairs of members of
 what :mod:`robustkit.metrics.pairwise` gives for each; a pair for which it is not defined (0 / 0) does not count, and
-the result is NaN where no pair does.
+the result is NaN where no pair does. The ratio of errors alone is that of the sums over all pairs.
 """
 
 from __future__ import annotations
@@ -49,11 +49,12 @@ def double_fault(predictions: Ints, y: Ints) -> float:
 
 
 def error_ratio(predictions: Ints, y: Ints) -> float:
-    """Return different errors / same errors (:func:`robustkit.metrics.pairwise.error_ratio`).
+    """Return different errors / same errors of all pairs, sum over sum (:func:`robustkit.metrics.pairwise.errors`).
 
-    Pairs without a same error do not count (Aksela 2003; "D/S error rate" of the SDDE paper's Table 1).
+    Infinite where no pair has a same error and one has different ones, NaN where no pair is wrong on the same sample.
+    Aksela 2003; "D/S error rate" of the SDDE paper's Table 1.
     """
-    return mean_of_pairs(pairwise.error_ratio(predictions, y))
+    return pairwise.of_all_pairs("error-ratio", predictions, y)
 
 
 def label_mutual_information(predictions: Ints) -> float:

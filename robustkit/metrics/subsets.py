@@ -31,7 +31,7 @@ PAIRWISE: Mapping[str, pairwise.Measure] = {
     "q_statistic": pairwise.q_statistic,
     "rho": pairwise.correlation,
     "double_fault": pairwise.double_fault,
-    "error_ratio": pairwise.error_ratio,
+    "error_ratio": pairwise.error_ratio,  # summed over pairs before it is divided
     "label_mutual_information": pairwise.label_mutual_information,
 }
 WHOLE = ("mutual_information", "equitability", "ensemble_diversity")  # of all members of a subset together
@@ -104,6 +104,8 @@ def score(
     right["geometric-mean"] = right["mean-logit"]  # the same predictions: log-probabilities differ by a constant
     own = (predictions == y).mean(1)
     measures = {name: _over_pairs(measure(predictions, y), subsets) for name, measure in PAIRWISE.items()}
+    different, same = (_sum(counted, subsets) for counted in pairwise.errors(predictions, y))
+    measures["error_ratio"] = np.asarray(pairwise.ratio(different, same), np.float64)
     measures |= {name: values / n for name, values in sums.items()}
     measures["member_accuracy"] = own[subsets].mean(1)
     return Scored(own, own[subsets].max(1), {rule: hits / n for rule, hits in right.items()}, measures)
@@ -136,21 +138,33 @@ def attribution_variance(gram: npt.NDArray[np.floating[Any]], subsets: Ints, *, 
 def correlations(gain: Floats, measure: Floats) -> tuple[float, float, int]:
     """Return the Pearson and the Spearman correlation of two columns, and how many subsets are in them.
 
-    A subset whose measure is NaN does not count; both are NaN where fewer than three are left or a column is constant.
+    A subset whose measure is NaN or infinite does not count; both are NaN where fewer than three are left or a column
+    is constant.
     """
-    there = ~np.isnan(measure)
+    there = np.isfinite(measure)
     a, b = gain[there], measure[there]
     return _pearson(a, b), _pearson(rankdata(a), rankdata(b)), int(there.sum())
 
 
 def _over_pairs(matrix: npt.NDArray[np.floating[Any]], subsets: Ints) -> Floats:
     """Return the mean over each subset's pairs, (S,), of those for which the measure is defined; NaN where none is."""
-    pairs = itertools.combinations(range(subsets.shape[1]), 2)
-    values = np.stack([matrix[subsets[:, a], subsets[:, b]] for a, b in pairs])
+    values = _of_pairs(matrix, subsets)
     there = ~np.isnan(values)
     counts = there.sum(0)
     mean: Floats = np.where(counts > 0, np.where(there, values, 0.0).sum(0) / np.maximum(counts, 1), np.nan)
     return mean
+
+
+def _sum(matrix: npt.NDArray[np.floating[Any]], subsets: Ints) -> Floats:
+    total: Floats = _of_pairs(matrix, subsets).sum(0)
+    return total
+
+
+def _of_pairs(matrix: npt.NDArray[np.floating[Any]], subsets: Ints) -> Floats:
+    """Return the values (P, S) of each pair of each subset."""
+    return np.stack(
+        [matrix[subsets[:, a], subsets[:, b]] for a, b in itertools.combinations(range(subsets.shape[1]), 2)]
+    )
 
 
 def _pearson(a: Floats, b: Floats) -> float:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from robustkit.attacks import attack
 from robustkit.base import options
 from robustkit.base.chances import check_members
@@ -24,7 +26,7 @@ from robustkit.ensembles.checkpoint import read_meta
 from robustkit.evaluation.cell import RunOptions
 from robustkit.pipeline import models_under_test
 from robustkit.pipeline.models_under_test import ModelUnderTest, Surrogate
-from robustkit.pipeline.request import Request, beside_baseline, check, check_fusions, target
+from robustkit.pipeline.request import Request, beside_baseline, check, check_fusions, check_outputs, target
 from robustkit.pipeline.run import run_evaluation
 from robustkit.records.cells import Spec
 from robustkit.records.store import Store
@@ -91,6 +93,15 @@ class _Sources:
             own = [fusion] * len(self.ids)
         return dict(zip(self.ids, own or [TrainSpec.fusion] * len(self.ids), strict=True))
 
+    def outputs(self, data: EvaluationData) -> dict[str, int]:
+        """Return the number of classes that each model answers in, of one from outside by an answer of it."""
+        own = [len(meta["classes"]) for meta in self.metas]
+        for _, ensemble in self.outside.models:
+            device = next((tensor.device for tensor in ensemble.parameters()), torch.device("cpu"))
+            with torch.no_grad():
+                own.append(ensemble(data.split.batch(range(1))[1].to(device)).shape[1])
+        return dict(zip(self.ids, own or [len(data.dataset.classes)] * len(self.ids), strict=True))
+
     @property
     def known(self) -> list[Mapping[str, Any]]:
         """What is known of the training data of every model that is not trained here."""
@@ -110,6 +121,47 @@ def evaluate(
         If something fails while running; the store keeps what finished.
     """
     reporter = config.reporter or Reporter()
+    c = checked(config, outside, default_suites, reporter)
+    models = _models(config, c.request, c.data, c.run_options, c.sources, reporter)
+    suite_requests = c.suite_requests
+    if c.sources.pool:
+        named = {
+            "pool": c.sources.pool, "models": models, "corruptions": c.corruptions,
+            "corruption_dir": config.corruption_dir,
+        }  # fmt: skip
+        suite_requests = {**suite_requests, **ask_suites(("pools",), SuiteRequest(named, c.data))}
+    study = _study(config, c, models)
+    on_device = {record.key: ensemble for record, ensemble in models}
+    device = c.run_options.device
+    on_device |= {record.key: ensemble.to(device) for record, ensemble, _ in c.sources.outside.surrogates}
+    run_evaluation(
+        replace(study, suite_requests=suite_requests), on_device, c.data.split, Store(c.folder / "runs"),
+        c.run_options, reporter, config.escalate_budget if config.escalate else 0.0, c.published, c.data,
+    )  # fmt: skip
+    return c.folder
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What is known before any work: every part of it was found to fit the others."""
+
+    request: Request
+    run_options: RunOptions
+    sources: _Sources
+    data: EvaluationData
+    aim: str
+    divide_by: str
+    published: Published | None
+    corruptions: tuple[Spec, ...]
+    suite_requests: Mapping[str, Mapping[str, Any]]
+    folder: Path
+
+
+def checked(
+    config: Evaluation, outside: OutsideModels | None = None, default_suites: Sequence[str] = DEFAULT_SUITES,
+    reporter: Reporter | None = None,
+) -> _Checked:  # fmt: skip
+    """Return what an evaluation is made of; a UserError says what does not fit, before any work is done."""
     request = check(config, default_suites)
     device = find_device(config.device)
     run_options = RunOptions(
@@ -124,28 +176,17 @@ def evaluate(
         config.dataset, sources.known, data_dir=config.data_dir, download=config.download,
         image_size=config.image_size, n=config.n,
     )  # fmt: skip
-    if "n" in config.keywords() and (said := too_many(config.n, data.split)):
+    if reporter and "n" in config.keywords() and (said := too_many(config.n, data.split)):
         reporter.say(said)
+    if any(attack.entry(spec.name).facts.get("least_classes", 0) for spec in request.attacks):
+        check_outputs(request.attacks, sources.outputs(data))
     aim = config.target if config.target is not None else "random" if config.targeted else ""
     aim = target(aim, len(data.dataset.classes))
     published = Published(config.corruption_dir) if config.corruption_dir else None
     corrupted = _corruptions(config, request, data, published, sources)
     suite_requests = _ask(config, request, data, sources)
     folder = writable(Path(config.out), "--out")
-    models = _models(config, request, data, run_options, sources, reporter)
-    if sources.pool:
-        named = {
-            "pool": sources.pool, "models": models, "corruptions": corrupted, "corruption_dir": config.corruption_dir,
-        }  # fmt: skip
-        suite_requests |= ask_suites(("pools",), SuiteRequest(named, data))
-    study = _study(config, request, data, models, sources, aim=aim, corruptions=corrupted, divide_by=divide_by)
-    on_device = {record.key: ensemble for record, ensemble in models}
-    on_device |= {record.key: ensemble.to(device) for record, ensemble, _ in sources.outside.surrogates}
-    run_evaluation(
-        replace(study, suite_requests=suite_requests), on_device, data.split, Store(folder / "runs"), run_options,
-        reporter, config.escalate_budget if config.escalate else 0.0, published, data,
-    )  # fmt: skip
-    return folder
+    return _Checked(request, run_options, sources, data, aim, divide_by, published, corrupted, suite_requests, folder)
 
 
 def _corruptions(
@@ -153,7 +194,12 @@ def _corruptions(
 ) -> tuple[Spec, ...]:
     """Return the corruptions of the suite, or those that a pool's validation sets are made with."""
     if "corruptions" in request.suites or (sources.pool and (published or request.corruptions)):
-        return ask(request.corruptions, tuple(data.dataset.shape), config.frost_dir, published)
+        specs = ask(request.corruptions, tuple(data.dataset.shape), config.frost_dir, published)
+        for spec in specs:
+            if published is None:
+                break
+            published.compare(spec.name, spec.params["severity"], data.split.ids, data.split.y, data.split.shape)
+        return specs
     return ()
 
 
@@ -185,11 +231,9 @@ def _models(
     ]
 
 
-def _study(
-    config: Evaluation, request: Request, data: EvaluationData, models: Sequence[ModelUnderTest], sources: _Sources, *,
-    aim: str, corruptions: tuple[Spec, ...], divide_by: str,
-) -> Study:  # fmt: skip
+def _study(config: Evaluation, c: _Checked, models: Sequence[ModelUnderTest]) -> Study:
     """Return the plan's data; what further suites are asked for is put in by the caller."""
+    request, data = c.request, c.data
     command, given = _commands(config)
     return Study(
         ensembles=tuple(record for record, _ in models),
@@ -199,15 +243,15 @@ def _study(
         norm=request.norm,
         transfer_eps=data.dataset.threat.transfer_eps if config.eps is None else max(request.eps),
         suites=request.suites,
-        target=aim,
+        target=c.aim,
         reference=config.reference,
         seed=config.seed,
         version=__version__,
         trust=config.trust,
         eot=config.eot,
-        corruptions=corruptions,
-        corruption_reference=divide_by,
-        surrogates=tuple(record for record, *_ in sources.outside.surrogates),
+        corruptions=c.corruptions,
+        corruption_reference=c.divide_by,
+        surrogates=tuple(record for record, *_ in c.sources.outside.surrogates),
         command=command,
         given=given,
     )

@@ -22,6 +22,7 @@ from robustkit.evaluation.cell import RunOptions
 from robustkit.functional.stats import wilson
 from robustkit.records.cells import EnsembleRecord, Spec, digest
 from robustkit.study.evaluation_data import EvaluationData
+from robustkit.training.beforehand import check_training
 from robustkit.training.loop import Diverged, fit, remedy
 from robustkit.training.ranks import Ranks
 from robustkit.training.spec import TrainSpec
@@ -107,11 +108,15 @@ def trained_all(
     defenses: Sequence[Spec], data: EvaluationData, asked: Mapping[str, Any], run_options: RunOptions,
     reporter: Reporter, seed: int = 0,
 ) -> list[ModelUnderTest]:  # fmt: skip
-    """Train defences on the data's training split side by side, or take them from the cache."""
+    """Train defences on the data's training split side by side, or take them from the cache.
+
+    A :class:`UserError` says what does not fit one of them before any is trained.
+    """
     jobs = []
     for one in defenses:
         outliers = outliers_of(one, data.load)
         spec = train_spec(one, data.dataset, asked, outliers=outliers, speed=run_options.speed, seed=seed)
+        check_training(spec, data.dataset, outliers)
         jobs.append((spec, outliers))
     return run_all(
         lambda job: trained(job[0], data.dataset, run_options.device, reporter, outliers=job[1]),

@@ -140,9 +140,8 @@ def _attacks(rows: presets.Grid, table: Table, backend: str, norm: str) -> tuple
     if options.choice(backend, "backend", ("native", *backends.backend.names())) != "native":
         specs = [_abroad(spec, backend) for spec in specs]
     for name in dict.fromkeys(spec.name for spec in specs):
-        supported = attack.entry(name).facts.get("norms", ())
-        if norm not in supported and not is_minimum(name):
-            raise UserError(f"attack '{name}' has no norm '{norm}'; it supports {', '.join(supported)}.")
+        if not is_minimum(name):
+            options.check_norm(attack.entry(name), norm)
     return tuple(specs)
 
 
@@ -206,6 +205,19 @@ def check_fusions(attacks: Iterable[Spec], fusions: Mapping[str, str]) -> None:
                     f"attack '{spec.name}' is for an ensemble whose members are drawn, but the fusion rule of "
                     f"'{ensemble}' is {fusion}; add --fusion {RANDOM}, or leave {spec.name} out."
                 )
+
+
+def check_outputs(attacks: Iterable[Spec], outputs: Mapping[str, int]) -> None:
+    """Raise a :class:`UserError` if an attack does not work with as few outputs as an ensemble has.
+
+    Parameters
+    ----------
+    outputs : mapping of str to int
+        The number of classes that each ensemble answers in.
+    """
+    for spec in attacks:
+        for classes in outputs.values():
+            options.check_classes(attack.entry(spec.name), spec.params, classes)
 
 
 def _own_eps(rows: presets.Grid) -> tuple[float, ...]:

@@ -19,11 +19,14 @@ ORDER: tuple[Verdict, ...] = get_args(Verdict)  # from the best to the worst
 
 
 class Check(TypedDict):
-    """One trust check of one number; ``value`` and ``threshold`` are in the check's own unit."""
+    """One trust check of one number; ``value`` and ``threshold`` are in the check's own unit.
+
+    ``value`` is None where outputs that are not finite left none; the check has failed then.
+    """
 
     name: str
     passed: bool
-    value: float
+    value: float | None
     threshold: float
     advice: str
 

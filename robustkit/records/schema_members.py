@@ -9,11 +9,18 @@ from typing import TypedDict
 
 
 class PairMeasure(TypedDict):
-    """One pairwise measure: ``matrix`` (M, M), whose diagonal is a member beside itself; None where it is 0 / 0."""
+    """One pairwise measure: ``matrix`` (M, M), whose diagonal is a member beside itself; None where it is not finite.
+
+    ``mean`` is over pairs; of ``error-ratio`` it is the ratio of the sums over pairs. ``infinite`` are the pairs [i, j]
+    that leave a ratio without a denominator; where there are any and ``mean`` is None, it is infinite. ``undefined``
+    is how many pairs leave 0 / 0 and do not count.
+    """
 
     name: str
     mean: float | None
     matrix: list[list[float | None]]
+    infinite: list[list[int]]
+    undefined: int
 
 
 class CosineDistribution(TypedDict):

@@ -31,7 +31,7 @@ class AuditTrial(TypedDict):
     n: int
     accuracy: float
     renamed_accuracy: float
-    log_likelihood: float
+    log_likelihood: float | None
     divergence: float | None
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from robustkit.records.schema import Results
-from robustkit.records.schema_members import DiversityResult
+from robustkit.records.schema_members import DiversityResult, PairMeasure
 from robustkit.records.store import Store
 from robustkit.reports import _diversity_maps, _diversity_sheet
 from robustkit.reports import _format as f
@@ -68,7 +69,7 @@ def measures(r: DiversityResult) -> Iterator[Row]:
     own = r["member_accuracy"]
     yield "ensemble accuracy", "%", "", r["accuracy"]
     yield "member accuracy", "%", "", sum(own) / len(own) if own else None
-    means = {measure["name"]: measure["mean"] for measure in r["pairwise"]}
+    means = {m["name"]: math.inf if m["mean"] is None and m["infinite"] else m["mean"] for m in r["pairwise"]}
     for key, what in PAIRS.items():
         yield *what, means.get(key)
     for key, what in OTHERS.items():
@@ -122,7 +123,7 @@ def _sheet(ensemble: str) -> Sheet:
 def _pairs(found: list[DiversityResult]) -> Table:
     rows, records = [], []
     for r in found:
-        matrices = [(PAIRS[m["name"]][1], m["name"], m["matrix"]) for m in r["pairwise"]]
+        matrices = [(PAIRS[m["name"]][1], m["name"], _with_infinite(m)) for m in r["pairwise"]]
         if r["attributions"]:
             matrices += [("", f"{c['maps']}-cosine", c["matrix"]) for c in r["attributions"]["cosines"]]
         values = {name: (unit, matrix) for unit, name, matrix in matrices}
@@ -143,6 +144,15 @@ def _pairs(found: list[DiversityResult]) -> Table:
     note = "Shares in %, MI in nats; cosines are means over samples."
     align = "ll" + "r" * len(_PAIR_COLUMNS)
     return Table("diversity-pairs", "Pairs of members", columns, align, rows, note, 2, True, records)
+
+
+def _with_infinite(measure: PairMeasure) -> list[list[float | None]]:
+    """Return the matrix of a measure, with infinity where JSON, which has none, says so in words."""
+    infinite = {frozenset(pair) for pair in measure["infinite"]}
+    return [
+        [math.inf if frozenset((i, j)) in infinite else value for j, value in enumerate(row)]
+        for i, row in enumerate(measure["matrix"])
+    ]
 
 
 _PAIR_COLUMNS = {
@@ -170,7 +180,9 @@ def _layers(found: list[DiversityResult]) -> Table:
 
 
 def _note(found: list[DiversityResult]) -> str:
-    notes = ["Means over pairs of members; over samples where a measure is per sample."]
+    notes = [
+        "Means over pairs of members, of the errors the ratio of sums; over samples where a measure is per sample."
+    ]
     for r in found:
         maps = r["attributions"]
         if maps:

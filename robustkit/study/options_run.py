@@ -49,7 +49,7 @@ class Samples(Configuration):
 class Machine(Configuration):
     """Run."""
 
-    device: Annotated[str, Option("auto, cpu, cuda or cuda:0.")] = "auto"
+    device: Annotated[str, Option("auto, cpu, cuda, cuda:0 or mps.")] = "auto"
     seed: Annotated[int, Option("Seed of everything random.")] = 0
 
 

@@ -12,7 +12,7 @@ from robustkit.base.errors import RunError
 from robustkit.functional.stats import finite
 from robustkit.metrics import diversity
 from robustkit.metrics.cka import cka
-from robustkit.metrics.pairwise import PAIRWISE, mean_of_pairs, pairs, symmetric
+from robustkit.metrics.pairwise import PAIRWISE, of_all_pairs, pairs, symmetric
 from robustkit.records.cells import Cell, EnsembleRecord, Facts, Spec
 from robustkit.records.samples import Samples
 from robustkit.records.schema_members import (
@@ -76,7 +76,7 @@ def _answers(samples: Samples, record: EnsembleRecord, notes: list[str]) -> Dive
     )  # fmt: skip
     if record.members == 1 or not len(y):
         return found
-    found["pairwise"] = [_measure(name, measure(labels, y)) for name, measure in PAIRWISE.items()]
+    found["pairwise"] = [_measure(name, labels, y) for name in PAIRWISE]
     probabilities = softmax(samples.member_logits.astype(np.float64), 2)
     found["mutual_information"] = _mean(diversity.mutual_information(probabilities))
     votes = diversity.vote_equitability(labels, classes)
@@ -85,9 +85,7 @@ def _answers(samples: Samples, record: EnsembleRecord, notes: list[str]) -> Dive
     found["log_ed"] = _mean(diversity.log_ensemble_diversity(samples.member_logits, y))
     if record.members > classes - 1:
         notes.append(f"ED is 0 by definition: {record.members} members, {classes - 1} other classes.")
-    undefined = [m["name"] for m in found["pairwise"] if m["mean"] is None]
-    if undefined:
-        notes.append(f"Too few errors for: {', '.join(undefined)}.")
+    notes += _pairs_left_out(found["pairwise"], record.members)
     return found
 
 
@@ -160,8 +158,32 @@ def _facts(study: Study, record: EnsembleRecord, store: Store, part: str) -> Fac
     return facts
 
 
-def _measure(name: str, matrix: Floats) -> PairMeasure:
-    return PairMeasure(name=name, mean=finite(mean_of_pairs(matrix)), matrix=_plain(matrix))
+def _measure(name: str, labels: npt.NDArray[np.int64], y: npt.NDArray[np.int64]) -> PairMeasure:
+    matrix = PAIRWISE[name](labels, y)
+    return PairMeasure(
+        name=name, mean=finite(of_all_pairs(name, labels, y)), matrix=_plain(matrix),
+        infinite=[[i, j] for i, j in pairs(len(matrix)) if np.isinf(matrix[i, j])],
+        undefined=sum(bool(np.isnan(matrix[i, j])) for i, j in pairs(len(matrix))),
+    )  # fmt: skip
+
+
+def _pairs_left_out(found: list[PairMeasure], members: int) -> list[str]:
+    """Return what a reader should know of pairs without a number."""
+    notes = []
+    undefined = [m["name"] for m in found if m["mean"] is None and not m["infinite"]]
+    if undefined:
+        notes.append(f"Too few errors for: {', '.join(undefined)}.")
+    several = len(pairs(members))
+    partly = [f"{m['name']} {m['undefined']}" for m in found if m["undefined"] and m["name"] not in undefined]
+    if partly:
+        notes.append(f"Of {several} pairs, so many do not count, because they leave 0 / 0: {', '.join(partly)}.")
+    for m in found:
+        if m["infinite"]:
+            alone = "and neither does any other, so that the ratio of all is infinite"
+            counted = "and count in the ratio of the sums"
+            how = alone if m["mean"] is None else counted
+            notes.append(f"{len(m['infinite'])} of {several} pairs have different errors and no same one, {how}.")
+    return notes
 
 
 def _plain(matrix: Floats) -> list[list[float | None]]:

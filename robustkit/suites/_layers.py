@@ -16,6 +16,7 @@ from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.evaluation.scoring import sent
 from robustkit.functional.attribution import evaluating
+from robustkit.functional.precision import wide
 from robustkit.metrics.cka import batches, hsic
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -83,17 +84,17 @@ def _grams(member: nn.Module, names: Sequence[str], x: Tensor) -> list[npt.NDArr
     with evaluating(member), torch.no_grad(), _listening(member, names, gram) as seen:
         member(x)
     found = {name: out for name, _, out in seen}
-    return [found[name].cpu().numpy() for name in names]
+    return [found[name].cpu().double().numpy() for name in names]
 
 
 def gram(features: Tensor) -> Tensor:
-    """Return the Gram matrix (n, n) of the features of n samples, centred, in float64."""
+    """Return the Gram matrix (n, n) of the features of n samples, centred, in float64 where the device has it."""
     flat = features.flatten(1)
-    total = torch.zeros((len(flat), len(flat)), dtype=torch.float64, device=flat.device)
+    total = wide(flat.new_zeros((len(flat), len(flat))))
     for part in torch.split(flat, CHUNK, 1):
-        wide = part.double()
-        wide -= wide.mean(0)
-        total += wide @ wide.T
+        values = wide(part)
+        values = values - values.mean(0)
+        total += values @ values.T
     return total
 
 

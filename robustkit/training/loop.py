@@ -24,9 +24,9 @@ from robustkit.base.parallel import GLOBAL_RNG
 from robustkit.base.progress import Reporter
 from robustkit.data import Dataset
 from robustkit.ensembles.ensemble import Ensemble
-from robustkit.functional.attribution import check_maps
 from robustkit.functional.stats import standard_error
 from robustkit.training import forward, optim
+from robustkit.training.beforehand import check_training
 from robustkit.training.ranks import Ranks
 from robustkit.training.spec import TrainSpec
 from robustkit.training.step import EpochRunner, Samples
@@ -110,7 +110,7 @@ class Training:
     def __init__(
         self, spec: TrainSpec, data: Dataset, outliers: Dataset | None, device: torch.device, ranks: Ranks
     ) -> None:
-        defenses.check(spec.defense.name, spec.defense.params, spec.members, len(data.classes))
+        check_training(spec, data, outliers)
         method = defenses.method(spec.defense.name, spec.defense.params)
         needs = method.facts.get("needs", ())
         self.spec, self.validation = spec, data.split("validation")
@@ -118,8 +118,6 @@ class Training:
         samples = Samples.of(data.split("train"), device)
         first = torch.arange(min(spec.batch_size, len(samples.y)), device=device)
         x, y = samples.images(first), samples.y[first]
-        if "maps" in needs and method.params.get("maps") != "saliency":  # input gradients need no convolution
-            check_maps(self.ensemble.members, x[:1], str(method.params.get("layer", "")))
         self.features = "features" in needs
         steps = spec.epochs * math.ceil(len(samples.y) / len(first))
         self.way = ranks.decided(forward.choose(self.ensemble, x, y, steps, spec.speed, plain_calls=self.features))

@@ -25,7 +25,10 @@ class Ranks:
         return self.rank == 0
 
     def average_gradients(self, parameters: Iterable[nn.Parameter], weight: float) -> None:
-        """Replace each gradient by the sum over all processes of ``weight`` times theirs; one message for all."""
+        """Replace each gradient by the sum over all processes of ``weight`` times theirs; one message for all.
+
+        Each keeps the memory layout of its parameter: fused optimisers walk through the memory of both side by side.
+        """
         if self.world == 1:
             return
         chosen = [p for p in parameters if p.requires_grad]
@@ -34,7 +37,8 @@ class Ranks:
         distributed.all_reduce(flat)
         parts = torch.split(flat, [g.numel() for g in gradients])
         for p, g, part in zip(chosen, gradients, parts, strict=True):
-            p.grad = part.view(g.shape)
+            p.grad = g if g.stride() == p.stride() else torch.empty_like(p)
+            p.grad.copy_(part.view(g.shape))
 
     def average_statistics(self, module: nn.Module) -> None:
         """Average the running statistics of batch norm, which each process has of its share of the data."""
@@ -42,8 +46,9 @@ class Ranks:
             return
         for buffer in module.buffers():
             if buffer.is_floating_point():
-                distributed.all_reduce(buffer)
-                buffer /= self.world
+                total = buffer.contiguous()  # the buffer itself, unless it is laid out channels last
+                distributed.all_reduce(total)
+                buffer.copy_(total / self.world)
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
         """Return the sum over all processes."""

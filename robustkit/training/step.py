@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from robustkit.data import Split
 from robustkit.defenses import Batch, Method, Outputs
 from robustkit.ensembles.ensemble import Ensemble
+from robustkit.functional.precision import wide
 from robustkit.training.augment import augment
 from robustkit.training.forward import Forward
 from robustkit.training.ranks import Ranks
@@ -49,7 +50,7 @@ class Means:
         """Count each value ``weight`` times."""
         self.weight += weight
         for name, value in values.items():
-            value = value.detach().double() * weight
+            value = wide(value.detach()) * weight
             self.totals[name] = self.totals[name] + value if name in self.totals else value
 
     def read(self, ranks: Ranks) -> dict[str, float]:

@@ -33,6 +33,11 @@ def initialise(spec: TrainSpec, data: Dataset) -> Ensemble:
 
 def outlier_samples(outliers: Dataset | None, data: Dataset, device: torch.device) -> Samples:
     """Return the training images of the outliers; a :class:`UserError` if there are none, or of another shape."""
+    return Samples.of(check_outliers(outliers, data).split("train"), device)
+
+
+def check_outliers(outliers: Dataset | None, data: Dataset) -> Dataset:
+    """Return the outliers; a :class:`UserError` if there are none, or of another shape than the data."""
     if outliers is None:
         raise UserError(
             "the defence trains on outliers; name a dataset of them, like --set sdde-ood.outliers=npz:x.npz."
@@ -42,7 +47,7 @@ def outlier_samples(outliers: Dataset | None, data: Dataset, device: torch.devic
             f"outlier dataset '{outliers.name}' has images of shape {outliers.shape}, but '{data.name}' has "
             f"{data.shape}; give outliers of the same shape."
         )
-    return Samples.of(outliers.split("train"), device)
+    return outliers
 
 
 def companion_of(method: Method, ensemble: Ensemble, spec: TrainSpec, classes: int) -> nn.Module | None:

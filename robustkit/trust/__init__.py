@@ -9,6 +9,7 @@ torch; the probes are imported by what runs them.
 from __future__ import annotations
 
 from robustkit.base.registry import Registry
+from robustkit.functional.stats import finite
 from robustkit.records.schema import ORDER, Check, Verdict
 from robustkit.trust._evidence import Evidence, Finding, Probed, Scored
 
@@ -22,6 +23,7 @@ def judge(evidence: Evidence) -> tuple[Verdict, list[Check]]:
     """Run every check that applies to a number; return its verdict with them.
 
     A failing check makes the number suspect, or what it was registered with: ``leaves="invalid"`` or ``"unchecked"``.
+    What a check finds is None where the model's outputs leave it no finite number; it has failed then.
     """
     checks: list[Check] = []
     verdict: Verdict = "trusted"
@@ -33,7 +35,7 @@ def judge(evidence: Evidence) -> tuple[Verdict, list[Check]]:
         if not passed:
             verdict = max(verdict, entry.facts.get("leaves", "suspect"), key=ORDER.index)
         made = Check(
-            name=entry.name, passed=passed, value=float(finding.value), threshold=float(finding.threshold),
+            name=entry.name, passed=passed, value=finite(finding.value), threshold=float(finding.threshold),
             advice="" if passed else finding.advice,
         )  # fmt: skip
         checks.append(made)

@@ -190,7 +190,7 @@ def registered() -> Iterator[None]:
         generator: object = None, trace: object = None,
     ) -> Tensor:  # fmt: skip
         """PGD in a ball of twice the radius."""
-        made: Tensor = attacks.get("pgd")(
+        made: Tensor = attacks.attack.get("pgd")(
             model, x, y, eps=2 * eps, steps=steps, norm=norm, generator=generator, trace=trace
         )
         return made

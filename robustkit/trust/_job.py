@@ -177,3 +177,9 @@ class Job:
             scored, crafting = ensemble, Crafting(ensemble)
             clean = run_cell(bare, scored, self.split, None, run_options).samples
         return broken(run_cell(cell, scored, self.split, clean, run_options, crafting=crafting).samples, targeted=False)
+
+
+def apart(a: Tensor, b: Tensor) -> Tensor:
+    """Return by how much two outputs differ, elementwise; equal infinities, and NaN twice, do not differ."""
+    equal = (a == b) | (a.isnan() & b.isnan())
+    return torch.where(equal, 0.0, (a - b).abs()).nan_to_num(nan=torch.inf, posinf=torch.inf)

@@ -20,9 +20,11 @@ DRAWS = 20  # that are advised for a randomised model
 @probe("repeats", per="ensemble", rows="all", quick={"draws": 5}, full={"draws": 5})
 def repeats(job: Job) -> dict[str, npt.NDArray[Any]]:
     """The largest difference of any logit between passes of the same batch, and whether the label changes."""
+    from robustkit.trust._job import apart
+
     passes = [job.outputs(job.x) for _ in range(job.params["draws"])]
     first = passes[0]
-    difference = np.max([(z - first).abs().flatten(1).amax(1).numpy() for z in passes[1:]], axis=0)
+    difference = np.max([apart(z, first).flatten(1).amax(1).numpy() for z in passes[1:]], axis=0)
     flipped = np.any([(z.argmax(1) != first.argmax(1)).numpy() for z in passes[1:]], axis=0)
     return {"difference": difference, "flipped": flipped}
 

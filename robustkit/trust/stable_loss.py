@@ -21,9 +21,11 @@ def stability(job: Job) -> dict[str, npt.NDArray[Any]]:
     """The mean relative change of the margin under noise that is uniform in half the ball."""
     import torch
 
+    from robustkit.trust._job import apart
+
     at = job.margins(job.x[None])
     noisy = torch.cat([job.margins(part) for part in job.noisy(job.eps / 2, job.params["draws"])])
-    changes = ((noisy - at).abs() / at.abs().clamp_min(1e-12)).clamp_max(1.0)
+    changes = (apart(noisy, at) / at.abs().clamp(1e-12, torch.finfo(at.dtype).max)).clamp_max(1.0)
     return {"change": changes.mean(0).numpy()}
 
 

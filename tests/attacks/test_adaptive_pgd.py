@@ -176,5 +176,5 @@ def test_every_pass_is_counted(trained: Ensemble, test_images):
 
 
 def test_an_unknown_score_is_refused(test_images):
-    with pytest.raises(UserError, match="unknown score 'mps': did you mean 'msp'"):
+    with pytest.raises(UserError, match="unknown adaptive-pgd.score 'mps': did you mean 'msp'"):
         adaptive(Planted(), *planted()[1:], eps=0.1, score="mps")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import robustkit
 from robustkit import attacks, backends
 from robustkit.backends import EQUIVALENTS, find
 from robustkit.base.errors import UserError
@@ -21,7 +22,7 @@ from robustkit.records.cells import Cell, Spec
 from robustkit.records.samples import ERROR, Samples
 from robustkit.study.config import EvaluateConfig
 
-pytest.importorskip("torchattacks")
+torchattacks = pytest.importorskip("torchattacks")
 pytest.importorskip("foolbox")
 LIBRARIES = sorted(EQUIVALENTS)
 
@@ -159,3 +160,47 @@ def test_a_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, librar
     ):
         attacks.get(f"{library}:X")
     backends.find.cache_clear()
+
+
+class Linear(torch.nn.Sequential):
+    """A linear model of 1x4x4 images that is easy to fool, and that one attack leaves standing."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(16, classes))
+        torch.nn.init.normal_(self[1].weight, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 5, 9, 12])
+def test_attacks_of_torchattacks_know_how_many_classes_there_are(classes: int):
+    """Their default is ten: below they looked at outputs that are not there."""
+    model, x = Linear(classes), torch.rand(12, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    y = model(x).argmax(1)
+    targeted = attacks.get("torchattacks:APGDT")
+    if classes < 4:
+        for name in ("AutoAttack", "APGDT"):
+            with pytest.raises(UserError, match=f"needs a model with at least 4 outputs, and this one has {classes}; "):
+                attacks.get(f"torchattacks:{name}")(model, x, y, eps=0.02)
+    else:
+        made = targeted(model, x, y, eps=0.02, steps=5, generator=0)
+        assert 0 < (model(made).argmax(1) == y).sum() < len(x)  # some stand against the last class, which crashed
+    assert attacks.get("torchattacks:FAB")(model, x, y, generator=0).shape == x.shape
+    jsma = attacks.get("torchattacks:JSMA")  # knows no other mode than aiming at a class: the next one
+    assert torch.equal(jsma(model, x, y), jsma(model, x, (y + 1) % classes, targeted=True))
+    with pytest.raises(UserError, match="at least 3 outputs, and this one has 2"):
+        attacks.get("torchattacks:APGD")(Linear(2), x, y % 2, eps=0.1, loss="dlr")
+
+
+def test_autoattack_of_torchattacks_below_ten_classes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torchattacks.Square, "forward", lambda self, images, labels: images)  # 5,000 queries
+    model, x = Linear(5), torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    y = model(x).argmax(1)
+    assert torch.equal(attacks.get("torchattacks:AutoAttack")(model, x, y, eps=0.0, generator=0), x)  # none is broken
+
+
+def test_too_few_classes_for_an_attack_are_refused_before_the_run(tmp_path):
+    x = torch.rand(30, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    y = model(x).argmax(1)
+    with pytest.raises(UserError, match="attack 'torchattacks:AutoAttack' needs a model with at least 4 outputs"):
+        robustkit.audit(model, (x, y), attacks="pgd,torchattacks:AutoAttack", out=tmp_path, formats=())
+    assert not (tmp_path / "runs").exists()

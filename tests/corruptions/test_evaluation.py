@@ -13,6 +13,7 @@ import torch
 from corruption_textures import write_textures
 from in_process import invoke
 
+import robustkit
 from robustkit import corruptions, data
 from robustkit.base.errors import UserError
 from robustkit.base.progress import Reporter
@@ -261,6 +262,61 @@ def test_a_set_of_other_images_is_refused(fitted: Ensemble, split: Split, digits
         Published(tmp_path / "r")
     with pytest.raises(UserError, match="is no folder"):
         Published(tmp_path / "nowhere")
+
+
+def tampered(folder: Path, images: Any = None, labels: Any = None) -> str:
+    """Return why a set is refused whose arrays were changed."""
+    array, y = np.load(folder / "fog.npy"), np.load(folder / "labels.npy")
+    np.save(folder / "fog.npy", array if images is None else images(array))
+    np.save(folder / "labels.npy", y if labels is None else labels(y))
+    try:
+        published = Published(folder)
+        with pytest.raises(UserError) as refused:
+            _plan.ask(("cifar-c",), (1, 8, 8), published=published)
+        return str(refused.value)
+    finally:
+        np.save(folder / "fog.npy", array)
+        np.save(folder / "labels.npy", y)
+
+
+def test_arrays_that_are_no_five_severities_are_refused_with_what_was_found(split: Split, tmp_path: Path):
+    folder = tmp_path / "c"
+    array_set(folder, split, ("fog",))
+    n = len(split)
+    one = tampered(folder, lambda x: x[:n], lambda y: y[:n])
+    assert f"has {n} labels, and those of severity 2 are not those of severity 1" in one
+    assert "goes into folders" in one
+
+    def reordered(array: np.ndarray) -> np.ndarray:
+        third = array[2 * n : 3 * n]
+        return np.concatenate([array[: 2 * n], third[::-1], array[3 * n :]])
+
+    assert "those of severity 3 are not those of severity 1" in tampered(folder, reordered, reordered)
+    assert "holds float32, not uint8 pixels from 0 to 255" in tampered(folder, lambda x: (x / 255).astype(np.float32))
+    assert "holds int64, not uint8" in tampered(folder, lambda x: x.astype(np.int64))
+    assert f"has {n} images, but labels.npy {5 * n} labels; a set has the N test" in tampered(folder, lambda x: x[:n])
+    assert f"has {5 * n - 1} labels, which is not five times anything" in tampered(folder, labels=lambda y: y[:-1])
+    assert "holds float64 of shape" in tampered(folder, labels=lambda y: y.astype(float))
+    assert "give images (5 N, H, W, C)" in tampered(folder, lambda x: x.reshape(5 * n, -1))
+    (folder / "labels.npy").write_bytes(b"labels")
+    with pytest.raises(UserError, match=r"labels.npy' cannot be read"):
+        Published(folder).severities("fog")
+
+
+def test_a_published_set_that_does_not_fit_is_refused_before_any_work(digits: data.Dataset, tmp_path: Path):
+    asked = {"dataset": "digits", "suites": "corruptions", "corruptions": "cifar-c", "n": 30, "formats": ()}
+    array_set(tmp_path / "c", digits.split("test").select(torch.arange(39, -1, -1)), ("fog",))
+    with pytest.raises(UserError, match="of fog at severity 1 are not those of the images evaluated"):
+        robustkit.evaluate(**asked, corruption_dir=tmp_path / "c", out=tmp_path / "out")
+    array_set(tmp_path / "few", digits.split("test").take(20), ("fog",))
+    with pytest.raises(UserError, match="has 20 images of fog at severity 1; sample 29 is not there"):
+        robustkit.evaluate(**asked, corruption_dir=tmp_path / "few", out=tmp_path / "out")
+    array_set(tmp_path / "wide", digits.split("test").take(40), ("fog",))
+    wide = np.load(tmp_path / "wide" / "fog.npy").repeat(2, 2)
+    np.save(tmp_path / "wide" / "fog.npy", wide)
+    with pytest.raises(UserError, match="are 1x8x16, yours 1x8x8; give a set of that size"):
+        robustkit.evaluate(**asked, corruption_dir=tmp_path / "wide", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_folders_named_by_strength_and_grouped(tmp_path: Path):

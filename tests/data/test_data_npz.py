@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 
 from robustkit import data
 from robustkit.base.errors import UserError
+from robustkit.data.npz import images_of
 
 CIFAR = Path(__file__).parents[2].parent / "shared" / "data" / "cifar10" / "test_1017_lossless.npz"
 X = (load_digits().images[:60] * 15).astype(np.uint8)
@@ -174,3 +175,37 @@ def test_real_cifar10():
     assert everything.y[:5].tolist() == [3, 8, 8, 0, 6]
     assert everything.x[0, :, 0, 0].tolist() == [158, 112, 49]  # the cat that is CIFAR-10's first test image
     assert everything.sha256() == "08c0864453f968dfb5217f070f6a3dc3e2e34a3239766ead9d32b6e390e41e9d"
+
+
+def medmnist(folder: Path, classes: int = 3, channels: tuple[int, ...] = (), labels: int = 1) -> Path:
+    """A file as MedMNIST's package writes them: three splits, uint8, a column of labels for each."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, n in (("train", 40), ("val", 12), ("test", 15)):
+        arrays[f"{part}_images"] = rng.integers(0, 256, (n, 28, 28, *channels), np.uint8)
+        arrays[f"{part}_labels"] = rng.integers(0, classes, (n, labels)).astype(np.uint8)
+    np.savez(folder / "medmnist.npz", **arrays)
+    return folder / "medmnist.npz"
+
+
+@pytest.mark.parametrize(("channels", "shape"), [((), (1, 28, 28)), ((3,), (3, 28, 28))])
+def test_a_file_of_medmnist_is_read_with_its_own_splits(
+    channels: tuple[int, ...], shape: tuple[int, ...], tmp_path: Path
+):
+    file = medmnist(tmp_path, channels=channels)
+    loaded, arrays = data.load(f"npz:{file}"), np.load(file)
+    assert (loaded.shape, loaded.classes, loaded.whole) == (shape, ("0", "1", "2"), False)
+    for name, part in (("train", "train"), ("validation", "val"), ("test", "test")):
+        split = loaded.split(name)
+        assert split.y.tolist() == arrays[f"{part}_labels"][:, 0].tolist()
+        pixels = arrays[f"{part}_images"].reshape(len(split), 28, 28, shape[0]).transpose(0, 3, 1, 2)
+        assert torch.equal(split.tensor(), torch.from_numpy(pixels / np.float32(255)))
+    assert images_of(file)[0] == "test_images"
+
+
+def test_several_labels_for_an_image_are_refused_and_missing_keys_are_named_as_in_the_file(tmp_path: Path):
+    with pytest.raises(UserError, match=r"train_labels ha(s|ve) shape \(40, 14\)"):
+        data.load(f"npz:{medmnist(tmp_path, classes=2, labels=14)}")
+    np.savez(tmp_path / "half.npz", train_images=np.zeros((2, 8, 8), np.uint8), train_labels=np.zeros((2, 1), np.uint8))
+    with pytest.raises(UserError, match="lacks test_images, test_labels"):
+        data.load(f"npz:{tmp_path / 'half.npz'}")

@@ -33,7 +33,7 @@ def test_three_members_are_the_mean_of_three_pairs():
     third = np.array([0, 0, 0, 1, 0, 0, 0, 1, 2, 0])
     three = np.stack([A, B, third])
     pairs = [np.stack(p) for p in ((A, B), (A, third), (B, third))]
-    for metric in (d.oracle_disagreement, d.q_statistic, d.correlation, d.double_fault, d.error_ratio):
+    for metric in (d.oracle_disagreement, d.q_statistic, d.correlation, d.double_fault):
         assert metric(three, Y) == pytest.approx(np.mean([metric(p, Y) for p in pairs])), metric.__name__
     for metric in (d.label_disagreement, d.label_mutual_information):
         assert metric(three) == pytest.approx(np.mean([metric(p) for p in pairs])), metric.__name__
@@ -105,7 +105,7 @@ def test_four_samples_by_hand():
         "q-statistic": (-1, 1, 1),
         "correlation": (-1 / 3, 1 / math.sqrt(9), 1 / math.sqrt(9)),
         "double-fault": (0, 1 / 4, 1 / 4),
-        "error-ratio": (math.nan, math.nan, 0),  # (0, 2): 1 and 0 on the last, no same error; (1, 2): both say 1
+        "error-ratio": (math.nan, math.inf, 0),  # (0, 2): 1 and 0 on the last, no same error; (1, 2): both say 1
     }
     for name, values in expected.items():
         found = pairwise.PAIRWISE[name](FOUR, TRUE)[np.triu_indices(3, 1)]
@@ -145,6 +145,23 @@ def test_what_is_not_defined_is_nan_and_does_not_count():
     assert d.error_ratio(np.stack([A, B, Y]), Y) == pytest.approx(d.error_ratio(PAIR, Y))
     with pytest.raises(ValueError, match="needs two members, not 1"):
         d.label_disagreement(A[None])
+
+
+def test_the_ratio_of_errors_is_that_of_the_sums_over_pairs():
+    """Pairs without a same error are the most diverse, and were left out."""
+    third = np.array([0, 0, 0, 1, 0, 0, 0, 1, 2, 0])
+    # A with B: 1 different, 2 same; A with the third: 0 and 2 (both wrong on the eighth and the ninth);
+    # B with the third: 1 different (the ninth), 1 same (the eighth).
+    assert d.error_ratio(np.stack([A, B, third]), Y) == pytest.approx((1 + 0 + 1) / (2 + 2 + 1))
+    assert d.error_ratio(FOUR, TRUE) == pytest.approx((0 + 1 + 0) / (0 + 0 + 1))
+    # Two pairs of three have different errors and no same one: the ratio of the sums is 3 / 1, not the 1 of the third.
+    three = np.array([[1, 1, 0], [1, 2, 0], [2, 0, 0]])
+    ratios = pairwise.error_ratio(three, np.zeros(3, int))[np.triu_indices(3, 1)]
+    assert ratios.tolist() == [1.0, math.inf, math.inf]
+    assert d.error_ratio(three, np.zeros(3, int)) == 3.0
+    # Whoever never makes the same error is infinitely diverse by this measure; of no common error nothing is said.
+    assert d.error_ratio(np.array([[1, 0], [2, 0]]), np.zeros(2, int)) == math.inf
+    assert math.isnan(d.error_ratio(np.array([[1, 0], [0, 2]]), np.zeros(2, int)))
 
 
 def test_mutual_information_of_probabilities():

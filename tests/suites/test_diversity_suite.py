@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ from robustkit.data import Split
 from robustkit.ensembles.checkpoint import save_ensemble
 from robustkit.ensembles.ensemble import Ensemble, Member
 from robustkit.evaluation.cell import RunOptions, run_cell
-from robustkit.metrics.pairwise import PAIRWISE, mean_of_pairs, pairs
+from robustkit.metrics.pairwise import PAIRWISE, of_all_pairs, pairs
 from robustkit.pipeline.results import build
 from robustkit.records.cells import DatasetRecord, EnsembleRecord
 from robustkit.records.schema_members import DiversityResult, LayerSimilarity
 from robustkit.records.store import Store
-from robustkit.reports import _diversity_maps, _suites
+from robustkit.reports import _diversity_maps, _suite_diversity, _suites
 from robustkit.reports._figures import drawings
 from robustkit.reports._tables import find, tables
 from robustkit.study.plan import Study
@@ -104,7 +105,11 @@ def test_answers_are_those_of_the_model(three: Ensemble, split: Split, digits: d
     assert [m["name"] for m in found["pairwise"]] == list(PAIRWISE)
     for measure in found["pairwise"]:
         matrix = PAIRWISE[measure["name"]](labels, y)
-        assert measure["mean"] == pytest.approx(mean_of_pairs(matrix))
+        assert measure["mean"] == pytest.approx(of_all_pairs(measure["name"], labels, y))
+        infinite = [[i, j] for i, j in pairs(3) if math.isinf(matrix[i, j])]
+        assert measure["infinite"] == infinite
+        assert measure["undefined"] == sum(math.isnan(matrix[i, j]) for i, j in pairs(3))
+        matrix = np.where(np.isinf(matrix), np.nan, matrix)  # JSON has no infinity
         assert np.array(measure["matrix"], float) == pytest.approx(matrix, nan_ok=True)
     right = fused.numpy() == y
     assert (found["right"], found["wrong"], found["samples"]) == (right.sum(), (~right).sum(), 40)
@@ -254,6 +259,37 @@ def test_members_without_maps_and_of_different_sizes_are_named(split: Split, dig
     wide = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(192, 10))
     found = result_of(ensemble_of(member_of(0), wide), split, tmp_path / "b", digits)
     assert found["notes"][-1] == "No GradCAM cosines: the members' maps have different sizes (4x4, 8x8)."
+
+
+class Always(nn.Module):
+    """Answers one class, whatever it sees."""
+
+    def __init__(self, label: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(64, 10)
+        nn.init.zeros_(self.out.weight)
+        self.out.bias.data = 5.0 * torch.eye(10)[label]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(x.flatten(1))
+
+
+def test_members_that_never_make_the_same_error_are_infinitely_diverse(
+    split: Split, digits: data.Dataset, tmp_path: Path
+):
+    found = result_of(ensemble_of(Always(1), Always(2)), split, tmp_path, digits)
+    ratio = next(m for m in found["pairwise"] if m["name"] == "error-ratio")
+    assert (ratio["mean"], ratio["infinite"], ratio["undefined"]) == (None, [[0, 1]], 0)
+    json.dumps(found, allow_nan=False)
+    assert any("1 of 1 pairs have different errors and no same one" in note for note in found["notes"])
+    assert ("different / same errors", "", "high", math.inf) in list(_suite_diversity.measures(found))
+    [row] = _suite_diversity._pairs([found]).rows
+    assert "inf" in [str(cell) for cell in row]
+    # A third that equals the first: their pair has only same errors, the other two none.
+    three = result_of(ensemble_of(Always(1), Always(2), Always(1)), split, tmp_path / "three", digits)
+    ratio = next(m for m in three["pairwise"] if m["name"] == "error-ratio")
+    y = split.y.numpy()
+    assert ratio["mean"] == pytest.approx(2 * (~np.isin(y, [1, 2])).sum() / (y != 1).sum())
 
 
 def test_too_few_images_for_cka_and_too_many_members_for_ed(split: Split, digits: data.Dataset, tmp_path: Path):

@@ -15,7 +15,11 @@ import torch
 import robustkit
 from robustkit.data import Dataset
 from robustkit.ensembles.checkpoint import load_ensemble, read_meta
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.records.cells import Spec
+from robustkit.training import optim
 from robustkit.training.ranks import Ranks, own_device
+from robustkit.training.spec import TrainSpec
 
 WITHOUT_BATCH_NORM = """
 import torch
@@ -115,3 +119,55 @@ def test_one_process_changes_nothing():
     assert Ranks().decided("x") == "x"
     assert Ranks().total(torch.tensor(3.0)) == 3
     assert own_device(torch.device("cpu")) == torch.device("cpu")
+
+
+def step_of(ranks: Ranks, optimiser: str, layout: torch.memory_format, steps: int = 3) -> list[torch.Tensor]:
+    """Return weights after some steps on one batch, of an ensemble whose last member gets no gradient in the first."""
+    torch.manual_seed(0)
+    members = [
+        torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.ReLU(), torch.nn.Conv2d(5, 4, 2), torch.nn.Flatten(1))
+        for _ in range(2)
+    ]
+    ensemble = Ensemble(members).to(memory_format=layout)
+    on = optim.optimiser(
+        TrainSpec(Spec("defense", "baseline", {}), "", "", "", optimiser=optimiser), ensemble.parameters()
+    )
+    x = torch.rand(6, 3, 5, 5).contiguous(memory_format=layout)
+    for step in range(steps):
+        on.zero_grad()
+        sum(member(x).pow(2).sum() for member in ensemble.members[: 1 if step == 0 else 2]).backward()
+        ranks.average_gradients(ensemble.parameters(), 0.5)
+        assert all(p.grad is None or p.grad.stride() == p.stride() for p in ensemble.parameters())
+        if ranks.world == 1:
+            for p in ensemble.parameters():
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        on.step()
+    return [p.detach().clone() for p in ensemble.parameters()]
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "sgd", "adabelief"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels-last"])
+def test_gradients_of_equal_processes_are_those_of_one_in_any_layout(
+    optimiser: str, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+):
+    """Fused optimisers walk through memory: a gradient laid out otherwise reaches other weights, without a word."""
+    alone = step_of(Ranks(), optimiser, layout)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.mul_(2))  # the other has the same
+    for expected, made in zip(alone, step_of(Ranks(0, 2), optimiser, layout), strict=True):
+        torch.testing.assert_close(made, expected, rtol=0, atol=1e-7)
+
+
+def test_statistics_are_averaged_in_any_layout(monkeypatch: pytest.MonkeyPatch):
+    module = torch.nn.BatchNorm2d(2)
+    module.register_buffer("maps", torch.arange(48.0).view(2, 3, 2, 4).contiguous(memory_format=torch.channels_last))
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+
+    def other(tensor: torch.Tensor) -> None:
+        assert tensor.is_contiguous()  # what the real one asks for
+        tensor.add_(3 * tensor)
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", other)
+    Ranks(1, 2).average_statistics(module)
+    for name, buffer in module.named_buffers():
+        assert torch.equal(buffer, 2 * before[name] if buffer.is_floating_point() else before[name])
+    assert module.maps.is_contiguous(memory_format=torch.channels_last)
