@@ -20,8 +20,10 @@ from robustkit.trust import ORDER, Evidence, judge, remedies
 from robustkit.trust._evidence import Scored
 from robustkit.trust._plan import BACKWARD, NORMS, Item, clean_of, facts_for, load, plan, requested_runs
 from robustkit.trust._stronger import stronger
+from robustkit.trust.outsider import ladder
 
 STRONGEST = "strongest-run"  # the check of a worst case that no single number has
+FALLING = "until-nothing-breaks"  # why an attack follows where no check failed
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,8 @@ def _unlikely(clean: Samples) -> list[str]:
 def next_round(study: Study, store: Store, most: float) -> tuple[FollowUp, ...]:
     """Return the attacks that the failing checks of the worst cases advise and that were not run yet.
 
+    Where no check advises any, a number is attacked further until an attack breaks nothing more.
+
     Parameters
     ----------
     most : float
@@ -155,7 +159,19 @@ def _advised(known: Known, norm: str, eps: float, eot: int) -> list[FollowUp]:
                 same[0].append(name)
             else:
                 wanted.append((spec, [name]))
+    if not wanted and (further := _further(known, evidence)):
+        wanted.append((further, [FALLING]))
     return [FollowUp(known.record.key, eps, norm, spec, tuple(names)) for spec, names in wanted]
+
+
+def _further(known: Known, evidence: Evidence) -> Spec | None:
+    """Return what a worst case is attacked with next although no check asks for it; None once it fell no more."""
+    budget = (evidence.norm, evidence.eps)
+    counts = [count for count, (more, _) in enumerate(known.follow_ups, 1) if (more.norm, more.eps) == budget]
+    left = evidence.standing.sum()
+    if not left or (counts and known.worst(*budget, after=counts[-1] - 1).standing.sum() == left):
+        return None
+    return next((rung for rung in ladder(known.record.members) if not evidence.ran(rung)), None)
 
 
 def _passes(run: Scored) -> int:

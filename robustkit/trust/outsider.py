@@ -23,8 +23,13 @@ CHALLENGERS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("square", 1, {"queries": 500}),
 )
 
-# What follows where one of them broke more, each only if the one before did not settle it: by what it breaks a pass.
-LADDER = (stronger(), spec("mora", steps=50))
+
+def ladder(members: int) -> tuple[Spec, Spec]:
+    """Return what follows on a number that falls, by what it breaks a pass: each only if the one before is not enough.
+
+    Reweighing one member is nothing: there the second aims at three classes in turn.
+    """
+    return stronger(), spec("mora", steps=50) if members > 1 else spec("apgd-t", steps=50, targets=3)
 
 
 def challenger(ran: frozenset[str], members: int) -> tuple[str, Spec] | None:
@@ -50,7 +55,8 @@ def holds_against_outsiders(evidence: Evidence) -> Finding | None:
     if probed is None or outcome is None:
         return None
     name = probed.params["by"]["name"]
-    remedy = LADDER if evidence.run else (next((a for a in LADDER if not evidence.ran(a)), LADDER[-1]),)
+    rungs = ladder(members=2 if name == "mora" else 1)
+    remedy = rungs if evidence.run else (next((a for a in rungs if not evidence.ran(a)), rungs[-1]),)
     advice = f"{name}, which works in another way, breaks more: run {evidence.advised(*remedy)}"
     n = len(probed.rows)
     whole = n == len(evidence.standing)

@@ -30,6 +30,7 @@ from robustkit.records.cells import Spec
 from robustkit.records.schema import Results
 from robustkit.records.store import Store
 from robustkit.study.plan import Study
+from robustkit.trust._escalate import FALLING
 
 EPS = 0.1
 SHAPE = (1, 8, 8)
@@ -40,7 +41,7 @@ BOTH_SIDES = np.concatenate([DISTANCES, -DISTANCES])
 N, EASY, BREAKABLE = 40, 2, 18
 SHORT = spec("pgd", steps=2, step_size=0.01, random_start=False)  # reaches 0.02 of 0.1
 LONG = spec("pgd", steps=50)
-FOLLOW = [("quorum", 24)]  # where an outsider broke more, and no more than what follows
+FOLLOW = [("quorum", 24), ("apgd-t", 50)]  # quorum breaks more than two short steps; what comes next does not
 
 
 def classifier(scale: float = 30.0, offset: float = 0.0) -> Net:
@@ -107,10 +108,10 @@ def test_a_short_attack_is_suspect_and_escalation_gives_the_lower_number(model, 
     # A run that is as strong and passes its own checks vouches for it; the outsider breaks nothing that it left.
     assert followed(done) == FOLLOW
     assert [(s["attack"], s["params"]["steps"], s["verdict"]) for s in told["path"]] == [
-        ("quorum", 24, "trusted"),
+        (*FOLLOW[0], "trusted"), (*FOLLOW[1], "trusted"),
     ]  # fmt: skip
-    assert [s["because"] for s in told["path"]] == [doubts]
-    assert [s["robust_accuracy"] for s in told["path"]] == [(N - BREAKABLE) / N]
+    assert [s["because"] for s in told["path"]] == [doubts, [FALLING]]
+    assert [s["robust_accuracy"] for s in told["path"]] == [(N - BREAKABLE) / N] * 2
     assert all(s["seconds"] > 0 for s in told["path"])
 
 
@@ -118,7 +119,7 @@ def test_runs_that_followed_are_evaluations_like_any_other(model, split, tmp_pat
     _, results = run(model, split, tmp_path, SHORT)
     short, *more = results["evaluations"]
     assert [(e["params"]["steps"], e["robust_accuracy"], e["verdict"]) for e in more] == [
-        (24, (N - BREAKABLE) / N, "trusted"),
+        (steps, (N - BREAKABLE) / N, "trusted") for _, steps in FOLLOW
     ]  # fmt: skip
     assert short["verdict"] == "invalid"  # two steps of eps / 10 reach nothing without a budget either
     (said,) = [c["advice"] for c in short["checks"] if c["name"] == "iterations-suffice"]
@@ -147,26 +148,35 @@ def test_several_failing_checks_advise_several_attacks_each_once(tmp_path: Path)
     assert falling[-1] == (near > EPS).mean()  # the groups of members find all there is
 
 
-def test_nothing_follows_where_everything_is_trusted(model, split, tmp_path: Path):
+def test_one_attack_follows_where_everything_is_trusted_and_none_once_it_breaks_nothing(model, split, tmp_path: Path):
     done, results = run(model, split, tmp_path, LONG)
     assert results["worst_case"][0]["verdict"] == "trusted"
+    assert followed(done) == FOLLOW[:1]
+    (told,) = results["escalation"]
+    assert (told["before"], told["robust_accuracy"]) == ((N - BREAKABLE) / N,) * 2
+    assert [step["because"] for step in told["path"]] == [[FALLING]]
+
+
+def test_nothing_follows_where_nothing_stands(model, split, tmp_path: Path):
+    done, results = run(model, split, tmp_path, LONG, eps=(0.4,))
+    assert results["worst_case"][0]["robust_accuracy"] == 0.0
     assert done.follow_ups == ()
     assert results["escalation"] == []
 
 
-def test_only_the_suspect_budget_and_ensemble_are_escalated(model, split, tmp_path: Path):
+def test_the_suspect_budget_and_ensemble_are_escalated_further_than_others(model, split, tmp_path: Path):
     here = [replace(a, params={**a.params, "eps": [e]}) for a, e in ((LONG, 0.01), (SHORT, EPS))]
     done, results = run(model, split, tmp_path / "budget", *here, eps=(0.01, EPS))
-    assert {(f.ensemble, f.eps) for f in done.follow_ups} == {("own", EPS)}
+    assert [(f.eps, f.attack.name) for f in done.follow_ups] == [(0.01, "quorum"), (EPS, "quorum"), (EPS, "apgd-t")]
     assert {w["eps"]: (w["verdict"], w["robust_accuracy"]) for w in results["worst_case"]} == {
         0.01: ("trusted", 1.0), EPS: ("trusted", (N - BREAKABLE) / N),
     }  # fmt: skip
-    assert [(t["ensemble"], t["eps"]) for t in results["escalation"]] == [("own", EPS)]
+    assert [(t["eps"], len(t["path"])) for t in results["escalation"]] == [(0.01, 1), (EPS, 2)]
 
     blind = {"own": model, "blind": ensemble_of(lambda x: classifier()(x.detach()) + 0 * x.mean())}
     done, results = run(blind, split, tmp_path / "ensemble", LONG)
-    assert {f.ensemble for f in done.follow_ups} == {"blind"}
-    assert [t["ensemble"] for t in results["escalation"]] == ["blind"]
+    assert [f.attack.name for f in done.follow_ups if f.ensemble == "own"] == ["quorum"]
+    assert {f.attack.name for f in done.follow_ups if f.ensemble == "blind"} == {"quorum", "square"}
     assert {w["ensemble"]: w["verdict"] == "trusted" for w in results["worst_case"]} == {"own": True, "blind": False}
 
 
@@ -208,7 +218,7 @@ def test_killed_while_escalating_goes_on_where_it_was(model, split, tmp_path: Pa
     made.clear()
     alive[0] = True
     resumed, same = run(model, split, tmp_path / "killed", SHORT)
-    assert [cell.name for cell in made] == ["quorum"]
+    assert [cell.name for cell in made] == [name for name, _ in FOLLOW]
     assert resumed == whole
     assert same["worst_case"] == results["worst_case"]
 
@@ -219,7 +229,8 @@ def test_what_follows_comes_one_by_one_and_only_where_the_one_before_did_not_set
     """Beside members the outsider is mora: where quorum finds nothing, it follows itself."""
     pair = ensemble_of(classifier(), classifier(20.0))
     whole, _ = run(pair, split, tmp_path / "able", SHORT)
-    assert followed(whole) == FOLLOW
+    assert followed(whole) == [("quorum", 24), ("mora", 50)]
+    assert [f.because for f in whole.follow_ups][1] == (FALLING,)
 
     real = execute.run_cell
     monkeypatch.setattr(execute, "run_cell", lambda cell, *rest, **more: replace(
@@ -279,6 +290,7 @@ def test_who_watches_is_told_what_follows_and_why(model, split, tmp_path: Path):
     run_evaluation(study_of({"own": model}, split, SHORT), {"own": model}, split, store, SETTING, reporter, 1e6)
     assert [line for line in said if "escalating" in line] == [
         "escalating own at eps 0.1: quorum, 24 steps (holds-against-outsiders, iterations-suffice, strongest-run)",
+        "escalating own at eps 0.1: apgd-t, 50 steps (until-nothing-breaks)",
     ]
 
 
