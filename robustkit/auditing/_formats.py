@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from robustkit.auditing import _onnx, _pickle, _torch_zip, _trusted
 from robustkit.auditing._batches import InBatches
 from robustkit.auditing._limits import JSON_BYTES, PICKLE_BYTES, STATE_OVER_FILE, Damaged, clean
+from robustkit.auditing._peel import Part
 from robustkit.auditing._safetensors import SafeTensors, is_safetensors
 from robustkit.auditing._tensors import TensorRef, check_all, materialise
 from robustkit.auditing._torch_legacy import Legacy, is_legacy
-from robustkit.auditing._unwrap import Part, parts, says
+from robustkit.auditing._unwrap import parts, says
 from robustkit.base.installing import install_command
 from robustkit.ensembles.checkpoint import META, WEIGHTS, load_ensemble, read_meta
 
@@ -134,7 +135,10 @@ def _load_torch(form: str, stream: BinaryIO, size: int, trust_pickle: bool) -> C
 def _checked(kind: str, tree: Any, nbytes: Callable[[str], int], read: Callable[[str], bytes], size: int) -> Content:
     found = parts(tree)
     left = STATE_OVER_FILE * size + (1 << 16)
-    together = {(f"{i}: {k}" if i else k): v for i, p in enumerate(found) for k, v in (p.state or {}).items()}
+    every = [one for part in found for one in (part, *part.others)]
+    together = {
+        (f"{i}: {k}" if i else k): v for i, p in enumerate(every) for k, v in {**(p.state or {}), **p.aside}.items()
+    }
     check_all(together, nbytes, left)
     return Content(kind, found, lambda state: materialise(state, read), [], says(tree))
 

@@ -36,10 +36,12 @@ from torch import Tensor, nn
 
 from robustkit.auditing import _formats
 from robustkit.auditing._limits import FILE_BYTES, FOLDER_FILES, GIB, Damaged, clean, refuse
-from robustkit.auditing._unwrap import Part, float32
+from robustkit.auditing._peel import Part, first
+from robustkit.auditing._unwrap import float32
 from robustkit.base.errors import UserError
 from robustkit.ensembles.checkpoint import WEIGHTS
 
+PIXELS = 2.0  # a normaliser with a larger mean or deviation is one of pixels in 0..255
 SUFFIXES = frozenset(
     {".pt", ".pth", ".th", ".ckpt", ".bin", ".safetensors", ".pt2", ".onnx", ".pkl", ".pickle", ".model", ".jit", ".ts"}
 )  # fmt: skip
@@ -68,6 +70,13 @@ class ModelInFile:
         Of the file, hex.
     says : mapping
         Short scalars beside the weights (``arch``, ``epoch``); claims of the file, not facts.
+    prefix, aside : str and mapping
+        The file's own name of ``state[name]`` is ``prefix + name``; what lay beside the weights, by the file's names.
+    normalize : str
+        Mean and deviation of a normaliser in the file, in pixels of [0, 1], as ``0.5,0.5,0.5/0.2,0.2,0.2``, or "".
+    version, averaged, versions : str, bool and tuple of ModelInFile
+        Where the file holds several versions of these weights (``state_dict`` and ``state_dict_ema``): the name of this
+        one, whether it is an average over training steps, and the others.
     """
 
     name: str
@@ -79,6 +88,12 @@ class ModelInFile:
     sha256: str
     says: Mapping[str, str | int | float] = field(default_factory=dict)
     path: str = ""
+    prefix: str = ""
+    aside: Mapping[str, Tensor] = field(default_factory=dict)
+    normalize: str = ""
+    version: str = ""
+    averaged: bool = False
+    versions: tuple[ModelInFile, ...] = ()
 
 
 def read(path: Path | str | Sequence[Path | str], *, trust_pickle: bool = False) -> list[ModelInFile]:
@@ -168,6 +183,7 @@ def _read_file(path: Path, trust_pickle: bool) -> list[ModelInFile]:
 def _found(path: Path, content: _formats.Content, part: Part, digest: str) -> ModelInFile:
     notes = [*content.notes, *part.notes]
     state: Mapping[str, Tensor] | None = None
+    aside = content.tensors(part.aside)
     if part.state is not None:
         state, converted = float32(content.tensors(part.state))
         notes += converted
@@ -178,9 +194,32 @@ def _found(path: Path, content: _formats.Content, part: Part, digest: str) -> Mo
             notes += converted
     name = path.stem + (f"-model_{part.index}" if part.index is not None else "")
     where = part.where or "top level"
+    versions = []
+    for other in part.others:
+        try:
+            versions.append(_found(path, content, other, digest))
+        except Damaged as error:
+            notes.append(f"the version '{clean(other.version)}' {error}, and is left out")
+    normalize = _normalize([aside[key] for key in part.normalizer or ()])
+    if normalize:
+        notes.append(f"the file's own normaliser is used ({first(part.normalizer or (), 2)}: {normalize})")
+    if part.averaged and not versions:
+        notes.append(f"these weights are an average over training steps ({part.version or 'by its counters'})")
     return ModelInFile(
-        clean(name), content.format, clean(where), state, part.module, tuple(notes), digest, content.says, str(path)
-    )
+        clean(name), content.format, clean(where), state, part.module, tuple(notes), digest, content.says, str(path),
+        part.prefix, aside, normalize, part.version, part.averaged, tuple(versions),
+    )  # fmt: skip
+
+
+def _normalize(pair: Sequence[Tensor]) -> str:
+    """Return a normaliser's mean and deviation as text, in pixels of [0, 1]; "" where there is none to be used."""
+    if len(pair) != 2 or not all(value.is_floating_point() and value.isfinite().all() for value in pair):
+        return ""
+    mean, std = (value.double().flatten() for value in pair)
+    of_bytes = 255.0 if max(float(mean.max()), float(std.max())) > PIXELS else 1.0
+    if not bool((std > 0).all()):
+        return ""
+    return "/".join(",".join(f"{v / of_bytes:.7g}" for v in part.expand(len(mean)).tolist()) for part in (mean, std))
 
 
 def _own(module: nn.Module) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from robustkit import data
 from robustkit.auditing import fitting, independent, reading
 from robustkit.auditing.adapting import Adapted
-from robustkit.auditing.detecting import MOST, Detected, Given, detect
+from robustkit.auditing.choosing import Member, choose, versions_of
+from robustkit.auditing.detecting import MOST, Detected, Given
 from robustkit.auditing.in_memory import Called, as_module, identity
 from robustkit.base import options
 from robustkit.base.chances import check_members
@@ -32,16 +33,6 @@ from robustkit.study.config import AuditConfig
 SUITES = ("attacks", "transfer", "corruptions", "detection", "calibration", "diversity")
 FOR_MEMBERS = ("transfer", "diversity")  # suites that an ensemble of one has nothing to say to
 IDENTIFYING = 64  # images whose answers tell a function without weights from another
-
-
-@dataclass(frozen=True)
-class Member:
-    """A network, where it comes from (as in :class:`~robustkit.records.schema_suites.AuditResult`), and its name."""
-
-    network: nn.Module
-    facts: Mapping[str, Any]
-    arch: str
-    identity: str = ""  # of a function without weights: what it answers, hashed
 
 
 def audit(config: AuditConfig) -> Path:
@@ -95,9 +86,9 @@ def _adapted(
     adapted, facts = [], []
     with reporter.task("finding out how to run it", len(members)) as advance:
         for index, member in enumerate(members):
-            found = detect(member.network.to(x.device), x, y, known_of(config))
-            adapted.append(Adapted(member.network, found.how))
-            facts.append({"ensemble": name, "member": index, **member.facts, **_detection(found)})
+            chosen, found = choose(member, x, y, known_of(config))
+            adapted.append(Adapted(chosen.network, found.how))
+            facts.append({"ensemble": name, "member": index, **chosen.facts, **_detection(found)})
             advance(1)
     return adapted, facts
 
@@ -125,16 +116,23 @@ def members_of(config: AuditConfig, loaded: Dataset, images: Tensor) -> list[Mem
             members.append(_in_memory(model, len(members), images))
             continue
         for found in reading.read(model, trust_pickle=config.trust_pickle):
-            fitted = fitting.fit(found, arch=config.arch, arch_args=arch_args, **known)
-            facts = {
-                "name": found.name, "path": found.path, "format": found.format, "where": found.where,
-                "sha256": found.sha256, "arch": fitted.arch, "arch_args": dict(fitted.arch_args),
-                "parameters": _parameters(fitted.network), "notes": [*found.notes, *fitted.notes],
-            }  # fmt: skip
-            members.append(Member(fitted.network, facts, fitted.arch))
+            chosen, others = (
+                [_in_file(one, fitting.fit(one, arch=config.arch, arch_args=arch_args, **known)) for one in group]
+                for group in versions_of(found, config.weights)
+            )
+            members.append(replace(chosen[0], versions=tuple(chosen[1:]), seen=tuple(others)))
     if not members:
         raise UserError("there is no model to audit; name at least one file.")
     return members
+
+
+def _in_file(found: reading.ModelInFile, fitted: fitting.Fitted) -> Member:
+    facts = {
+        "name": found.name, "path": found.path, "format": found.format, "where": found.where,
+        "sha256": found.sha256, "arch": fitted.arch, "arch_args": dict(fitted.arch_args),
+        "parameters": _parameters(fitted.network), "notes": [*found.notes, *fitted.notes],
+    }  # fmt: skip
+    return Member(fitted.network, facts, fitted.arch, normalize=fitted.normalize, version=found.version)
 
 
 def _detection(found: Detected) -> dict[str, Any]:
@@ -147,7 +145,7 @@ def _detection(found: Detected) -> dict[str, Any]:
 
 def _refuse_for_memory(config: AuditConfig) -> None:
     for field in config.given():
-        if field.name in ("arch", "arch_args", "trust_pickle"):
+        if field.name in ("arch", "arch_args", "trust_pickle", "weights"):
             said = field.said(getattr(config, field.name))
             raise UserError(f"{said} is about files and has no effect on a model in memory; leave {field.name} out.")
 
