@@ -18,6 +18,7 @@ from robustkit.models import _timm
 
 Shapes = dict[str, tuple[int, ...]]
 CLASSES = 1013  # a prime that no layer has, so that its places are where the number of classes goes
+EXTRA = "_extra_state"
 COUNTED = ".num_batches_tracked"  # files from before PyTorch 0.4.1 lack it, and it changes no output in eval mode
 HEADS = ("fc", "linear", "classifier", "head", "heads", "output", "logits")
 DRAWN = frozenset({"normal_", "uniform_", "fill_", "zero_", "mul_", "add_", "clamp_", "erfinv_", "copy_"})
@@ -103,8 +104,8 @@ def _kernel(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def shapes(state: Mapping[str, Any]) -> Shapes:
-    """Return names and shapes in the order of the file."""
-    return {name: tuple(value.shape) for name, value in state.items()}
+    """Return names and shapes in the order of the file; what modules keep beside weights is not compared."""
+    return {name: tuple(value.shape) for name, value in state.items() if not name.endswith(EXTRA)}
 
 
 def stem(known: Shapes) -> str:

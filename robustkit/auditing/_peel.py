@@ -34,6 +34,7 @@ class Part:
     The file's own name of ``state[name]`` is ``prefix + name``. ``aside`` holds, by the file's names, what is no weight
     of the network: a loss's tensors, a normaliser's, of which ``normalizer`` names mean and deviation. ``version`` is
     what these weights are called where a file holds several versions of them; the ``others`` are the further versions.
+    ``extras`` are what modules keep beside tensors (``get_extra_state``), by the file's names.
     """
 
     where: str
@@ -46,6 +47,7 @@ class Part:
     normalizer: tuple[str, str] | None = None
     version: str = ""
     averaged: bool = False
+    extras: dict[str, object] = field(default_factory=dict)
     others: list[Part] = field(default_factory=list)
 
 
@@ -76,7 +78,7 @@ def _shape(value: TensorRef | Tensor) -> tuple[int, ...]:
 def shapes_of(part: Part) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of a part's weights."""
     state: Mapping[str, TensorRef | Tensor] = part.state or (part.module.state_dict() if part.module else {})
-    return {name: _shape(value) for name, value in state.items()}
+    return {name: _shape(value) for name, value in state.items() if isinstance(value, TensorRef | Tensor)}
 
 
 def _numel(value: TensorRef | Tensor) -> int:

@@ -21,6 +21,7 @@ WRAPPERS = (
 )  # fmt: skip
 LISTS = ("members", "models", "nets")
 NUMBERED = re.compile(r"(?:model|member|net)_?(\d{1,3})")
+EXTRA = "_extra_state"  # what modules keep beside tensors
 VISITS, NETWORKS, VERSIONS = 5000, 100, 8
 
 
@@ -77,9 +78,17 @@ def _find(node: Any, where: str, depth: int, left: list[int], lightning: bool) -
         return found_here
     tensors = {key: value for key, value in node.items() if _is_tensor(value)}
     rest = [key for key in node if key not in tensors]
+    packed = [key for key in rest if isinstance(key, str) and key.endswith("_packed_params")]
+    if packed and tensors:
+        raise Damaged(
+            f"holds the packed weights of quantised layers ('{clean(packed[0])}')",
+            "name the weights from before quantisation, or the model as TorchScript, torch.export or ONNX",
+        )
+    extras = {key: node[key] for key in rest if isinstance(key, str) and key.endswith(EXTRA)}
+    rest = [key for key in rest if key not in extras]
     if not tensors or any(isinstance(node[key], dict | list | tuple) and node[key] for key in rest):
         return []
-    part = Part(where, tensors)
+    part = Part(where, tensors, extras=extras)
     if rest:
         part.notes.append(f"{len(rest)} entries that are no tensors were left out ({first(rest)})")
     return peel(part, lightning=lightning)
@@ -124,6 +133,15 @@ def _positional(node: Any, network: Part) -> Part | None:
     if not isinstance(values, list | tuple) or not values or not all(_is_tensor(value) for value in values):
         return None
     return positional(values, network)
+
+
+def plain(value: Any, depth: int = 0) -> bool:
+    """Return whether a value is data alone, so that a network's ``set_extra_state`` may be given it."""
+    if isinstance(value, dict):
+        return depth < NESTING and all(isinstance(key, str) and plain(inner, depth + 1) for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return depth < NESTING and all(plain(inner, depth + 1) for inner in value)
+    return value is None or isinstance(value, bool | int | float | str | bytes)
 
 
 def float32(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from robustkit.auditing import _explain
-from robustkit.auditing._infer import COUNTED, Match, Shapes, search, shapes
+from robustkit.auditing._infer import COUNTED, EXTRA, Match, Shapes, search, shapes
 from robustkit.auditing._limits import clean
 from robustkit.auditing._named import Named, build, filled
 from robustkit.auditing._variants import Variant, inner, variants
@@ -167,11 +167,15 @@ def _loaded(found: ModelInFile, match: Match, used: Variant, why: str) -> Fitted
     state = used.state
     network = build(match.arch, match.channels, match.classes, match.params)
     notes = [why, *used.notes]
-    taken: dict[str, Tensor] = {}
+    taken: dict[str, Any] = {}
     whole = missing = 0
     for name, value in network.state_dict().items():
         source = _source(match, name)
-        if source in state:
+        if name.endswith(EXTRA) and name not in state:
+            held = [found.extras[key] for key in (name, found.prefix + name) if key in found.extras]
+            taken[name] = held[0] if held else value
+            notes.append(f"what '{clean(name)}' keeps beside weights is {'taken from' if held else 'not in'} the file")
+        elif source in state:
             taken[name] = state[source]
             whole += value.is_floating_point() and not state[source].is_floating_point()
         else:
@@ -179,7 +183,7 @@ def _loaded(found: ModelInFile, match: Match, used: Variant, why: str) -> Fitted
             missing += f".{name}".endswith(COUNTED)
     try:
         network.load_state_dict(taken)
-    except RuntimeError as error:
+    except Exception as error:  # noqa: BLE001 - set_extra_state is the user's code
         raise UserError(
             f"'{_name(found)}' does not fit {match.arch} ({clean(error, 300)}); name another architecture."
         ) from None

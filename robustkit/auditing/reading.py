@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from robustkit.auditing import _formats
 from robustkit.auditing._limits import FILE_BYTES, FOLDER_FILES, GIB, Damaged, clean, refuse
 from robustkit.auditing._peel import Part, first
-from robustkit.auditing._unwrap import float32
+from robustkit.auditing._unwrap import float32, plain
 from robustkit.base.errors import UserError
 from robustkit.ensembles.checkpoint import WEIGHTS
 
@@ -77,6 +77,8 @@ class ModelInFile:
     version, averaged, versions : str, bool and tuple of ModelInFile
         Where the file holds several versions of these weights (``state_dict`` and ``state_dict_ema``): the name of this
         one, whether it is an average over training steps, and the others.
+    extras : mapping
+        What modules keep beside tensors (``get_extra_state``), by the file's names, where it is data alone.
     """
 
     name: str
@@ -94,6 +96,7 @@ class ModelInFile:
     version: str = ""
     averaged: bool = False
     versions: tuple[ModelInFile, ...] = ()
+    extras: Mapping[str, object] = field(default_factory=dict)
 
 
 def read(path: Path | str | Sequence[Path | str], *, trust_pickle: bool = False) -> list[ModelInFile]:
@@ -208,6 +211,7 @@ def _found(path: Path, content: _formats.Content, part: Part, digest: str) -> Mo
     return ModelInFile(
         clean(name), content.format, clean(where), state, part.module, tuple(notes), digest, content.says, str(path),
         part.prefix, aside, normalize, part.version, part.averaged, tuple(versions),
+        {name: value for name, value in part.extras.items() if plain(value)},
     )  # fmt: skip
 
 
