@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from robustkit.auditing import _onnx, _pickle, _torch_zip, _trusted
 from robustkit.auditing._batches import InBatches
 from robustkit.auditing._limits import JSON_BYTES, PICKLE_BYTES, STATE_OVER_FILE, Damaged, clean
-from robustkit.auditing._peel import Part
+from robustkit.auditing._peel import Part, first
 from robustkit.auditing._safetensors import SafeTensors, is_safetensors
 from robustkit.auditing._tensors import TensorRef, check_all, materialise
 from robustkit.auditing._torch_legacy import Legacy, is_legacy
@@ -68,7 +68,10 @@ def load(stream: BinaryIO, size: int, *, trust_pickle: bool) -> Content:
     form = sniff(stream, size)
     if form == "safetensors":
         file = SafeTensors(stream, size)
-        return _checked("safetensors", file.state, file.size, file.read, size)
+        content = _checked("safetensors", file.state, file.size, file.read, size)
+        if file.tied:
+            content.notes.append(f"{len(file.tied)} tied weights have further names in the header ({first(file.tied)})")
+        return content
     if form == "onnx":
         return _load_onnx(stream)
     if form == "tar":

@@ -336,6 +336,9 @@ def _headers() -> Iterator[tuple[str, bytes]]:
     yield "shape over other bytes", _safe({"a": row(shape=[3])}, bytes(8))
     yield "offsets beyond", _safe({"a": row(offsets=[0, 80], shape=[20])}, bytes(8))
     yield "offsets reversed", _safe({"a": row(offsets=[8, 0])}, bytes(8))
+    tied = {"a": row(shape=[1 << 20], offsets=[0, 1 << 22])}
+    names = {f"b{i}": "a" for i in range(2000)}
+    yield "tied until it is too large", _safe({**tied, "__metadata__": names}, bytes(1 << 22))
     yield "overlap", _safe({"a": row(), "b": row(offsets=[4, 12])}, bytes(12))
     yield "gap", _safe({"a": row(), "b": row(offsets=[16, 24])}, bytes(24))
     yield "bytes behind", _safe({"a": row()}, bytes(9))
