@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustkit.auditing._limits import NESTING, Damaged, clean
+from robustkit.auditing._limits import NESTING, Damaged, NoNetwork, clean
 from robustkit.auditing._peel import AVERAGED, Part, complete, first, peel, positional
 from robustkit.auditing._pickle import Thing
 from robustkit.auditing._tensors import TensorRef
@@ -31,6 +31,8 @@ def parts(tree: Any) -> list[Part]:
     found = _find(tree, "", 0, [VISITS], lightning)
     if len(found) > NETWORKS:
         raise Damaged(f"holds {len(found)} networks, {NETWORKS} at most are read")
+    if not found and isinstance(tree, dict) and "param_groups" in tree:
+        raise NoNetwork("holds an optimiser's state and no weights", "name the file of the weights")
     if not found:
         raise Damaged(f"holds no state dict but {_describe(tree)}")
     if len(found) > 1:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from robustkit import data
 from robustkit.auditing import fitting, independent, reading
 from robustkit.auditing.adapting import Adapted
+from robustkit.auditing.behaviour import Finding
 from robustkit.auditing.choosing import Member, choose, versions_of
 from robustkit.auditing.detecting import MOST, Detected, Given
 from robustkit.auditing.in_memory import Called, as_module, identity
@@ -90,7 +91,22 @@ def _adapted(
             adapted.append(Adapted(chosen.network, found.how))
             facts.append({"ensemble": name, "member": index, **chosen.facts, **_detection(found)})
             advance(1)
+    _name_equal(adapted, facts)
     return adapted, facts
+
+
+def _name_equal(adapted: Sequence[Adapted], facts: Sequence[dict[str, Any]]) -> None:
+    """Say of every member whose weights are another's: such an ensemble has fewer opinions than members."""
+    seen: dict[str, str] = {}
+    for module, fact in zip(adapted, facts, strict=True):
+        state = module.network.state_dict()
+        if not state or any(isinstance(part, Called) for part in module.modules()):  # weights do not tell it
+            continue
+        first = seen.setdefault(fingerprint(state), fact["name"])
+        if first != fact["name"]:
+            evidence = "every weight is the same: the two are one model, and no second opinion"
+            finding = Finding("equal members", f"as {first}", "detected", evidence, True)
+            fact["findings"] = [finding.to_json(), *fact["findings"]]
 
 
 def known_of(config: AuditConfig) -> Given:
