@@ -55,17 +55,16 @@ def _weight_norm(g: Tensor, v: Tensor) -> Tensor | None:
     if g.ndim not in (0, v.ndim):
         return None
     axes = [axis for axis in range(v.ndim) if not g.ndim or g.shape[axis] == 1]
-    return g * v / v.norm(dim=axes, keepdim=True) if axes else None
+    return g * v / v.square().sum(axes, keepdim=True).sqrt() if axes else None
 
 
 def _spectral_norm(original: Tensor, u: Tensor, v: Tensor) -> Tensor | None:
     if u.ndim != 1 or v.ndim != 1 or u.numel() * v.numel() != original.numel():
         return None
-    axis = next((axis for axis in (0, 1) if axis < original.ndim and original.shape[axis] == u.numel()), None)
-    if axis is None:
-        return None
-    matrix = original.movedim(axis, 0).flatten(1)
-    return original / torch.dot(u, matrix @ v)
+    axes = [axis for axis in (0, 1) if axis < original.ndim and original.shape[axis] == u.numel()]
+    sigmas = [torch.dot(u, original.movedim(axis, 0).flatten(1) @ v) for axis in axes]
+    # u was made as V v of length one, so that along any other axis this is less
+    return original / max(sigmas, key=float) if sigmas else None
 
 
 def _pruned(original: Tensor, mask: Tensor) -> Tensor | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from robustkit.auditing import _huggingface
 from robustkit.auditing._peel import first
 from robustkit.auditing._reparametrized import folded
 from robustkit.auditing.reading import ModelInFile
@@ -28,6 +29,8 @@ def variants(found: ModelInFile) -> Iterator[Variant]:
     if found.prefix or found.aside:
         whole = {**{found.prefix + name: value for name, value in state.items()}, **found.aside}
         yield Variant(whole, "", ("the tensors around the network belong to it, too",) if found.aside else ())
+    if (renamed := _huggingface.resnet(state)) is not None:
+        yield Variant(renamed, found.normalize, ("the names are those of Hugging Face's transformers",))
     computed, notes = folded(state)
     if notes:
         yield Variant(computed, found.normalize, tuple(notes))

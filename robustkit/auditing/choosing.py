@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustkit.auditing._chain import Chain
+from robustkit.auditing._judging import judge
 from robustkit.auditing._limits import clean
+from robustkit.auditing._one_output import as_two_classes
 from robustkit.auditing.adapting import Adapted, Preprocessing
 from robustkit.auditing.behaviour import Finding
 from robustkit.auditing.detecting import BATCH, MOST, Detected, Given, detect
@@ -35,6 +38,8 @@ class Member:
         The others that accuracy may choose.
     seen : tuple of Member
         Those that the user did not choose: their accuracy is named all the same.
+    ways : tuple of Chain
+        Where the network was rebuilt from shapes: the ways to run it, of which accuracy chooses one.
     """
 
     network: nn.Module
@@ -45,6 +50,7 @@ class Member:
     version: str = ""
     versions: tuple[Member, ...] = ()
     seen: tuple[Member, ...] = ()
+    ways: tuple[Chain, ...] = ()
 
 
 def versions_of(found: ModelInFile, weights: str | None) -> tuple[list[ModelInFile], list[ModelInFile]]:
@@ -87,7 +93,7 @@ def choose(member: Member, x: Tensor, y: Tensor, given: Given) -> tuple[Member, 
     x, y : Tensor
         Clean images (N, C, H, W) in [0, 1] and their labels (N,).
     """
-    tried = [(one, _detected(one, x, y, given)) for one in (member, *member.versions)]
+    tried = [_detected(one, x, y, given) for one in (member, *member.versions)]
     best, found = max(tried, key=lambda pair: pair[1].trials[0].accuracy)
     if len(tried) == 1 and not member.seen:
         return best, found
@@ -100,9 +106,18 @@ def choose(member: Member, x: Tensor, y: Tensor, given: Given) -> tuple[Member, 
     return best, replace(found, findings=(finding, *found.findings))
 
 
-def _detected(member: Member, x: Tensor, y: Tensor, given: Given) -> Detected:
+def _detected(member: Member, x: Tensor, y: Tensor, given: Given) -> tuple[Member, Detected]:
+    """Return the network as it is to be run, and how it was found out."""
     own = replace(given, normalize=given.normalize or member.normalize or None)
-    return detect(member.network.to(x.device), x, y, own)
+    network, first = member.network, list[Finding]()
+    if member.ways:
+        chain, finding = judge(member.ways, x, y, own, str(member.facts["name"]))
+        network = chain.build()
+        first.append(finding)
+    network, one_output = as_two_classes(network.to(x.device).eval(), x, y)
+    first += [one_output] if one_output else []
+    found = detect(network, x, y, own)
+    return replace(member, network=network), replace(found, findings=(*first, *found.findings))
 
 
 @torch.no_grad()

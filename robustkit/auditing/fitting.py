@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from robustkit.auditing import _explain
+from robustkit.auditing import _explain, _huggingface
+from robustkit.auditing._chain import Chain, chains
 from robustkit.auditing._infer import COUNTED, EXTRA, Match, Shapes, search, shapes
 from robustkit.auditing._limits import clean
 from robustkit.auditing._named import Named, build, filled
@@ -38,6 +39,8 @@ class Fitted:
         As the weights say; None for a network that the file brought along.
     normalize : str
         Mean and deviation of a normaliser that the file has beside the network's weights, or "".
+    ways : tuple of Chain
+        Where a chain of layers was rebuilt: every way to run it that the shapes allow; the network is the first.
     """
 
     network: nn.Module
@@ -47,6 +50,10 @@ class Fitted:
     classes: int | None = None
     channels: int | None = None
     normalize: str = ""
+    ways: tuple[Chain, ...] = ()
+
+
+Fits = TypeVar("Fits", "Fitted", Match)
 
 
 def candidates(state: Mapping[str, Tensor]) -> list[tuple[str, dict[str, Any], str]]:
@@ -72,6 +79,7 @@ def fit(
     arch_args: Mapping[str, Any] | None = None,
     channels: int | None,
     classes: int | None,
+    size: tuple[int, int] | None = None,
 ) -> Fitted:
     """Return the network of one :class:`~robustkit.auditing.reading.ModelInFile`.
 
@@ -84,6 +92,8 @@ def fit(
         Keyword arguments of the builder.
     channels, classes : int or None
         Of the data; None takes the file's.
+    size : (int, int) or None
+        Height and width of the images: a plain chain of layers is rebuilt for them; None: it is not.
 
     Raises
     ------
@@ -99,21 +109,52 @@ def fit(
     if arch is None:
         if arch_args:
             raise UserError("--arch-args were given without --arch; name the architecture that takes them.")
-        match, used = _infer(found)
+        inferred = _infer(found)
+        if inferred is None:
+            return _checked(found, _rebuilt(found, size), channels, classes)
+        match, used = inferred
         why = f"{match.arch} was inferred: {_why(match)}"
     else:
         match, used = _named(found, Named(arch, dict(arch_args or {}), channels, classes))
         why = f"{arch} as named"
-    for what, ours, theirs in (("classes", classes, match.classes), ("channels", channels, match.channels)):
-        if ours is not None and ours != theirs and (what, ours, theirs) != ("classes", 2, 1):
-            raise UserError(
-                f"'{_name(found)}' is {match.arch} for {theirs} {what} and the data have {ours}; "
-                f"name a dataset with {theirs} {what} or another file."
-            )
+    _checked(found, match, channels, classes)
     return _loaded(found, match, used, why)
 
 
-def _infer(found: ModelInFile) -> tuple[Match, Variant]:
+def _checked(found: ModelInFile, fits: Fits, channels: int | None, classes: int | None) -> Fits:
+    """Return a match or a network unless it is for other classes or channels than the data have."""
+    for what, ours, theirs in (("classes", classes, fits.classes), ("channels", channels, fits.channels)):
+        if ours is not None and ours != theirs and (what, ours, theirs) != ("classes", 2, 1):
+            raise UserError(
+                f"'{_name(found)}' is {fits.arch} for {theirs} {what} and the data have {ours}; "
+                f"name a dataset with {theirs} {what} or another file."
+            )
+    return fits
+
+
+def _rebuilt(found: ModelInFile, size: tuple[int, int] | None) -> Fitted:
+    """Return a network that is made for these weights: transformers' ViT, or a chain of layers."""
+    states = [one for one in variants(found) if one.normalize == found.normalize]
+    for used in states:
+        if made := _huggingface.vit(used.state):
+            network, classes, channels, note = made
+            notes = (*used.notes, note)
+            return Fitted(network, "ViT of transformers", notes, {}, classes, channels, used.normalize)
+    for used in states:
+        if size and (ways := chains(used.state, size)):
+            first = ways[0].layers
+            kinds = [layer.kind for layer in first]
+            label = f"chain of {kinds.count('conv')} convolutions and {kinds.count('linear')} linear layers"
+            last = [layer for layer in first if layer.kind == "linear"][-1]
+            note = f"a {label} was rebuilt from the shapes alone; accuracy chooses activation, padding and pooling"
+            return Fitted(
+                ways[0].build(), label, (*used.notes, note), {}, last.outputs,
+                int(first[0].tensors["weight"].shape[1]), used.normalize, tuple(ways),
+            )  # fmt: skip
+    raise _unknown(found, shapes(states[-1].state))
+
+
+def _infer(found: ModelInFile) -> tuple[Match, Variant] | None:
     every = list(variants(found))
     without_wrapper = [one for one in every if one.normalize == found.normalize]
     for used in (*without_wrapper, *(less for one in without_wrapper for less in inner(one))):
@@ -123,7 +164,7 @@ def _infer(found: ModelInFile) -> tuple[Match, Variant]:
         if matches:
             names = ", ".join(match.arch for match in matches)
             raise UserError(f"'{_name(found)}' fits several architectures; choose one with --arch: {names}.")
-    raise _unknown(found, shapes(without_wrapper[-1].state))
+    return None
 
 
 def _named(found: ModelInFile, named: Named) -> tuple[Match, Variant]:

@@ -97,15 +97,15 @@ def _adapted(
 
 def _name_equal(adapted: Sequence[Adapted], facts: Sequence[dict[str, Any]]) -> None:
     """Say of every member whose weights are another's: such an ensemble has fewer opinions than members."""
-    seen: dict[str, str] = {}
-    for module, fact in zip(adapted, facts, strict=True):
+    seen: dict[str, int] = {}
+    for index, (module, fact) in enumerate(zip(adapted, facts, strict=True)):
         state = module.network.state_dict()
         if not state or any(isinstance(part, Called) for part in module.modules()):  # weights do not tell it
             continue
-        first = seen.setdefault(fingerprint(state), fact["name"])
-        if first != fact["name"]:
+        first = seen.setdefault(fingerprint(state), index)
+        if first != index:
             evidence = "every weight is the same: the two are one model, and no second opinion"
-            finding = Finding("equal members", f"as {first}", "detected", evidence, True)
+            finding = Finding("equal members", f"as {facts[first]['name']}", "detected", evidence, True)
             fact["findings"] = [finding.to_json(), *fact["findings"]]
 
 
@@ -121,6 +121,7 @@ def known_of(config: AuditConfig) -> Given:
 def members_of(config: AuditConfig, loaded: Dataset, images: Tensor) -> list[Member]:
     """Return the networks of files, folders and models in memory, in the order given."""
     members: list[Member] = []
+    size = (config.input_size,) * 2 if config.input_size else (int(images.shape[2]), int(images.shape[3]))
     code = config.arch is not None and is_code(config.arch)  # other weights say themselves what they take
     known = {"channels": loaded.shape[0] if code else None, "classes": len(loaded.classes) if code else None}
     arch_args = arguments(config.arch_args or ())
@@ -133,7 +134,10 @@ def members_of(config: AuditConfig, loaded: Dataset, images: Tensor) -> list[Mem
             continue
         for found in reading.read(model, trust_pickle=config.trust_pickle):
             chosen, others = (
-                [_in_file(one, fitting.fit(one, arch=config.arch, arch_args=arch_args, **known)) for one in group]
+                [
+                    _in_file(one, fitting.fit(one, arch=config.arch, arch_args=arch_args, size=size, **known))
+                    for one in group
+                ]
                 for group in versions_of(found, config.weights)
             )
             members.append(replace(chosen[0], versions=tuple(chosen[1:]), seen=tuple(others)))
@@ -148,7 +152,9 @@ def _in_file(found: reading.ModelInFile, fitted: fitting.Fitted) -> Member:
         "sha256": found.sha256, "arch": fitted.arch, "arch_args": dict(fitted.arch_args),
         "parameters": _parameters(fitted.network), "notes": [*found.notes, *fitted.notes],
     }  # fmt: skip
-    return Member(fitted.network, facts, fitted.arch, normalize=fitted.normalize, version=found.version)
+    return Member(
+        fitted.network, facts, fitted.arch, normalize=fitted.normalize, version=found.version, ways=fitted.ways
+    )
 
 
 def _detection(found: Detected) -> dict[str, Any]:
