@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 POOLINGS: dict[str, type[nn.Module]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
+NORM = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})
 SIZES = (32, 28, 64, 224)  # pixels, in turn, where no chain fits at the images' own size
 DEEP = 6  # convolutions up to which each may be padded or not; beyond, all are or none
 SHAPES = 16  # ways to place paddings and poolings that are tried at most, the most regular first
@@ -156,15 +157,16 @@ def _orders(state: Mapping[str, Tensor]) -> Iterator[list[Layer]]:
 
 def _layer(name: str, tensors: Mapping[str, Tensor]) -> Layer | None:
     leaves = set(tensors)
-    if (
-        {"running_mean", "running_var"}
-        <= leaves
-        <= {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
-    ):
-        return Layer("norm", name, tensors)
-    rank = tensors["weight"].ndim if "weight" in leaves and leaves <= {"weight", "bias"} else 0
-    kind = {4: "conv", 2: "linear"}.get(rank)
-    return Layer(kind, name, tensors) if kind else None
+    vectors = [value for leaf, value in tensors.items() if leaf != "num_batches_tracked"]
+    if {"running_mean", "running_var"} <= leaves <= NORM:
+        alike = vectors[0].ndim == 1 and len({tuple(value.shape) for value in vectors}) == 1
+        return Layer("norm", name, tensors) if alike and vectors[0].numel() else None
+    if "weight" not in leaves or not leaves <= {"weight", "bias"}:
+        return None
+    weight = tensors["weight"]
+    kind = {4: "conv", 2: "linear"}.get(weight.ndim)
+    fits = kind and weight.numel() and ("bias" not in leaves or tensors["bias"].shape == weight.shape[:1])
+    return Layer(kind, name, tensors) if kind and fits else None
 
 
 def _follows(layers: Sequence[Layer]) -> bool:

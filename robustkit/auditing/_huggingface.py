@@ -9,6 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from robustkit.auditing._infer import WithoutData
+
 State = dict[str, Tensor]
 RESNET = (
     (r"(?:resnet\.)?embedder\.embedder\.convolution\.", "conv1."),
@@ -35,6 +37,7 @@ VIT = (
 ATTENTION = re.compile(r"(?:vit\.)?encoder\.layer\.(\d+)\.attention\.attention\.(query|key|value)\.(weight|bias)")
 POOLER = re.compile(r"(?:vit\.)?pooler\.dense\.")  # of a ViT without a head, never used by a classifier
 HEADS = {1280: 16}  # of the attention by width; any other has heads of 64
+DEEP = 64  # layers, at most
 EPSILON = 1e-12  # of the layer norms, as ViTConfig has it
 
 
@@ -73,7 +76,9 @@ def vit(state: Mapping[str, Tensor]) -> tuple[nn.Module, int, int, str] | None:
         if match := ATTENTION.fullmatch(name):
             parts.setdefault((match[1], match[3]), {})[match[2]] = value
     for (layer, leaf), three in parts.items():
-        if set(three) != {"query", "key", "value"}:
+        if set(three) != {"query", "key", "value"} or len({tuple(one.shape) for one in three.values()}) > 1:
+            return None
+        if not three["query"].ndim:
             return None
         joined = torch.cat([three[name] for name in ("query", "key", "value")])
         found[f"encoder.layers.encoder_layer_{layer}.self_attention.in_proj_{leaf}"] = joined
@@ -83,14 +88,16 @@ def vit(state: Mapping[str, Tensor]) -> tuple[nn.Module, int, int, str] | None:
 def _transformer(found: State) -> tuple[nn.Module, int, int, str] | None:
     from torchvision.models import VisionTransformer
 
+    if found["conv_proj.weight"].ndim != 4 or found["encoder.pos_embedding"].ndim != 3:
+        return None
     width, channels, patch, _ = found["conv_proj.weight"].shape
-    side = round((found["encoder.pos_embedding"].shape[1] - 1) ** 0.5)
+    side = round(max(0, found["encoder.pos_embedding"].shape[1] - 1) ** 0.5)
     layers = len({name.split(".")[2] for name in found if name.startswith("encoder.layers.")})
     hidden = found.get("encoder.layers.encoder_layer_0.mlp.0.weight")
     heads = HEADS.get(width, max(1, width // 64))
-    if hidden is None or width % heads or layers > 64:
+    if hidden is None or width % heads or not 0 < layers <= DEEP or not found["heads.head.weight"].ndim:
         return None
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), WithoutData():  # its memory is the file's: a name alone costs nothing
         network = VisionTransformer(
             image_size=side * patch, patch_size=patch, num_layers=layers, num_heads=heads, hidden_dim=width,
             mlp_dim=hidden.shape[0], num_classes=found["heads.head.weight"].shape[0],
@@ -98,7 +105,7 @@ def _transformer(found: State) -> tuple[nn.Module, int, int, str] | None:
         )  # fmt: skip
         network.conv_proj = nn.Conv2d(channels, width, patch, patch)
     try:
-        network.load_state_dict(found)
+        network.load_state_dict({name: value.clone() for name, value in found.items()}, assign=True)
     except RuntimeError:  # it is laid out otherwise
         return None
     said = f"images of {side * patch}x{side * patch} in patches of {patch}"

@@ -44,7 +44,7 @@ class _Other(Exception):  # noqa: N818 - it ends a build early, nothing failed
     pass
 
 
-class _WithoutData(TorchFunctionMode):
+class WithoutData(TorchFunctionMode):
     """Parameters on the meta device; small computed tensors (which RegNet reads back) stay real.
 
     With ``kernels``, the first convolution of another (outputs, height, width) ends the build with :class:`_Other`.
@@ -89,10 +89,10 @@ def declared(arch: str, channels: int, classes: int, params: Mapping[str, Any]) 
 
 @lru_cache(maxsize=256)
 def _declared(arch: str, channels: int, classes: int, params: tuple[tuple[str, Any], ...]) -> Shapes:
-    return _built(arch, channels, classes, dict(params), _WithoutData())
+    return _built(arch, channels, classes, dict(params), WithoutData())
 
 
-def _built(arch: str, channels: int, classes: int, params: Mapping[str, Any], mode: _WithoutData) -> Shapes:
+def _built(arch: str, channels: int, classes: int, params: Mapping[str, Any], mode: WithoutData) -> Shapes:
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), mode:
         warnings.simplefilter("ignore")
         network = models.build(arch, channels, classes, params)
@@ -285,7 +285,7 @@ def _of_timm(held: Shapes) -> Iterator[Match]:
             continue
         arch = f"{models.TIMM}{name}"
         try:
-            reference = _built(arch, 3, CLASSES, {}, _WithoutData(kernels))
+            reference = _built(arch, 3, CLASSES, {}, WithoutData(kernels))
         except Exception:  # noqa: BLE001 - a few cannot be built without memory, or need an input size
             continue
         if sizes := exact(held, reference):

@@ -91,7 +91,9 @@ def network_of(path: Path, content: Content, part: Part, digest: str) -> ModelIn
             notes.append(f"the version '{clean(other.version)}' {error}, and is left out")
     normalize = _normalize([aside[key] for key in part.normalizer or ()])
     if normalize:
-        notes.append(f"the file's own normaliser is used ({first(part.normalizer or (), 2)}: {normalize})")
+        notes.append(
+            f"the file has a normaliser ({first(part.normalizer or (), 2)}: {normalize}); used without --normalize"
+        )
     if part.averaged and not versions:
         notes.append(f"these weights are an average over training steps ({part.version or 'by its counters'})")
     return ModelInFile(

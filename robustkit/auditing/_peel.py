@@ -23,6 +23,7 @@ FOREIGN = re.compile(
 )
 MEANS = ("mean", "mu", "new_mean", "means", "pixel_mean", "image_mean", "_mean", "norm_mean")
 STDS = ("std", "sigma", "new_std", "stds", "pixel_std", "image_std", "_std", "norm_std", "sd")
+VERSIONS = 8  # of one network's weights, at most
 CHANNELS = 4  # at most, of a normaliser
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -180,7 +181,7 @@ def _take_averages(part: Part, lightning: bool) -> bool:
     words = sorted({name.partition(".")[0] for name in state if "." in name})
     words = [word for word in words if AVERAGED.search(word)]
     rest = {name: value for name, value in state.items() if name.partition(".")[0] not in words}
-    if not words or not rest:
+    if not words or not rest or len(words) > VERSIONS:
         return False
     found = peel(Part("", dict(rest)), lightning=lightning)
     if len(found) != 1:

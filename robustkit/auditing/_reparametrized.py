@@ -29,8 +29,9 @@ def folded(state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
             parts = [stem + other for other in rest]
             if not all(part in state for part in parts):
                 continue
-            value = compute(state[name], *(state[part] for part in parts))
-            if value is None:
+            given = [state[part] for part in (name, *parts)]
+            value = compute(*given) if all(one.is_floating_point() for one in given) else None
+            if value is None or not bool(value.isfinite().all()):  # a row of zeros has no direction
                 continue
             for part in (name, *parts):
                 done.pop(part, None)
@@ -52,7 +53,7 @@ def _place(name: str, order: Mapping[str, int]) -> float:
 
 
 def _weight_norm(g: Tensor, v: Tensor) -> Tensor | None:
-    if g.ndim not in (0, v.ndim):
+    if g.ndim not in (0, v.ndim) or any(n not in (1, m) for n, m in zip(g.shape, v.shape, strict=False)):
         return None
     axes = [axis for axis in range(v.ndim) if not g.ndim or g.shape[axis] == 1]
     return g * v / v.square().sum(axes, keepdim=True).sqrt() if axes else None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.auditing._limits import NESTING, Damaged, NoNetwork, clean
-from robustkit.auditing._peel import AVERAGED, Part, complete, first, peel, positional
+from robustkit.auditing._peel import AVERAGED, VERSIONS, Part, complete, first, peel, positional
 from robustkit.auditing._pickle import Thing
 from robustkit.auditing._tensors import TensorRef
 
@@ -22,7 +22,7 @@ WRAPPERS = (
 LISTS = ("members", "models", "nets")
 NUMBERED = re.compile(r"(?:model|member|net)_?(\d{1,3})")
 EXTRA = "_extra_state"  # what modules keep beside tensors
-VISITS, NETWORKS, VERSIONS = 5000, 100, 8
+VISITS, NETWORKS = 5000, 100
 
 
 def parts(tree: Any) -> list[Part]:

@@ -48,12 +48,14 @@ def inner(variant: Variant) -> Iterator[Variant]:
     for word, names in words.items():
         layers = {name.rpartition(".")[0] for name in names}
         if len(layers) > 2 and len(state) > len(names) >= len(state) / 2:
-            below = _without(variant, [name for name in state if name not in set(names)])
+            own = set(names)
+            below = _without(variant, [name for name in state if name not in own])
             stripped = {name.removeprefix(f"{word}."): value for name, value in below.state.items()}
             yield Variant(stripped, below.normalize, below.notes)
 
 
 def _without(variant: Variant, names: list[str]) -> Variant:
-    left = {name: value for name, value in variant.state.items() if name not in set(names)}
+    dropped = set(names)
+    left = {name: value for name, value in variant.state.items() if name not in dropped}
     note = f"{len(names)} tensors beside the network were set aside ({first(names, 5)})"
     return Variant(left, variant.normalize, (*variant.notes, note))

@@ -143,6 +143,10 @@ def test_a_chain_no_better_than_a_guess_is_refused(trained, tmp_path: Path):
 
 def test_what_is_no_chain_is_not_rebuilt():
     assert chains(models.build("resnet18-32x32", 3, 10).state_dict(), (32, 32)) == []
+    conv, head = torch.ones(4, 3, 3, 3), torch.ones(10, 4)
+    assert chains({"a.weight": conv, "a.bias": torch.ones(3), "b.weight": head}, (8, 8)) == []
+    assert chains({"a.weight": torch.ones(0, 3, 3, 3), "b.weight": head}, (8, 8)) == []
+    assert len(chains({"a.weight": conv, "b.weight": head}, (8, 8))) > 0
     assert chains(nn.Linear(12, 10).state_dict(), (2, 2)) == []
     assert chains({"a.weight": torch.ones(4, 3, 3, 3), "b.weight": torch.ones(10, 5)}, (8, 8)) == []
 
@@ -184,6 +188,24 @@ def test_weights_that_are_computed_are_computed(kind: str, tmp_path: Path):
     x = torch.rand(3, 3, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(fitted.network(x), network(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"weight_g": torch.ones(16, 1, 1, 1), "weight_v": torch.zeros(16, 3, 3, 3)},
+        {"weight_g": torch.ones(5, 1, 1, 1), "weight_v": torch.ones(16, 3, 3, 3)},
+        {"weight_g": torch.ones(16, dtype=torch.long), "weight_v": torch.ones(16, 3, 3, 3)},
+        {"weight_orig": torch.ones(16, 3, 3, 3), "weight_u": torch.ones(4), "weight_v": torch.ones(108)},
+        {"weight_orig": torch.ones(16, 3, 3, 3), "weight_mask": torch.ones(16, 3)},
+    ],
+)
+def test_parts_that_make_no_weight_are_refused(parts: dict[str, Tensor], tmp_path: Path):
+    state = {name: value for name, value in _net(lambda part: part).state_dict().items() if name != "conv1.weight"}
+    torch.save({**state, **{f"conv1.{name}": value for name, value in parts.items()}}, tmp_path / "m.pth")
+    (found,) = read(tmp_path / "m.pth")
+    with pytest.raises(UserError, match="fits no known architecture"):
+        fit(found, channels=3, classes=10, size=(8, 8))
 
 
 def test_a_network_that_has_the_norm_itself_takes_the_file_as_it_is(tmp_path: Path):
@@ -286,6 +308,20 @@ def test_a_vit_under_transformers_names(channels: int, tmp_path: Path):
     x = torch.rand(2, channels, 16, 16)
     with torch.no_grad():
         torch.testing.assert_close(fitted.network(x), network(x))
+
+
+@pytest.mark.parametrize("change", [(2, 2), (1, 17), (), (1, 0, 128)])
+def test_a_vit_of_other_shapes_is_refused_and_a_name_costs_no_memory(change: tuple[int, ...], tmp_path: Path):
+    held = {
+        "vit.embeddings.cls_token": torch.ones(1, 1, 8192), "vit.embeddings.position_embeddings": torch.ones(change),
+        "vit.embeddings.patch_embeddings.projection.weight": torch.ones(8192, 3, 1, 1),
+        "classifier.weight": torch.ones(10, 8192),
+        **{f"vit.encoder.layer.{i}.intermediate.dense.weight": torch.ones(32768, 1) for i in range(60)},
+    }  # fmt: skip
+    torch.save(held, tmp_path / "m.pth")
+    (found,) = read(tmp_path / "m.pth")
+    with pytest.raises(UserError, match="fits no known architecture"):
+        fit(found, channels=3, classes=10)
 
 
 # ---- one output for two classes
