@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -86,7 +86,7 @@ def network_of(path: Path, content: Content, part: Part, digest: str) -> ModelIn
     versions = []
     for other in part.others:
         try:
-            versions.append(network_of(path, content, other, digest))
+            versions.append(network_of(path, content, replace(other, index=part.index), digest))
         except Damaged as error:
             notes.append(f"the version '{clean(other.version)}' {error}, and is left out")
     normalize = _normalize([aside[key] for key in part.normalizer or ()])

@@ -114,6 +114,22 @@ def test_raw_weights_and_their_average_are_both_found(kind: str, tmp_path: Path)
         versions_of(found, "best")
 
 
+def test_members_have_their_own_versions_and_whole_modules_too(tmp_path: Path):
+    both = [{"state_dict": A, "state_dict_ema": B}, {"state_dict": B, "state_dict_ema": A}]
+    torch.save({"model_0": both[0], "model_1": both[1]}, tmp_path / "m.pth")
+    found = read(tmp_path / "m.pth")
+    assert [(one.name, [other.name for other in one.versions]) for one in found] == [
+        ("m-model_0", ["m-model_0"]), ("m-model_1", ["m-model_1"]),
+    ]  # fmt: skip
+    for one, (raw, average) in zip(found, ((RAW, GOOD), (GOOD, RAW)), strict=True):
+        _same(versions_of(one, "raw")[0][0], raw)
+        _same(versions_of(one, "ema")[0][0], average)
+    torch.save({"model": RAW, "ema": GOOD, "epoch": 3}, tmp_path / "whole.pt")
+    (whole,) = read(tmp_path / "whole.pt", trust_pickle=True)
+    _same(versions_of(whole, "ema")[0][0], GOOD)
+    _same(versions_of(whole, "raw")[0][0], RAW)
+
+
 ALONE = {
     "state_dict_ema": {"state_dict_ema": B},
     "ema_model_state_dict": {"epoch": 1, "ema_model_state_dict": _averaged(GOOD)},
