@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from robustkit.auditing._infer import WithoutData
+from robustkit.auditing._limits import JSON_BYTES, Damaged, parse_json
 
 State = dict[str, Tensor]
 RESNET = (
@@ -59,11 +62,11 @@ def _counted(name: str) -> str:
     return f"{stage}.{match[3]}{int(match[4]) + 1}.{rest}" if match[3] else f"{stage}.{name.split('.', 2)[2]}"
 
 
-def vit(state: Mapping[str, Tensor]) -> tuple[nn.Module, int, int, str] | None:
+def vit(state: Mapping[str, Tensor], folder: Path | None = None) -> tuple[nn.Module, int, int, str] | None:
     """Return a ViT with these weights, its numbers of classes and channels, and what was assumed of it, or None.
 
-    Size of the images, patches, width, depth and hidden width are read from the shapes; heads of 64 and an epsilon of
-    1e-12, the configuration's defaults, are assumed.
+    Size of the images, patches, width, depth and hidden width are read from the shapes; heads and the norms' epsilon
+    from the ``config.json`` of the folder, else heads of 64 and 1e-12, the configuration's defaults, are assumed.
     """
     plain = {name: value for name, value in state.items() if not ATTENTION.fullmatch(name) and not POOLER.match(name)}
     found = _renamed(plain, VIT)
@@ -82,10 +85,22 @@ def vit(state: Mapping[str, Tensor]) -> tuple[nn.Module, int, int, str] | None:
             return None
         joined = torch.cat([three[name] for name in ("query", "key", "value")])
         found[f"encoder.layers.encoder_layer_{layer}.self_attention.in_proj_{leaf}"] = joined
-    return _transformer(found)
+    return _transformer(found, _configuration(folder))
 
 
-def _transformer(found: State) -> tuple[nn.Module, int, int, str] | None:
+def _configuration(folder: Path | None) -> Mapping[str, Any]:
+    """Return what the folder's ``config.json`` says, of whatever types; {} where there is none to be read."""
+    file = folder / "config.json" if folder else None
+    if file is None or not file.is_file() or file.stat().st_size > JSON_BYTES:
+        return {}
+    try:
+        found = parse_json(file.read_bytes())
+    except (Damaged, OSError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _transformer(found: State, config: Mapping[str, Any]) -> tuple[nn.Module, int, int, str] | None:
     from torchvision.models import VisionTransformer
 
     if found["conv_proj.weight"].ndim != 4 or found["encoder.pos_embedding"].ndim != 3:
@@ -94,24 +109,27 @@ def _transformer(found: State) -> tuple[nn.Module, int, int, str] | None:
     side = round(max(0, found["encoder.pos_embedding"].shape[1] - 1) ** 0.5)
     layers = len({name.split(".")[2] for name in found if name.startswith("encoder.layers.")})
     hidden = found.get("encoder.layers.encoder_layer_0.mlp.0.weight")
-    heads = HEADS.get(width, max(1, width // 64))
+    said_heads, said_epsilon = config.get("num_attention_heads"), config.get("layer_norm_eps")
+    known = isinstance(said_heads, int) and 0 < said_heads <= width
+    heads = int(said_heads) if known and said_heads else HEADS.get(width, max(1, width // 64))
+    epsilon = float(said_epsilon) if isinstance(said_epsilon, float) and 0 < said_epsilon < 1 else EPSILON
     if hidden is None or width % heads or not 0 < layers <= DEEP or not found["heads.head.weight"].ndim:
         return None
     with torch.random.fork_rng(devices=[]), WithoutData():  # its memory is the file's: a name alone costs nothing
         network = VisionTransformer(
             image_size=side * patch, patch_size=patch, num_layers=layers, num_heads=heads, hidden_dim=width,
             mlp_dim=hidden.shape[0], num_classes=found["heads.head.weight"].shape[0],
-            norm_layer=partial(nn.LayerNorm, eps=EPSILON),
+            norm_layer=partial(nn.LayerNorm, eps=epsilon),
         )  # fmt: skip
         network.conv_proj = nn.Conv2d(channels, width, patch, patch)
     try:
         network.load_state_dict({name: value.clone() for name, value in found.items()}, assign=True)
     except RuntimeError:  # it is laid out otherwise
         return None
-    said = f"images of {side * patch}x{side * patch} in patches of {patch}"
+    how = "are config.json's" if known else "are assumed, as its configuration has them unless told otherwise"
     note = (
-        f"a ViT under transformers' names: {said}, {layers} layers of width {width}; {heads} heads and an epsilon of "
-        f"{EPSILON:g} are assumed, as its configuration has them unless told otherwise"
+        f"a ViT under transformers' names: images of {side * patch}x{side * patch} in patches of {patch}, "
+        f"{layers} layers of width {width}; {heads} heads and an epsilon of {epsilon:g} {how}"
     )
     return network.eval(), len(found["heads.head.weight"]), channels, note
 

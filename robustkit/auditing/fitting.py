@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -136,7 +137,7 @@ def _rebuilt(found: ModelInFile, size: tuple[int, int] | None) -> Fitted:
     """Return a network that is made for these weights: transformers' ViT, or a chain of layers."""
     states = [one for one in variants(found) if one.normalize == found.normalize]
     for used in states:
-        if made := _huggingface.vit(used.state):
+        if made := _huggingface.vit(used.state, Path(found.path).parent if found.path else None):
             network, classes, channels, note = made
             notes = (*used.notes, note)
             return Fitted(network, "ViT of transformers", notes, {}, classes, channels, used.normalize)

@@ -310,6 +310,33 @@ def test_a_vit_under_transformers_names(channels: int, tmp_path: Path):
         torch.testing.assert_close(fitted.network(x), network(x))
 
 
+@pytest.mark.parametrize(
+    ("config", "heads"),
+    [
+        ('{"num_attention_heads": 4, "layer_norm_eps": 0.01}', 4),
+        ("[]", 2),
+        ("{", 2),
+        ('{"num_attention_heads": "4"}', 2),
+    ],
+)
+def test_the_heads_of_a_vit_are_those_of_its_configuration(config: str, heads: int, tmp_path: Path):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        network = VisionTransformer(
+            image_size=8, patch_size=4, num_layers=1, num_heads=heads, hidden_dim=128, mlp_dim=16, num_classes=5,
+            norm_layer=partial(nn.LayerNorm, eps=0.01 if heads == 4 else 1e-12),
+        ).eval()  # fmt: skip
+        nn.init.normal_(network.heads.head.weight)
+    safetensors.torch.save_file(_theirs_vit(network.state_dict()), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(config)
+    (found,) = read(tmp_path)
+    fitted = fit(found, channels=3, classes=5)
+    assert any(("config.json's" if heads == 4 else "are assumed") in note for note in fitted.notes)
+    x = torch.rand(2, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(fitted.network(x), network(x))
+
+
 @pytest.mark.parametrize("change", [(2, 2), (1, 17), (), (1, 0, 128)])
 def test_a_vit_of_other_shapes_is_refused_and_a_name_costs_no_memory(change: tuple[int, ...], tmp_path: Path):
     held = {
