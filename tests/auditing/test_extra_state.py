@@ -124,8 +124,7 @@ def test_packed_weights_of_a_quantised_file_are_named(tmp_path: Path):
         read(tmp_path / "m.pth")
 
 
-@pytest.mark.parametrize("inside", [False, True])
-@pytest.mark.parametrize("sizes", [None, {"max": 40}])
+@pytest.mark.parametrize(("inside", "sizes"), [(False, None), (True, {"max": 40})])
 def test_a_module_of_torch_export_is_audited(inside: bool, sizes, resnets: Ensemble, test_images, tmp_path: Path):
     x, y = test_images
     member = list(resnets.members)[0]
