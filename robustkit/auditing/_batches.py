@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from robustkit.auditing.adapting import first_tensor
 
 PROBE = 2**22  # numbers in the images that an ONNX network is tried with, at most
+ENDLESS = 2**31  # a bound so large is none
 CLOSE = 1e-4  # of the largest output: what rounding may change between batches
 
 
@@ -28,8 +31,8 @@ class InBatches(nn.Module):
     def __init__(self, program: nn.Module, low: int = 1, high: int = 0) -> None:
         super().__init__()
         self.program, self.low, self.high = program, low, high
-        for module in self.modules():
-            module.training = False  # a saved program has the flag's default, which says nothing
+        if not isinstance(self, Exported):
+            _flag(self, False)  # a saved program has the flag's default, which says nothing
 
     def train(self, mode: bool = True) -> InBatches:
         """Do nothing; ``torch.export``'s programs raise here."""
@@ -52,6 +55,46 @@ class InBatches(nn.Module):
         return (
             [f"takes {self.low} to {self.high or 'any number of'} images at a time"] if self.high + self.low > 1 else []
         )
+
+
+class Exported(InBatches):
+    """A module of ``torch.export``'s, or one with such a module inside, which raises where it is put into another mode.
+
+    Modes are set by their flag alone, which other modules inside obey.
+    """
+
+    def train(self, mode: bool = True) -> Exported:
+        """Set every module's mode."""
+        _flag(self, mode)
+        return self
+
+
+def _flag(module: nn.Module, training: bool) -> None:
+    for part in module.modules():
+        part.training = training
+
+
+def exported(module: nn.Module) -> Exported | None:
+    """Return a module behind :class:`Exported` where ``torch.export`` made it or a part of it, else None."""
+    programs = [part for part in module.modules() if "eval" in vars(part)]  # it is there to raise
+    if not programs:
+        return None
+    graph = getattr(programs[0], "graph", None)
+    nodes = [node for node in graph.nodes if node.op == "placeholder"] if graph else []
+    return Exported(module, *sizes(nodes, getattr(programs[0], "range_constraints", {})))
+
+
+def sizes(inputs: Sequence[Any], constraints: Mapping[Any, Any]) -> tuple[int, int]:
+    """Return the fewest and the most images at a time of an exported program's input nodes; the most 0: any number."""
+    value = inputs[0].meta.get("val") if inputs else None
+    batch = value.shape[0] if isinstance(value, Tensor) and value.ndim else None
+    if isinstance(batch, int):
+        return batch, batch
+    known = constraints.get(getattr(getattr(batch, "node", None), "expr", None))
+    if known is None:
+        return 1, 0
+    low, high = int(known.lower), int(known.upper) if known.upper < ENDLESS else 0
+    return (low if low > 2 else 1), high  # 2 is what torch.export always says, and one image does
 
 
 @torch.no_grad()

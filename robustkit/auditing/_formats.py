@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from robustkit.auditing import _onnx, _pickle, _torch_zip, _trusted
 from robustkit.auditing._batches import InBatches
 from robustkit.auditing._limits import JSON_BYTES, PICKLE_BYTES, STATE_OVER_FILE, Damaged, clean
+from robustkit.auditing._peel import Part, first
 from robustkit.auditing._safetensors import SafeTensors, is_safetensors
 from robustkit.auditing._tensors import TensorRef, check_all, materialise
 from robustkit.auditing._torch_legacy import Legacy, is_legacy
-from robustkit.auditing._unwrap import Part, parts, says
+from robustkit.auditing._unwrap import parts, says
 from robustkit.base.installing import install_command
 from robustkit.ensembles.checkpoint import META, WEIGHTS, load_ensemble, read_meta
 
@@ -31,6 +32,16 @@ FOREIGN = {
     b"\x93NUMPY": "is a numpy array",
     b"GGUF": "is a GGUF language model",
 }
+TEXTS = {  # what a file begins with, in small letters and without what is blank before
+    (b"<!doctype html", b"<html", b"<head", b"<?xml"): (
+        "is a web page or XML (a download that failed, or of the page instead of the file)",
+        "download the file itself",
+    ),
+    (b"version https://git-lfs",): (
+        "is a git-lfs pointer, which stands for the file", "fetch the file with `git lfs pull`, or download it",
+    ),
+    (b'{"weight_map"',): ("is the index of a network in several files", "name the index, or their folder"),
+}  # fmt: skip
 
 
 @dataclass
@@ -67,14 +78,21 @@ def load(stream: BinaryIO, size: int, *, trust_pickle: bool) -> Content:
     form = sniff(stream, size)
     if form == "safetensors":
         file = SafeTensors(stream, size)
-        return _checked("safetensors", file.state, file.size, file.read, size)
+        content = _checked("safetensors", file.state, file.size, file.read, size)
+        if file.tied:
+            content.notes.append(f"{len(file.tied)} tied weights have further names in the header ({first(file.tied)})")
+        return content
     if form == "onnx":
         return _load_onnx(stream)
     if form == "tar":
         raise Damaged("is a tar archive (PyTorch's before 0.1.10, or a packed folder)", "unpack or save it again")
     if form not in ("zip", "legacy", "pickle"):
         stream.seek(0)
-        head = stream.read(8)
+        text = stream.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")
+        head, begins = text[:8], text.lower()
+        for known, why in TEXTS.items():
+            if begins.startswith(known):
+                raise Damaged(*why)
         raise Damaged(next((why for magic, why in FOREIGN.items() if head.startswith(magic)), "is no model file"))
     try:
         return _load_torch(form, stream, size, trust_pickle)
@@ -134,7 +152,10 @@ def _load_torch(form: str, stream: BinaryIO, size: int, trust_pickle: bool) -> C
 def _checked(kind: str, tree: Any, nbytes: Callable[[str], int], read: Callable[[str], bytes], size: int) -> Content:
     found = parts(tree)
     left = STATE_OVER_FILE * size + (1 << 16)
-    together = {(f"{i}: {k}" if i else k): v for i, p in enumerate(found) for k, v in (p.state or {}).items()}
+    every = [one for part in found for one in (part, *part.others)]
+    together = {
+        (f"{i}: {k}" if i else k): v for i, p in enumerate(every) for k, v in {**(p.state or {}), **p.aside}.items()
+    }
     check_all(together, nbytes, left)
     return Content(kind, found, lambda state: materialise(state, read), [], says(tree))
 
@@ -152,6 +173,34 @@ def _load_onnx(stream: BinaryIO) -> Content:
         raise Damaged("is an ONNX file", f"reading it needs an extra: {install_command('onnx')}") from None
     notes = ["converted by onnx2torch", *(network.notes() if isinstance(network, InBatches) else ())]
     return Content("ONNX", [Part("graph", None, network)], _as_they_are, notes)
+
+
+def tensors(stream: BinaryIO, size: int) -> dict[str, Tensor]:
+    """Return the tensors of one of several files of a network, as they are named."""
+    form = sniff(stream, size)
+    if form == "safetensors":
+        file = SafeTensors(stream, size)
+        return _flat(file.state, file.size, file.read, size)
+    if form == "zip":
+        archive = _torch_zip.Archive(stream, size)
+        tree = archive.tree("data.pkl")
+        return _flat(tree, lambda k: archive.size(f"data/{k}"), lambda k: archive.read(f"data/{k}"), size)
+    if form == "legacy":
+        old = Legacy(stream, size)
+        return _flat(old.tree, old.size, old.read, size)
+    raise Damaged("has a part that is neither safetensors nor of torch.save")
+
+
+def _flat(tree: Any, nbytes: Callable[[str], int], read: Callable[[str], bytes], size: int) -> dict[str, Tensor]:
+    if not isinstance(tree, dict) or not all(isinstance(value, TensorRef) for value in tree.values()):
+        raise Damaged("has a part that is no list of tensors")
+    check_all(tree, nbytes, STATE_OVER_FILE * size + (1 << 16))
+    return materialise(tree, read)
+
+
+def of_tensors(found: list[Part], note: str) -> Content:
+    """Return networks whose tensors have been made as a file's content."""
+    return Content("safetensors", found, _as_they_are, [note])
 
 
 def _as_they_are(state: Mapping[str, TensorRef | Tensor]) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from robustkit.models import _timm
 
 Shapes = dict[str, tuple[int, ...]]
 CLASSES = 1013  # a prime that no layer has, so that its places are where the number of classes goes
+EXTRA = "_extra_state"
 COUNTED = ".num_batches_tracked"  # files from before PyTorch 0.4.1 lack it, and it changes no output in eval mode
 HEADS = ("fc", "linear", "classifier", "head", "heads", "output", "logits")
 DRAWN = frozenset({"normal_", "uniform_", "fill_", "zero_", "mul_", "add_", "clamp_", "erfinv_", "copy_"})
@@ -43,7 +44,7 @@ class _Other(Exception):  # noqa: N818 - it ends a build early, nothing failed
     pass
 
 
-class _WithoutData(TorchFunctionMode):
+class WithoutData(TorchFunctionMode):
     """Parameters on the meta device; small computed tensors (which RegNet reads back) stay real.
 
     With ``kernels``, the first convolution of another (outputs, height, width) ends the build with :class:`_Other`.
@@ -88,10 +89,10 @@ def declared(arch: str, channels: int, classes: int, params: Mapping[str, Any]) 
 
 @lru_cache(maxsize=256)
 def _declared(arch: str, channels: int, classes: int, params: tuple[tuple[str, Any], ...]) -> Shapes:
-    return _built(arch, channels, classes, dict(params), _WithoutData())
+    return _built(arch, channels, classes, dict(params), WithoutData())
 
 
-def _built(arch: str, channels: int, classes: int, params: Mapping[str, Any], mode: _WithoutData) -> Shapes:
+def _built(arch: str, channels: int, classes: int, params: Mapping[str, Any], mode: WithoutData) -> Shapes:
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), mode:
         warnings.simplefilter("ignore")
         network = models.build(arch, channels, classes, params)
@@ -103,8 +104,8 @@ def _kernel(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def shapes(state: Mapping[str, Any]) -> Shapes:
-    """Return names and shapes in the order of the file."""
-    return {name: tuple(value.shape) for name, value in state.items()}
+    """Return names and shapes in the order of the file; what modules keep beside weights is not compared."""
+    return {name: tuple(value.shape) for name, value in state.items() if not name.endswith(EXTRA)}
 
 
 def stem(known: Shapes) -> str:
@@ -284,7 +285,7 @@ def _of_timm(held: Shapes) -> Iterator[Match]:
             continue
         arch = f"{models.TIMM}{name}"
         try:
-            reference = _built(arch, 3, CLASSES, {}, _WithoutData(kernels))
+            reference = _built(arch, 3, CLASSES, {}, WithoutData(kernels))
         except Exception:  # noqa: BLE001 - a few cannot be built without memory, or need an input size
             continue
         if sizes := exact(held, reference):

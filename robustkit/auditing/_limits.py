@@ -37,12 +37,23 @@ def refuse(path: Path | str, why: str, remedy: str = f"accepted are {ACCEPTED}")
     raise UserError(f"'{clean(path, 300)}' {why}; {remedy}.") from None
 
 
+DISTRIBUTED = (
+    "belongs to a torch.distributed.checkpoint folder",
+    "convert the folder with `python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER model.pt` and "
+    "name model.pt",
+)
+
+
 class Damaged(Exception):
     """Why a file is not read, and what to do about it; becomes a :class:`UserError` where its name is known."""
 
     def __init__(self, why: str, remedy: str = f"accepted are {ACCEPTED}") -> None:
         super().__init__(why)
         self.remedy = remedy
+
+
+class NoNetwork(Damaged):
+    """A file that is whole and is known to hold something else than a network: an optimiser's state."""
 
 
 def parse_json(data: bytes) -> Any:

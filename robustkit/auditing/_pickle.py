@@ -24,9 +24,10 @@ _INERT = """
     pathlib.WindowsPath pathlib.PurePosixPath pathlib.PureWindowsPath datetime.datetime datetime.date
     datetime.timedelta datetime.timezone typing.Any builtins.set builtins.frozenset builtins.bytearray
     builtins.complex builtins.slice builtins.range builtins.dict builtins.list builtins.int builtins.float
-    builtins.str builtins.bool _codecs.encode torch.device torch.Size torch.torch_version.TorchVersion
+    builtins.str builtins.bool _io.BytesIO _codecs.encode torch.device torch.Size torch.torch_version.TorchVersion
     torch.serialization._get_layout torch.Tensor torch.nn.parameter.Parameter torch.nn.parameter.Buffer
-    torch.per_tensor_affine torch.per_channel_affine torch.per_tensor_symmetric torch.per_channel_symmetric
+    torch.qint8 torch.quint8 torch.qint32 torch.per_tensor_affine torch.per_channel_affine torch.per_tensor_symmetric
+    torch.per_channel_symmetric
     torch.jit._pickle.build_intlist torch.jit._pickle.build_doublelist torch.jit._pickle.build_boollist
     torch.jit._pickle.build_tensorlist torch.jit._pickle.restore_type_tag
 """

@@ -46,6 +46,15 @@ class SafeTensors:
             end = stop
         if end != size - self._start:
             raise Damaged(f"holds {size - self._start} bytes of tensors where its header declares {end} (cut off?)")
+        self.tied = self._name_tied(header.get("__metadata__"))
+
+    def _name_tied(self, metadata: object) -> list[str]:
+        """Give tied weights all their names: ``save_model`` writes one, and in the metadata which others mean it."""
+        pairs = metadata.items() if isinstance(metadata, dict) else ()
+        known = dict(self.state)
+        tied = [(name, kept) for name, kept in pairs if isinstance(kept, str) and kept in known and name not in known]
+        self.state.update({name: known[kept] for name, kept in tied})
+        return [name for name, _ in tied]
 
     def _declared(self, name: str, row: object) -> TensorRef:
         fields = row if isinstance(row, dict) else {}

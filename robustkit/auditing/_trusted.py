@@ -10,9 +10,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import nn
 
-from robustkit.auditing._batches import InBatches
-
-ENDLESS = 2**31  # a bound so large is none
+from robustkit.auditing._batches import InBatches, sizes
 
 
 def unpickle(stream: BinaryIO) -> Any:
@@ -42,18 +40,6 @@ def exported(stream: BinaryIO) -> InBatches:
     """Load a ``torch.export`` program, which is given only the batch sizes that it was exported for."""
     stream.seek(0)
     program = torch.export.load(io.BytesIO(stream.read()))
-    return InBatches(program.module(), *_batches(program))
-
-
-def _batches(program: Any) -> tuple[int, int]:
-    """Return the fewest and the most images at a time; the most 0: any number."""
     names = program.graph_signature.user_inputs
-    values = [n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
-    batch = values[0].shape[0] if values and isinstance(values[0], torch.Tensor) and values[0].ndim else None
-    if isinstance(batch, int):
-        return batch, batch
-    known = program.range_constraints.get(getattr(getattr(batch, "node", None), "expr", None))
-    if known is None:
-        return 1, 0
-    low, high = int(known.lower), int(known.upper) if known.upper < ENDLESS else 0
-    return (low if low > 2 else 1), high  # 2 is what torch.export always says, and one image does
+    inputs = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
+    return InBatches(program.module(), *sizes(inputs, program.range_constraints))

@@ -4,53 +4,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robustkit.auditing._limits import NESTING, Damaged, clean
+from robustkit.auditing._limits import NESTING, Damaged, NoNetwork, clean
+from robustkit.auditing._peel import AVERAGED, VERSIONS, Part, complete, first, peel, positional
 from robustkit.auditing._pickle import Thing
 from robustkit.auditing._tensors import TensorRef
 
 WRAPPERS = (
     "state_dict", "model_state_dict", "model_state", "model", "net", "network", "net_state_dict", "weights", "params",
-    "ema_state_dict", "ema", "model_ema",
+    "module", "current_model_state", "online_model", "student",
 )  # fmt: skip
 LISTS = ("members", "models", "nets")
 NUMBERED = re.compile(r"(?:model|member|net)_?(\d{1,3})")
-LISTED = re.compile(r"(?:(?:models|members|nets)\.|(?:model|member|net)_)(\d{1,3})\.")
-PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.", "net.", "network.")
+EXTRA = "_extra_state"  # what modules keep beside tensors
 VISITS, NETWORKS = 5000, 100
-
-
-@dataclass
-class Part:
-    """One network's weights as declared, or a network; where in the file it lies, what was noticed."""
-
-    where: str
-    state: dict[str, TensorRef | Tensor] | None
-    module: nn.Module | None = None
-    index: int | None = None
-    notes: list[str] = field(default_factory=list)
 
 
 def parts(tree: Any) -> list[Part]:
     """Return every network in what a file holds; :class:`Damaged` says what it holds instead."""
-    found = _find(tree, "", 0, [VISITS])
+    lightning = isinstance(tree, dict) and "pytorch-lightning_version" in tree
+    found = _find(tree, "", 0, [VISITS], lightning)
     if len(found) > NETWORKS:
         raise Damaged(f"holds {len(found)} networks, {NETWORKS} at most are read")
+    if not found and isinstance(tree, dict) and "param_groups" in tree:
+        raise NoNetwork("holds an optimiser's state and no weights", "name the file of the weights")
     if not found:
         raise Damaged(f"holds no state dict but {_describe(tree)}")
-    split = [piece for part in found for piece in _split(part)]
-    for part in split:
-        if part.state is not None:
-            _strip(part, lightning=isinstance(tree, dict) and "pytorch-lightning_version" in tree)
-    if len(split) > 1:
-        for index, part in enumerate(split):
+    if len(found) > 1:
+        for index, part in enumerate(found):
             part.index = index if part.index is None else part.index
-    return split
+    return found
 
 
 def says(tree: Any) -> dict[str, str | int | float]:
@@ -67,79 +55,95 @@ def _is_tensor(node: Any) -> bool:
     return isinstance(node, TensorRef | Tensor)
 
 
-def _find(node: Any, where: str, depth: int, left: list[int]) -> list[Part]:
+def _find(node: Any, where: str, depth: int, left: list[int], lightning: bool) -> list[Part]:
     left[0] -= 1  # lists of one shared list multiply: a thousand bytes can name 10**24 places
     if isinstance(node, nn.Module):
         return [Part(where, None, node)]
     if depth > NESTING or left[0] < 0:
         return []
     if isinstance(node, list | tuple) and len(node) <= 1000:
-        found = [_find(item, f"{where}[{index}]", depth + 1, left) for index, item in enumerate(node)]
+        found = [_find(item, f"{where}[{index}]", depth + 1, left, lightning) for index, item in enumerate(node)]
         return [part for group in found for part in group] if all(found) else []
     if not isinstance(node, dict):
         return []
     below = f"{where}." if where else ""
     numbered = sorted((int(m[1]), key) for key in node if (m := NUMBERED.fullmatch(str(key))))
-    inside = [(number, _find(node[key], f"{below}{key}", depth + 1, left)) for number, key in numbered]
+    inside = [(number, _find(node[key], f"{below}{key}", depth + 1, left, lightning)) for number, key in numbered]
     if inside and all(len(group) == 1 for _, group in inside):
         for number, group in inside:
             group[0].index = number
         return [group[0] for _, group in inside]
     holders = [key for key in (*WRAPPERS, *LISTS) if isinstance(node.get(key), dict | list | tuple | nn.Module)]
-    for key in holders:
-        if found_here := _find(node[key], f"{below}{key}", depth + 1, left):
-            others = [name for name in holders if name != key]
-            for part in found_here if others else ():
-                part.notes.append(f"the file also holds {', '.join(others)}; {below}{key} is used")
-            return found_here
+    holders += [key for key in node if key not in holders and isinstance(key, str) and _averaged(key, node[key])]
+    held = [(key, _find(node[key], f"{below}{key}", depth + 1, left, lightning)) for key in holders]
+    if found_here := _versions(node, held):
+        return found_here
     tensors = {key: value for key, value in node.items() if _is_tensor(value)}
     rest = [key for key in node if key not in tensors]
+    packed = [key for key in rest if isinstance(key, str) and key.endswith("_packed_params")]
+    if packed and tensors:
+        raise Damaged(
+            f"holds the packed weights of quantised layers ('{clean(packed[0])}')",
+            "name the weights from before quantisation, or the model as TorchScript, torch.export or ONNX",
+        )
+    extras = {key: node[key] for key in rest if isinstance(key, str) and key.endswith(EXTRA)}
+    rest = [key for key in rest if key not in extras]
     if not tensors or any(isinstance(node[key], dict | list | tuple) and node[key] for key in rest):
         return []
-    part = Part(where, tensors)
+    part = Part(where, tensors, extras=extras)
     if rest:
-        part.notes.append(f"{len(rest)} entries that are no tensors were left out ({_first(rest)})")
-    return [part]
+        part.notes.append(f"{len(rest)} entries that are no tensors were left out ({first(rest)})")
+    return peel(part, lightning=lightning)
 
 
-def _split(part: Part) -> list[Part]:
-    """Split a state dict of a ModuleList (``members.0.conv1.weight``) into its networks."""
-    groups: dict[int, dict[str, TensorRef | Tensor]] = {}
-    for key, value in (part.state or {}).items():
-        match = LISTED.match(_bare(key))
-        if not match:
-            return [part]
-        groups.setdefault(int(match[1]), {})[_bare(key)[match.end() :]] = value
-    if not groups:
-        return [part]
-    note = f"{len(groups)} networks lie in one state dict"
-    return [Part(part.where, group, None, number, [*part.notes, note]) for number, group in sorted(groups.items())]
+def _averaged(key: str, value: Any) -> bool:
+    return AVERAGED.search(key) is not None and isinstance(value, dict | list | tuple | nn.Module)
 
 
-def _bare(key: str) -> str:
-    while key.startswith(("module.", "_orig_mod.")):
-        key = key.removeprefix("module.").removeprefix("_orig_mod.")
-    return key
+def _versions(node: Mapping[str, Any], held: Sequence[tuple[str, list[Part]]]) -> list[Part]:
+    """Return the networks below the first entry that holds some; the same ones below others become their versions."""
+    filled = [(key, found) for key, found in held if found]
+    if not filled:
+        return []
+    chosen, networks = filled[0]
+    averaging = "averaging_state" in node  # as Lightning's WeightAveraging lays it out: the state dict is the average
+    same: list[str] = []
+    others: list[str] = []
+    for key, found in held:
+        for part in found:
+            part.averaged = part.averaged or bool(AVERAGED.search(key)) or (averaging and key == "state_dict")
+            part.version = f"{key}.{part.version}" if part.version else key
+        if key == chosen:
+            continue
+        listed = _positional(node[key], networks[0]) if len(networks) == 1 and not found else None
+        versions = found or ([replace(listed, averaged=True, version=key)] if listed else [])
+        paired = len(versions) == len(networks) and len(same) < VERSIONS
+        if paired and all(complete(b, a) for a, b in zip(networks, versions, strict=True)):
+            same.append(key)
+            for network, version in zip(networks, versions, strict=True):
+                network.others += [version, *version.others]
+        else:
+            others.append(key)
+    for part in networks if others else ():
+        part.notes.append(f"the file also holds {', '.join(others)}; {part.where or chosen} is used")
+    return networks
 
 
-def _strip(part: Part, *, lightning: bool) -> None:
-    state, stripped = part.state or {}, ""
-    while prefix := next(
-        (p for p in PREFIXES if state and all(len(k) > len(p) and k.startswith(p) for k in state)), ""
-    ):
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-        stripped += prefix
-    if lightning and not stripped:
-        held = [p for p in PREFIXES if sum(key.startswith(p) for key in state) > 1]
-        if len(held) == 1:
-            rest = [key for key in state if not key.startswith(held[0])]
-            state = {key.removeprefix(held[0]): value for key, value in state.items() if key.startswith(held[0])}
-            stripped = held[0]
-            part.notes.append(f"{len(rest)} tensors outside '{stripped}' were left out ({_first(rest)})")
-    part.state = state
-    if stripped:
-        part.notes.append(f"the prefix '{stripped}' was stripped from every key")
-        part.where = f"{part.where or 'top level'}, prefix {stripped}"
+def _positional(node: Any, network: Part) -> Part | None:
+    """Return an average kept as a list of the parameters, as torch_ema does it (``shadow_params``), or None."""
+    values = node.get("shadow_params") if isinstance(node, dict) else node
+    if not isinstance(values, list | tuple) or not values or not all(_is_tensor(value) for value in values):
+        return None
+    return positional(values, network)
+
+
+def plain(value: Any, depth: int = 0) -> bool:
+    """Return whether a value is data alone, so that a network's ``set_extra_state`` may be given it."""
+    if isinstance(value, dict):
+        return depth < NESTING and all(isinstance(key, str) and plain(inner, depth + 1) for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return depth < NESTING and all(plain(inner, depth + 1) for inner in value)
+    return value is None or isinstance(value, bool | int | float | str | bytes)
 
 
 def float32(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
@@ -174,13 +178,9 @@ def float32(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     return done, [f"{count} tensors were converted from {kind} to float32" for kind, count in converted.items()]
 
 
-def _first(keys: Sequence[object], count: int = 3) -> str:
-    return ", ".join(clean(key, 40) for key in keys[:count]) + (", ..." if len(keys) > count else "")
-
-
 def _describe(tree: Any) -> str:
     if isinstance(tree, dict):
-        return f"a dict with the keys {_first(list(tree), 5)}" if tree else "an empty dict"
+        return f"a dict with the keys {first(list(tree), 5)}" if tree else "an empty dict"
     if isinstance(tree, list | tuple):
         return f"a {type(tree).__name__} of {len(tree)} items"
     if isinstance(tree, Thing):

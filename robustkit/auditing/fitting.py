@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
-from robustkit import models
-from robustkit.auditing import _explain
-from robustkit.auditing._infer import (
-    CLASSES,
-    COUNTED,
-    Match,
-    Shapes,
-    aligned,
-    declared,
-    exact,
-    head,
-    search,
-    shapes,
-    stem,
-)  # fmt: skip
+from robustkit.auditing import _explain, _huggingface
+from robustkit.auditing._chain import Chain, chains
+from robustkit.auditing._infer import COUNTED, EXTRA, Match, Shapes, search, shapes
 from robustkit.auditing._limits import clean
+from robustkit.auditing._named import Named, build, filled
+from robustkit.auditing._variants import Variant, inner, variants
 from robustkit.auditing.reading import ModelInFile
 from robustkit.base.errors import UserError
 from robustkit.base.installing import install_command
@@ -49,6 +38,10 @@ class Fitted:
         Keyword arguments of the builder.
     classes, channels : int or None
         As the weights say; None for a network that the file brought along.
+    normalize : str
+        Mean and deviation of a normaliser that the file has beside the network's weights, or "".
+    ways : tuple of Chain
+        Where a chain of layers was rebuilt: every way to run it that the shapes allow; the network is the first.
     """
 
     network: nn.Module
@@ -57,6 +50,11 @@ class Fitted:
     arch_args: Mapping[str, Any] = field(default_factory=dict)
     classes: int | None = None
     channels: int | None = None
+    normalize: str = ""
+    ways: tuple[Chain, ...] = ()
+
+
+Fits = TypeVar("Fits", "Fitted", Match)
 
 
 def candidates(state: Mapping[str, Tensor]) -> list[tuple[str, dict[str, Any], str]]:
@@ -82,6 +80,7 @@ def fit(
     arch_args: Mapping[str, Any] | None = None,
     channels: int | None,
     classes: int | None,
+    size: tuple[int, int] | None = None,
 ) -> Fitted:
     """Return the network of one :class:`~robustkit.auditing.reading.ModelInFile`.
 
@@ -94,6 +93,8 @@ def fit(
         Keyword arguments of the builder.
     channels, classes : int or None
         Of the data; None takes the file's.
+    size : (int, int) or None
+        Height and width of the images: a plain chain of layers is rebuilt for them; None: it is not.
 
     Raises
     ------
@@ -109,140 +110,122 @@ def fit(
     if arch is None:
         if arch_args:
             raise UserError("--arch-args were given without --arch; name the architecture that takes them.")
-        match, why = _infer(found)
+        inferred = _infer(found)
+        if inferred is None:
+            return _checked(found, _rebuilt(found, size), channels, classes)
+        match, used = inferred
+        why = f"{match.arch} was inferred: {_why(match)}"
     else:
-        match, why = _named(found, arch, dict(arch_args or {}), channels, classes), f"{arch} as named"
-    for what, ours, theirs in (("classes", classes, match.classes), ("channels", channels, match.channels)):
-        if ours is not None and ours != theirs:
+        match, used = _named(found, Named(arch, dict(arch_args or {}), channels, classes))
+        why = f"{arch} as named"
+    _checked(found, match, channels, classes)
+    return _loaded(found, match, used, why)
+
+
+def _checked(found: ModelInFile, fits: Fits, channels: int | None, classes: int | None) -> Fits:
+    """Return a match or a network unless it is for other classes or channels than the data have."""
+    for what, ours, theirs in (("classes", classes, fits.classes), ("channels", channels, fits.channels)):
+        if ours is not None and ours != theirs and (what, ours, theirs) != ("classes", 2, 1):
             raise UserError(
-                f"'{_name(found)}' is {match.arch} for {theirs} {what} and the data have {ours}; "
+                f"'{_name(found)}' is {fits.arch} for {theirs} {what} and the data have {ours}; "
                 f"name a dataset with {theirs} {what} or another file."
             )
-    return _loaded(found, match, why)
+    return fits
 
 
-def _infer(found: ModelInFile) -> tuple[Match, str]:
-    held = shapes(found.state or {})
-    matches = search(held)
-    if len(matches) == 1:
-        return matches[0], f"{matches[0].arch} was inferred: {_why(matches[0])}"
-    if matches:
-        names = ", ".join(match.arch for match in matches)
-        raise UserError(f"'{_name(found)}' fits several architectures; choose one with --arch: {names}.")
+def _rebuilt(found: ModelInFile, size: tuple[int, int] | None) -> Fitted:
+    """Return a network that is made for these weights: transformers' ViT, or a chain of layers."""
+    states = [one for one in variants(found) if one.normalize == found.normalize]
+    for used in states:
+        if made := _huggingface.vit(used.state, Path(found.path).parent if found.path else None):
+            network, classes, channels, note = made
+            notes = (*used.notes, note)
+            return Fitted(network, "ViT of transformers", notes, {}, classes, channels, used.normalize)
+    for used in states:
+        if size and (ways := chains(used.state, size)):
+            first = ways[0].layers
+            kinds = [layer.kind for layer in first]
+            label = f"chain of {kinds.count('conv')} convolutions and {kinds.count('linear')} linear layers"
+            last = [layer for layer in first if layer.kind == "linear"][-1]
+            note = f"a {label} was rebuilt from the shapes alone; accuracy chooses activation, padding and pooling"
+            return Fitted(
+                ways[0].build(), label, (*used.notes, note), {}, last.outputs,
+                int(first[0].tensors["weight"].shape[1]), used.normalize, tuple(ways),
+            )  # fmt: skip
+    raise _unknown(found, shapes(states[-1].state))
+
+
+def _infer(found: ModelInFile) -> tuple[Match, Variant] | None:
+    every = list(variants(found))
+    without_wrapper = [one for one in every if one.normalize == found.normalize]
+    for used in (*without_wrapper, *(less for one in without_wrapper for less in inner(one))):
+        matches = search(shapes(used.state))
+        if len(matches) == 1:
+            return matches[0], used
+        if matches:
+            names = ", ".join(match.arch for match in matches)
+            raise UserError(f"'{_name(found)}' fits several architectures; choose one with --arch: {names}.")
+    return None
+
+
+def _named(found: ModelInFile, named: Named) -> tuple[Match, Variant]:
+    every = list(variants(found))
+    for used in (*every, *(less for one in every for less in inner(one))):
+        if match := named.match(shapes(used.state)):
+            return match, used
+    held = min((shapes(one.state) for one in every), key=lambda known: _unlike(known, named.expected(known)))
+    expected = named.expected(held)
+    because = _explain.reasons(held, expected, named.arch)
+    why = f" ({'; '.join(because)})" if because else ""
+    raise UserError(
+        f"'{_name(found)}' does not fit {named.arch}{why}: {_explain.difference(held, expected)}; "
+        "name the architecture that these weights belong to."
+    )
+
+
+def _unlike(held: Shapes, expected: Shapes) -> int:
+    return len(set(held) ^ set(expected))
+
+
+def _unknown(found: ModelInFile, held: Shapes) -> UserError:
+    """Return the sentence on weights that fit nothing: what they may be, what is nearest, and what to do."""
     first = next(iter(held.items()))
     text = f"'{_name(found)}' ({len(held)} tensors, first {clean(first[0], 60)} {first[1]}) fits no known architecture"
     if isinstance(claim := found.says.get("arch"), str):
         text += f", while the file says arch '{claim}'"
     if task := _explain.other_task(held):
-        raise UserError(f"{text} and looks like {task}; an image classifier is expected, or --arch module:factory.")
+        return UserError(f"{text} and looks like {task}; an image classifier is expected, or --arch module:factory.")
     if near := _explain.nearest(held):
         arch, reference = near
-        because = _explain.reasons(held, _filled(reference, held), arch)
-        because = because or [_explain.difference(held, _filled(reference, held))]
+        reference = filled(reference, held)
+        because = _explain.reasons(held, reference, arch) or [_explain.difference(held, reference)]
         text += f", the nearest is {arch}, but {' and '.join(because)}"
     text += "" if _timm.installed() else f" (timm's were not compared: {install_command('timm')})"
     own = " or run its own program with --trust-pickle" if found.format in ("TorchScript", "torch.export") else ""
-    raise UserError(f"{text}; name one with --arch NAME, module:factory or path/to/file.py:factory{own}.")
+    return UserError(f"{text}; name one with --arch NAME, module:factory or path/to/file.py:factory{own}.")
 
 
-def _filled(reference: Shapes, held: Shapes) -> Shapes:
-    """Fill the number of classes into a reference, so that it is not reported as a difference."""
-    last = head(held)
-    classes = held[last][0] if last else CLASSES
-    return {name: tuple(classes if n == CLASSES else n for n in shape) for name, shape in reference.items()}
-
-
-def _named(found: ModelInFile, arch: str, params: dict[str, Any], channels: int | None, classes: int | None) -> Match:
-    held = shapes(found.state or {})
-    if models.is_code(arch):
-        channels, classes = channels or _channels(held), classes or _classes(held)
-        expected = shapes(_build(arch, channels, classes, params).state_dict())
-    else:
-        models.check(arch)
-        try:
-            reference = declared(arch, 3, CLASSES, params)
-        except UserError:
-            raise
-        except Exception as error:  # whatever a builder makes of arguments that it does not take
-            why = f"{clean(params, 200)} ({type(error).__name__}: {clean(error, 200)})"
-            raise UserError(f"architecture '{arch}' does not take {why}; check --arch-args.") from None
-        for mapping, rule in _mappings(held, reference):
-            if sizes := exact({name: held[other] for name, other in mapping.items()}, _uncounted(reference)):
-                return Match(arch, params, *sizes, names=mapping if rule else {}, rule=rule)
-        expected = _filled_as(reference, channels, classes or _classes(held))
-    if not _explain.difference(held, expected):
-        return Match(arch, params, classes or _classes(held), channels or _channels(held), names={})
-    if models.is_code(arch) and (renamed := aligned(held, expected, lambda a, b: a == b)):
-        return Match(arch, params, classes or 0, channels or 0, names=renamed[0], rule=renamed[1])
-    because = _explain.reasons(held, expected, arch)
-    why = f" ({'; '.join(because)})" if because else ""
-    raise UserError(
-        f"'{_name(found)}' does not fit {arch}{why}: {_explain.difference(held, expected)}; "
-        "name the architecture that these weights belong to."
-    )
-
-
-def _mappings(held: Shapes, reference: Shapes) -> list[tuple[dict[str, str], str]]:
-    ours = _uncounted(reference)
-    if set(ours) == set(_uncounted(held)):
-        return [({name: name for name in ours}, "")]
-    renamed = aligned(held, reference)
-    return [renamed] if renamed else []
-
-
-def _uncounted(known: Shapes) -> Shapes:
-    return {name: shape for name, shape in known.items() if not f".{name}".endswith(COUNTED)}
-
-
-def _filled_as(reference: Shapes, channels: int | None, classes: int) -> Shapes:
-    first = stem(reference)
-    filled = {name: tuple(classes if n == CLASSES else n for n in shape) for name, shape in reference.items()}
-    if first and channels and filled[first][1] == 3:
-        out, _, *kernel = filled[first]
-        filled[first] = (out, channels, *kernel)
-    return filled
-
-
-def _classes(held: Shapes) -> int:
-    return held[head(held)][0] if head(held) else 0
-
-
-def _channels(held: Shapes) -> int:
-    return held[stem(held)][1] if stem(held) else 3
-
-
-def _build(arch: str, channels: int, classes: int, params: Mapping[str, Any]) -> nn.Module:
-    """Build a network with fresh weights that will be replaced, leaving the global random state as it was."""
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")
-        try:
-            return models.build(arch, channels, classes, dict(params))
-        except UserError:
-            raise
-        except Exception as error:  # the user's factory, or a builder with arguments that it does not take
-            raise UserError(
-                f"architecture '{arch}' could not be built with {clean(dict(params), 200)} "
-                f"({type(error).__name__}: {clean(error, 200)}); check --arch and --arch-args."
-            ) from None
-
-
-def _loaded(found: ModelInFile, match: Match, why: str) -> Fitted:
-    state = dict(found.state or {})
-    network = _build(match.arch, match.channels, match.classes, match.params)
-    own = network.state_dict()
-    notes = [why]
-    taken: dict[str, Tensor] = {}
-    whole = 0
-    for name, value in own.items():
-        source = match.names.get(name, name)
-        if source in state:
+def _loaded(found: ModelInFile, match: Match, used: Variant, why: str) -> Fitted:
+    state = used.state
+    network = build(match.arch, match.channels, match.classes, match.params)
+    notes = [why, *used.notes]
+    taken: dict[str, Any] = {}
+    whole = missing = 0
+    for name, value in network.state_dict().items():
+        source = _source(match, name)
+        if name.endswith(EXTRA) and name not in state:
+            held = [found.extras[key] for key in (name, found.prefix + name) if key in found.extras]
+            taken[name] = held[0] if held else value
+            notes.append(f"what '{clean(name)}' keeps beside weights is {'taken from' if held else 'not in'} the file")
+        elif source in state:
             taken[name] = state[source]
             whole += value.is_floating_point() and not state[source].is_floating_point()
         else:
             taken[name] = value  # only num_batches_tracked may be missing
+            missing += f".{name}".endswith(COUNTED)
     try:
         network.load_state_dict(taken)
-    except RuntimeError as error:
+    except Exception as error:  # noqa: BLE001 - set_extra_state is the user's code
         raise UserError(
             f"'{_name(found)}' does not fit {match.arch} ({clean(error, 300)}); name another architecture."
         ) from None
@@ -250,11 +233,22 @@ def _loaded(found: ModelInFile, match: Match, why: str) -> Fitted:
         notes.append(f"keys were renamed to {match.arch}'s: {match.rule}; only names and shapes were compared")
     if whole:
         notes.append(f"{whole} integer tensors were converted to float32")
-    if any(f".{name}".endswith(COUNTED) and match.names.get(name, name) not in state for name in own):
+    if missing:
         notes.append("num_batches_tracked is missing, as in files from before PyTorch 0.4.1; no output depends on it")
     if match.arch in _OPTION_A:
         notes.append("shortcuts without weights (option A) are assumed, as robustkit builds them")
-    return Fitted(network.eval(), match.arch, tuple(notes), dict(match.params), match.classes, match.channels)
+    return Fitted(
+        network.eval(), match.arch, tuple(notes), dict(match.params), match.classes, match.channels, used.normalize
+    )
+
+
+def _source(match: Match, name: str) -> str:
+    """Return the file's name of a tensor; a counter, which is not compared, lies beside its batch norm's mean."""
+    if f".{name}".endswith(COUNTED):
+        stem = name[: -len(COUNTED[1:])]
+        beside = match.names.get(f"{stem}running_mean")
+        return beside.removesuffix("running_mean") + COUNTED[1:] if beside else name
+    return match.names.get(name, name)
 
 
 _OPTION_A = frozenset({"resnet20", "resnet32", "resnet44", "resnet56", "small-resnet"})

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robustkit.auditing._batches import exported
 from robustkit.auditing.adapting import first_tensor
 from robustkit.base.errors import UserError
 from robustkit.ensembles.ensemble import fingerprint
@@ -100,7 +101,8 @@ def _described(output: object) -> str:
 def as_module(model: object) -> tuple[nn.Module, list[str]]:
     """Return a model as a module, and what a report should say of that.
 
-    A torch module is returned as it is, without notes; another callable as :class:`Called`, with one note.
+    A torch module is returned as it is, without notes, unless ``torch.export`` made it (it is given the batches that it
+    takes, and modes do not reach it); another callable as :class:`Called`, with one note.
 
     Raises
     ------
@@ -108,7 +110,8 @@ def as_module(model: object) -> tuple[nn.Module, list[str]]:
         If it is neither; the message names its type and what is accepted.
     """
     if isinstance(model, nn.Module):
-        return model, []
+        wrapped = exported(model)
+        return (model, []) if wrapped is None else (wrapped, [*wrapped.notes(), "its mode is set by flags alone"])
     kind = type(model).__name__
     if isinstance(model, type):
         raise UserError(f"model {model.__name__} is a class; give an instance, e.g. {model.__name__}().")
@@ -164,7 +167,9 @@ def identity(module: nn.Module, x: Tensor) -> str:
     weights = fingerprint(state)
     if any(isinstance(part, Called) for part in module.modules()):
         return hashlib.sha256(f"{weights} {behaviour_hash(module, x)}".encode()).hexdigest()
-    return weights if any(tensor.numel() for tensor in state.values()) else behaviour_hash(module, x)
+    return (
+        weights if any(isinstance(one, Tensor) and one.numel() for one in state.values()) else behaviour_hash(module, x)
+    )
 
 
 def behaviour_hash(module: nn.Module, x: Tensor) -> str:

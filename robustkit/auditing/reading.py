@@ -23,62 +23,21 @@ and not in legacy files, safetensors and ONNX, which have no checksum; the SHA-2
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
-from torch import Tensor, nn
-
-from robustkit.auditing import _formats
-from robustkit.auditing._limits import FILE_BYTES, FOLDER_FILES, GIB, Damaged, clean, refuse
-from robustkit.auditing._unwrap import Part, float32
+from robustkit.auditing import _formats, _shards
+from robustkit.auditing._files import guarded, opened, reason, sha256
+from robustkit.auditing._folders import CHECKPOINT, read_folder
+from robustkit.auditing._limits import DISTRIBUTED, clean, refuse
+from robustkit.auditing._model_in_file import ModelInFile as ModelInFile
+from robustkit.auditing._model_in_file import network_of
+from robustkit.auditing._unwrap import float32
 from robustkit.base.errors import UserError
 from robustkit.ensembles.checkpoint import WEIGHTS
-
-SUFFIXES = frozenset(
-    {".pt", ".pth", ".th", ".ckpt", ".bin", ".safetensors", ".pt2", ".onnx", ".pkl", ".pickle", ".model", ".jit", ".ts"}
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ModelInFile:
-    """One network in a file.
-
-    Attributes
-    ----------
-    name : str
-        Unique in what one call returns: the file's stem, with ``-model_I`` behind it where a file holds several.
-    format : str
-        ``torch state dict``, ``Lightning checkpoint``, ``safetensors``, ``TorchScript``, ``torch.export``, ``ONNX``,
-        ``pickled module`` or ``robustkit``.
-    where : str
-        Where in the file, and the prefix that was stripped from its keys.
-    state : mapping or None
-        Weights by name, floats as float32, all finite.
-    module : nn.Module or None
-        A network that needs no architecture, in the mode in which it was saved.
-    notes : tuple of str
-        What was noticed and assumed, a sentence each.
-    sha256 : str
-        Of the file, hex.
-    says : mapping
-        Short scalars beside the weights (``arch``, ``epoch``); claims of the file, not facts.
-    """
-
-    name: str
-    format: str
-    where: str
-    state: Mapping[str, Tensor] | None
-    module: nn.Module | None
-    notes: tuple[str, ...]
-    sha256: str
-    says: Mapping[str, str | int | float] = field(default_factory=dict)
-    path: str = ""
 
 
 def read(path: Path | str | Sequence[Path | str], *, trust_pickle: bool = False) -> list[ModelInFile]:
@@ -99,99 +58,54 @@ def read(path: Path | str | Sequence[Path | str], *, trust_pickle: bool = False)
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
     if not paths:
         raise UserError("no model file was named; name a file or a folder of files.")
-    return _unique([found for one in paths for found in _read_any(Path(one), trust_pickle)])
+    found: dict[tuple[str, int], ModelInFile] = {}
+    for path_index, one in enumerate(paths):
+        for index, network in enumerate(_read_any(Path(one), trust_pickle)):
+            sharded = _shards.is_part(Path(network.path).name)  # however many of its files are named, it is one network
+            found.setdefault((network.path if sharded else str(path_index), index), network)
+    return _unique(found.values())
 
 
 def _read_any(path: Path, trust_pickle: bool) -> list[ModelInFile]:
     try:
         folder = stat.S_ISDIR(os.stat(path).st_mode)
     except (OSError, ValueError) as error:
-        refuse(path, _reason(path, error))
+        refuse(path, reason(path, error))
     if folder and not _formats.is_robustkit(path):
-        return _read_folder(path, trust_pickle)
+        return read_folder(path, trust_pickle, _read_any)
     if folder or _formats.is_robustkit(path.parent, path.name):
-        return _guarded(path, lambda: _read_robustkit(path))
+        return guarded(path, lambda: _read_robustkit(path))
+    if path.suffix == ".distcp" or (path.name == CHECKPOINT and any(path.parent.glob("*.distcp"))):
+        refuse(path, *DISTRIBUTED)
+    if _shards.is_part(path.name):
+        return _read_sharded(path)
     return _read_file(path, trust_pickle)
 
 
-def _reason(path: Path, error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "is a link to nothing" if path.is_symlink() else "does not exist"
-    if isinstance(error, PermissionError):
-        return "may not be read by this user"
-    return f"cannot be opened ({clean(getattr(error, 'strerror', None) or error)})"
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """Open a regular file of bounded size; a FIFO or device neither blocks nor is read."""
-    try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except (OSError, ValueError) as error:
-        refuse(path, _reason(path, error))
-    with os.fdopen(handle, "rb") as stream:
-        facts = os.fstat(handle)
-        if not stat.S_ISREG(facts.st_mode):
-            refuse(path, "is no regular file")
-        if facts.st_size == 0:
-            refuse(path, "is empty")
-        if facts.st_size > FILE_BYTES:
-            refuse(path, f"has {facts.st_size / GIB:.1f} GiB, {FILE_BYTES // GIB} at most are read")
-        yield stream, facts.st_size
-
-
-def _guarded(path: Path, work: Callable[[], list[ModelInFile]]) -> list[ModelInFile]:
-    """Turn whatever a hostile file makes a parser raise into one sentence."""
-    try:
-        return work()
-    except UserError as error:
-        raise UserError(clean(" ".join(str(error).split()), 1000)) from None
-    except Damaged as error:
-        refuse(path, str(error), error.remedy)
-    except MemoryError:
-        refuse(path, "asks for more memory than there is")
-    except Exception as error:  # the boundary: nothing that a file provokes may end in a traceback
-        refuse(path, f"cannot be read ({type(error).__name__}: {clean(error, 200)})")
-
-
-def _read_file(path: Path, trust_pickle: bool) -> list[ModelInFile]:
-    with _opened(path) as (stream, size):
-
-        def work() -> list[ModelInFile]:
-            digest = _sha256(stream)
-            content = _formats.load(stream, size, trust_pickle=trust_pickle)
-            return [_found(path, content, part, digest) for part in content.parts]
-
-        return _guarded(path, work)
-
-
-def _found(path: Path, content: _formats.Content, part: Part, digest: str) -> ModelInFile:
-    notes = [*content.notes, *part.notes]
-    state: Mapping[str, Tensor] | None = None
-    if part.state is not None:
-        state, converted = float32(content.tensors(part.state))
-        notes += converted
-    elif part.module is not None and (own := _own(part.module)):
-        _, converted = float32(own)
-        if converted:
-            part.module.float()
-            notes += converted
-    name = path.stem + (f"-model_{part.index}" if part.index is not None else "")
-    where = part.where or "top level"
-    return ModelInFile(
-        clean(name), content.format, clean(where), state, part.module, tuple(notes), digest, content.says, str(path)
+def _read_sharded(path: Path) -> list[ModelInFile]:
+    """Read the network that a file is an index or a part of."""
+    every = _shards.sharded(path.parent, sorted(os.listdir(path.parent)))
+    return _shards.read_sharded(
+        path.parent, next(one for one in every if path.name == one.index or path.name in one.files)
     )
 
 
-def _own(module: nn.Module) -> dict[str, Tensor]:
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+def _read_file(path: Path, trust_pickle: bool) -> list[ModelInFile]:
+    with opened(path) as (stream, size):
+
+        def work() -> list[ModelInFile]:
+            digest = sha256(stream)
+            content = _formats.load(stream, size, trust_pickle=trust_pickle)
+            return [network_of(path, content, part, digest) for part in content.parts]
+
+        return guarded(path, work)
 
 
 def _read_robustkit(path: Path) -> list[ModelInFile]:
     folder = path if os.path.isdir(path) else path.parent
     members, notes = _formats.robustkit_members(folder)
-    with _opened(folder / WEIGHTS) as (stream, _):
-        digest = _sha256(stream)
+    with opened(folder / WEIGHTS) as (stream, _):
+        digest = sha256(stream)
     found = []
     for index, member in enumerate(members):
         float32(member.state_dict())
@@ -199,60 +113,6 @@ def _read_robustkit(path: Path) -> list[ModelInFile]:
         name = f"{clean(folder.resolve().name)}-model_{index}"
         found.append(ModelInFile(name, "robustkit", where, None, member, notes, digest, path=str(folder)))
     return found
-
-
-def _read_folder(folder: Path, trust_pickle: bool) -> list[ModelInFile]:
-    """Read the model files of a folder, and robustkit's checkpoints in it; what is no model is skipped and noted."""
-    try:
-        entries = sorted(os.listdir(folder))
-    except OSError as error:
-        refuse(folder, _reason(folder, error))
-    if len(entries) > FOLDER_FILES:
-        refuse(folder, f"holds {len(entries)} files, {FOLDER_FILES} at most are looked at", "name the files")
-    found: list[ModelInFile] = []
-    skipped: list[str] = []
-    for entry in entries:
-        path = folder / entry
-        folder_inside = os.path.isdir(path)  # Path.is_dir would raise where access is denied
-        if folder_inside and not _formats.is_robustkit(path):
-            skipped.append(f"{entry}/")
-        elif folder_inside or _is_model(path):
-            found += _read_any(path, trust_pickle)
-        else:
-            skipped.append(entry)
-    if not found:
-        refuse(folder, "is a folder without a model file")
-    if not skipped:
-        return found
-    shown = ", ".join(clean(name, 40) for name in skipped[:5]) + (", ..." if len(skipped) > 5 else "")
-    note = f"{len(skipped)} of the folder's entries are no models and were skipped ({shown})"
-    return [replace(one, notes=(*one.notes, note)) for one in found]
-
-
-def _is_model(path: Path) -> bool:
-    """Return whether to read a file of a folder: its content or its name claims to be a model.
-
-    A name only adds to what is read, and so to what is refused: a cut-off ``model.pth`` is not skipped in silence.
-    """
-    if path.suffix.lower() in SUFFIXES:
-        return True
-    try:
-        regular = stat.S_ISREG(os.stat(path).st_mode)
-    except OSError:
-        return False
-    if not regular or os.stat(path).st_size == 0:
-        return False
-    with _opened(path) as (stream, size):
-        return _formats.sniff(stream, size) in _formats.MODELS
-
-
-def _sha256(stream: BinaryIO) -> str:
-    sha = hashlib.sha256()
-    stream.seek(0)
-    while block := stream.read(1 << 20):
-        sha.update(block)
-    stream.seek(0)
-    return sha.hexdigest()
 
 
 def _unique(found: Iterable[ModelInFile]) -> list[ModelInFile]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from robustkit import data
 from robustkit.auditing import fitting, independent, reading
 from robustkit.auditing.adapting import Adapted
-from robustkit.auditing.detecting import MOST, Detected, Given, detect
+from robustkit.auditing.behaviour import Finding
+from robustkit.auditing.choosing import Member, choose, versions_of
+from robustkit.auditing.detecting import MOST, Detected, Given
 from robustkit.auditing.in_memory import Called, as_module, identity, in_float32
 from robustkit.base import options
 from robustkit.base.chances import check_members
@@ -32,16 +34,6 @@ from robustkit.study.config import AuditConfig
 SUITES = ("attacks", "transfer", "corruptions", "detection", "calibration", "diversity")
 FOR_MEMBERS = ("transfer", "diversity")  # suites that an ensemble of one has nothing to say to
 IDENTIFYING = 64  # images whose answers tell a function without weights from another
-
-
-@dataclass(frozen=True)
-class Member:
-    """A network, where it comes from (as in :class:`~robustkit.records.schema_suites.AuditResult`), and its name."""
-
-    network: nn.Module
-    facts: Mapping[str, Any]
-    arch: str
-    identity: str = ""  # of a function without weights: what it answers, hashed
 
 
 def audit(config: AuditConfig) -> Path:
@@ -97,11 +89,26 @@ def _adapted(
     adapted, facts = [], []
     with reporter.task("finding out how to run it", len(members)) as advance:
         for index, member in enumerate(members):
-            found = detect(member.network.to(x.device), x, y, known_of(config))
-            adapted.append(Adapted(member.network, found.how))
-            facts.append({"ensemble": name, "member": index, **member.facts, **_detection(found)})
+            chosen, found = choose(member, x, y, known_of(config))
+            adapted.append(Adapted(chosen.network, found.how))
+            facts.append({"ensemble": name, "member": index, **chosen.facts, **_detection(found)})
             advance(1)
+    _name_equal(adapted, facts)
     return adapted, facts
+
+
+def _name_equal(adapted: Sequence[Adapted], facts: Sequence[dict[str, Any]]) -> None:
+    """Say of every member whose weights are another's: such an ensemble has fewer opinions than members."""
+    seen: dict[str, int] = {}
+    for index, (module, fact) in enumerate(zip(adapted, facts, strict=True)):
+        state = module.network.state_dict()
+        if not state or any(isinstance(part, Called) for part in module.modules()):  # weights do not tell it
+            continue
+        first = seen.setdefault(fingerprint(state), index)
+        if first != index:
+            evidence = "every weight is the same: the two are one model, and no second opinion"
+            finding = Finding("equal members", f"as {facts[first]['name']}", "detected", evidence, True)
+            fact["findings"] = [finding.to_json(), *fact["findings"]]
 
 
 def known_of(config: AuditConfig) -> Given:
@@ -116,6 +123,7 @@ def known_of(config: AuditConfig) -> Given:
 def members_of(config: AuditConfig, loaded: Dataset, images: Tensor) -> list[Member]:
     """Return the networks of files, folders and models in memory, in the order given."""
     members: list[Member] = []
+    size = (config.input_size,) * 2 if config.input_size else (int(images.shape[2]), int(images.shape[3]))
     code = config.arch is not None and is_code(config.arch)  # other weights say themselves what they take
     known = {"channels": loaded.shape[0] if code else None, "classes": len(loaded.classes) if code else None}
     arch_args = arguments(config.arch_args or ())
@@ -127,16 +135,28 @@ def members_of(config: AuditConfig, loaded: Dataset, images: Tensor) -> list[Mem
             members.append(_in_memory(model, len(members), images))
             continue
         for found in reading.read(model, trust_pickle=config.trust_pickle):
-            fitted = fitting.fit(found, arch=config.arch, arch_args=arch_args, **known)
-            facts = {
-                "name": found.name, "path": found.path, "format": found.format, "where": found.where,
-                "sha256": found.sha256, "arch": fitted.arch, "arch_args": dict(fitted.arch_args),
-                "parameters": _parameters(fitted.network), "notes": [*found.notes, *fitted.notes],
-            }  # fmt: skip
-            members.append(Member(fitted.network, facts, fitted.arch))
+            chosen, others = (
+                [
+                    _in_file(one, fitting.fit(one, arch=config.arch, arch_args=arch_args, size=size, **known))
+                    for one in group
+                ]
+                for group in versions_of(found, config.weights)
+            )
+            members.append(replace(chosen[0], versions=tuple(chosen[1:]), seen=tuple(others)))
     if not members:
         raise UserError("there is no model to audit; name at least one file.")
     return members
+
+
+def _in_file(found: reading.ModelInFile, fitted: fitting.Fitted) -> Member:
+    facts = {
+        "name": found.name, "path": found.path, "format": found.format, "where": found.where,
+        "sha256": found.sha256, "arch": fitted.arch, "arch_args": dict(fitted.arch_args),
+        "parameters": _parameters(fitted.network), "notes": [*found.notes, *fitted.notes],
+    }  # fmt: skip
+    return Member(
+        fitted.network, facts, fitted.arch, normalize=fitted.normalize, version=found.version, ways=fitted.ways
+    )
 
 
 def _detection(found: Detected) -> dict[str, Any]:
@@ -149,7 +169,7 @@ def _detection(found: Detected) -> dict[str, Any]:
 
 def _refuse_for_memory(config: AuditConfig) -> None:
     for field in config.given():
-        if field.name in ("arch", "arch_args", "trust_pickle"):
+        if field.name in ("arch", "arch_args", "trust_pickle", "weights"):
             said = field.said(getattr(config, field.name))
             raise UserError(f"{said} is about files and has no effect on a model in memory; leave {field.name} out.")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,13 +109,43 @@ class Ensemble(nn.Module):
         return fingerprint(self.state_dict())
 
 
-def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 (hex) of named tensors."""
+def fingerprint(state: Mapping[str, Any]) -> str:
+    """Return the SHA-256 (hex) of a module's named state: tensors, and what else modules keep (``get_extra_state``).
+
+    A value that can be neither read nor pickled is known by its ``repr``, so that in another process it is a new one.
+    """
     sha = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    for name, value in sorted(state.items()):
+        _hash(sha, name, value)
     return sha.hexdigest()
+
+
+def _hash(sha: Any, name: str, value: Any) -> None:
+    if isinstance(value, Tensor):
+        sha.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        held = value.detach().cpu()
+        if held.is_quantized:
+            sha.update(f"{held.qscheme()} {held}\n".encode())  # scales and zero points
+            held = held.int_repr()
+        elif held.layout is not torch.strided:
+            held = held.to_dense()
+        sha.update(held.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    elif isinstance(value, Mapping | list | tuple):
+        sha.update(f"{name} {type(value).__name__} {len(value)}\n".encode())
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            _hash(sha, f"{name}.{key}", inner)
+    else:
+        sha.update(f"{name} {type(value).__name__}\n".encode())
+        sha.update(_known_by(value))
+
+
+def _known_by(value: Any) -> bytes:
+    if isinstance(value, bytes | bytearray):
+        return bytes(value)
+    try:
+        return pickle.dumps(value)
+    except Exception:  # noqa: BLE001 - any object may be there, and few can be pickled
+        return repr(value).encode()
 
 
 class _MemberView(nn.Module):

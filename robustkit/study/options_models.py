@@ -131,6 +131,13 @@ class Audited(Configuration):
         Settings | None,
         Option("An argument of the architecture, like depth=28; repeatable.", read=list[str], needs=("arch",)),
     ] = None
+    weights: Annotated[
+        str | None,
+        Option(
+            "Of a file that holds several versions of its weights: raw, ema (averaged over training), or a name.",
+            default="the most accurate on clean images",
+        ),
+    ] = None
     trust_pickle: Annotated[bool, Option("Run the code in the files, with all that it may do.")] = False
     surrogate: Annotated[
         str | Path | None,

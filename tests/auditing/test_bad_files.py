@@ -336,6 +336,9 @@ def _headers() -> Iterator[tuple[str, bytes]]:
     yield "shape over other bytes", _safe({"a": row(shape=[3])}, bytes(8))
     yield "offsets beyond", _safe({"a": row(offsets=[0, 80], shape=[20])}, bytes(8))
     yield "offsets reversed", _safe({"a": row(offsets=[8, 0])}, bytes(8))
+    tied = {"a": row(shape=[1 << 20], offsets=[0, 1 << 22])}
+    names = {f"b{i}": "a" for i in range(2000)}
+    yield "tied until it is too large", _safe({**tied, "__metadata__": names}, bytes(1 << 22))
     yield "overlap", _safe({"a": row(), "b": row(offsets=[4, 12])}, bytes(12))
     yield "gap", _safe({"a": row(), "b": row(offsets=[16, 24])}, bytes(24))
     yield "bytes behind", _safe({"a": row()}, bytes(9))
@@ -383,6 +386,20 @@ def _others() -> Iterator[tuple[str, bytes]]:
         ("head of two sizes", {**STATE, "linear.bias": torch.ones(7)}),
         ("one channel", {**STATE, "conv1.weight": torch.ones(16, 1, 3, 3)}),
         ("no batch-norm statistics", {k: v for k, v in STATE.items() if "running" not in k}),
+        ("NaN in both versions", {"model": {**STATE, "bn1.bias": torch.full((16,), float("nan"))},
+                                  "ema": {**STATE, "bn1.bias": torch.full((16,), float("inf"))}}),
+        ("an average without a network", {"ema": {"shadow_params": list(STATE.values())}}),
+        ("an average of other shapes", {"epoch": 3, "ema_model": {"w": torch.ones(3)}}),
+        ("extra state alone", {"conv._extra_state": {"version": 1}}),
+        ("extra state of tensors", {"w": torch.ones(3), "conv._extra_state": {"a": torch.ones(3)}}),
+        ("a normaliser alone", {"normalize.mean": torch.ones(3), "normalize.std": torch.ones(3)}),
+        ("a normaliser and a head", {"mean": torch.ones(3), "std": torch.zeros(3), "fc.weight": torch.ones(10, 3)}),
+        ("members of nothing", {f"models.{i}.w": torch.ones(3) for i in range(3)}),
+        ("a thousand members", {f"models.{i}.w": torch.ones(1) for i in range(1000)}),
+        ("averages by the thousand", {f"ema_{i}.w": torch.ones(1) for i in range(3000)} | {"w": torch.ones(1)}),
+        ("words without end", {"a." * 5000 + "w": torch.ones(3), "a." * 5000 + "v": torch.ones(3)}),
+        ("weight norm of zeros", {"fc.weight_g": torch.ones(10, 1), "fc.weight_v": torch.zeros(10, 3)}),
+        ("packed weights", {"w": torch.ones(3), "fc._packed_params._packed_params": (1, 2)}),
         ("names with line breaks", {"a\nb\x1b[31m" * 50: torch.ones(3)}),
     ):  # fmt: skip
         yield name, _saved(value)
@@ -397,6 +414,9 @@ def _foreign() -> Iterator[tuple[str, bytes]]:
     yield "text", b"These are not the weights that you are looking for.\n" * 20
     yield "JSON", b'{"model": "resnet20"}'
     yield "HTML, a failed download", b"<!DOCTYPE html><html><body>404</body></html>"
+    yield "XML, an error of the server", b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>"
+    yield "HTML behind a byte order mark", b"\xef\xbb\xbf\n <html><body>sign in</body></html>"
+    yield "an index of shards", b'{"weight_map": {"a": "model-00001-of-00002.safetensors"}}'
     yield "git LFS pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
     yield "PNG", b"\x89PNG\r\n\x1a\n" + bytes(100)
     yield "gzip", b"\x1f\x8b\x08" + bytes(100)

@@ -202,6 +202,30 @@ def test_the_nearest_architecture_is_named_where_none_fits():
         fit(_found({"rpn.head.weight": torch.ones(2, 2)}), channels=3, classes=10)
 
 
+@pytest.mark.parametrize("arch", [None, "small-resnet"])
+def test_channels_that_would_load_are_no_reason(arch):
+    grey = {**_network("small-resnet", 1).state_dict(), "extra.weight": torch.ones(3)}
+    with pytest.raises(UserError, match=r"1 unexpected \(extra.weight\)") as caught:
+        fit(_found(grey), arch=arch, channels=None, classes=10)
+    assert "channels" not in str(caught.value)
+    with pytest.raises(UserError, match="for 1 channels and the data have 3"):
+        fit(_found(_network("small-resnet", 1).state_dict()), arch=arch, channels=3, classes=10)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_counters_are_missing_only_where_they_are(keep):
+    network = _network("resnet18-32x32")
+    for name, value in network.named_buffers():
+        if name.endswith("num_batches_tracked"):
+            value.fill_(7)
+    renamed = {name.replace("fc", "linear"): value for name, value in network.state_dict().items()}
+    renamed = {name.replace("bn1", "norm1"): value for name, value in renamed.items()}
+    held = {name: value for name, value in renamed.items() if keep or not name.endswith("num_batches_tracked")}
+    fitted = fit(_found(held), channels=3, classes=10)
+    assert any("num_batches_tracked is missing" in note for note in fitted.notes) != keep
+    assert int(fitted.network.bn1.num_batches_tracked) == (7 if keep else 0)
+
+
 def test_other_classes_or_channels_than_the_data_are_named():
     state = _network("small-resnet", 1, 100).state_dict()
     for arch in (None, "small-resnet"):

@@ -153,6 +153,29 @@ def test_safetensors(network, images, tmp_path):
     _same(found, network, images)
 
 
+def test_tied_weights_in_safetensors_have_all_their_names(tmp_path):
+    class Tied(nn.Module):
+        def __init__(self, classes: int) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(12, 12), nn.Linear(12, 12)
+            self.second.weight = self.first.weight
+            self.third, self.head = self.first, nn.Linear(12, classes)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.third(self.second(self.first(x.flatten(1)))))
+
+    network = Tied(10)
+    safetensors.torch.save_model(network, tmp_path / "m.safetensors", metadata={"format": "pt", "about": "head"})
+    (found,) = read(tmp_path / "m.safetensors")
+    assert set(found.state) == set(network.state_dict())
+    for name, value in network.state_dict().items():
+        assert torch.equal(found.state[name], value)
+    assert any("3 tied weights have further names" in note for note in found.notes)
+    with torch.no_grad():  # each has memory of its own, as from torch.save
+        found.state["first.weight"].zero_()
+    assert torch.equal(found.state["third.weight"], network.first.weight)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_floats_come_back_as_float32(dtype, network, images, tmp_path):
     state = _cast(network.state_dict(), dtype)
