@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from robustkit import data
 from robustkit.auditing import fitting, independent, reading
 from robustkit.auditing.adapting import Adapted
-from robustkit.auditing.detecting import MOST, Detected, Given, detect
+from robustkit.auditing.detecting import MOST, Detected, detect
 from robustkit.auditing.in_memory import Called, as_module, identity
+from robustkit.auditing.trials import Given
 from robustkit.base import options
 from robustkit.base.chances import check_members
 from robustkit.base.devices import find_device

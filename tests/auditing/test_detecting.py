@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from robustkit.auditing.adapting import STATISTICS, Adapted, Preprocessing, first_tensor
 from robustkit.auditing.behaviour import kind_of
-from robustkit.auditing.detecting import Detected, Given, detect, statistics
+from robustkit.auditing.detecting import Detected, detect
+from robustkit.auditing.trials import Given, statistics, trial
 from robustkit.base.errors import UserError
 
 CENTRES = torch.tensor([[0.2, 0.5, 0.8], [0.8, 0.5, 0.2], [0.5, 0.9, 0.5], [0.5, 0.2, 0.5], [0.3, 0.3, 0.3]])
@@ -97,6 +98,52 @@ def test_another_order_of_classes_is_reported_and_not_applied(coloured):
     [finding] = [f for f in found.findings if f.what == "class order"]
     assert finding.concern
     assert "nothing was renamed" in finding.evidence
+
+
+def mostly(coloured: tuple[Tensor, Tensor], label: int, others: int, noise: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Images of one label, and so many others."""
+    x, y = coloured
+    ours, theirs = torch.nonzero(y == label).flatten(), torch.nonzero(y != label).flatten()
+    rows = torch.cat([ours, theirs[:others]])
+    generator = torch.Generator().manual_seed(1)
+    return x[rows] + noise * torch.randn(len(rows), 3, 1, 1, generator=generator), y[rows]
+
+
+@pytest.mark.parametrize("label", [0, 3])
+@pytest.mark.parametrize("others", [0, 2])
+def test_labels_that_cannot_tell_leave_plain_pixels_assumed(coloured, label: int, others: int):
+    x, y = mostly(coloured, label, others, noise=0.2)  # right on some 70 %, a constant answer on 95 to 100 %
+    network = Nearest(how_of("none"))
+    found = detect(network, x, y)
+    assert (found.trials[0].normalize, found.how.scale, found.how.order, found.renaming) == ("none", 1.0, "rgb", None)
+    finding = next(f for f in found.findings if f.what == "normalisation")
+    assert (finding.value, finding.how, finding.concern) == ("none", "assumed", True)
+    assert "the labels cannot tell" in finding.evidence
+    assert "plain pixels are assumed" in finding.evidence
+    given = detect(network, x, y, Given(normalize="half"))
+    assert next((f.value, f.how) for f in given.findings if f.what == "normalisation") == ("half", "given")
+
+
+@pytest.mark.parametrize("scale", [1.0, 255.0])
+def test_a_constant_answer_is_no_accuracy(coloured, scale: float):
+    x, y = mostly(coloured, 2, 10)  # of 50, 40 are of one label
+    found = detect(Nearest(how_of("none", scale=scale)), x, y)
+    assert (found.trials[0].normalize, found.how.scale, found.renaming) == ("none", scale, None)
+    assert found.trials[0].n == 20  # as many of the common label as there are others
+    assert value(found, "normalisation") == "none"
+
+
+def test_a_renaming_counts_on_images_that_it_was_not_fitted_to():
+    y = torch.arange(60) // 2 % 30  # 30 classes of two images: any renaming of random answers fits half of them
+    answers = torch.nn.functional.one_hot(torch.randperm(60, generator=torch.Generator().manual_seed(0)) // 2, 30)
+
+    class Told(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return answers[: len(x)].float() * 9
+
+    found = trial(Told(), "none", Preprocessing(channels=1), torch.rand(60, 1, 2, 2), y)
+    assert found.renamed_accuracy > 0.4 > found.score
+    assert not found.renamed
 
 
 def test_a_model_that_knows_nothing_is_a_concern(coloured):
