@@ -15,24 +15,29 @@ from robustkit.auditing.trials import Given, Trial
 CLOSE = 0.02  # accuracy by which another way is nearly as good
 
 
-def of_input(ranked: Sequence[Trial], x: Tensor, y: Tensor, given: Given) -> Iterator[Finding]:
+def of_input(
+    ranked: Sequence[Trial], candidates: Sequence[Trial], x: Tensor, y: Tensor, given: Given, why: str = ""
+) -> Iterator[Finding]:
     """Yield the findings, given every trial, the one that was taken first, and the images and labels it is judged by.
 
     Where the labels cannot tell a model from a constant answer, and the first batch norm does not know the pixels, what
-    nobody said is assumed, and a reason to doubt.
+    nobody said is assumed, and a reason to doubt; so it is where several candidates are left. ``why`` is said of these.
     """
     best, labels = ranked[0], y.cpu().numpy()
     known = best.divergence is not None and best.divergence <= KNOWN
     told = known or comparing.gains(best.right, labels, len(ranked))
-    way: How = "detected" if told else "assumed"
+    sure = told and len(candidates) < 2
+    way: How = "detected" if sure else "assumed"
     low = best.score < min(0.5, 3 / len(best.renaming))
-    text = _evidence(best, ranked, known)
+    text = _evidence(best, ranked, known, len(candidates) < 2)
     if not told:
         text = f"the labels cannot tell, {_reason(labels)}: plain pixels are assumed, name them by --normalize; {text}"
+    elif not sure:
+        text = f"{_unproven(best, candidates)}; {why}; {text}"
     if given.normalize:
         yield Finding("normalisation", best.normalize, "given", text, low)
     else:
-        yield Finding("normalisation", best.normalize, way, text, low or not told)
+        yield Finding("normalisation", best.normalize, way, text, low or not sure)
     pixels = "0..255" if best.how.scale == 255 or best.normalize == "caffe" else "0..1"
     yield Finding("pixel range", pixels, "given" if given.scale else way, "the best way to run it, see above")
     if best.how.channels == 3:
@@ -49,7 +54,7 @@ def of_input(ranked: Sequence[Trial], x: Tensor, y: Tensor, given: Given) -> Ite
     yield Finding("input size", f"{height}x{width}", "given" if given.size else "detected", evidence)
 
 
-def _evidence(best: Trial, ranked: Sequence[Trial], known: bool) -> str:
+def _evidence(best: Trial, ranked: Sequence[Trial], known: bool, alone: bool) -> str:
     """Return what speaks for the way that was taken, and how the others did."""
     also = [t for t in ranked[1:] if t.n == best.n and t.score >= best.score - CLOSE]
     others = sorted({f"{t.normalize} {t.score:.3f}" for t in also if t.normalize != best.normalize})
@@ -58,7 +63,13 @@ def _evidence(best: Trial, ranked: Sequence[Trial], known: bool) -> str:
     if known:
         text += f"; the first batch norm was trained on such pixels (divergence {best.divergence:.4f} nats)"
     text += f"; worst of {len(ranked)} ways: {worst.normalize} {worst.score:.3f}"
-    return text + (f"; nearly as accurate: {', '.join(others)}" if others else "")
+    return text + (f"; nearly as accurate: {', '.join(others)}" if others and alone else "")
+
+
+def _unproven(best: Trial, candidates: Sequence[Trial]) -> str:
+    """Return that accuracy does not prove the way that was taken, and what else it may be."""
+    others = ", ".join(f"{t.label} ({t.score:.3f})" for t in candidates if t is not best)
+    return f"{best.n} clean images do not refute {others} beside it: name the right one by --normalize"
 
 
 def _reason(labels: comparing.Labels) -> str:

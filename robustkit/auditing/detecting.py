@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from robustkit.auditing import _findings, comparing
+from robustkit.auditing import _candidates, _findings, comparing
 from robustkit.auditing.adapting import Adapted, Preprocessing
 from robustkit.auditing.behaviour import Finding, behaviour, kind_of
 from robustkit.auditing.fingerprint import APART, KNOWN, divergence
@@ -30,26 +30,31 @@ class Detected:
     """How a model is to be run, what that rests on, and every trial, the best first.
 
     ``renaming[l]`` is the output that stands for label l where the classes seem to be in another order; else None.
-    It is reported, never applied.
+    It is reported, never applied. ``candidates`` are the trials that nothing refutes, the likeliest first: one, where
+    the way to run it is proven, given or assumed.
     """
 
     how: Preprocessing
     findings: tuple[Finding, ...]
     trials: tuple[Trial, ...]
     renaming: tuple[int, ...] | None
+    candidates: tuple[Trial, ...] = ()
 
 
 def detect(network: nn.Module, x: Tensor, y: Tensor, given: Given | None = None) -> Detected:
     """Find out how a network is to be run, by its accuracy and likelihood on clean images.
 
     Every normalisation that training code is known to use, both orders of channels and both ranges of pixels are tried
-    on the first 128 images; those within six points of the best accuracy then on up to 512. Of these, whose
-    accuracies may hardly differ (ImageNet's statistics and CIFAR's), the one is taken under which the images look to
-    the first batch norm like those that it was trained on (:mod:`robustkit.auditing.fingerprint`), else the one of the
-    highest likelihood. Accuracy is that under a renaming of classes where one is proven, so that another order of
-    classes is not taken for another normalisation; and of images that mostly share a label, as many are left out as it
-    takes for a constant answer to be right on half. Where nothing is proven to be better than a constant answer, plain
-    pixels are assumed, and that is a concern.
+    on the first 128 images; those within six points of the best accuracy, and those that so few images cannot refute,
+    then on up to 512. Of these, whose accuracies may hardly differ (ImageNet's statistics and CIFAR's), the one is
+    taken under which the images look to the first batch norm like those that it was trained on
+    (:mod:`robustkit.auditing.fingerprint`). Else every one is a candidate that is not clearly less accurate than the
+    best (:mod:`robustkit.auditing._candidates`), and the one of the highest likelihood comes first.
+
+    Accuracy is that under a renaming of classes where one is proven, so that another order of classes is not taken for
+    another normalisation; and of images that mostly share a label, as many are left out as it takes for a constant
+    answer to be right on half. Where nothing is proven to be better than a constant answer, plain pixels are assumed,
+    and that is a concern.
 
     Parameters
     ----------
@@ -70,8 +75,17 @@ def detect(network: nn.Module, x: Tensor, y: Tensor, given: Given | None = None)
     x, y = (x[:MOST], y[:MOST]) if one_label else (x[rows], y[rows])
     channels = input_channels(network) or x.shape[1]
     trials = _at_a_size(network, channels, x[:FIRST], y[:FIRST], given, SURE if not one_label else 0.0)
-    ranked = _told_apart(network, trials, x, y)
-    return _conclusion(network, ranked, x, y, given)
+    ranked, candidates = _told_apart(network, trials, x, y, given)
+    return _conclusion(network, ranked, candidates, x, y, given)
+
+
+def taken(
+    found: Detected, chosen: Trial, why: str, network: nn.Module, x: Tensor, y: Tensor, given: Given | None = None
+) -> Detected:
+    """Return what was detected with one of its candidates taken rather than the first; ``why`` is said of it."""
+    rows = comparing.telling(y[:MOST]).to(x.device)
+    ranked = [chosen, *(t for t in found.trials if t is not chosen)]
+    return _conclusion(network, ranked, list(found.candidates), x[rows], y[rows], given or Given(), why)
 
 
 def _at_a_size(
@@ -112,40 +126,52 @@ def input_channels(network: nn.Module) -> int | None:
     return None if first is None else first.in_channels
 
 
-def _told_apart(network: nn.Module, trials: list[Trial], x: Tensor, y: Tensor) -> list[Trial]:
-    """Return the trials, the best first; those near the best by the likelihood of more images."""
-    best = max(t.score for t in trials)
-    near = [t for t in trials if t.score >= best - NEAR]
+def _told_apart(
+    network: nn.Module, trials: list[Trial], x: Tensor, y: Tensor, given: Given
+) -> tuple[list[Trial], list[Trial]]:
+    """Return the trials, the best first, and those that are candidates; near ones are told apart by more images."""
+    best = max(trials, key=lambda t: t.score)
+    level = comparing.LEVEL / len(trials)
+    near = [t for t in trials if t.score >= best.score - NEAR or _candidates.stands(t, best, level)]
     more = [trial(network, t.normalize, t.how, x, y) if len(x) > t.n else t for t in near]
     more = [replace(t, divergence=divergence(network, t.how, x[:CROPPED])) for t in more]
     left = max(t.score for t in more) - NEAR / 3
     more.sort(key=lambda t: (t.score >= left and not t.renamed, t.score >= left, t.log_likelihood), reverse=True)
-    if known := _remembered(more):
-        more.sort(key=lambda t: t is not known)
-    rest = [t for t in trials if t.score < best - NEAR]
-    ranked = more + sorted(rest, key=lambda t: t.score, reverse=True)
-    if not known and not comparing.gains(more[0].right, y.cpu().numpy(), len(trials)):
-        ranked.sort(key=lambda t: not t.plain)  # labels cannot tell
-    return ranked
+    ranked = more + sorted((t for t in trials if t not in near), key=lambda t: t.score, reverse=True)
+    known = _remembered(more)
+    told = bool(known) or comparing.gains(max(more, key=lambda t: t.score).right, y.cpu().numpy(), len(trials))
+    if not told:
+        ranked.sort(key=lambda t: not t.plain)
+        candidates = ranked[:1]
+    elif len(known) == 1 or given.normalize:
+        candidates = known[:1] or ranked[:1]
+    else:
+        candidates = _candidates.unrefuted(network, more, level, x, y)
+        candidates = [t for t in candidates if t in known] or candidates
+    ranked.sort(key=lambda t: t not in candidates)
+    return ranked, candidates
 
 
-def _remembered(trials: list[Trial]) -> Trial | None:
-    """Return the trial that the first batch norm knows, where it knows one and no other half as well."""
+def _remembered(trials: list[Trial]) -> list[Trial]:
+    """Return the trials that the first batch norm knows, the nearest first; one, where it knows no other half as well.
+
+    None where it knows none.
+    """
     ranked = sorted((t for t in trials if t.divergence is not None), key=lambda t: t.divergence or 0.0)
     if not ranked or (ranked[0].divergence or 0.0) > KNOWN:
-        return None
-    others = [t for t in ranked[1:] if t.how != ranked[0].how]
-    clear = not others or (others[0].divergence or 0.0) > APART * (ranked[0].divergence or 0.0)
-    return ranked[0] if clear else None
+        return []
+    return [t for t in ranked if (t.divergence or 0.0) <= APART * (ranked[0].divergence or 0.0)]
 
 
-def _conclusion(network: nn.Module, ranked: list[Trial], x: Tensor, y: Tensor, given: Given) -> Detected:
+def _conclusion(
+    network: nn.Module, ranked: list[Trial], candidates: list[Trial], x: Tensor, y: Tensor, given: Given, why: str = ""
+) -> Detected:
     best = ranked[0]
     with torch.no_grad():
         raw = Adapted(network, best.how).to(x.device)(x[:BATCH]).double().cpu()
     how = replace(best.how, outputs=given.outputs or kind_of(raw))
     findings = [
-        *_findings.of_input(ranked, x, y, given),
+        *_findings.of_input(ranked, candidates, x, y, given, why or _candidates.scaled(network, candidates, x, y)),
         Finding(
             "outputs", how.outputs, "given" if given.outputs else "detected", f"rows of the first {len(raw)} images"
         ),
@@ -154,4 +180,5 @@ def _conclusion(network: nn.Module, ranked: list[Trial], x: Tensor, y: Tensor, g
     if best.renamed:
         text = f"accuracy is {best.accuracy:.3f} as it is and {best.renamed_accuracy:.3f} under a renaming"
         findings.append(Finding("class order", "not the data's", "detected", f"{text}; nothing was renamed", True))
-    return Detected(how, tuple(findings), tuple(ranked), best.renaming if best.renamed else None)
+    renaming = best.renaming if best.renamed else None
+    return Detected(how, tuple(findings), tuple(ranked), renaming, tuple(candidates))

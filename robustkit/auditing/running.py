@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from robustkit import data
-from robustkit.auditing import fitting, independent, reading
-from robustkit.auditing.adapting import Adapted
-from robustkit.auditing.detecting import MOST, Detected, detect
+from robustkit.auditing import detecting, fitting, independent, reading, weighing
+from robustkit.auditing.adapting import Adapted, Preprocessing
+from robustkit.auditing.detecting import MOST, Detected
 from robustkit.auditing.in_memory import Called, as_module, identity
 from robustkit.auditing.trials import Given
 from robustkit.base import options
@@ -25,7 +25,7 @@ from robustkit.ensembles.ensemble import Ensemble, fingerprint
 from robustkit.models import is_code
 from robustkit.pipeline import evaluate as pipeline
 from robustkit.pipeline.evaluate import OutsideModels
-from robustkit.pipeline.models_under_test import record_of
+from robustkit.pipeline.models_under_test import ModelUnderTest, Surrogate, record_of
 from robustkit.pipeline.request import check
 from robustkit.records.cells import digest
 from robustkit.study.config import AuditConfig
@@ -64,19 +64,19 @@ def audit(config: AuditConfig) -> Path:
     members = members_of(config, loaded, x.to(device))
     check_members(config.fusion, len(members))
     modes = [(part, part.training) for member in members for part in member.network.modules()]
-    adapted, facts = _adapted(config, members, x.to(device), y.to(device), reporter)
-    name = facts[0]["ensemble"]
-    ensemble = Ensemble(adapted, config.fusion or "mean-prob").eval()
-    preprocessing = {f"member-{at}": module.how.to_json() for at, module in enumerate(adapted)}
-    bare = record_of(name, "audited", preprocessing, [member.arch for member in members], ensemble)
-    identities = [member.identity for member in members if member.identity]
-    # The same weights run otherwise are another model, and so is another function that has no weights.
-    record = replace(bare, key=digest([bare.key, preprocessing, *identities]))
-    others = [independent.surrogate_of(config, loaded, device, reporter)] if config.surrogate is not None else []
-    outside = OutsideModels([(record, ensemble)], facts, others)
+    name = members[0].facts["name"] if len(members) == 1 else "audited"
+    config = replace(config, dataset=loaded)
     suites = _default_suites(config, alone=len(members) == 1 and config.suites is None)
     try:
-        return pipeline.evaluate(replace(config, dataset=loaded), outside, suites)
+        found = _detected(config, members, x.to(device), y.to(device), reporter)
+        others = [independent.surrogate_of(config, loaded, device, reporter)] if config.surrogate is not None else []
+        found = _settled(config, suites, name, members, found, x.to(device), y.to(device), others, reporter)
+        facts = [
+            {"ensemble": name, "member": index, **member.facts, **_detection(one)}
+            for index, (member, one) in enumerate(zip(members, found, strict=True))
+        ]
+        model = _model(config, name, members, [one.how for one in found])
+        return pipeline.evaluate(config, OutsideModels([model], facts, others), suites)
     finally:
         for part, training in modes:  # a model in memory is its owner's
             part.training = training
@@ -88,19 +88,50 @@ def _default_suites(config: AuditConfig, alone: bool = False) -> list[str]:
     return [name for name in SUITES if name not in mute]
 
 
-def _adapted(
+def _detected(
     config: AuditConfig, members: Sequence[Member], x: Tensor, y: Tensor, reporter: Reporter
-) -> tuple[list[Adapted], list[dict[str, Any]]]:
-    """Return each network with what it needs to take images in [0, 1], and what was found out about it."""
-    name = members[0].facts["name"] if len(members) == 1 else "audited"
-    adapted, facts = [], []
+) -> list[Detected]:
+    """Return of each network what it needs to take images in [0, 1], and what else was found out about it."""
+    found = []
     with reporter.task("finding out how to run it", len(members)) as advance:
-        for index, member in enumerate(members):
-            found = detect(member.network.to(x.device), x, y, known_of(config))
-            adapted.append(Adapted(member.network, found.how))
-            facts.append({"ensemble": name, "member": index, **member.facts, **_detection(found)})
+        for member in members:
+            found.append(detecting.detect(member.network.to(x.device), x, y, known_of(config)))
             advance(1)
-    return adapted, facts
+    return found
+
+
+def _settled(
+    config: AuditConfig, suites: Sequence[str], name: str, members: Sequence[Member], found: Sequence[Detected],
+    x: Tensor, y: Tensor, others: Sequence[Surrogate], reporter: Reporter,
+) -> list[Detected]:  # fmt: skip
+    """Return what was detected with the candidates taken under which the ensemble does worst; as it is, if unattacked.
+
+    What clean images cannot prove is settled by the attacks, to the worse: nobody is told a number that is too good.
+    """
+    choices = weighing.choices_of(found)
+    if not choices or "attacks" not in check(config, suites).suites:
+        return list(found)
+    models = [
+        _model(config, f"{name}{weighing.AS}{label}", members, weighing.hows_of(found, trials))
+        for label, trials in choices
+    ]
+    chosen, why = weighing.weigh(config, suites, models, others, reporter)
+    known = known_of(config)
+    return [
+        detecting.taken(one, trial, why, member.network, x, y, known) if len(one.candidates) > 1 else one
+        for one, trial, member in zip(found, choices[chosen][1], members, strict=True)
+    ]
+
+
+def _model(config: AuditConfig, name: str, members: Sequence[Member], hows: Sequence[Preprocessing]) -> ModelUnderTest:
+    """Return the ensemble of the members, each run in its way, with its record."""
+    adapted = [Adapted(member.network, how) for member, how in zip(members, hows, strict=True)]
+    ensemble = Ensemble(adapted, config.fusion or "mean-prob").eval()
+    preprocessing = {f"member-{at}": how.to_json() for at, how in enumerate(hows)}
+    bare = record_of(name, "audited", preprocessing, [member.arch for member in members], ensemble)
+    identities = [member.identity for member in members if member.identity]
+    # The same weights run otherwise are another model, and so is another function that has no weights.
+    return replace(bare, key=digest([bare.key, preprocessing, *identities])), ensemble
 
 
 def known_of(config: AuditConfig) -> Given:

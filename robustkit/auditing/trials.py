@@ -55,6 +55,13 @@ class Trial:
     divergence: float | None = None
     right: Bools = field(default_factory=lambda: NOTHING, repr=False, compare=False)
     renamed: bool = False
+    outputs: int = 0
+
+    @property
+    def label(self) -> str:
+        """What it is called among the candidates."""
+        pixels = f"{self.how.scale:g}" if self.normalize == "none" and self.how.scale != 1 else ""
+        return " ".join(filter(None, (self.normalize, pixels and f"0..{pixels}", self.how.order.replace("rgb", ""))))
 
     @property
     def score(self) -> float:
@@ -136,7 +143,7 @@ def trial(network: nn.Module, name: str, how: Preprocessing, x: Tensor, y: Tenso
     return Trial(
         name, how, len(x), float(plain.mean()), float((predicted == renaming[labels]).mean()),
         float(log_p[np.arange(len(x)), meant].mean()), tuple(int(v) for v in renaming),
-        right=unseen if renamed else plain, renamed=renamed,
+        right=unseen if renamed else plain, renamed=renamed, outputs=outputs.shape[1],
     )  # fmt: skip
 
 

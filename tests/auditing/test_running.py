@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+import networks
 import pytest
 import safetensors.torch
 import torch
@@ -33,6 +35,21 @@ def files(resnets: Ensemble, tmp_path: Path) -> list[Path]:
     torch.save({"state_dict": {f"module.{key}": value for key, value in first.items()}}, tmp_path / "first.pth")
     safetensors.torch.save_file(dict(second), tmp_path / "second.safetensors")
     return [tmp_path / "first.pth", tmp_path / "second.safetensors"]
+
+
+@pytest.fixture
+def perceptron_without_norm(digits: data.Dataset) -> nn.Module:
+    """Learnt on plain pixels; nothing in it remembers them."""
+    split = digits.split("train")
+    torch.manual_seed(0)
+    network = networks.perceptron(1, 10)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(60):
+        loss = nn.functional.cross_entropy(network(split.tensor()), split.y)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return network
 
 
 def test_two_files_are_one_ensemble(files: list[Path], digits: data.Dataset, resnets: Ensemble, tmp_path: Path):
@@ -100,6 +117,29 @@ def test_concerns_stand_on_the_first_page(resnets: Ensemble, test_images, tmp_pa
     page = (tmp_path / "out/report.html").read_text("utf-8")
     assert "Reasons to doubt every number here" in page
     assert "randomness is random" in page
+
+
+def test_of_several_ways_the_lowest_worst_case_is_quoted(test_images, tmp_path: Path, perceptron_without_norm):
+    x, y = test_images
+    x, y = x[:200], y[:200]
+    asked = {**QUICK, "trust": "quick", "eps": "0.02,0.1", "suites": "attacks,calibration", "formats": ()}
+    results = robustkit.audit(perceptron_without_norm, (x, y), out=tmp_path / "out", **asked)
+    [finding] = [f for f in results["audit"][0]["findings"] if f["what"] == "normalisation"]
+    assert (finding["how"], finding["concern"]) == ("assumed", True)
+    said = re.search(r"worst cases at eps 0.1: (.*); the lowest is quoted", finding["evidence"])
+    named = {name: float(value) for name, value in (part.rsplit(" ", 1) for part in said[1].split(", "))}
+    assert len(named) > 1
+    alone = {
+        name: robustkit.audit(
+            perceptron_without_norm, (x, y), normalize=name, pixel_range=1, out=tmp_path / name, **asked
+        )["worst_case"][-1]
+        for name in named
+    }  # fmt: skip
+    assert named == {name: pytest.approx(w["robust_accuracy"], abs=6e-4) for name, w in alone.items()}
+    assert finding["value"] == min(named, key=named.__getitem__)
+    assert results["worst_case"][-1]["robust_accuracy"] == min(w["robust_accuracy"] for w in alone.values())
+    assert all(w["verdict"] != "trusted" for w in results["worst_case"])
+    assert len(results["ensembles"]) == 1
 
 
 def test_the_same_weights_run_otherwise_are_another_model(files: list[Path], tmp_path: Path):
