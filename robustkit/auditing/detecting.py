@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from robustkit.auditing import _candidates, _findings, comparing
+from robustkit.auditing import _candidates, _findings, _outputs, comparing
 from robustkit.auditing.adapting import Adapted, Preprocessing
 from robustkit.auditing.behaviour import Finding, behaviour, kind_of
 from robustkit.auditing.fingerprint import APART, KNOWN, divergence
@@ -41,7 +41,9 @@ class Detected:
     candidates: tuple[Trial, ...] = ()
 
 
-def detect(network: nn.Module, x: Tensor, y: Tensor, given: Given | None = None) -> Detected:
+def detect(
+    network: nn.Module, x: Tensor, y: Tensor, given: Given | None = None, classes: int | None = None
+) -> Detected:
     """Find out how a network is to be run, by its accuracy and likelihood on clean images.
 
     Every normalisation that training code is known to use, both orders of channels and both ranges of pixels are tried
@@ -62,6 +64,8 @@ def detect(network: nn.Module, x: Tensor, y: Tensor, given: Given | None = None)
         Returns logits, log-probabilities or probabilities (B, L); put into eval mode here.
     x, y : Tensor
         Clean images (N, C, H, W) in [0, 1] and their labels (N,), on the network's device.
+    classes : int, optional
+        How many classes the data has, by which the logits are told from other outputs; by default as labels say.
 
     Raises
     ------
@@ -74,9 +78,11 @@ def detect(network: nn.Module, x: Tensor, y: Tensor, given: Given | None = None)
     one_label = not len(rows)
     x, y = (x[:MOST], y[:MOST]) if one_label else (x[rows], y[rows])
     channels = input_channels(network) or x.shape[1]
-    trials = _at_a_size(network, channels, x[:FIRST], y[:FIRST], given, SURE if not one_label else 0.0)
+    classes = classes or int(y.max()) + 1
+    trials = _at_a_size(network, channels, x[:FIRST], y[:FIRST], given, classes, SURE if not one_label else 0.0)
+    trials, output = _outputs.settled(network, trials, x, y)
     ranked, candidates = _told_apart(network, trials, x, y, given)
-    return _conclusion(network, ranked, candidates, x, y, given)
+    return _conclusion(network, ranked, candidates, x, y, given, output)
 
 
 def taken(
@@ -85,11 +91,12 @@ def taken(
     """Return what was detected with one of its candidates taken rather than the first; ``why`` is said of it."""
     rows = comparing.telling(y[:MOST]).to(x.device)
     ranked = [chosen, *(t for t in found.trials if t is not chosen)]
-    return _conclusion(network, ranked, list(found.candidates), x[rows], y[rows], given or Given(), why)
+    output = next((finding for finding in found.findings if finding.what == _outputs.WHAT), None)
+    return _conclusion(network, ranked, list(found.candidates), x[rows], y[rows], given or Given(), output, why)
 
 
 def _at_a_size(
-    network: nn.Module, channels: int, x: Tensor, y: Tensor, given: Given, sure: float = SURE
+    network: nn.Module, channels: int, x: Tensor, y: Tensor, given: Given, classes: int, sure: float
 ) -> list[Trial]:
     """Return every way to run the network at the images' own size, or at another where that fails or does badly."""
     wanted = [given.size] if given.size else [None, *((side, side) for side in SIZES if side not in x.shape[2:])]
@@ -97,8 +104,9 @@ def _at_a_size(
     failure = ""
     for size in wanted:
         every = list(ways(channels, size, given))
-        few = [(name, how) for name, how in every if name in QUICK and how.order == "rgb"] or every
         try:
+            every = _outputs.with_outputs(network, every, x, y, classes)
+            few = [(name, how) for name, how in every if name in QUICK and how.order == "rgb"] or every
             if trials:  # a look, since large images take a hundred times as long
                 look = max(trial(network, name, how, x[:FEW], y[:FEW]).score for name, how in few)
                 if look < max(t.score for t in trials) + CLEAR:
@@ -164,13 +172,15 @@ def _remembered(trials: list[Trial]) -> list[Trial]:
 
 
 def _conclusion(
-    network: nn.Module, ranked: list[Trial], candidates: list[Trial], x: Tensor, y: Tensor, given: Given, why: str = ""
-) -> Detected:
+    network: nn.Module, ranked: list[Trial], candidates: list[Trial], x: Tensor, y: Tensor, given: Given,
+    output: Finding | None, why: str = "",
+) -> Detected:  # fmt: skip
     best = ranked[0]
     with torch.no_grad():
         raw = Adapted(network, best.how).to(x.device)(x[:BATCH]).double().cpu()
     how = replace(best.how, outputs=given.outputs or kind_of(raw))
     findings = [
+        *([output] if output else []),
         *_findings.of_input(ranked, candidates, x, y, given, why or _candidates.scaled(network, candidates, x, y)),
         Finding(
             "outputs", how.outputs, "given" if given.outputs else "detected", f"rows of the first {len(raw)} images"

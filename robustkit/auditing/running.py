@@ -68,7 +68,7 @@ def audit(config: AuditConfig) -> Path:
     config = replace(config, dataset=loaded)
     suites = _default_suites(config, alone=len(members) == 1 and config.suites is None)
     try:
-        found = _detected(config, members, x.to(device), y.to(device), reporter)
+        found = _detected(config, members, x.to(device), y.to(device), len(loaded.classes), reporter)
         others = [independent.surrogate_of(config, loaded, device, reporter)] if config.surrogate is not None else []
         found = _settled(config, suites, name, members, found, x.to(device), y.to(device), others, reporter)
         facts = [
@@ -89,13 +89,13 @@ def _default_suites(config: AuditConfig, alone: bool = False) -> list[str]:
 
 
 def _detected(
-    config: AuditConfig, members: Sequence[Member], x: Tensor, y: Tensor, reporter: Reporter
+    config: AuditConfig, members: Sequence[Member], x: Tensor, y: Tensor, classes: int, reporter: Reporter
 ) -> list[Detected]:
     """Return of each network what it needs to take images in [0, 1], and what else was found out about it."""
     found = []
     with reporter.task("finding out how to run it", len(members)) as advance:
         for member in members:
-            found.append(detecting.detect(member.network.to(x.device), x, y, known_of(config)))
+            found.append(detecting.detect(member.network.to(x.device), x, y, known_of(config), classes))
             advance(1)
     return found
 

@@ -74,7 +74,7 @@ def concerns(results: Results) -> list[str]:
 
 def brief(results: Results) -> list[str]:
     """Return how each member was run, a phrase each."""
-    shown = ("normalisation", "pixel range", "channel order", "channels", "input size", "outputs")
+    shown = ("output", "normalisation", "pixel range", "channel order", "channels", "input size", "outputs")
     return [
         f"{_member(a, results)}: {a['arch']} from a {a['format']} ({a['sha256'][:12]}), "
         + ", ".join(f"{x['what']} {x['value']} ({x['how']})" for x in a["findings"] if x["what"] in shown)

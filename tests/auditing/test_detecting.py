@@ -11,9 +11,10 @@ from shared_data import LOSSLESS, PUBLIC, TRUTH
 from torch import Tensor, nn
 
 from robustkit.auditing import comparing
-from robustkit.auditing.adapting import STATISTICS, Adapted, Preprocessing, first_tensor
+from robustkit.auditing.adapting import STATISTICS, Adapted, Preprocessing
 from robustkit.auditing.behaviour import kind_of
 from robustkit.auditing.detecting import Detected, detect
+from robustkit.auditing.entries import first_tensor
 from robustkit.auditing.trials import Given, statistics, trial
 from robustkit.base.errors import UserError
 
