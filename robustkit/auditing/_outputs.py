@@ -13,6 +13,7 @@ from robustkit.auditing.adapting import Adapted, Preprocessing
 from robustkit.auditing.behaviour import Finding
 from robustkit.auditing.entries import entries, usual
 from robustkit.auditing.trials import Trial, trial
+from robustkit.base.errors import UserError
 
 WHAT = "output"  # what the finding is about
 FEW = 2  # images on which a network shows what it returns
@@ -30,12 +31,22 @@ def with_outputs(
     answer = Adapted(network, ways[0][1]).to(x.device).answer(x[:FEW])
     columns = {name: rows.shape[1] for name, rows in entries(answer).items() if len(rows) == len(x[:FEW])}
     first = usual(answer)
+    widest, low, high = max(columns.values(), default=0), int(y.min()), int(y.max())
+    if columns and widest <= high:
+        raise UserError(_too_few(widest, low, high))
     fitting = [name for name, number in columns.items() if number == classes]
     fitting = fitting or [name for name, number in columns.items() if number > int(y.max())]
     if fitting in ([], [first]):
         return list(ways)
     fitting.sort(key=lambda name: name != first)
     return [(way, replace(how, output=name)) for name in fitting for way, how in ways]
+
+
+def _too_few(outputs: int, low: int, high: int) -> str:
+    text = f"the model has {outputs} outputs, but the data has labels from {low} to {high}"
+    if low >= 1 and high == outputs:
+        return f"{text}: they seem to count from 1; give y - 1."
+    return f"{text}; name the data that it was trained on with --dataset."
 
 
 def settled(network: nn.Module, trials: list[Trial], x: Tensor, y: Tensor) -> tuple[list[Trial], Finding | None]:

@@ -18,6 +18,9 @@ from robustkit.functional.stats import binomial_tail
 
 LEVEL = 0.01  # chance of one false proof among all that are tried
 KIN = 1.6  # times the contrast of another: what a network that was trained to resist often likes better than its own
+# Of the images that a constant answer gets wrong: what a model has to get right, more than one that never learnt by
+# accident telling dark images from bright ones; and what a renaming has to, which is fitted to such accidents.
+FAINT, SOME = 0.15, 0.25
 Bools = npt.NDArray[np.bool_]
 Labels = npt.NDArray[Any]
 
@@ -42,9 +45,29 @@ def better(first: Bools, second: Bools) -> float:
 
 
 def gains(right: Bools, labels: Labels, among: int = 1) -> bool:
-    """Return whether so many right answers (n,), the most of ``among`` tries, are more than one constant answer's."""
-    constant = np.bincount(labels).max() / len(labels)
-    return binomial_tail(int(right.sum()), len(right), float(constant)) < LEVEL / among
+    """Return whether right answers (n,), the most of ``among`` tries, are clearly more than one constant answer's.
+
+    That is by more than chance explains, and by more than happens to a model that never learnt.
+    """
+    constant = float(np.bincount(labels).max()) / len(labels)
+    much = float(right.mean()) - constant > FAINT * (1 - constant)
+    return much and binomial_tail(int(right.sum()), len(right), constant) < LEVEL / among
+
+
+def renames(renamed: Bools, plain: Bools, labels: Labels) -> bool:
+    """Return whether answers that are right under a renaming (n,) prove one: against the data's order and a constant.
+
+    Any model that tells two classes apart by accident gains by some renaming, so it has to gain by much.
+    """
+    constant = float(np.bincount(labels).max()) / len(labels)
+    much = float(renamed.mean()) - constant > SOME * (1 - constant)
+    return much and better(renamed, plain) < LEVEL and gains(renamed, labels)
+
+
+def at_chance(right: Bools, labels: Labels, among: int = 1) -> bool:
+    """Return whether right answers (n,) are no more than a constant answer's, where all of n right would be."""
+    labels = labels[: len(right)]
+    return gains(np.ones_like(right), labels, among) and not gains(right, labels, among)
 
 
 def contrast(how: Preprocessing) -> float:

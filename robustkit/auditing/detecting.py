@@ -31,7 +31,8 @@ class Detected:
 
     ``renaming[l]`` is the output that stands for label l where the classes seem to be in another order; else None.
     It is reported, never applied. ``candidates`` are the trials that nothing refutes, the likeliest first: one, where
-    the way to run it is proven, given or assumed.
+    the way to run it is proven, given or assumed. ``at_chance``: a constant answer is right on as many images, though
+    there are enough of them to show more.
     """
 
     how: Preprocessing
@@ -39,6 +40,7 @@ class Detected:
     trials: tuple[Trial, ...]
     renaming: tuple[int, ...] | None
     candidates: tuple[Trial, ...] = ()
+    at_chance: bool = False
 
 
 def detect(
@@ -191,4 +193,5 @@ def _conclusion(
         text = f"accuracy is {best.accuracy:.3f} as it is and {best.renamed_accuracy:.3f} under a renaming"
         findings.append(Finding("class order", "not the data's", "detected", f"{text}; nothing was renamed", True))
     renaming = best.renaming if best.renamed else None
-    return Detected(how, tuple(findings), tuple(ranked), renaming, tuple(candidates))
+    at_chance = comparing.at_chance(best.right, y.cpu().numpy(), len(ranked))
+    return Detected(how, tuple(findings), tuple(ranked), renaming, tuple(candidates), at_chance)

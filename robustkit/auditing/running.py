@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from robustkit import data
-from robustkit.auditing import detecting, fitting, independent, reading, weighing
+from robustkit.auditing import detecting, fitting, independent, matching, reading, weighing
 from robustkit.auditing.adapting import Adapted, Preprocessing
+from robustkit.auditing.behaviour import Finding
 from robustkit.auditing.detecting import MOST, Detected
 from robustkit.auditing.in_memory import Called, as_module, identity
 from robustkit.auditing.trials import Given
@@ -69,10 +70,13 @@ def audit(config: AuditConfig) -> Path:
     suites = _default_suites(config, alone=len(members) == 1 and config.suites is None)
     try:
         found = _detected(config, members, x.to(device), y.to(device), len(loaded.classes), reporter)
+        for one, member in zip(found, members, strict=True):
+            if not config.force:
+                matching.check(one, member.facts["name"], loaded)
         others = [independent.surrogate_of(config, loaded, device, reporter)] if config.surrogate is not None else []
         found = _settled(config, suites, name, members, found, x.to(device), y.to(device), others, reporter)
         facts = [
-            {"ensemble": name, "member": index, **member.facts, **_detection(one)}
+            {"ensemble": name, "member": index, **member.facts, **_detection(one, loaded.source.notes)}
             for index, (member, one) in enumerate(zip(members, found, strict=True))
         ]
         model = _model(config, name, members, [one.how for one in found])
@@ -169,9 +173,10 @@ def members_of(config: AuditConfig, loaded: Dataset, images: Tensor) -> list[Mem
     return members
 
 
-def _detection(found: Detected) -> dict[str, Any]:
+def _detection(found: Detected, notes: Sequence[str] = ()) -> dict[str, Any]:
+    labels = [Finding("labels", "read", "detected", note) for note in notes]
     return {
-        "findings": [finding.to_json() for finding in found.findings],
+        "findings": [finding.to_json() for finding in (*found.findings, *labels)],
         "trials": [trial.to_json() for trial in found.trials],
         "renaming": list(found.renaming) if found.renaming else None,
     }

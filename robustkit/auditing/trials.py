@@ -137,7 +137,7 @@ def trial(network: nn.Module, name: str, how: Preprocessing, x: Tensor, y: Tenso
     predicted = outputs.argmax(1)
     renaming = _renaming(labels, predicted, classes, outputs.shape[1])
     plain, unseen = predicted == labels, _unseen(labels, predicted, classes, outputs.shape[1])
-    renamed = comparing.better(unseen, plain) < comparing.LEVEL and comparing.gains(unseen, labels)
+    renamed = comparing.renames(unseen, plain, labels)
     log_p = np.log(outputs.clip(1e-12)) if kind_of(raw) == "probabilities" else raw.log_softmax(1).numpy()
     meant = renaming[labels] if renamed else labels
     return Trial(

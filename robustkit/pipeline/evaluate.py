@@ -124,6 +124,8 @@ def evaluate(
         config.dataset, sources.known, data_dir=config.data_dir, download=config.download,
         image_size=config.image_size, n=config.n,
     )  # fmt: skip
+    for note in data.dataset.source.notes:
+        reporter.say(note)
     if "n" in config.keywords() and (said := too_many(config.n, data.split)):
         reporter.say(said)
     aim = config.target if config.target is not None else "random" if config.targeted else ""

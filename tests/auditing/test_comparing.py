@@ -40,3 +40,19 @@ def test_a_constant_answer_gains_nothing():
     assert comparing.gains(np.arange(100) < 70, labels)
     assert not comparing.gains(np.arange(100) < 62, labels, among=24)
     assert not comparing.gains(np.ones(9, dtype=bool), np.zeros(9, dtype=int))
+
+
+def test_a_renaming_has_to_gain_by_much():
+    labels = np.arange(200) % 10
+    nothing = np.zeros(200, dtype=bool)
+    assert comparing.renames(np.arange(200) < 80, nothing, labels)
+    assert not comparing.renames(np.arange(200) < 50, nothing, labels)  # gains over a constant answer, and by a test
+    assert not comparing.renames(np.arange(200) < 80, np.arange(200) < 78, labels)
+
+
+def test_chance_is_where_more_images_could_have_shown_more():
+    labels = np.arange(200) % 10
+    assert comparing.at_chance(np.arange(200) < 20, labels)
+    assert not comparing.at_chance(np.arange(200) < 60, labels)
+    assert not comparing.at_chance(np.zeros(2, dtype=bool), labels[:2])
+    assert not comparing.at_chance(np.zeros(9, dtype=bool), np.zeros(9, dtype=int))
