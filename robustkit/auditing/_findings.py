@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch import Tensor
 
+from robustkit.auditing import class_order as orders
 from robustkit.auditing import comparing
 from robustkit.auditing.behaviour import Finding, How
 from robustkit.auditing.fingerprint import KNOWN
 from robustkit.auditing.trials import Given, Trial
 
+WHAT = "class order"
 CLOSE = 0.02  # accuracy by which another way is nearly as good
 
 
@@ -77,3 +79,25 @@ def _reason(labels: comparing.Labels) -> str:
     if len(np.unique(labels)) == 1:
         return f"all {len(labels)} are {labels[0]}"
     return f"no way to run it is clearly right on more of {len(labels)} images than a constant answer"
+
+
+def class_order(best: Trial, y: Tensor, given: Given, classes: Sequence[str]) -> tuple[tuple[int, ...], Finding | None]:
+    """Return the output of each class, empty where they are in the data's order, and what is said of that.
+
+    An order that is found is applied where ``given`` says so, and else reported with its likely cause.
+    """
+    applied = best.how.columns
+    if best.renamed:
+        text = f"accuracy is {best.accuracy:.3f} as it is and {best.renamed_accuracy:.3f} under a renaming"
+        why = orders.cause(best.renaming, y.tolist(), classes)
+        text += f": {why}" if why else ""
+        if given.reorder:
+            applied = orders.whole(best.renaming, len(classes) or len(best.renaming), best.outputs)
+            return applied, Finding(WHAT, "renamed", "detected", f"{text}; applied, as --class-order auto asks")
+        text += "; nothing was renamed, --class-order auto does it"
+        return applied, Finding(WHAT, "not the data's", "detected", text, True)
+    if applied:
+        return applied, Finding(WHAT, "as given", "given", f"accuracy {best.accuracy:.3f} under it")
+    if given.reorder:
+        return applied, Finding(WHAT, "the data's", "detected", "no renaming is proven; nothing was renamed")
+    return applied, None

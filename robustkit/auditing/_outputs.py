@@ -32,10 +32,13 @@ def with_outputs(
     columns = {name: rows.shape[1] for name, rows in entries(answer).items() if len(rows) == len(x[:FEW])}
     first = usual(answer)
     widest, low, high = max(columns.values(), default=0), int(y.min()), int(y.max())
-    if columns and widest <= high:
+    order = ways[0][1].columns
+    if order and columns and widest <= max(order):
+        raise UserError(f"the class order names output {max(order)}, but the model has {widest} outputs, from 0.")
+    if columns and widest <= high and not order:
         raise UserError(_too_few(widest, low, high))
-    fitting = [name for name, number in columns.items() if number == classes]
-    fitting = fitting or [name for name, number in columns.items() if number > int(y.max())]
+    fitting = [name for name, number in columns.items() if number == classes and not order]
+    fitting = fitting or [name for name, number in columns.items() if number > max(order, default=high)]
     if fitting in ([], [first]):
         return list(ways)
     fitting.sort(key=lambda name: name != first)

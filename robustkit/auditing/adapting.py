@@ -50,6 +50,8 @@ class Preprocessing:
         Probabilities become their logarithm, which has the same softmax.
     output : str
         Which of several outputs is taken, by its place (:mod:`robustkit.auditing.entries`); empty: as usual.
+    columns : tuple of int
+        Of the logits, for each class of the data; empty: they are in the order of the data.
     """
 
     mean: tuple[float, ...] = (0.0,)
@@ -60,11 +62,13 @@ class Preprocessing:
     size: tuple[int, int] | None = None
     outputs: OutputKind = "logits"
     output: str = ""
+    columns: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain JSON; of the usual output nothing is said."""
-        plain = {**asdict(self), "mean": list(self.mean), "std": list(self.std), "size": list(self.size or ()) or None}
-        return plain if self.output else {name: value for name, value in plain.items() if name != "output"}
+        """Return it as plain JSON; of the usual output and order of classes nothing is said."""
+        lists = {name: list(getattr(self, name)) for name in ("mean", "std", "columns")}
+        plain = {**asdict(self), **lists, "size": list(self.size or ()) or None}
+        return {name: value for name, value in plain.items() if value or name not in ("output", "columns")}
 
 
 class Adapted(nn.Module):
@@ -84,6 +88,8 @@ class Adapted(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, L)."""
         out = entry(self.answer(x), self.how.output)
+        if self.how.columns:
+            out = out[:, list(self.how.columns)]
         if self.how.outputs == "probabilities":
             out = torch.log(out.clamp_min(torch.finfo(out.dtype).tiny))
         return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -30,9 +31,9 @@ class Detected:
     """How a model is to be run, what that rests on, and every trial, the best first.
 
     ``renaming[l]`` is the output that stands for label l where the classes seem to be in another order; else None.
-    It is reported, never applied. ``candidates`` are the trials that nothing refutes, the likeliest first: one, where
-    the way to run it is proven, given or assumed. ``at_chance``: a constant answer is right on as many images, though
-    there are enough of them to show more.
+    It is reported, and applied where that is asked for. ``candidates`` are the trials that nothing refutes, the
+    likeliest first: one, where the way to run it is proven, given or assumed. ``at_chance``: a constant answer is right
+    on as many images, though there are enough of them to show more.
     """
 
     how: Preprocessing
@@ -44,7 +45,7 @@ class Detected:
 
 
 def detect(
-    network: nn.Module, x: Tensor, y: Tensor, given: Given | None = None, classes: int | None = None
+    network: nn.Module, x: Tensor, y: Tensor, given: Given | None = None, classes: Sequence[str] = ()
 ) -> Detected:
     """Find out how a network is to be run, by its accuracy and likelihood on clean images.
 
@@ -66,8 +67,8 @@ def detect(
         Returns logits, log-probabilities or probabilities (B, L); put into eval mode here.
     x, y : Tensor
         Clean images (N, C, H, W) in [0, 1] and their labels (N,), on the network's device.
-    classes : int, optional
-        How many classes the data has, by which the logits are told from other outputs; by default as labels say.
+    classes : sequence of str
+        The classes of the data, by whose number the logits are told from other outputs; by default as labels say.
 
     Raises
     ------
@@ -80,21 +81,24 @@ def detect(
     one_label = not len(rows)
     x, y = (x[:MOST], y[:MOST]) if one_label else (x[rows], y[rows])
     channels = input_channels(network) or x.shape[1]
-    classes = classes or int(y.max()) + 1
-    trials = _at_a_size(network, channels, x[:FIRST], y[:FIRST], given, classes, SURE if not one_label else 0.0)
+    number = len(classes) or int(y.max()) + 1
+    trials = _at_a_size(network, channels, x[:FIRST], y[:FIRST], given, number, SURE if not one_label else 0.0)
     trials, output = _outputs.settled(network, trials, x, y)
     ranked, candidates = _told_apart(network, trials, x, y, given)
-    return _conclusion(network, ranked, candidates, x, y, given, output)
+    return _conclusion(network, ranked, candidates, x, y, given, classes, output)
 
 
 def taken(
-    found: Detected, chosen: Trial, why: str, network: nn.Module, x: Tensor, y: Tensor, given: Given | None = None
-) -> Detected:
+    found: Detected, chosen: Trial, why: str, network: nn.Module, x: Tensor, y: Tensor, given: Given | None = None,
+    classes: Sequence[str] = (),
+) -> Detected:  # fmt: skip
     """Return what was detected with one of its candidates taken rather than the first; ``why`` is said of it."""
     rows = comparing.telling(y[:MOST]).to(x.device)
     ranked = [chosen, *(t for t in found.trials if t is not chosen)]
     output = next((finding for finding in found.findings if finding.what == _outputs.WHAT), None)
-    return _conclusion(network, ranked, list(found.candidates), x[rows], y[rows], given or Given(), output, why)
+    return _conclusion(
+        network, ranked, list(found.candidates), x[rows], y[rows], given or Given(), classes, output, why
+    )
 
 
 def _at_a_size(
@@ -175,12 +179,13 @@ def _remembered(trials: list[Trial]) -> list[Trial]:
 
 def _conclusion(
     network: nn.Module, ranked: list[Trial], candidates: list[Trial], x: Tensor, y: Tensor, given: Given,
-    output: Finding | None, why: str = "",
+    classes: Sequence[str], output: Finding | None, why: str = "",
 ) -> Detected:  # fmt: skip
     best = ranked[0]
     with torch.no_grad():
-        raw = Adapted(network, best.how).to(x.device)(x[:BATCH]).double().cpu()
-    how = replace(best.how, outputs=given.outputs or kind_of(raw))
+        raw = Adapted(network, replace(best.how, columns=())).to(x.device)(x[:BATCH]).double().cpu()
+    order, said = _findings.class_order(best, y, given, classes)
+    how = replace(best.how, outputs=given.outputs or kind_of(raw), columns=order)
     findings = [
         *([output] if output else []),
         *_findings.of_input(ranked, candidates, x, y, given, why or _candidates.scaled(network, candidates, x, y)),
@@ -188,10 +193,8 @@ def _conclusion(
             "outputs", how.outputs, "given" if given.outputs else "detected", f"rows of the first {len(raw)} images"
         ),
         *behaviour(network, Adapted(network, how).to(x.device), x[:BATCH]),
+        *([said] if said else []),
     ]
-    if best.renamed:
-        text = f"accuracy is {best.accuracy:.3f} as it is and {best.renamed_accuracy:.3f} under a renaming"
-        findings.append(Finding("class order", "not the data's", "detected", f"{text}; nothing was renamed", True))
     renaming = best.renaming if best.renamed else None
     at_chance = comparing.at_chance(best.right, y.cpu().numpy(), len(ranked))
     return Detected(how, tuple(findings), tuple(ranked), renaming, tuple(candidates), at_chance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from robustkit.auditing._findings import WHAT
 from robustkit.auditing.detecting import Detected
 from robustkit.base.errors import UserError
 from robustkit.data import Dataset
@@ -23,10 +24,10 @@ def check(found: Detected, name: str, loaded: Dataset) -> None:
         )
     numbers = loaded.classes == tuple(map(str, range(len(loaded.classes))))
     counted = loaded.name.partition(":")[0] in COUNTED and numbers
-    if best.outputs != len(loaded.classes) and not counted:
-        raise UserError(
-            f"'{name}' has {best.outputs} outputs, but {loaded.name} has {len(loaded.classes)} classes; {remedy}."
-        )
+    if best.outputs != len(loaded.classes) and not counted and not found.how.columns:
+        order = next((f": {f.evidence}" for f in found.findings if f.what == WHAT), "")
+        text = f"'{name}' has {best.outputs} outputs, but {loaded.name} has {len(loaded.classes)} classes{order}"
+        raise UserError(f"{text}; {remedy}, or say with --class-order which output stands for which class.")
     if found.at_chance:
         best = max(found.trials, key=lambda trial: trial.score)
         ways = f"in the best of {len(found.trials)} ways to run it" if len(found.trials) > 1 else "run as you say"

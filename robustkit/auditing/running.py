@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from robustkit import data
-from robustkit.auditing import detecting, fitting, independent, matching, reading, weighing
+from robustkit.auditing import class_order, detecting, fitting, independent, matching, reading, weighing
 from robustkit.auditing.adapting import Adapted, Preprocessing
 from robustkit.auditing.behaviour import Finding
 from robustkit.auditing.detecting import MOST, Detected
@@ -59,6 +59,7 @@ def audit(config: AuditConfig) -> Path:
     loaded = config.dataset
     if isinstance(loaded, str):
         loaded = data.load(loaded, data_dir=config.data_dir, download=config.download, image_size=config.image_size)
+    known_of(config, loaded.classes)  # a file that cannot be read is refused before a model is
     device = find_device(config.device)
     split = loaded.everything() if loaded.whole else loaded.split("test")
     _, x, y = split.take(MOST).batch(range(min(len(split), MOST)))
@@ -69,12 +70,14 @@ def audit(config: AuditConfig) -> Path:
     config = replace(config, dataset=loaded)
     suites = _default_suites(config, alone=len(members) == 1 and config.suites is None)
     try:
-        found = _detected(config, members, x.to(device), y.to(device), len(loaded.classes), reporter)
+        found = _detected(config, members, x.to(device), y.to(device), loaded.classes, reporter)
         for one, member in zip(found, members, strict=True):
             if not config.force:
                 matching.check(one, member.facts["name"], loaded)
         others = [independent.surrogate_of(config, loaded, device, reporter)] if config.surrogate is not None else []
-        found = _settled(config, suites, name, members, found, x.to(device), y.to(device), others, reporter)
+        found = _settled(
+            config, suites, name, members, found, x.to(device), y.to(device), loaded.classes, others, reporter
+        )
         facts = [
             {"ensemble": name, "member": index, **member.facts, **_detection(one, loaded.source.notes)}
             for index, (member, one) in enumerate(zip(members, found, strict=True))
@@ -93,20 +96,20 @@ def _default_suites(config: AuditConfig, alone: bool = False) -> list[str]:
 
 
 def _detected(
-    config: AuditConfig, members: Sequence[Member], x: Tensor, y: Tensor, classes: int, reporter: Reporter
+    config: AuditConfig, members: Sequence[Member], x: Tensor, y: Tensor, classes: Sequence[str], reporter: Reporter
 ) -> list[Detected]:
     """Return of each network what it needs to take images in [0, 1], and what else was found out about it."""
     found = []
     with reporter.task("finding out how to run it", len(members)) as advance:
         for member in members:
-            found.append(detecting.detect(member.network.to(x.device), x, y, known_of(config), classes))
+            found.append(detecting.detect(member.network.to(x.device), x, y, known_of(config, classes), classes))
             advance(1)
     return found
 
 
 def _settled(
     config: AuditConfig, suites: Sequence[str], name: str, members: Sequence[Member], found: Sequence[Detected],
-    x: Tensor, y: Tensor, others: Sequence[Surrogate], reporter: Reporter,
+    x: Tensor, y: Tensor, classes: Sequence[str], others: Sequence[Surrogate], reporter: Reporter,
 ) -> list[Detected]:  # fmt: skip
     """Return what was detected with the candidates taken under which the ensemble does worst; as it is, if unattacked.
 
@@ -120,9 +123,9 @@ def _settled(
         for label, trials in choices
     ]
     chosen, why = weighing.weigh(config, suites, models, others, reporter)
-    known = known_of(config)
+    known = known_of(config, classes)
     return [
-        detecting.taken(one, trial, why, member.network, x, y, known) if len(one.candidates) > 1 else one
+        detecting.taken(one, trial, why, member.network, x, y, known, classes) if len(one.candidates) > 1 else one
         for one, trial, member in zip(found, choices[chosen][1], members, strict=True)
     ]
 
@@ -138,12 +141,13 @@ def _model(config: AuditConfig, name: str, members: Sequence[Member], hows: Sequ
     return replace(bare, key=digest([bare.key, preprocessing, *identities])), ensemble
 
 
-def known_of(config: AuditConfig) -> Given:
-    """Return what the user says of the preprocessing."""
-    size = config.input_size
+def known_of(config: AuditConfig, classes: Sequence[str] = ()) -> Given:
+    """Return what the user says of the preprocessing, and of the order of the data's classes."""
+    size, order = config.input_size, config.class_order
     return Given(
         normalize=config.normalize, scale=float(config.pixel_range) if config.pixel_range else None,
         order=config.channel_order, size=(size, size) if size else None, outputs=config.outputs,
+        columns=class_order.read(order, classes) if order else (), reorder=str(order) == class_order.AUTO,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,18 @@ NOTHING: Bools = np.zeros(0, dtype=bool)
 
 @dataclass(frozen=True)
 class Given:
-    """What the user says of a model; None: to be found out. Fields as of :class:`Preprocessing`."""
+    """What the user says of a model; None: to be found out. Fields as of :class:`Preprocessing`.
+
+    ``reorder``: another order of classes is applied, where one is found.
+    """
 
     normalize: str | None = None
     scale: float | None = None
     order: ChannelOrder | None = None
     size: tuple[int, int] | None = None
     outputs: OutputKind | None = None
+    columns: tuple[int, ...] = ()
+    reorder: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,13 @@ def ways(channels: int, size: tuple[int, int] | None, given: Given) -> Iterator[
             yield (
                 name,
                 Preprocessing(
-                    mean[::-1] if backwards else mean, std[::-1] if backwards else std, scale, order, channels, size
+                    mean[::-1] if backwards else mean,
+                    std[::-1] if backwards else std,
+                    scale,
+                    order,
+                    channels,
+                    size,
+                    columns=given.columns,
                 ),
             )
 
@@ -125,8 +136,10 @@ def trial(network: nn.Module, name: str, how: Preprocessing, x: Tensor, y: Tenso
     UserError
         If it has fewer outputs than there are classes.
     """
-    adapted = Adapted(network, how).to(x.device)
+    adapted = Adapted(network, replace(how, columns=())).to(x.device)
     raw = torch.cat([adapted(part) for part in torch.split(x, BATCH)]).double().cpu()
+    kind, width = kind_of(raw), raw.shape[1]
+    raw = raw[:, list(how.columns)] if how.columns else raw
     outputs, labels = raw.nan_to_num(0.0).numpy(), y.cpu().numpy()
     classes = int(labels.max()) + 1
     if outputs.shape[1] < classes:
@@ -138,12 +151,12 @@ def trial(network: nn.Module, name: str, how: Preprocessing, x: Tensor, y: Tenso
     renaming = _renaming(labels, predicted, classes, outputs.shape[1])
     plain, unseen = predicted == labels, _unseen(labels, predicted, classes, outputs.shape[1])
     renamed = comparing.renames(unseen, plain, labels)
-    log_p = np.log(outputs.clip(1e-12)) if kind_of(raw) == "probabilities" else raw.log_softmax(1).numpy()
+    log_p = np.log(outputs.clip(1e-12)) if kind == "probabilities" else raw.log_softmax(1).numpy()
     meant = renaming[labels] if renamed else labels
     return Trial(
         name, how, len(x), float(plain.mean()), float((predicted == renaming[labels]).mean()),
         float(log_p[np.arange(len(x)), meant].mean()), tuple(int(v) for v in renaming),
-        right=unseen if renamed else plain, renamed=renamed, outputs=outputs.shape[1],
+        right=unseen if renamed else plain, renamed=renamed, outputs=width,
     )  # fmt: skip
 
 

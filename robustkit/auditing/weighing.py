@@ -42,11 +42,14 @@ def choices_of(found: Sequence[Detected]) -> list[tuple[str, list[Trial]]]:
 
 
 def hows_of(found: Sequence[Detected], trials: Sequence[Trial]) -> list[Preprocessing]:
-    """Return the preprocessing of each member under a trial of it, with the kind of outputs that it was found to have.
+    """Return the preprocessing of each member under a trial of it, with the kind and order of outputs that were found.
 
     What comes out does not depend on what goes in.
     """
-    return [replace(trial.how, outputs=one.how.outputs) for one, trial in zip(found, trials, strict=True)]
+    return [
+        replace(trial.how, outputs=one.how.outputs, columns=one.how.columns)
+        for one, trial in zip(found, trials, strict=True)
+    ]
 
 
 def weigh(

@@ -48,7 +48,8 @@ def imagefolder(*, path: str, image_size: tuple[int, int] | None = None) -> Sour
     ------
     UserError
         If there is no such folder, it has fewer than two class folders, one without images (test may lack some of
-        train's classes, and ``notes`` say so), a class in test that is none of train; if an image cannot be read, or has another size than the first.
+        train's classes, and ``notes`` say so), a class in test that is none of train; if an image cannot be read, or
+        has another size than the first.
     """
     root = Path(path).expanduser()
     folders = _folders(root)

@@ -34,7 +34,7 @@ def tables(results: Results) -> Iterator[Table]:
         for x in a["findings"]
     ]
     columns = ["member", "what", "value", "how", "evidence"]
-    note = "(!) is a reason to doubt every number below. What was detected can be overridden on the command line."
+    note = "(!) is a reason to doubt every number below. What was detected can be overridden (docs/audit.md)."
     yield Table("audit", "What was found out about the model", columns, "lllll", rows, note, 2, True)
     columns = ["member", "file", "format", "where", "architecture", "parameters", "sha256", "notes"]
     rows = [

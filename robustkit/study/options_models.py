@@ -161,3 +161,10 @@ class Preprocessing(Configuration):
     outputs: Annotated[
         OutputKind | None, Option("What the model answers with.", label="kind of outputs", default="detected")
     ] = None
+    class_order: Annotated[
+        str | Path | None,
+        Option(
+            "Which output stands for which class: auto applies the order that is found; a file has a line for each "
+            "class with the number of its output, or the names of the outputs in their order.", default="the data's",
+        ),
+    ] = None  # fmt: skip

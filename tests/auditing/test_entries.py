@@ -18,6 +18,7 @@ from robustkit.auditing.trials import Given
 
 A, B = torch.rand(4, 3), torch.rand(4, 5)
 Pair = namedtuple("Pair", ["hidden", "scores"])
+TEN = tuple("0123456789")
 PLAIN = Given(normalize="none", order="rgb", scale=1.0)
 
 
@@ -78,26 +79,26 @@ def finding(found: Detected):
 )  # fmt: skip
 def test_accuracy_decides_which_output_is_taken(levels, returns, name: str, evidence: str):
     for network in (Several(returns), Called(Several(returns))):
-        found = detect(network, *levels, PLAIN, 10)
+        found = detect(network, *levels, PLAIN, TEN)
         assert (found.how.output, found.trials[0].accuracy) == (name, 1.0)
         assert (finding(found).value, finding(found).concern) == (name, False)
         assert evidence in finding(found).evidence
 
 
 def test_logits_in_the_order_of_the_data_come_first(levels):
-    found = detect(Several(lambda z, other, hidden: (z.roll(1, 1), z)), *levels, PLAIN, 10)
+    found = detect(Several(lambda z, other, hidden: (z.roll(1, 1), z)), *levels, PLAIN, TEN)
     assert (found.how.output, found.renaming) == ("1", None)
 
 
 def test_what_accuracy_cannot_tell_is_a_concern(levels):
-    nearly = detect(Several(lambda z, other, hidden: (torch.cat([other[:3], z[3:]]), z)), *levels, PLAIN, 10)
+    nearly = detect(Several(lambda z, other, hidden: (torch.cat([other[:3], z[3:]]), z)), *levels, PLAIN, TEN)
     assert (nearly.how.output, finding(nearly).how, finding(nearly).concern) == ("0", "assumed", True)
-    same = detect(Several(lambda z, other, hidden: {"logits": z, "probabilities": z.softmax(1)}), *levels, PLAIN, 10)
+    same = detect(Several(lambda z, other, hidden: {"logits": z, "probabilities": z.softmax(1)}), *levels, PLAIN, TEN)
     assert (same.how.output, finding(same).concern) == ("logits", False)
 
 
 def test_what_holds_the_usual_logits_alone_is_not_said(levels):
-    found = detect(Several(lambda z, other, hidden: (z, hidden)), *levels, PLAIN, 10)
+    found = detect(Several(lambda z, other, hidden: (z, hidden)), *levels, PLAIN, TEN)
     assert found.how.output == ""
     assert "output" not in found.how.to_json()
     assert "output" not in [f.what for f in found.findings]
