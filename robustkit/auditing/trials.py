@@ -151,7 +151,7 @@ def trial(network: nn.Module, name: str, how: Preprocessing, x: Tensor, y: Tenso
     renaming = _renaming(labels, predicted, classes, outputs.shape[1])
     plain, unseen = predicted == labels, _unseen(labels, predicted, classes, outputs.shape[1])
     renamed = comparing.renames(unseen, plain, labels)
-    log_p = np.log(outputs.clip(1e-12)) if kind == "probabilities" else raw.log_softmax(1).numpy()
+    log_p = np.log(outputs.clip(np.finfo(np.float32).tiny)) if kind == "probabilities" else raw.log_softmax(1).numpy()
     meant = renaming[labels] if renamed else labels
     return Trial(
         name, how, len(x), float(plain.mean()), float((predicted == renaming[labels]).mean()),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,19 +27,26 @@ from robustkit.study.plan import Study
 
 FOLDER = "candidates"  # in the audit's: the runs of all of them
 SUITE = ("attacks",)
+MOST = 16  # combinations of the members' candidates that are attacked
 AS = " as "  # between the model and the way that it is run in
 
 
 def choices_of(found: Sequence[Detected]) -> list[tuple[str, list[Trial]]]:
     """Return the ways to run the members together, by name; none where there is one only.
 
-    A way is what a candidate of one of them is called, and is taken by all that have a candidate of that name; the
-    others keep their likeliest.
+    All combinations, unless they are too many: then those in which all members that have a candidate of the same name
+    are run so, and the others in their likeliest way.
     """
-    named = dict.fromkeys(trial.label for one in found if len(one.candidates) > 1 for trial in one.candidates)
+    number = math.prod(len(one.candidates) for one in found)
+    if number <= MOST:
+        combined = [list(trials) for trials in itertools.product(*(one.candidates for one in found))]
+        several = [at for at, one in enumerate(found) if len(one.candidates) > 1]
+        named = [("+".join(trials[at].label for at in several), trials) for trials in combined]
+        return named if number > 1 else []
+    labels = dict.fromkeys(trial.label for one in found if len(one.candidates) > 1 for trial in one.candidates)
     return [
         (name, [next((t for t in one.candidates if t.label == name), one.candidates[0]) for one in found])
-        for name in named
+        for name in labels
     ]
 
 
