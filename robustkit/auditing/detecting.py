@@ -147,23 +147,33 @@ def _told_apart(
     best = max(trials, key=lambda t: t.score)
     level = comparing.LEVEL / len(trials)
     near = [t for t in trials if t.score >= best.score - NEAR or _candidates.stands(t, best, level)]
-    more = [trial(network, t.normalize, t.how, x, y) if len(x) > t.n else t for t in near]
-    more = [replace(t, divergence=divergence(network, t.how, x[:CROPPED])) for t in more]
+    near = [replace(t, divergence=divergence(network, t.how, x[:CROPPED])) for t in near]
+    known = _remembered(near)
+    if len(known) == 1:  # the batch norm decides: more images are for the report
+        near = [t for t in near if t.score >= best.score - NEAR or t is known[0]]
+    more = [_again(network, t, x, y) if len(x) > t.n else t for t in near]
     left = max(t.score for t in more) - NEAR / 3
     more.sort(key=lambda t: (t.score >= left and not t.renamed, t.score >= left, t.log_likelihood), reverse=True)
-    ranked = more + sorted((t for t in trials if t not in near), key=lambda t: t.score, reverse=True)
+    tried = [(t.normalize, t.how) for t in more]
+    rest = [t for t in trials if (t.normalize, t.how) not in tried]
+    ranked = more + sorted(rest, key=lambda t: t.score, reverse=True)
     known = _remembered(more)
     told = bool(known) or comparing.gains(max(more, key=lambda t: t.score).right, y.cpu().numpy(), len(trials))
     if not told:
         ranked.sort(key=lambda t: not t.plain)
         candidates = ranked[:1]
     elif len(known) == 1 or given.normalize:
-        candidates = known[:1] or ranked[:1]
+        candidates = known if len(known) == 1 else ranked[:1]
     else:
         candidates = _candidates.unrefuted(network, more, level, x, y)
         candidates = [t for t in candidates if t in known] or candidates
     ranked.sort(key=lambda t: t not in candidates)
     return ranked, candidates
+
+
+def _again(network: nn.Module, one: Trial, x: Tensor, y: Tensor) -> Trial:
+    """Return a trial of the same way on other images, with what the batch norm said of it."""
+    return replace(trial(network, one.normalize, one.how, x, y), divergence=one.divergence)
 
 
 def _remembered(trials: list[Trial]) -> list[Trial]:

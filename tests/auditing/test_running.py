@@ -134,7 +134,9 @@ def test_a_model_of_other_data_is_refused_unless_forced(channels: int, classes: 
     with pytest.raises(UserError, match=message):
         robustkit.audit(untrained(channels, classes), "digits", **asked)
     assert not (tmp_path / "out").exists()
-    results = robustkit.audit(untrained(channels, classes), "digits", force=True, **asked)
+    results = robustkit.audit(
+        untrained(channels, classes), "digits", force=True, normalize="none", input_size=8, **asked
+    )
     assert [f["what"] for f in results["audit"][0]["findings"] if f["concern"]]
 
 
@@ -172,7 +174,7 @@ def test_concerns_stand_on_the_first_page(resnets: Ensemble, test_images, tmp_pa
 def test_of_several_ways_the_lowest_worst_case_is_quoted(test_images, tmp_path: Path, perceptron_without_norm):
     x, y = test_images
     x, y = x[:200], y[:200]
-    asked = {**QUICK, "trust": "quick", "eps": "0.02,0.1", "suites": "attacks,calibration", "formats": ()}
+    asked = {**QUICK, "trust": "quick", "eps": "0.02,0.1", "suites": "attacks,calibration", "formats": (), "n": 60}
     results = robustkit.audit(perceptron_without_norm, (x, y), out=tmp_path / "out", **asked)
     [finding] = [f for f in results["audit"][0]["findings"] if f["what"] == "normalisation"]
     assert (finding["how"], finding["concern"]) == ("assumed", True)
