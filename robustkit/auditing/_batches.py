@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustkit.auditing.adapting import first_tensor
+from robustkit.auditing.entries import entries, first_tensor
 
 PROBE = 2**22  # numbers in the images that an ONNX network is tried with, at most
 ENDLESS = 2**31  # a bound so large is none
@@ -38,15 +38,18 @@ class InBatches(nn.Module):
         """Do nothing; ``torch.export``'s programs raise here."""
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return outputs (B, L)."""
-        parts = torch.split(x, self.high) if self.high else (x,)
-        return torch.cat([self._of(part) for part in parts])
+    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
+        """Return outputs (B, L), or all of them by name where the program has several."""
+        parts = [self._of(part) for part in (torch.split(x, self.high) if self.high else (x,))]
+        whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return whole if len(whole) > 1 else next(iter(whole.values()))
 
-    def _of(self, part: Tensor) -> Tensor:
+    def _of(self, part: Tensor) -> dict[str, Tensor]:
         lacking = max(0, self.low - len(part))
         filled = torch.cat([part, part[-1:].expand(lacking, *part.shape[1:])]) if lacking else part
-        return first_tensor(self.program(filled))[: len(part)]
+        output = self.program(filled)
+        found = entries(output) or {"": first_tensor(output)}
+        return {name: rows[: len(part)] for name, rows in found.items()}
 
     def notes(self) -> list[str]:
         """Return what a report says of it."""

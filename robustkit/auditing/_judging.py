@@ -11,7 +11,8 @@ from torch import Tensor
 from robustkit.auditing._chain import Chain
 from robustkit.auditing.adapting import Adapted, Preprocessing
 from robustkit.auditing.behaviour import Finding
-from robustkit.auditing.detecting import BATCH, QUICK, Given, statistics
+from robustkit.auditing.detecting import QUICK
+from robustkit.auditing.trials import BATCH, Given, statistics
 from robustkit.base.errors import UserError
 
 FEW, MANY, LEFT = 64, 256, 6  # images on which all are tried, and on which so many that are left are told apart

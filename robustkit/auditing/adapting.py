@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustkit.base.errors import UserError
+from robustkit.auditing.entries import entry
 from robustkit.base.names import ChannelOrder, OutputKind
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -48,6 +48,10 @@ class Preprocessing:
         Height and width that images are resized to, bilinear with antialiasing; None: as they are.
     outputs : {"logits", "probabilities", "log-probabilities"}
         Probabilities become their logarithm, which has the same softmax.
+    output : str
+        Which of several outputs is taken, by its place (:mod:`robustkit.auditing.entries`); empty: as usual.
+    columns : tuple of int
+        Of the logits, for each class of the data; empty: they are in the order of the data.
     """
 
     mean: tuple[float, ...] = (0.0,)
@@ -57,10 +61,14 @@ class Preprocessing:
     channels: int = 3
     size: tuple[int, int] | None = None
     outputs: OutputKind = "logits"
+    output: str = ""
+    columns: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain JSON."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std), "size": list(self.size or ()) or None}
+        """Return it as plain JSON; of the usual output and order of classes nothing is said."""
+        lists = {name: list(getattr(self, name)) for name in ("mean", "std", "columns")}
+        plain = {**asdict(self), **lists, "size": list(self.size or ()) or None}
+        return {name: value for name, value in plain.items() if value or name not in ("output", "columns")}
 
 
 class Adapted(nn.Module):
@@ -79,6 +87,15 @@ class Adapted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, L)."""
+        out = entry(self.answer(x), self.how.output)
+        if self.how.columns:
+            out = out[:, list(self.how.columns)]
+        if self.how.outputs == "probabilities":
+            out = torch.log(out.clamp_min(torch.finfo(out.dtype).tiny))
+        return out
+
+    def answer(self, x: Tensor) -> Any:
+        """Return all that the network returns for images x (B, C, H, W) in [0, 1]."""
         how = self.how
         if x.shape[1] != how.channels:
             x = (x * self.luma).sum(1, keepdim=True) if how.channels == 1 else x.expand(-1, how.channels, -1, -1)
@@ -86,30 +103,4 @@ class Adapted(nn.Module):
             x = x.flip(1)
         if how.size and tuple(x.shape[2:]) != how.size:
             x = functional.interpolate(x, how.size, mode="bilinear", align_corners=False, antialias=True)
-        out = first_tensor(self.network((x - self.mean) / self.std * how.scale))
-        if how.outputs == "probabilities":
-            out = torch.log(out.clamp_min(torch.finfo(out.dtype).tiny))
-        return out
-
-
-def first_tensor(output: Any) -> Tensor:
-    """Return the logits (B, L) of what a network returned: a tensor, an object or dict with ``logits``, a tuple.
-
-    Raises
-    ------
-    UserError
-        If there is no such tensor.
-    """
-    found = output
-    if isinstance(found, dict):
-        found = found.get("logits", next(iter(found.values()), None))
-    elif hasattr(found, "logits"):
-        found = found.logits
-    elif isinstance(found, list | tuple) and found:
-        found = found[0]
-    if isinstance(found, Tensor) and found.ndim == 4 and tuple(found.shape[2:]) == (1, 1):
-        found = found.flatten(1)
-    if not isinstance(found, Tensor) or found.ndim != 2 or not found.is_floating_point():
-        what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(output).__name__
-        raise UserError(f"the model returns {what}; a classifier must return one row of logits for each image (B, L).")
-    return found
+        return self.network((x - self.mean) / self.std * how.scale)

@@ -15,8 +15,9 @@ from robustkit.auditing._limits import clean
 from robustkit.auditing._one_output import as_two_classes
 from robustkit.auditing.adapting import Adapted, Preprocessing
 from robustkit.auditing.behaviour import Finding
-from robustkit.auditing.detecting import BATCH, MOST, Detected, Given, detect
+from robustkit.auditing.detecting import MOST, Detected, detect
 from robustkit.auditing.reading import ModelInFile
+from robustkit.auditing.trials import BATCH, Given
 from robustkit.base.errors import UserError
 
 RAW, AVERAGE = "raw", "ema"
@@ -40,6 +41,8 @@ class Member:
         Those that the user did not choose: their accuracy is named all the same.
     ways : tuple of Chain
         Where the network was rebuilt from shapes: the ways to run it, of which accuracy chooses one.
+    findings : tuple of Finding
+        What was found out of the network itself, before the way to run it.
     """
 
     network: nn.Module
@@ -51,6 +54,7 @@ class Member:
     versions: tuple[Member, ...] = ()
     seen: tuple[Member, ...] = ()
     ways: tuple[Chain, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 def versions_of(found: ModelInFile, weights: str | None) -> tuple[list[ModelInFile], list[ModelInFile]]:
@@ -85,15 +89,17 @@ def _kind(averaged: bool) -> str:
     return AVERAGE if averaged else RAW
 
 
-def choose(member: Member, x: Tensor, y: Tensor, given: Given) -> tuple[Member, Detected]:
-    """Return the most accurate version of a member, and how it is to be run, with a finding that names them all.
+def choose(member: Member, x: Tensor, y: Tensor, given: Given, classes: Sequence[str] = ()) -> tuple[Member, Detected]:
+    """Return the most accurate version of a member, with a finding that names them all, and how it is to be run.
 
     Parameters
     ----------
     x, y : Tensor
         Clean images (N, C, H, W) in [0, 1] and their labels (N,).
+    classes : sequence of str
+        The classes of the data.
     """
-    tried = [_detected(one, x, y, given) for one in (member, *member.versions)]
+    tried = [_detected(one, x, y, given, classes) for one in (member, *member.versions)]
     best, found = max(tried, key=lambda pair: pair[1].trials[0].accuracy)
     if len(tried) == 1 and not member.seen:
         return best, found
@@ -103,10 +109,10 @@ def choose(member: Member, x: Tensor, y: Tensor, given: Given) -> tuple[Member, 
     text = ", ".join(f"{clean(name)} {accuracy:.3f}" for name, accuracy in accuracies)
     evidence = f"clean accuracy on {n} images: {text}; --weights chooses"
     finding = Finding("weights", clean(best.version), "detected" if len(tried) > 1 else "given", evidence)
-    return best, replace(found, findings=(finding, *found.findings))
+    return replace(best, findings=(finding, *best.findings)), found
 
 
-def _detected(member: Member, x: Tensor, y: Tensor, given: Given) -> tuple[Member, Detected]:
+def _detected(member: Member, x: Tensor, y: Tensor, given: Given, classes: Sequence[str]) -> tuple[Member, Detected]:
     """Return the network as it is to be run, and how it was found out."""
     own = replace(given, normalize=given.normalize or member.normalize or None)
     network, first = member.network, list[Finding]()
@@ -116,8 +122,8 @@ def _detected(member: Member, x: Tensor, y: Tensor, given: Given) -> tuple[Membe
         first.append(finding)
     network, one_output = as_two_classes(network.to(x.device).eval(), x, y)
     first += [one_output] if one_output else []
-    found = detect(network, x, y, own)
-    return replace(member, network=network), replace(found, findings=(*first, *found.findings))
+    found = detect(network, x, y, own, classes)
+    return replace(member, network=network, findings=tuple(first)), found
 
 
 @torch.no_grad()

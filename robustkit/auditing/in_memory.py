@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.auditing._batches import exported
-from robustkit.auditing.adapting import first_tensor
+from robustkit.auditing.entries import entries, first_tensor
 from robustkit.base.errors import UserError
 from robustkit.ensembles.ensemble import fingerprint
 from robustkit.functional.precision import wide
@@ -36,7 +36,7 @@ class Called(nn.Module):
     Parameters
     ----------
     function : callable
-        Returns a torch tensor, or what a network may return (:func:`robustkit.auditing.adapting.first_tensor`).
+        Returns a torch tensor, or what a network may return (:func:`robustkit.auditing.entries.first_tensor`).
     """
 
     def __init__(self, function: Callable[[Tensor], Any]) -> None:
@@ -56,8 +56,8 @@ class Called(nn.Module):
         """Return the function's name."""
         return self.name
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits (B, L) on the images' device.
+    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
+        """Return logits (B, L) on the images' device; of several rows for each image all, by name.
 
         Raises
         ------
@@ -78,14 +78,14 @@ class Called(nn.Module):
             raise self._refused(
                 "a NumPy array", shape, "return a torch tensor, since attacks cannot follow gradients through NumPy"
             )
-        try:
-            logits = first_tensor(output)
-        except UserError:
-            raise self._refused(_described(output), shape, "return a row of logits for each image (B, L)") from None
-        if len(logits) != len(x):
-            rows = f"a tensor of shape {tuple(logits.shape)}"
+        found = entries(output)
+        if not found:
+            raise self._refused(_described(output), shape, "return a row of logits for each image (B, L)")
+        here = {name: rows.to(x.device) for name, rows in found.items() if len(rows) == len(x)}
+        if not here:
+            rows = f"a tensor of shape {tuple(next(iter(found.values())).shape)}"
             raise self._refused(rows, shape, f"return a row of logits for each of the {len(x)} images")
-        return logits.to(x.device)
+        return here if len(here) > 1 else next(iter(here.values()))
 
     def _refused(self, what: str, shape: tuple[int, ...], remedy: str) -> UserError:
         return UserError(f"the function '{self.name}' returns {what} for images of shape {shape}; {remedy}.")
@@ -197,16 +197,24 @@ def behaviour_hash(module: nn.Module, x: Tensor) -> str:
     for images in (x.detach().float(), noise):
         with torch.no_grad():
             for batch in torch.split(images, BATCH):
-                _add(sha, first_tensor(module(batch.clone())))
+                _add(sha, _all(module(batch.clone())))
         few = images[:FEW].clone().requires_grad_()
         with torch.enable_grad():
-            logits = wide(first_tensor(module(few + 0.0)))  # not a leaf: it may be changed in place
+            logits = wide(_all(module(few + 0.0)))  # not a leaf: it may be changed in place
             weights = torch.linspace(1, 2, logits[0].numel(), dtype=logits.dtype, device=logits.device)
             there = logits.requires_grad
             [gradient] = torch.autograd.grad((logits * weights).sum(), few, allow_unused=True) if there else [None]
         if gradient is not None:
             _add(sha, gradient)
     return sha.hexdigest()
+
+
+def _all(output: Any) -> Tensor:
+    """Return all that a model answers, side by side; a :class:`UserError` where that is nothing."""
+    found = list(entries(output).values())
+    if len(found) < 2:
+        return first_tensor(output)
+    return torch.cat([rows.reshape(1, -1).to(found[0]) for rows in found], 1)
 
 
 def _add(sha: Any, values: Tensor) -> None:

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustkit import data
-from robustkit.auditing import fitting, independent, reading
-from robustkit.auditing.adapting import Adapted
+from robustkit.auditing import class_order, detecting, independent, matching, weighing
+from robustkit.auditing.adapting import Adapted, Preprocessing
 from robustkit.auditing.behaviour import Finding
-from robustkit.auditing.choosing import Member, choose, versions_of
-from robustkit.auditing.detecting import MOST, Detected, Given
-from robustkit.auditing.in_memory import Called, as_module, identity, in_float32
-from robustkit.base import options
+from robustkit.auditing.choosing import Member, choose
+from robustkit.auditing.detecting import MOST, Detected
+from robustkit.auditing.in_memory import Called
+from robustkit.auditing.members import members_of
+from robustkit.auditing.trials import Given
 from robustkit.base.chances import check_members
 from robustkit.base.devices import find_device
-from robustkit.base.errors import UserError
 from robustkit.base.progress import Reporter
 from robustkit.data import Dataset
 from robustkit.ensembles.ensemble import Ensemble, fingerprint
-from robustkit.models import is_code
 from robustkit.pipeline import evaluate as pipeline
 from robustkit.pipeline.evaluate import OutsideModels
-from robustkit.pipeline.models_under_test import record_of
+from robustkit.pipeline.models_under_test import ModelUnderTest, Surrogate, record_of
 from robustkit.pipeline.request import check
 from robustkit.records.cells import digest
 from robustkit.study.config import AuditConfig
 
 SUITES = ("attacks", "transfer", "corruptions", "detection", "calibration", "diversity")
 FOR_MEMBERS = ("transfer", "diversity")  # suites that an ensemble of one has nothing to say to
-IDENTIFYING = 64  # images whose answers tell a function without weights from another
 
 
 def audit(config: AuditConfig) -> Path:
@@ -49,27 +47,31 @@ def audit(config: AuditConfig) -> Path:
     loaded = config.dataset
     if isinstance(loaded, str):
         loaded = data.load(loaded, data_dir=config.data_dir, download=config.download, image_size=config.image_size)
+    known_of(config, loaded.classes)  # a file that cannot be read is refused before a model is
     device = find_device(config.device)
     split = loaded.everything() if loaded.whole else loaded.split("test")
     _, x, y = split.take(MOST).batch(range(min(len(split), MOST)))
     members = members_of(config, loaded, x.to(device))
     check_members(config.fusion, len(members))
     modes = [(part, part.training) for member in members for part in member.network.modules()]
-    adapted, facts = _adapted(config, members, x.to(device), y.to(device), reporter)
-    name = facts[0]["ensemble"]
-    ensemble = Ensemble(adapted, config.fusion or "mean-prob").eval()
-    preprocessing = {f"member-{at}": module.how.to_json() for at, module in enumerate(adapted)}
-    bare = record_of(name, "audited", preprocessing, [member.arch for member in members], ensemble)
-    identities = [member.identity for member in members if member.identity]
-    # The same weights run otherwise are another model, and so is another function that has no weights.
-    record = replace(bare, key=digest([bare.key, preprocessing, *identities]))
+    name = members[0].facts["name"] if len(members) == 1 else "audited"
+    config = replace(config, dataset=loaded)
     suites = _default_suites(config, alone=len(members) == 1 and config.suites is None)
-    outside = OutsideModels([(record, ensemble)], facts)
-    if config.surrogate is not None:  # which may be trained for hours: what else is asked for has to fit before
-        pipeline.checked(replace(config, dataset=loaded), outside, suites)
-        outside = replace(outside, surrogates=[independent.surrogate_of(config, loaded, device, reporter)])
     try:
-        return pipeline.evaluate(replace(config, dataset=loaded), outside, suites)
+        members, found = _detected(config, members, x.to(device), y.to(device), loaded.classes, reporter)
+        for one, member in zip(found, members, strict=True):
+            if not config.force:
+                matching.check(one, member.facts["name"], loaded)
+        others = []
+        if config.surrogate is not None:  # which may be trained for hours: what else is asked for has to fit before
+            model = _model(config, name, members, [one.how for one in found])
+            pipeline.checked(config, OutsideModels([model], _facts(name, members, found, loaded)), suites)
+            others = [independent.surrogate_of(config, loaded, device, reporter)]
+        found = _settled(
+            config, suites, name, members, found, x.to(device), y.to(device), loaded.classes, others, reporter
+        )
+        model = _model(config, name, members, [one.how for one in found])
+        return pipeline.evaluate(config, OutsideModels([model], _facts(name, members, found, loaded), others), suites)
     finally:
         for part, training in modes:  # a model in memory is its owner's
             part.training = training
@@ -81,134 +83,89 @@ def _default_suites(config: AuditConfig, alone: bool = False) -> list[str]:
     return [name for name in SUITES if name not in mute]
 
 
-def _adapted(
-    config: AuditConfig, members: Sequence[Member], x: Tensor, y: Tensor, reporter: Reporter
-) -> tuple[list[Adapted], list[dict[str, Any]]]:
-    """Return each network with what it needs to take images in [0, 1], and what was found out about it."""
-    name = members[0].facts["name"] if len(members) == 1 else "audited"
-    adapted, facts = [], []
+def _detected(
+    config: AuditConfig, members: Sequence[Member], x: Tensor, y: Tensor, classes: Sequence[str], reporter: Reporter
+) -> tuple[list[Member], list[Detected]]:
+    """Return of each member the version that is meant, what it needs to take images in [0, 1], and what was found."""
+    chosen, found = [], []
     with reporter.task("finding out how to run it", len(members)) as advance:
-        for index, member in enumerate(members):
-            chosen, found = choose(member, x, y, known_of(config))
-            adapted.append(Adapted(chosen.network, found.how))
-            facts.append({"ensemble": name, "member": index, **chosen.facts, **_detection(found)})
+        for member in members:
+            one, detected = choose(member, x, y, known_of(config, classes), classes)
+            chosen.append(one)
+            found.append(detected)
             advance(1)
-    _name_equal(adapted, facts)
-    return adapted, facts
+    return chosen, found
 
 
-def _name_equal(adapted: Sequence[Adapted], facts: Sequence[dict[str, Any]]) -> None:
+def _settled(
+    config: AuditConfig, suites: Sequence[str], name: str, members: Sequence[Member], found: Sequence[Detected],
+    x: Tensor, y: Tensor, classes: Sequence[str], others: Sequence[Surrogate], reporter: Reporter,
+) -> list[Detected]:  # fmt: skip
+    """Return what was detected with the candidates taken under which the ensemble does worst; as it is, if unattacked.
+
+    What clean images cannot prove is settled by the attacks, to the worse: nobody is told a number that is too good.
+    """
+    choices = weighing.choices_of(found)
+    if not choices or "attacks" not in check(config, suites).suites:
+        return list(found)
+    models = [
+        _model(config, f"{name}{weighing.AS}{label}", members, weighing.hows_of(found, trials))
+        for label, trials in choices
+    ]
+    chosen, why = weighing.weigh(config, suites, models, others, reporter)
+    known = known_of(config, classes)
+    return [
+        detecting.taken(one, trial, why, member.network, x, y, known, classes) if len(one.candidates) > 1 else one
+        for one, trial, member in zip(found, choices[chosen][1], members, strict=True)
+    ]
+
+
+def _model(config: AuditConfig, name: str, members: Sequence[Member], hows: Sequence[Preprocessing]) -> ModelUnderTest:
+    """Return the ensemble of the members, each run in its way, with its record."""
+    adapted = [Adapted(member.network, how) for member, how in zip(members, hows, strict=True)]
+    ensemble = Ensemble(adapted, config.fusion or "mean-prob").eval()
+    preprocessing = {f"member-{at}": how.to_json() for at, how in enumerate(hows)}
+    bare = record_of(name, "audited", preprocessing, [member.arch for member in members], ensemble)
+    identities = [member.identity for member in members if member.identity]
+    # The same weights run otherwise are another model, and so is another function that has no weights.
+    return replace(bare, key=digest([bare.key, preprocessing, *identities])), ensemble
+
+
+def known_of(config: AuditConfig, classes: Sequence[str] = ()) -> Given:
+    """Return what the user says of the preprocessing, and of the order of the data's classes."""
+    size, order = config.input_size, config.class_order
+    return Given(
+        normalize=config.normalize, scale=float(config.pixel_range) if config.pixel_range else None,
+        order=config.channel_order, size=(size, size) if size else None, outputs=config.outputs,
+        columns=class_order.read(order, classes) if order else (), reorder=str(order) == class_order.AUTO,
+    )  # fmt: skip
+
+
+def _facts(name: str, members: Sequence[Member], found: Sequence[Detected], loaded: Dataset) -> list[dict[str, Any]]:
+    """Return what is known of each member, where it comes from and how it is run, for the report."""
+    equal = _equal(members)
+    labels = [Finding("labels", "read", "detected", note) for note in loaded.source.notes]
+    return [
+        {
+            "ensemble": name, "member": index, **member.facts,
+            "findings": [f.to_json() for f in (*equal.get(index, ()), *member.findings, *one.findings, *labels)],
+            "trials": [trial.to_json() for trial in one.trials],
+            "renaming": list(one.renaming) if one.renaming else None,
+        }
+        for index, (member, one) in enumerate(zip(members, found, strict=True))
+    ]  # fmt: skip
+
+
+def _equal(members: Sequence[Member]) -> dict[int, list[Finding]]:
     """Say of every member whose weights are another's: such an ensemble has fewer opinions than members."""
     seen: dict[str, int] = {}
-    for index, (module, fact) in enumerate(zip(adapted, facts, strict=True)):
-        state = module.network.state_dict()
-        if not state or any(isinstance(part, Called) for part in module.modules()):  # weights do not tell it
+    said: dict[int, list[Finding]] = {}
+    for index, member in enumerate(members):
+        state = member.network.state_dict()
+        if not state or any(isinstance(part, Called) for part in member.network.modules()):  # weights do not tell it
             continue
         first = seen.setdefault(fingerprint(state), index)
         if first != index:
             evidence = "every weight is the same: the two are one model, and no second opinion"
-            finding = Finding("equal members", f"as {facts[first]['name']}", "detected", evidence, True)
-            fact["findings"] = [finding.to_json(), *fact["findings"]]
-
-
-def known_of(config: AuditConfig) -> Given:
-    """Return what the user says of the preprocessing."""
-    size = config.input_size
-    return Given(
-        normalize=config.normalize, scale=float(config.pixel_range) if config.pixel_range else None,
-        order=config.channel_order, size=(size, size) if size else None, outputs=config.outputs,
-    )  # fmt: skip
-
-
-def members_of(config: AuditConfig, loaded: Dataset, images: Tensor) -> list[Member]:
-    """Return the networks of files, folders and models in memory, in the order given."""
-    members: list[Member] = []
-    size = (config.input_size,) * 2 if config.input_size else (int(images.shape[2]), int(images.shape[3]))
-    code = config.arch is not None and is_code(config.arch)  # other weights say themselves what they take
-    known = {"channels": loaded.shape[0] if code else None, "classes": len(loaded.classes) if code else None}
-    arch_args = arguments(config.arch_args or ())
-    models: Any = config.models
-    several = isinstance(models, Iterable) and not isinstance(models, str | nn.Module | Mapping)
-    for model in models if several else [models]:
-        if not isinstance(model, str | Path):
-            _refuse_for_memory(config)
-            members.append(_in_memory(model, len(members), images))
-            continue
-        for found in reading.read(model, trust_pickle=config.trust_pickle):
-            chosen, others = (
-                [
-                    _in_file(one, fitting.fit(one, arch=config.arch, arch_args=arch_args, size=size, **known))
-                    for one in group
-                ]
-                for group in versions_of(found, config.weights)
-            )
-            members.append(replace(chosen[0], versions=tuple(chosen[1:]), seen=tuple(others)))
-    if not members:
-        raise UserError("there is no model to audit; name at least one file.")
-    return members
-
-
-def _in_file(found: reading.ModelInFile, fitted: fitting.Fitted) -> Member:
-    facts = {
-        "name": found.name, "path": found.path, "format": found.format, "where": found.where,
-        "sha256": found.sha256, "arch": fitted.arch, "arch_args": dict(fitted.arch_args),
-        "parameters": _parameters(fitted.network), "notes": [*found.notes, *fitted.notes],
-    }  # fmt: skip
-    return Member(
-        fitted.network, facts, fitted.arch, normalize=fitted.normalize, version=found.version, ways=fitted.ways
-    )
-
-
-def _detection(found: Detected) -> dict[str, Any]:
-    return {
-        "findings": [finding.to_json() for finding in found.findings],
-        "trials": [trial.to_json() for trial in found.trials],
-        "renaming": list(found.renaming) if found.renaming else None,
-    }
-
-
-def _refuse_for_memory(config: AuditConfig) -> None:
-    for field in config.given():
-        if field.name in ("arch", "arch_args", "trust_pickle", "weights"):
-            said = field.said(getattr(config, field.name))
-            raise UserError(f"{said} is about files and has no effect on a model in memory; leave {field.name} out.")
-
-
-def _in_memory(model: object, index: int, images: Tensor) -> Member:
-    module, notes = as_module(model)
-    name = module.name if isinstance(module, Called) else type(module).__name__
-    module, converted = in_float32(module, images)  # where it is: not every device has its type
-    notes = [*notes, *converted]
-    sha256 = identity(module.to(images.device), images[:IDENTIFYING])
-    facts = {
-        "name": f"{name}-{index}", "path": "", "format": "module in memory", "where": "", "sha256": sha256,
-        "arch": name, "arch_args": {}, "parameters": _parameters(module), "notes": notes,
-    }  # fmt: skip
-    return Member(module, facts, name, "" if sha256 == fingerprint(module.state_dict()) else sha256)
-
-
-def _parameters(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
-
-
-def arguments(items: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
-    """Read ``["depth=28", "widen=10"]`` into keyword arguments: numbers, true and false, else text; a mapping stays."""
-    if isinstance(items, Mapping):
-        return dict(items)
-    found: dict[str, Any] = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not equals or not key.strip().isidentifier():
-            raise UserError(f"--arch-args '{item}' is not of the form name=value.")
-        found[key.strip()] = _value(value.strip())
-    return found
-
-
-def _value(text: str) -> Any:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        number = options.number(text)
-    except UserError:
-        return text
-    return int(number) if number == int(number) and "." not in text else number
+            said[index] = [Finding("equal members", f"as {members[first].facts['name']}", "detected", evidence, True)]
+    return said

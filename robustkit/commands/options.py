@@ -62,7 +62,11 @@ def sentence(error: CycloptsError) -> str:
     if isinstance(error, RepeatArgumentError):
         return f"{error.token.keyword} is given twice; leave one of them out."
     text = " ".join(str(error).split())
-    return f"{text.rstrip('.')}; see --help." if isinstance(error, MissingArgumentError) else text
+    if not isinstance(error, MissingArgumentError):
+        return text
+    lacking = error.argument if error.argument is not None and error.argument.required else None
+    helped = (lacking.parameter.help or "").rstrip(".") if lacking else ""
+    return f"{text.rstrip('.')}{f': {helped}' if helped else ''}; see --help."
 
 
 def columns(console: Console, options: ConsoleOptions, entries: list[HelpEntry]) -> tuple[ColumnSpec, ...]:

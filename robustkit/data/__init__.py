@@ -86,8 +86,9 @@ def load(
 def in_memory(data: object, *, classes: Sequence[str] | None = None) -> Dataset:
     """Return a dataset of the caller's own images and labels, all of them to be evaluated.
 
-    Images are (N, C, H, W), uint8 or float in [0, 1]; labels are integers from 0, (N,). Tensors and arrays are shared
-    and not copied where their type allows it, so leave them as they are while the dataset is in use.
+    Images are (N, C, H, W), uint8 or float in [0, 1]; labels are integers from 0, (N,) or (N, 1), or one-hot, (N, L),
+    and ``source.notes`` says so of the latter two. Tensors and arrays are shared and not copied where their type allows
+    it, so leave them as they are while the dataset is in use.
 
     Parameters
     ----------

@@ -134,10 +134,21 @@ def labels(value: object, what: str = "the labels", *, classes: int | None = Non
         raise UserError(f"{what} are empty; give one for each image.")
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= (classes or MOST_CLASSES):
-        known = f"; there are {classes} classes" if classes else ""
-        last = classes - 1 if classes else "L - 1"
-        raise UserError(f"{what} run from {low} to {high}{known}; number the classes from 0 to {last}, without gaps.")
+        raise UserError(f"{what} {out_of_range(low, high, classes)}.")
     return y
+
+
+def out_of_range(low: int, high: int, classes: int | None = None) -> str:
+    """Return what is wrong with labels of that range, the likely cause, and what to do."""
+    known = f"; there are {classes} classes" if classes else ""
+    last = classes - 1 if classes else "L - 1"
+    text = f"run from {low} to {high}{known}"
+    if low == -1:
+        cause = "1 was subtracted from labels that begin at 0, or it marks images without a label"
+        return f"{text}; -1 is no class: {cause}; number the classes from 0 to {last}"
+    if classes and low >= 1 and high == classes:
+        return f"{text}; they seem to count from 1: give y - 1"
+    return f"{text}; number the classes from 0 to {last}, without gaps"
 
 
 def _name(x: Tensor) -> str:

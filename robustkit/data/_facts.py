@@ -72,12 +72,15 @@ class Source:
         Takes ``train``, ``validation`` or ``test`` (and ``everything`` where ``whole``) and returns that split.
     whole : bool
         Whether the data has no train/test division of its own.
+    notes : tuple of str
+        What to say of how it was read, where more than one way was possible.
     """
 
     classes: tuple[str, ...]
     shape: tuple[int, int, int]
     read: Callable[[str], Split]
     whole: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

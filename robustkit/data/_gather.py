@@ -11,18 +11,21 @@ from torch import Tensor
 from torch.utils import data as torch_data
 
 from robustkit.base.errors import UserError
-from robustkit.data import _checked
+from robustkit.data import _checked, _labels
+from robustkit.data._labels import Labels
 
+Batch = tuple[Tensor, Labels]
+SHOWN = "the labels"
 CHUNK = 256  # items of a Dataset that are stacked at once
 
 
-def from_loader(loader: torch_data.DataLoader[Any]) -> tuple[Tensor, Tensor]:
+def from_loader(loader: torch_data.DataLoader[Any]) -> tuple[Tensor, Labels]:
     """Return all images (N, C, H, W) and labels (N,) of a DataLoader, read once; a :class:`UserError` as they fail."""
     loader = _in_order(loader)
     return _gathered(_batches(loader), "the DataLoader", _length(loader) or 1)
 
 
-def from_items(data: torch_data.Dataset[Any]) -> tuple[Tensor, Tensor]:
+def from_items(data: torch_data.Dataset[Any]) -> tuple[Tensor, Labels]:
     """Return all images and labels of a Dataset of known length; a :class:`UserError` as they fail."""
     name, n = type(data).__name__, _length(data)
     if n is None:
@@ -58,20 +61,20 @@ def _in_order(loader: torch_data.DataLoader[Any]) -> torch_data.DataLoader[Any]:
     )  # fmt: skip
 
 
-def _batches(loader: torch_data.DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(loader: torch_data.DataLoader[Any]) -> Iterator[Batch]:
     """Yield the batches of a DataLoader, checked."""
     for index, batch in enumerate(_whatever(loader, "the DataLoader fails at batch")):
         of = f"of batch {index} of the DataLoader"
         x, y = _checked.two(batch, of.removeprefix("of "))
         if loader.batch_sampler is None and isinstance(x, Tensor) and x.ndim == 3 and np.ndim(y) == 0:
             raise UserError("the DataLoader gives single images and no batches; give it a batch_size, e.g. 256.")
-        checked = _checked.images(x, f"the images {of}"), _checked.labels(y, f"the labels {of}")
-        if len(checked[0]) != len(checked[1]):
+        checked = _checked.images(x, f"the images {of}"), _labels.read(y, f"the labels {of}", shown=SHOWN)
+        if len(checked[0]) != len(checked[1].y):
             raise UserError(f"batch {index} of the DataLoader has {len(x)} images and {len(y)} labels; give one each.")
         yield checked
 
 
-def _stacks(data: torch_data.Dataset[Any], n: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _stacks(data: torch_data.Dataset[Any], n: int) -> Iterator[Batch]:
     """Yield the items of a torch Dataset, stacked and checked."""
     name = type(data).__name__
     items = _whatever((data[index] for index in range(n)), f"{name} fails at item")
@@ -94,7 +97,7 @@ def _stacks(data: torch_data.Dataset[Any], n: int) -> Iterator[tuple[Tensor, Ten
             of = f"of items {index + 1 - len(xs)} to {index} of {name}"
             yield (
                 _checked.images(torch.stack(xs), f"the images {of}"),
-                _checked.labels(torch.stack(ys), f"the labels {of}"),
+                _labels.read(torch.stack(ys), f"the labels {of}", shown=SHOWN),
             )
             xs, ys = [], []
 
@@ -104,7 +107,7 @@ def _label(label: object, what: str) -> Tensor:
         y = torch.as_tensor(label)
     except (TypeError, ValueError, RuntimeError):
         raise UserError(f"{what} is {str(label)[:40]!r}, a {type(label).__name__}; give an integer from 0.") from None
-    if y.ndim:
+    if y.ndim > 1 or not y.numel():
         raise UserError(f"{what} has shape {tuple(y.shape)}; give one integer from 0.")
     return y.detach().cpu()
 
@@ -130,13 +133,16 @@ def _whatever(items: Iterable[Any], fails: str) -> Iterator[Any]:
         raise UserError(f"{fails} {given} ({kind}: {last}); {remedy}.") from error
 
 
-def _gathered(batches: Iterable[tuple[Tensor, Tensor]], name: str, number: int) -> tuple[Tensor, Tensor]:
+def _gathered(batches: Iterable[Batch], name: str, number: int) -> tuple[Tensor, Labels]:
     """Return all batches as one tensor each, filled as they come, so that no image is in memory twice.
 
     ``number`` is how many batches there are, as far as is known; where there are more, the room is doubled.
     """
     x, y, n = torch.empty(0), torch.empty(0, dtype=torch.int64), 0
-    for images, labels in batches:
+    kinds: set[tuple[int, str]] = set()
+    for images, read in batches:
+        labels = read.y
+        kinds.add((read.classes, read.note))
         if not n:
             x = _room(images, number * len(images))
             y = labels.new_empty(len(x))
@@ -150,7 +156,10 @@ def _gathered(batches: Iterable[tuple[Tensor, Tensor]], name: str, number: int) 
         n = end
     if not n:
         raise UserError(f"{name} is empty; give at least one image.")
-    return x[:n], y[:n]
+    if len(kinds) > 1:
+        raise UserError(f"the labels of {name} differ in shape from batch to batch; give one integer for each image.")
+    classes, note = kinds.pop()
+    return x[:n], Labels(y[:n], classes, note)
 
 
 def _room(like: Tensor, n: int) -> Tensor:

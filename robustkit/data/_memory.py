@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils import data as torch_data
 
 from robustkit.base.errors import UserError
-from robustkit.data import _checked, _gather, _split
+from robustkit.data import _checked, _gather, _labels, _split
 from robustkit.data._facts import EVERYTHING, Dataset, Facts
+from robustkit.data._labels import Labels
 
 ACCEPTED = (
     "an (images, labels) pair of tensors or NumPy arrays, a torch DataLoader, a torch Dataset of (image, label), "
@@ -28,17 +29,19 @@ def in_memory(data: object, facts: Facts, classes: Sequence[str] | None) -> Data
             raise UserError(f"dataset '{data.name}' names its classes itself; leave classes out.")
         return data
     with torch.random.fork_rng(devices=[]):  # to iterate a DataLoader is to draw from the program's own stream
-        x, y = _read(data)
+        x, read = _read(data)
+    y = read.y
     if len(x) != len(y):
         raise UserError(f"there are {len(x)} images and {len(y)} labels; give one label for each image.")
-    names = tuple(classes) if classes is not None else _named(data, int(y.max()))
+    names = tuple(classes) if classes is not None else _named(data, max(int(y.max()), read.classes - 1))
     _checked.labels(y, classes=len(names))
     shape = cast("tuple[int, int, int]", tuple(x.shape[1:]))
-    source = _split.source({EVERYTHING: _split.at_hand(x, y)}, classes=names, shape=shape)
+    notes = (read.note,) if read.note else ()
+    source = _split.source({EVERYTHING: _split.at_hand(x, y)}, classes=names, shape=shape, notes=notes)
     return Dataset(facts.name, facts.title, facts.threat, facts.flip, facts.recipe, source)
 
 
-def _read(data: object) -> tuple[Tensor, Tensor]:
+def _read(data: object) -> tuple[Tensor, Labels]:
     if isinstance(data, torch_data.DataLoader):
         return _gather.from_loader(data)
     if isinstance(data, torch_data.TensorDataset):
@@ -53,12 +56,12 @@ def _read(data: object) -> tuple[Tensor, Tensor]:
     raise UserError(f"data of type {type(data).__name__} cannot be used; give {ACCEPTED}.")
 
 
-def _pair(pair: object, what: str) -> tuple[Tensor, Tensor]:
+def _pair(pair: object, what: str) -> tuple[Tensor, Labels]:
     first, second = _checked.two(pair, what)
     shapes = [tuple(getattr(part, "shape", ())) for part in (first, second)]
     if len(shapes[0]) == 1 and len(shapes[1]) > 2:
         raise UserError(f"{what} has shapes {shapes[0]} and {shapes[1]}; give the images first, then the labels.")
-    return _checked.images(first), _checked.labels(second)
+    return _checked.images(first), _labels.read(second)
 
 
 def _named(data: object, highest: int) -> tuple[str, ...]:

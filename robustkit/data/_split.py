@@ -72,7 +72,9 @@ def at_hand(pixels: Pixels, labels: Tensor) -> Part:
     return lambda: (pixels, labels)
 
 
-def source(parts: Mapping[str, Part], *, classes: tuple[str, ...], shape: tuple[int, int, int]) -> Source:
+def source(
+    parts: Mapping[str, Part], *, classes: tuple[str, ...], shape: tuple[int, int, int], notes: tuple[str, ...] = ()
+) -> Source:
     """Make a source of the parts that the data comes in.
 
     Parameters
@@ -80,7 +82,7 @@ def source(parts: Mapping[str, Part], *, classes: tuple[str, ...], shape: tuple[
     parts : mapping of str to callable
         Either ``everything`` alone, or ``train``, ``test`` and perhaps ``validation``; each returns pixels and labels
         and is called when a split needs it. Without a validation part, 10 % of train (at most 5,000) are held out.
-    classes, shape
+    classes, shape, notes
         As in :class:`Source`.
     """
 
@@ -95,4 +97,4 @@ def source(parts: Mapping[str, Part], *, classes: tuple[str, ...], shape: tuple[
         train, validation = holdout(labels, torch.arange(len(labels)), max(1, min(5000, len(labels) // 10)))
         return Split(pixels, labels, train if name == "train" else validation)
 
-    return Source(classes, shape, read, whole=EVERYTHING in parts)
+    return Source(classes, shape, read, EVERYTHING in parts, notes)

@@ -47,21 +47,22 @@ def imagefolder(*, path: str, image_size: tuple[int, int] | None = None) -> Sour
     Raises
     ------
     UserError
-        If there is no such folder, it has fewer than two class folders, one without images, other classes in test
-        than in train; if an image cannot be read, or has another size than the first.
+        If there is no such folder, it has fewer than two class folders, one without images (test may lack some of
+        train's classes, and ``notes`` say so), a class in test that is none of train; if an image cannot be read, or
+        has another size than the first.
     """
     root = Path(path).expanduser()
     folders = _folders(root)
     classes = _classes(folders[0][1])
     for part, folder in folders[1:]:
-        if (found := _classes(folder)) != classes:
-            odd = sorted(set(found) ^ set(classes))
+        if odd := sorted(set(_subfolders(folder)) - set(classes)):
             raise UserError(
-                f"the class folders of '{folder}' are not those of '{folders[0][1]}': '{odd[0]}' is in one only; "
-                f"{part} needs the same {len(classes)}."
+                f"'{odd[0]}' is a class folder of '{folder}' and none of '{folders[0][1]}'; {part} may lack some of "
+                f"its {len(classes)} classes, and have no others."
             )
-    samples = {part: _samples(folder, classes) for part, folder in folders}
-    first = [files[labels.index(c)] for files, labels in samples.values() for c in range(len(classes))]
+    samples = {part: _samples(folder, classes, all_of_them=at == 0) for at, (part, folder) in enumerate(folders)}
+    notes = tuple(_lacking(part, classes, labels) for part, (_, labels) in samples.items())
+    first = [files[labels.index(c)] for files, labels in samples.values() for c in sorted(set(labels))]
     # the other images are checked when they are decoded: a folder may hold a million
     channels, size = probe(first, one_size=image_size is None)
     if image_size is not None:
@@ -71,7 +72,7 @@ def imagefolder(*, path: str, image_size: tuple[int, int] | None = None) -> Sour
         part: partial(_part, Images(files, channels=channels, size=size, resize=resize), labels)
         for part, (files, labels) in samples.items()
     }
-    return _split.source(parts, classes=classes, shape=(channels, *size))
+    return _split.source(parts, classes=classes, shape=(channels, *size), notes=tuple(filter(None, notes)))
 
 
 def _part(images: Images, labels: Sequence[int]) -> tuple[Images, Tensor]:
@@ -107,11 +108,20 @@ def _classes(folder: Path) -> tuple[str, ...]:
     return names
 
 
-def _samples(folder: Path, classes: tuple[str, ...]) -> tuple[list[str], list[int]]:
+def _lacking(part: str, classes: Sequence[str], labels: Sequence[int]) -> str:
+    """Return which classes a part has no images of, if there are any."""
+    lacking = [name for label, name in enumerate(classes) if label not in set(labels)]
+    return (
+        f"{part} has no images of {', '.join(lacking)}; labels are the places among train's classes" if lacking else ""
+    )
+
+
+def _samples(folder: Path, classes: tuple[str, ...], *, all_of_them: bool) -> tuple[list[str], list[int]]:
     index = {name: label for label, name in enumerate(classes)}
     samples = make_dataset(folder, index, extensions=IMG_EXTENSIONS, allow_empty=True)
     files, labels = [str(file) for file, _ in samples], [int(label) for _, label in samples]
-    if empty := [name for label, name in enumerate(classes) if label not in set(labels)]:
+    empty = [name for label, name in enumerate(classes) if label not in set(labels)]
+    if empty and (all_of_them or not files):
         raise UserError(
             f"class folder '{folder / empty[0]}' has no images; add some ({', '.join(IMG_EXTENSIONS)}) or remove it."
         )

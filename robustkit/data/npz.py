@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from robustkit.base.errors import UserError
+from robustkit.data import _labels as labels
 from robustkit.data import _split, dataset
-from robustkit.data._checked import MOST_CLASSES
+from robustkit.data._checked import MOST_CLASSES, out_of_range
 from robustkit.data._facts import EVERYTHING, Source
+from robustkit.data._labels import Labels
 
 Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
 PAIRS = {"train": ("x_train", "y_train"), "validation": ("x_val", "y_val"), "test": ("x_test", "y_test")}
@@ -37,7 +39,8 @@ def npz(*, path: str) -> Source:
     """Arrays of your own: x and y, or x_train, y_train, x_test, y_test, in one .npz file.
 
     Images are uint8, or float in [0, 1] (kept as float32): (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3.
-    Where both could be meant, e.g. (N, 3, 32, 3), the last axis is C. Labels are integers from 0, (N,). Class names
+    Where both could be meant, e.g. (N, 3, 32, 3), the last axis is C. Labels are integers from 0, (N,) or (N, 1), or
+    one-hot, (N, L). Class names
     may stand in ``classes``; without it there are as many classes as the highest label says. ``x_val`` and ``y_val``
     may stand next to the four. Files of MedMNIST are read as they are: train_images, train_labels (N, 1), and those of
     val and test, the package's own division. The file is read at once, and never with pickle. Ids are rows of the
@@ -56,8 +59,11 @@ def npz(*, path: str) -> Source:
     file = Path(path).expanduser()
     arrays = _arrays(file)
     parts: dict[str, tuple[Tensor, Tensor]] = {}
+    read: dict[str, Labels] = {}
     for part, (x, y) in _pairs(file, arrays).items():
-        parts[part] = (_images(x, arrays[x]), _labels(y, arrays[y]))
+        images = _images(x, arrays[x])
+        read[y] = _labels(y, arrays[y])
+        parts[part] = (images, read[y].y)
         if len(arrays[x]) != len(arrays[y]):
             lengths = f"{len(arrays[x])} images in {x} but {len(arrays[y])} labels in {y}"
             raise UserError(f"'{file}' has {lengths}; give one label per image.")
@@ -65,9 +71,10 @@ def npz(*, path: str) -> Source:
     if len(set(shapes.values())) > 1:
         raise UserError(f"the images of '{file}' differ in shape (C, H, W): {shapes}; give all the same.")
     c, h, w = next(iter(shapes.values()))
-    classes = _classes(file, arrays, highest=max(int(y.max()) for _, y in parts.values()))
+    classes = _classes(file, arrays, highest=max(max(int(one.y.max()), one.classes - 1) for one in read.values()))
     made = {part: _split.at_hand(*pair) for part, pair in parts.items()}
-    return _split.source(made, classes=classes, shape=(c, h, w))
+    notes = tuple(one.note for one in read.values() if one.note)
+    return _split.source(made, classes=classes, shape=(c, h, w), notes=notes)
 
 
 def images_of(file: Path) -> tuple[str, Tensor]:
@@ -141,16 +148,18 @@ def _images(key: str, x: np.ndarray[Any, np.dtype[Any]]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
 
 
-def _labels(key: str, y: np.ndarray[Any, np.dtype[Any]]) -> Tensor:
+def _labels(key: str, y: np.ndarray[Any, np.dtype[Any]]) -> Labels:
+    if y.size == 0:
+        raise UserError(f"{key} is empty; give at least one label.")
+    if y.ndim == 2:
+        return labels.read(y, key)
     if not np.issubdtype(y.dtype, np.integer):
         raise UserError(f"{key} is {y.dtype}; give labels as integers from 0.")
     if y.ndim != 1:
         raise UserError(f"{key} has shape {y.shape}; give one label per image, (N,).")
-    if y.size == 0:
-        raise UserError(f"{key} is empty; give at least one label.")
     if y.min() < 0 or y.max() >= MOST_CLASSES:
-        raise UserError(f"{key} has labels from {y.min()} to {y.max()}; number the classes from 0, without gaps.")
-    return torch.from_numpy(y.astype(np.int64))
+        raise UserError(f"{key} has labels that {out_of_range(int(y.min()), int(y.max()))}.")
+    return Labels(torch.from_numpy(y.astype(np.int64)))
 
 
 def _classes(file: Path, arrays: Arrays, *, highest: int) -> tuple[str, ...]:

@@ -41,3 +41,12 @@ def standard_error(share: float, n: int) -> float:
 def finite(value: float) -> float | None:
     """Return a number, or None for one that is not defined: JSON has neither NaN nor infinity."""
     return float(value) if math.isfinite(value) else None
+
+
+def binomial_tail(successes: int, n: int, share: float) -> float:
+    """Return P(Binomial(n, share) >= successes), summed exactly; with a share of a half, the p of a paired sign test.
+
+    Of two classifiers of the same images, ``n`` is then on how many exactly one is right, ``successes`` on how many of
+    these it is the first (Q. McNemar 1947, in its exact form).
+    """
+    return min(1.0, math.fsum(math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(successes, n + 1)))

@@ -176,8 +176,11 @@ def checked(
         config.dataset, sources.known, data_dir=config.data_dir, download=config.download,
         image_size=config.image_size, n=config.n,
     )  # fmt: skip
-    if reporter and "n" in config.keywords() and (said := too_many(config.n, data.split)):
-        reporter.say(said)
+    if reporter:
+        for note in data.dataset.source.notes:
+            reporter.say(note)
+        if "n" in config.keywords() and (said := too_many(config.n, data.split)):
+            reporter.say(said)
     if any(attack.entry(spec.name).facts.get("least_classes", 0) for spec in request.attacks):
         check_outputs(request.attacks, sources.outputs(data))
     aim = config.target if config.target is not None else "random" if config.targeted else ""

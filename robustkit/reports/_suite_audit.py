@@ -34,7 +34,7 @@ def tables(results: Results) -> Iterator[Table]:
         for x in a["findings"]
     ]
     columns = ["member", "what", "value", "how", "evidence"]
-    note = "(!) is a reason to doubt every number below. What was detected can be overridden on the command line."
+    note = "(!) is a reason to doubt every number below. What was detected can be overridden (docs/audit.md)."
     yield Table("audit", "What was found out about the model", columns, "lllll", rows, note, 2, True)
     columns = ["member", "file", "format", "where", "architecture", "parameters", "sha256", "notes"]
     rows = [
@@ -74,7 +74,7 @@ def concerns(results: Results) -> list[str]:
 
 def brief(results: Results) -> list[str]:
     """Return how each member was run, a phrase each."""
-    shown = ("normalisation", "pixel range", "channel order", "channels", "input size", "outputs")
+    shown = ("output", "normalisation", "pixel range", "channel order", "channels", "input size", "outputs")
     return [
         f"{_member(a, results)}: {a['arch']} from a {a['format']} ({a['sha256'][:12]}), "
         + ", ".join(f"{x['what']} {x['value']} ({x['how']})" for x in a["findings"] if x["what"] in shown)

@@ -60,7 +60,7 @@ class EvaluateConfig(Evaluation, Trained, Network, Stored, Method):
 class AuditConfig(Evaluation, Preprocessing, Audited, AuditedModels):
     """``robustkit audit``."""
 
-    dataset: Annotated[str | DataLike, DATASET] = field(default="digits", kw_only=False)
+    dataset: Annotated[str | DataLike, DATASET] = field(kw_only=False)
     suites: Annotated[
         Names | None,
         Option(SUITES.help, default="all; ood with --ood only; transfer and diversity of two or more members"),

@@ -139,6 +139,9 @@ class Audited(Configuration):
         ),
     ] = None
     trust_pickle: Annotated[bool, Option("Run the code in the files, with all that it may do.")] = False
+    force: Annotated[
+        bool, Option("Evaluate a model even where channels, classes or accuracy say that the data are not its own.")
+    ] = False
     surrogate: Annotated[
         str | Path | None,
         Option(
@@ -165,3 +168,10 @@ class Preprocessing(Configuration):
     outputs: Annotated[
         OutputKind | None, Option("What the model answers with.", label="kind of outputs", default="detected")
     ] = None
+    class_order: Annotated[
+        str | Path | None,
+        Option(
+            "Which output stands for which class: auto applies the order that is found; a file has a line for each "
+            "class with the number of its output, or the names of the outputs in their order.", default="the data's",
+        ),
+    ] = None  # fmt: skip

@@ -7,12 +7,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from shared_data import LOSSLESS, PUBLIC
+from shared_data import LOSSLESS, PUBLIC, TRUTH
 from torch import Tensor, nn
 
-from robustkit.auditing.adapting import STATISTICS, Adapted, Preprocessing, first_tensor
+from robustkit.auditing import comparing
+from robustkit.auditing.adapting import STATISTICS, Adapted, Preprocessing
 from robustkit.auditing.behaviour import kind_of
-from robustkit.auditing.detecting import Detected, Given, detect, statistics
+from robustkit.auditing.detecting import Detected, detect
+from robustkit.auditing.entries import first_tensor
+from robustkit.auditing.trials import Given, statistics, trial
 from robustkit.base.errors import UserError
 
 CENTRES = torch.tensor([[0.2, 0.5, 0.8], [0.8, 0.5, 0.2], [0.5, 0.9, 0.5], [0.5, 0.2, 0.5], [0.3, 0.3, 0.3]])
@@ -77,7 +80,53 @@ def test_normalisation_range_and_order_are_found(coloured, name: str, order: str
     assert found.trials[0].accuracy > 0.9
     assert value(found, "pixel range") == ("0..255" if scale == 255 or name == "caffe" else "0..1")
     assert found.renaming is None
-    assert not [f for f in found.findings if f.concern]
+    assert found.candidates[0] is found.trials[0]
+    # These images hardly refute statistics that are nearly the same, and that is a concern.
+    unproven = ["normalisation"] * (len(found.candidates) > 1)
+    assert [f.what for f in found.findings if f.concern] == unproven
+
+
+class Hesitant(Nearest):
+    """Answers with the first class where it is in doubt, so that more contrast makes it more accurate."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = super().forward(x.clamp(-2.6, 2.6))
+        return z + 4 * torch.nn.functional.one_hot(torch.zeros(len(x), dtype=torch.long), 5) * self.sharpness
+
+
+def test_contrast_alone_refutes_nothing(coloured):
+    network = Hesitant(how_of("cifar10"))
+    found = detect(network, *coloured, Given(order="rgb"))
+    score = {t.label: t.score for t in found.trials}
+    right = {t.label: t.right for t in found.trials}
+    assert score["cifar10-0.2"] > score["cifar10"] + 0.04
+    assert comparing.better(right["cifar10-0.2"], right["cifar10"]) < 0.01 / len(found.trials)  # proven, and yet ...
+    assert {"cifar10", "cifar10-0.2", "cifar100"} <= {t.label for t in found.candidates}
+    assert {"none", "half", "none 0..255"}.isdisjoint(t.label for t in found.candidates)
+    finding = next(f for f in found.findings if f.what == "normalisation")
+    assert (finding.how, finding.concern) == ("assumed", True)
+    assert "contrast alone, 0.8 and 1.25 times, gives" in finding.evidence
+    assert f"cifar10 ({score['cifar10']:.3f})" in finding.evidence
+    given = detect(network, *coloured, Given(normalize="cifar10", order="rgb"))
+    assert [t.label for t in given.candidates] == ["cifar10"]
+    assert not [f for f in given.findings if f.concern]
+
+
+def test_a_network_trained_to_resist_keeps_its_own_statistics_among_the_candidates():
+    if not TRUTH.is_dir():
+        pytest.skip("the networks of known truth are not at hand")
+    network = nn.Sequential(
+        nn.Conv2d(3, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(2048, 100), nn.ReLU(), nn.Linear(100, 10),
+    )  # fmt: skip
+    weights = torch.load(TRUTH / "cifar_cnn_a_adv.model", weights_only=True)
+    network.load_state_dict(weights["state_dict"][0] if "state_dict" in weights else weights)
+    with np.load(TRUTH / "cifar_sdp.npz") as arrays:
+        x, y = torch.from_numpy(arrays["x"]).permute(0, 3, 1, 2).float(), torch.from_numpy(arrays["y"]).long()
+    found = detect(network, x, y)
+    accuracy = {t.label: t.accuracy for t in found.candidates}
+    assert (accuracy["cifar10"], accuracy["cifar10-0.2"]) == pytest.approx((0.7, 0.745))
+    assert [f.what for f in found.findings if f.concern] == ["normalisation"]
 
 
 def test_what_is_given_is_not_tried(coloured):
@@ -97,6 +146,52 @@ def test_another_order_of_classes_is_reported_and_not_applied(coloured):
     [finding] = [f for f in found.findings if f.what == "class order"]
     assert finding.concern
     assert "nothing was renamed" in finding.evidence
+
+
+def mostly(coloured: tuple[Tensor, Tensor], label: int, others: int, noise: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Images of one label, and so many others."""
+    x, y = coloured
+    ours, theirs = torch.nonzero(y == label).flatten(), torch.nonzero(y != label).flatten()
+    rows = torch.cat([ours, theirs[:others]])
+    generator = torch.Generator().manual_seed(1)
+    return x[rows] + noise * torch.randn(len(rows), 3, 1, 1, generator=generator), y[rows]
+
+
+@pytest.mark.parametrize("label", [0, 3])
+@pytest.mark.parametrize("others", [0, 2])
+def test_labels_that_cannot_tell_leave_plain_pixels_assumed(coloured, label: int, others: int):
+    x, y = mostly(coloured, label, others, noise=0.2)  # right on some 70 %, a constant answer on 95 to 100 %
+    network = Nearest(how_of("none"))
+    found = detect(network, x, y)
+    assert (found.trials[0].normalize, found.how.scale, found.how.order, found.renaming) == ("none", 1.0, "rgb", None)
+    finding = next(f for f in found.findings if f.what == "normalisation")
+    assert (finding.value, finding.how, finding.concern) == ("none", "assumed", True)
+    assert "the labels cannot tell" in finding.evidence
+    assert "plain pixels are assumed" in finding.evidence
+    given = detect(network, x, y, Given(normalize="half"))
+    assert next((f.value, f.how) for f in given.findings if f.what == "normalisation") == ("half", "given")
+
+
+@pytest.mark.parametrize("scale", [1.0, 255.0])
+def test_a_constant_answer_is_no_accuracy(coloured, scale: float):
+    x, y = mostly(coloured, 2, 10)  # of 50, 40 are of one label
+    found = detect(Nearest(how_of("none", scale=scale)), x, y)
+    assert (found.trials[0].normalize, found.how.scale, found.renaming) == ("none", scale, None)
+    assert found.trials[0].n == 20  # as many of the common label as there are others
+    assert value(found, "normalisation") == "none"
+
+
+def test_a_renaming_counts_on_images_that_it_was_not_fitted_to():
+    y = torch.arange(60) // 2 % 30  # 30 classes of two images: any renaming of random answers fits half of them
+    answers = torch.nn.functional.one_hot(torch.randperm(60, generator=torch.Generator().manual_seed(0)) // 2, 30)
+
+    class Told(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return answers[: len(x)].float() * 9
+
+    found = trial(Told(), "none", Preprocessing(channels=1), torch.rand(60, 1, 2, 2), y)
+    assert found.renamed_accuracy > 0.4 > found.score
+    assert not found.renamed
 
 
 def test_a_model_that_knows_nothing_is_a_concern(coloured):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+import networks
 import pytest
 import safetensors.torch
 import torch
@@ -14,7 +16,7 @@ from torch import nn
 import robustkit
 from robustkit import api, attacks, data
 from robustkit.auditing import running
-from robustkit.auditing.running import arguments
+from robustkit.auditing.members import arguments
 from robustkit.base.errors import UserError
 from robustkit.ensembles.checkpoint import save_ensemble
 from robustkit.ensembles.ensemble import Ensemble
@@ -35,6 +37,21 @@ def files(resnets: Ensemble, tmp_path: Path) -> list[Path]:
     return [tmp_path / "first.pth", tmp_path / "second.safetensors"]
 
 
+@pytest.fixture
+def perceptron_without_norm(digits: data.Dataset) -> nn.Module:
+    """Learnt on plain pixels; nothing in it remembers them."""
+    split = digits.split("train")
+    torch.manual_seed(0)
+    network = networks.perceptron(1, 10)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(60):
+        loss = nn.functional.cross_entropy(network(split.tensor()), split.y)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return network
+
+
 def test_two_files_are_one_ensemble(files: list[Path], digits: data.Dataset, resnets: Ensemble, tmp_path: Path):
     results = robustkit.audit(
         files, "digits", n=60, suites="attacks,transfer", out=tmp_path / "out", formats=("html", "md"), **QUICK
@@ -53,6 +70,23 @@ def test_two_files_are_one_ensemble(files: list[Path], digits: data.Dataset, res
         assert words in page
     assert "transfer between the members" not in page
     assert "normalisation" in (tmp_path / "out/tables/audit.md").read_text("utf-8")
+
+
+def test_labels_that_count_from_one_are_named_as_such(resnets: Ensemble, test_images, tmp_path: Path):
+    x, y = test_images
+    with pytest.raises(UserError) as error:
+        robustkit.audit(resnets.members[0], (x, y + 1), suites="attacks", out=tmp_path / "out", formats=(), **QUICK)
+    text = "the model has 10 outputs, but the data has labels from 1 to 10: they seem to count from 1; give y - 1."
+    assert str(error.value) == text
+
+
+def test_labels_in_another_shape_are_said(resnets: Ensemble, test_images, tmp_path: Path):
+    x, y = test_images
+    results = robustkit.audit(
+        resnets.members[0], (x, y[:, None].numpy()), n=40, suites="attacks", out=tmp_path / "out", formats=(), **QUICK
+    )
+    [said] = [f for f in results["audit"][0]["findings"] if f["what"] == "labels"]
+    assert (said["evidence"], said["concern"]) == ("the labels are a column, (N, 1): its numbers are read", False)
 
 
 def test_a_module_and_tensors(resnets: Ensemble, test_images, tmp_path: Path):
@@ -79,6 +113,41 @@ def test_an_exported_program_of_one_batch_size_is_audited(resnets: Ensemble, tes
     assert not any(found["concern"] for found in results["audit"][0]["findings"])
 
 
+def untrained(channels: int, classes: int) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, classes)
+    )
+
+
+@pytest.mark.parametrize(
+    ("channels", "classes", "message"),
+    [
+        (3, 10, r"'Sequential-0' takes images of 3 channels, those of digits have 1; name the data .* or add --force"),
+        (1, 12, r"'Sequential-0' has 12 outputs, but digits has 10 classes; name the data .* or add --force"),
+        (1, 10, r"is right on 0.\d+ of 500 images of digits in the best of 5 ways to run it, no better than a constant "
+         r"answer; name the data .* or add --force"),
+    ],
+)  # fmt: skip
+def test_a_model_of_other_data_is_refused_unless_forced(channels: int, classes: int, message: str, tmp_path: Path):
+    asked = {**QUICK, "suites": "attacks", "n": 20, "out": tmp_path / "out", "formats": ()}
+    with pytest.raises(UserError, match=message):
+        robustkit.audit(untrained(channels, classes), "digits", **asked)
+    assert not (tmp_path / "out").exists()
+    results = robustkit.audit(
+        untrained(channels, classes), "digits", force=True, normalize="none", input_size=8, **asked
+    )
+    assert [f["what"] for f in results["audit"][0]["findings"] if f["concern"]]
+
+
+def test_few_images_and_those_of_one_label_refuse_no_model(test_images, tmp_path: Path):
+    x, y = test_images
+    asked = {**QUICK, "suites": "attacks", "formats": ()}
+    for name, rows in (("one label", torch.nonzero(y == 3).flatten()), ("few", torch.arange(3))):
+        results = robustkit.audit(untrained(1, 10), (x[rows], y[rows]), out=tmp_path / name, **asked)
+        assert "normalisation" in [f["what"] for f in results["audit"][0]["findings"] if f["concern"]]
+
+
 def test_concerns_stand_on_the_first_page(resnets: Ensemble, test_images, tmp_path: Path):
     class Noisy(nn.Module):
         def __init__(self) -> None:
@@ -102,6 +171,29 @@ def test_concerns_stand_on_the_first_page(resnets: Ensemble, test_images, tmp_pa
     assert "randomness is random" in page
 
 
+def test_of_several_ways_the_lowest_worst_case_is_quoted(test_images, tmp_path: Path, perceptron_without_norm):
+    x, y = test_images
+    x, y = x[:200], y[:200]
+    asked = {**QUICK, "trust": "quick", "eps": "0.02,0.1", "suites": "attacks,calibration", "formats": (), "n": 60}
+    results = robustkit.audit(perceptron_without_norm, (x, y), out=tmp_path / "out", **asked)
+    [finding] = [f for f in results["audit"][0]["findings"] if f["what"] == "normalisation"]
+    assert (finding["how"], finding["concern"]) == ("assumed", True)
+    said = re.search(r"worst cases at eps 0.1: (.*); the lowest is quoted", finding["evidence"])
+    named = {name: float(value) for name, value in (part.rsplit(" ", 1) for part in said[1].split(", "))}
+    assert len(named) > 1
+    alone = {
+        name: robustkit.audit(
+            perceptron_without_norm, (x, y), normalize=name, pixel_range=1, out=tmp_path / name, **asked
+        )["worst_case"][-1]
+        for name in named
+    }  # fmt: skip
+    assert named == {name: pytest.approx(w["robust_accuracy"], abs=6e-4) for name, w in alone.items()}
+    assert finding["value"] == min(named, key=named.__getitem__)
+    assert results["worst_case"][-1]["robust_accuracy"] == min(w["robust_accuracy"] for w in alone.values())
+    assert all(w["verdict"] != "trusted" for w in results["worst_case"])
+    assert len(results["ensembles"]) == 1
+
+
 def test_the_same_weights_run_otherwise_are_another_model(files: list[Path], tmp_path: Path):
     found = {}
     for normalize in ("none", "half"):
@@ -115,7 +207,20 @@ def test_the_same_weights_run_otherwise_are_another_model(files: list[Path], tmp
 
 def test_the_command(files: list[Path], tmp_path: Path):
     out = tmp_path / "out"
-    asked = ["audit", *map(str, files), "--n", "24", "--attacks", "fgsm", "--eps", "0.1", "--suites", "attacks"]
+    asked = [
+        "audit",
+        *map(str, files),
+        "--dataset",
+        "digits",
+        "--n",
+        "24",
+        "--attacks",
+        "fgsm",
+        "--eps",
+        "0.1",
+        "--suites",
+        "attacks",
+    ]
     code, printed, error = invoke(*asked, "--trust", "off", "--workers", 1, "--normalize", "none", "--out", out)
     assert code == 0, error
     assert printed.splitlines()[-1] == f"report: {out / 'report.html'}"
@@ -143,7 +248,8 @@ def test_the_command(files: list[Path], tmp_path: Path):
     ],
 )
 def test_bad_input_is_one_sentence(files: list[Path], tmp_path: Path, options: list[str], message: str):
-    code, _, error = invoke("audit", files[0], "--out", tmp_path / "out", *options)
+    given = [] if "--dataset" in options else ["--dataset", "digits"]
+    code, _, error = invoke("audit", files[0], "--out", tmp_path / "out", *given, *options)
     assert code == 2
     assert message in error
     assert len(error.strip().splitlines()) == 1
@@ -152,7 +258,7 @@ def test_bad_input_is_one_sentence(files: list[Path], tmp_path: Path, options: l
 
 @pytest.mark.parametrize(("option", "typo"), [("--ood", "near:digitz"), ("--trust", "ful")])
 def test_a_typo_is_found_before_the_model_is_read(tmp_path: Path, option: str, typo: str):
-    code, _, error = invoke("audit", tmp_path / "gone.pth", option, typo)
+    code, _, error = invoke("audit", tmp_path / "gone.pth", "--dataset", "digits", option, typo)
     assert code == 2
     assert typo.removeprefix("near:") in error
 
@@ -249,7 +355,7 @@ def test_the_baseline_is_trained_as_evaluate_trains_it(resnets: Ensemble, test_i
 def test_a_baseline_that_cannot_serve_is_refused_before_the_model_is_read(
     tmp_path: Path, options: list[str], message: str
 ):
-    code, _, error = invoke("audit", tmp_path / "gone.pth", *options)
+    code, _, error = invoke("audit", tmp_path / "gone.pth", "--dataset", "digits", *options)
     assert code == 2
     assert message in error
     assert "gone.pth" not in error

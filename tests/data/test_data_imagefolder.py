@@ -206,4 +206,20 @@ def test_wrong_folders(tmp_path):
     assert f"has train/ but no test/ or val/; add it, or take all of imagefolder:{alone / 'train'}." in message(alone)
     write_crops(alone / "test")
     (alone / "test" / "flower").rename(alone / "test" / "flour")
-    assert "'flour' is in one only; test needs the same 2." in message(alone)
+    text = "test may lack some of its 2 classes, and have no others."
+    assert message(alone).endswith(text)
+    assert message(alone).startswith("'flour' is a class folder of ")
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_test_folder_may_lack_a_class_and_labels_stay(tmp_path, empty):
+    write_digits(tmp_path / "train", range(100), classes=4)
+    write_digits(tmp_path / "test", range(100, 200), classes=4)
+    for file in (tmp_path / "test" / "class1").iterdir():
+        file.unlink()
+    if not empty:
+        (tmp_path / "test" / "class1").rmdir()
+    loaded = data.load(f"imagefolder:{tmp_path}")
+    assert loaded.classes == ("class0", "class1", "class2", "class3")
+    assert sorted(set(loaded.split("test").y.tolist())) == [0, 2, 3]
+    assert loaded.source.notes == ("test has no images of class1; labels are the places among train's classes",)

@@ -29,6 +29,7 @@ from torchvision.transforms import ToTensor
 from robustkit import data
 from robustkit.base.errors import UserError
 from robustkit.data import _gather, in_memory
+from robustkit.data._labels import Labels
 
 X = (load_digits().images[:60, None] * 15).astype(np.uint8)
 Y = load_digits().target[:60]
@@ -169,9 +170,9 @@ def test_the_draws_of_the_program_are_left_alone():
 
 @pytest.mark.parametrize("number", [1, 2, 9, 20])
 def test_room_is_doubled_where_the_length_was_not_known(number):
-    x, y = _gather._gathered(zip(FX.split(7), TY.split(7), strict=True), "it", number)
+    x, read = _gather._gathered(zip(FX.split(7), map(Labels, TY.split(7)), strict=True), "it", number)
     assert torch.equal(x, FX)
-    assert torch.equal(y, TY)
+    assert torch.equal(read.y, TY)
 
 
 def test_more_items_than_are_stacked_at_once(monkeypatch):
@@ -220,10 +221,10 @@ class Failing(Items):
         ((TX[:0], TY[:0]), "the images have shape (0, 1, 8, 8) and are empty; give at least one image."),
         ((TX, TY[:0]), "the labels are empty; give one for each image."),
         ((TX, TY[:59]), "there are 60 images and 59 labels; give one label for each image."),
-        ((TX, TY[:, None]), "the labels have shape (60, 1), a column each; give one integer for each image: y[:, 0]."),
         (
-            (TX, torch.eye(10)[TY]),
-            "the labels have shape (60, 10), a row for each image; give one integer for each image: y.argmax(1).",
+            (TX, torch.eye(10)[TY] + torch.eye(10)[TY.flip(0)].roll(1, 1)),
+            "the labels have shape (60, 10) and are not one-hot, one 1 among zeros in each row: several labels for an "
+            "image, or none, are not evaluated; give one integer for each image.",
         ),
         ((TX, TY[0]), "the labels have shape (); give one integer for each image, (N,)."),
         ((TX, TY.float()), "the labels are float32; give integers from 0: y.long(), if they count the classes."),
@@ -232,7 +233,11 @@ class Failing(Items):
             "the labels are float64; give integers from 0: y.astype(int), if they count the classes.",
         ),
         ((TX, TY > 4), "the labels are bool; give integers from 0: y.long(), if they count the classes."),
-        ((TX, TY - 1), "the labels run from -1 to 8; number the classes from 0 to L - 1, without gaps."),
+        (
+            (TX, TY - 1),
+            "the labels run from -1 to 8; -1 is no class: 1 was subtracted from labels that begin at 0, or it marks "
+            "images without a label; number the classes from 0 to L - 1.",
+        ),
         ((TX, TY + 10**6), "the labels run from 1000000 to 1000009; number the classes from 0 to L - 1, without gaps."),
         ((TX, [str(label) for label in Y]), "the labels are an array of <U1; give numbers: uint8, integers or floats."),
         ((TX.float(), TY), "the images have pixels from 0 to 240, outside [0, 1]; divide them by 255, or give uint8."),
@@ -290,7 +295,10 @@ class Failing(Items):
             "them by 255, or give uint8.",
         ),
         (Items(TX, ["cat"] * 60), "the label of item 0 of Items is 'cat', a str; give an integer from 0."),
-        (Items(TX, torch.eye(10)[TY]), "the label of item 0 of Items has shape (10,); give one integer from 0."),
+        (
+            Items(TX, torch.eye(10)[TY][:, None]),
+            "the label of item 0 of Items has shape (1, 10); give one integer from 0.",
+        ),
         (
             Items(TX, Y / 10),
             "the labels of items 0 to 59 of Items are float64; give integers from 0: y.long(), if they "
@@ -377,3 +385,32 @@ def test_refused_classes(classes, message):
     with pytest.raises(UserError) as error:
         in_memory((TX, TY), classes=classes)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("as_given", [lambda y: y, lambda y: y.numpy()])
+@pytest.mark.parametrize(
+    ("fold", "note"),
+    [
+        (lambda y: y[:, None], "the labels are a column, (N, 1): its numbers are read"),
+        (lambda y: torch.eye(12)[y], "the labels are one-hot, (N, 12): the place of the one is read"),
+        (lambda y: torch.eye(12, dtype=torch.long)[y], "the labels are one-hot, (N, 12): the place of the one is read"),
+        (lambda y: torch.eye(12)[y] > 0, "the labels are one-hot, (N, 12): the place of the one is read"),
+        (lambda y: y, ""),
+    ],
+)
+def test_columns_and_one_hot_labels_are_read_and_said(fold, note: str, as_given):
+    folded = as_given(fold(TY))
+    items = [(image, label) for image, label in zip(FX, folded, strict=True)]
+    pairs = TensorDataset(FX, fold(TY))
+    for given in ((TX, folded), pairs, DataLoader(pairs, batch_size=7), Items(FX, folded), DataLoader(items, 9)):
+        found = data.in_memory(given)
+        assert torch.equal(found.everything().y.sort()[0], TY.sort()[0])
+        assert found.source.notes == ((note,) if note else ())
+        assert len(found.classes) == (12 if "12" in note else 10)
+
+
+def test_labels_beside_named_classes_that_count_from_one():
+    with pytest.raises(
+        UserError, match=r"run from 1 to 10; there are 10 classes; they seem to count from 1: give y - 1"
+    ):
+        data.in_memory((TX, TY + 1), classes=list("abcdefghij"))

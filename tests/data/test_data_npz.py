@@ -117,10 +117,11 @@ NAN = np.where(np.arange(60)[:, None, None] == 5, np.nan, X / 255)
         ({"x": np.where(X > 200, np.inf, 0), "y": Y}, r"x is in \[0, inf\]"),
         ({"x": X.astype(np.int64), "y": Y}, "x is int64; give images as uint8"),
         ({"x": X > 0, "y": Y}, "x is bool"),
-        ({"x": X, "y": Y - 1}, "y has labels from -1 to 8; number the classes from 0"),
-        ({"x": X, "y": Y + 10**9}, "y has labels from 1000000000 to"),
+        ({"x": X, "y": Y - 1}, "y has labels that run from -1 to 8; -1 is no class: 1 was subtracted"),
+        ({"x": X, "y": Y + 10**9}, "y has labels that run from 1000000000 to"),
         ({"x": X, "y": Y.astype(float)}, "y is float64; give labels as integers"),
-        ({"x": X, "y": np.eye(10, dtype=int)[Y]}, r"y has shape \(60, 10\); give one label per image"),
+        ({"x": X, "y": 2 * np.eye(10, dtype=int)[Y]}, r"y have shape \(60, 10\) and are not one-hot"),
+        ({"x": X, "y": Y[:, None, None]}, r"y has shape \(60, 1, 1\); give one label per image"),
         ({"x": X, "y": Y, "classes": ["a", "b"]}, "label 9 in .* is beyond its 2 classes"),
         ({"x": X, "y": Y, "classes": np.arange(10)}, "give one text per class"),
         ({"x": X[:0], "y": Y[:0]}, r"x is empty, of shape \(0, 1, 8, 8\)"),
@@ -209,3 +210,14 @@ def test_several_labels_for_an_image_are_refused_and_missing_keys_are_named_as_i
     np.savez(tmp_path / "half.npz", train_images=np.zeros((2, 8, 8), np.uint8), train_labels=np.zeros((2, 1), np.uint8))
     with pytest.raises(UserError, match="lacks test_images, test_labels"):
         data.load(f"npz:{tmp_path / 'half.npz'}")
+
+
+def test_columns_and_one_hot_labels_are_read_and_said(tmp_path: Path):
+    for folded, classes, note in (
+        (Y[:, None].astype(np.uint8), 10, "y are a column, (N, 1): its numbers are read"),
+        (np.eye(11)[Y], 11, "y are one-hot, (N, 11): the place of the one is read"),
+    ):
+        np.savez(tmp_path / "a.npz", x=X, y=folded)
+        found = data.load(f"npz:{tmp_path / 'a.npz'}")
+        assert found.everything().y.tolist() == Y.tolist()
+        assert (len(found.classes), found.source.notes) == (classes, (note,))

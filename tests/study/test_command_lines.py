@@ -37,7 +37,9 @@ EVALUATIONS = {
     "formats": EvaluateConfig(formats="csv,html", device="cpu", members=2, epochs=3, arch="lenet"),
     "imagefolder": EvaluateConfig(dataset="imagefolder:/data/my pictures", n=5),
     "audit": AuditConfig(models=["net.py:load"], dataset="npz:/tmp/x y.npz", n=100),
-    "audit of several": AuditConfig(models=["a.pt", "b two.pt"], suites="all", reference=False, attacks="pgd"),
+    "audit of several": AuditConfig(
+        models=["a.pt", "b two.pt"], dataset="digits", suites="all", reference=False, attacks="pgd"
+    ),
 }  # fmt: skip
 OTHERS: dict[str, Any] = {
     "train": TrainConfig(defense="gncl", members=4, epochs=2, settings=["gncl.alpha=0.5"], out="x y"),
@@ -82,7 +84,7 @@ def test_what_is_at_its_default_is_not_said():
 
 
 def test_what_only_python_can_hold_is_an_ellipsis():
-    line = AuditConfig(models=[lambda x: x], n=3).command("audit")
+    line = AuditConfig(models=[lambda x: x], dataset="digits", n=3).command("audit")
     assert "..." in line
     assert "'...'" not in line
     assert "lambda" not in line
