@@ -28,7 +28,8 @@ def check(found: Detected, name: str, loaded: Dataset) -> None:
         order = next((f": {f.evidence}" for f in found.findings if f.what == WHAT), "")
         text = f"'{name}' has {best.outputs} outputs, but {loaded.name} has {len(loaded.classes)} classes{order}"
         raise UserError(f"{text}; {remedy}, or say with --class-order which output stands for which class.")
-    if found.at_chance:
+    finite = not any(f.what == "finite outputs" and f.concern for f in found.findings)
+    if found.at_chance and finite:  # outputs that are not finite are reason enough, and the audit tells it
         best = max(found.trials, key=lambda trial: trial.score)
         ways = f"in the best of {len(found.trials)} ways to run it" if len(found.trials) > 1 else "run as you say"
         raise UserError(

@@ -199,7 +199,7 @@ def test_an_audit_names_both_accuracies(file, weights, used, digits, tmp_path: P
 
 def test_weights_that_are_not_there_are_refused(file, tmp_path: Path):
     path, _, _ = file
-    code, _, error = invoke("audit", path, "--weights", "best", "--out", tmp_path / "out")
+    code, _, error = invoke("audit", path, "--dataset", "digits", "--weights", "best", "--out", tmp_path / "out")
     assert code == 2
     assert "holds no weights 'best'; it holds model (raw), ema_model (ema)" in error
     with pytest.raises(UserError, match="--weights.*has no effect on a model in memory"):
