@@ -147,11 +147,10 @@ def _kind(tree: Any) -> str:
 def _load_onnx(stream: BinaryIO) -> Content:
     stream.seek(0)
     try:
-        network = _onnx.load(stream.read())
+        network, notes = _onnx.load(stream.read())
     except ImportError:
         raise Damaged("is an ONNX file", f"reading it needs an extra: {install_command('onnx')}") from None
-    notes = ["converted by onnx2torch", *(network.notes() if isinstance(network, InBatches) else ())]
-    return Content("ONNX", [Part("graph", None, network)], _as_they_are, notes)
+    return Content("ONNX", [Part("graph", None, network)], _as_they_are, ["converted by onnx2torch", *notes])
 
 
 def _as_they_are(state: Mapping[str, TensorRef | Tensor]) -> dict[str, Tensor]:

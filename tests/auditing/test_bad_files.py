@@ -631,6 +631,17 @@ def _onnx_files() -> dict[str, bytes]:
     def branch(model: Any) -> None:
         model.graph.node[0].attribute.append(helper.make_attribute("then_branch", helper.make_graph([], "a", [], [])))
 
+    def same(operator: str, inputs: list[str], **said: Any) -> Callable[[Any], None]:
+        padded = {} if operator == "DequantizeLinear" else {"auto_pad": "SAME_UPPER"}
+        return lambda model: model.graph.node[0].CopyFrom(helper.make_node(operator, inputs, ["y"], **padded, **said))
+
+    def packed(number: int, count: int, nbytes: int) -> Callable[[Any], None]:
+        def change(model: Any) -> None:
+            weight = model.graph.initializer[0]
+            weight.data_type, weight.dims[0], weight.raw_data = number, count, bytes(nbytes)
+
+        return change
+
     good = saved(lambda model: None)
     changes: dict[str, Callable[[Any], None]] = {
         "external data": external,
@@ -643,6 +654,18 @@ def _onnx_files() -> dict[str, bytes]:
         "unknown input": lambda model: model.graph.node[0].input.__setitem__(0, "z"),
         "no node": lambda model: model.graph.ClearField("node"),
         "local function": lambda model: model.functions.add(name="f", domain="d"),
+        "SAME_UPPER of no kernel": same("Conv", ["x", "z"]),
+        "SAME_LOWER of another rank": same("MaxPool", ["x"], kernel_shape=[2, 2], strides=[2]),
+        "SAME_UPPER of an open size": same("AveragePool", ["x"], kernel_shape=[2], strides=[2]),
+        "SAME_LOWER of a stride of zero": same("MaxPool", ["x"], kernel_shape=[2], strides=[0]),
+        "four bits too few": packed(22, 5, 2),
+        "four bits too many": packed(22, 5, 4),
+        "two bits too few": packed(26, 9, 2),
+        "a type of tomorrow": packed(99, 4, 4),
+        "scales of text": lambda model: model.graph.node[0].CopyFrom(
+            helper.make_node("DequantizeLinear", ["w", "x"], ["y"])
+        ),
+        "a far axis": same("DequantizeLinear", ["w", "w"], axis=7),
         "old": lambda model: setattr(model, "ir_version", 2),
     }
     files = {name: saved(change) for name, change in changes.items()}
