@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from torch import Tensor, nn
 
-from robustkit.auditing import _onnx, _pickle, _torch_zip, _trusted
+from robustkit.auditing import _foreign, _onnx, _pickle, _torch_zip, _trusted
 from robustkit.auditing._batches import InBatches
 from robustkit.auditing._limits import JSON_BYTES, PICKLE_BYTES, STATE_OVER_FILE, Damaged, clean
 from robustkit.auditing._safetensors import SafeTensors, is_safetensors
@@ -27,7 +27,6 @@ FOREIGN = {
     b"BZh": "is bzip2-compressed",
     b"\xfd7zXZ": "is xz-compressed",
     b"\x28\xb5\x2f\xfd": "is zstd-compressed",
-    b"\x89HDF": "is an HDF5 file, as Keras writes it",
     b"\x93NUMPY": "is a numpy array",
     b"GGUF": "is a GGUF language model",
 }
@@ -59,11 +58,11 @@ def sniff(stream: BinaryIO, size: int) -> str:
         return "tar"
     if is_safetensors(head, size):
         return "safetensors"
-    return "onnx" if _onnx.is_onnx(head, size) else ""
+    return "onnx" if _onnx.is_onnx(head, size) and _foreign.of_file(stream, size) is None else ""
 
 
-def load(stream: BinaryIO, size: int, *, trust_pickle: bool) -> Content:
-    """Read an open file; :class:`Damaged` says why not."""
+def load(stream: BinaryIO, size: int, *, trust_pickle: bool, path: Path | None = None) -> Content:
+    """Read an open file, which lies at ``path``; :class:`Damaged` says why not."""
     form = sniff(stream, size)
     if form == "safetensors":
         file = SafeTensors(stream, size)
@@ -73,6 +72,8 @@ def load(stream: BinaryIO, size: int, *, trust_pickle: bool) -> Content:
     if form == "tar":
         raise Damaged("is a tar archive (PyTorch's before 0.1.10, or a packed folder)", "unpack or save it again")
     if form not in ("zip", "legacy", "pickle"):
+        if foreign := _foreign.of_file(stream, size, path):
+            raise foreign.refusal()
         stream.seek(0)
         head = stream.read(8)
         raise Damaged(next((why for magic, why in FOREIGN.items() if head.startswith(magic)), "is no model file"))
@@ -104,7 +105,8 @@ def _load_torch(form: str, stream: BinaryIO, size: int, trust_pickle: bool) -> C
     archive = _torch_zip.Archive(stream, size)
     kind = _torch_zip.kind(archive)
     if not kind:
-        raise Damaged("is a zip archive without a model in it")
+        foreign = _foreign.of_archive(archive.names())
+        raise foreign.refusal() if foreign else Damaged("is a zip archive without a model in it")
     archive.check_byte_order()
     if kind == "torch":
         tree = archive.tree("data.pkl")

@@ -34,7 +34,7 @@ from typing import BinaryIO
 
 from torch import Tensor, nn
 
-from robustkit.auditing import _formats
+from robustkit.auditing import _foreign, _formats
 from robustkit.auditing._limits import FILE_BYTES, FOLDER_FILES, GIB, Damaged, clean, refuse
 from robustkit.auditing._unwrap import Part, float32
 from robustkit.base.errors import UserError
@@ -159,7 +159,7 @@ def _read_file(path: Path, trust_pickle: bool) -> list[ModelInFile]:
 
         def work() -> list[ModelInFile]:
             digest = _sha256(stream)
-            content = _formats.load(stream, size, trust_pickle=trust_pickle)
+            content = _formats.load(stream, size, trust_pickle=trust_pickle, path=path)
             return [_found(path, content, part, digest) for part in content.parts]
 
         return _guarded(path, work)
@@ -221,6 +221,8 @@ def _read_folder(folder: Path, trust_pickle: bool) -> list[ModelInFile]:
         else:
             skipped.append(entry)
     if not found:
+        if foreign := _foreign.of_folder(folder):
+            refuse(folder, f"holds {foreign.what}", foreign.remedy)
         refuse(folder, "is a folder without a model file")
     if not skipped:
         return found

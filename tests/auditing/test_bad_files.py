@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.torch
+import test_foreign
 import torch
 from torch import nn
 
@@ -441,6 +442,11 @@ def _foreign() -> Iterator[tuple[str, bytes]]:
     yield "tar", tar.getvalue()
     yield "protobuf of something else", b"\x08\x03\x12\x05hello\x1a\x05world" + b"\x3a\x02\x08\x01"
     yield "shell script", b"#!/bin/sh\nrm -rf /\n"
+    yield from ((name, data) for name, (data, _, _) in test_foreign.FILES.items())
+    for name in ("Core ML", "SavedModel", "frozen graph", "TensorFlow Lite"):
+        data = test_foreign.FILES[name][0]
+        for end in (5, 9, 12, len(data) - 1):
+            yield f"{name} cut at byte {end}", data[:end]
 
 
 def _cut() -> Iterator[tuple[str, bytes]]:
