@@ -18,7 +18,6 @@ HEAD = 4096  # bytes of a file that are looked at
 NAMES, OPENED = 4096, 200  # of a folder: names that are looked at, files that are opened
 SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
 NODE = rb"\x0a[\x04-\xff][\x01-\x7f]?\x0a.[\w./-]+\x12.(?:Placeholder|Const|VarHandleOp)"
-TF2ONNX = "python -m tf2onnx.convert {what} --output model.onnx --inputs-as-nchw INPUT"
 ORIGINAL = "ask for the PyTorch weights or the ONNX file that it was made of, since nothing turns it back"
 
 
@@ -35,7 +34,9 @@ class Foreign:
 
 
 def _tensorflow(what: str, option: str) -> Foreign:
-    return Foreign(what, f"convert it to ONNX: {TF2ONNX.format(what=option)}")
+    return Foreign(
+        what, f"convert it to ONNX: python -m tf2onnx.convert {option} --output model.onnx --inputs-as-nchw INPUT"
+    )
 
 
 TFLITE = _tensorflow("a TensorFlow Lite model", "--tflite FILE")
@@ -46,10 +47,7 @@ CHECKPOINT = _tensorflow("a TensorFlow checkpoint", "--checkpoint NAME.meta --in
 KERAS = Foreign(
     "a Keras model", "convert it to ONNX: keras.models.load_model(FILE).export('model.onnx', format='onnx'), or tf2onnx"
 )
-HDF5 = Foreign(
-    "an HDF5 file, as Keras writes it",
-    f"convert it to ONNX: {TF2ONNX.format(what='--keras FILE')}; weights alone need load_weights and export first",
-)
+HDF5 = _tensorflow("an HDF5 file, as Keras writes it", "--keras FILE")
 COREML = Foreign(
     "a Core ML model",
     "convert it to ONNX with onnxmltools.convert_coreml, which takes neural networks and no ML programs, or ask for "

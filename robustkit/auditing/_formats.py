@@ -70,6 +70,7 @@ def load(stream: BinaryIO, size: int, *, trust_pickle: bool, path: Path | None =
     if form == "onnx":
         return _load_onnx(stream)
     if form == "tar":
+        # Cause: files of that age, and folders packed with tar, begin alike.
         raise Damaged("is a tar archive (PyTorch's before 0.1.10, or a packed folder)", "unpack or save it again")
     if form not in ("zip", "legacy", "pickle"):
         if foreign := _foreign.of_file(stream, size, path):
@@ -81,6 +82,8 @@ def load(stream: BinaryIO, size: int, *, trust_pickle: bool, path: Path | None =
         return _load_torch(form, stream, size, trust_pickle)
     except _pickle.NeedsCode as need:
         if not trust_pickle:
+            # Cause: the whole network was saved (torch.save(model)) and not its state dict, or objects of the training
+            # beside it; to make them again their classes have to be imported and called, which may do anything.
             raise Damaged(
                 f"holds a pickle that needs code to be run ('{clean(need.name)}')",
                 "if you trust its author, have it run with --trust-pickle (in Python: trust_pickle=True), "
@@ -101,11 +104,13 @@ def _load_torch(form: str, stream: BinaryIO, size: int, trust_pickle: bool) -> C
         stream.seek(0)
         tree = _pickle.parse(io.BytesIO(stream.read(min(size, PICKLE_BYTES))))
         parts(tree)
+        # Cause: pickle.dump wrote it, which keeps no tensors apart from the objects.
         raise Damaged("is a pickle that torch.save did not write", "save the state dict with torch.save")
     archive = _torch_zip.Archive(stream, size)
     kind = _torch_zip.kind(archive)
     if not kind:
         foreign = _foreign.of_archive(archive.names())
+        # Cause: a zip archive of something else: a packed folder, a document, a repository.
         raise foreign.refusal() if foreign else Damaged("is a zip archive without a model in it")
     archive.check_byte_order()
     if kind == "torch":
@@ -151,6 +156,7 @@ def _load_onnx(stream: BinaryIO) -> Content:
     try:
         network, notes = _onnx.load(stream.read())
     except ImportError:
+        # Cause: ONNX is converted by onnx2torch, which is not installed.
         raise Damaged("is an ONNX file", f"reading it needs an extra: {install_command('onnx')}") from None
     return Content("ONNX", [Part("graph", None, network)], _as_they_are, ["converted by onnx2torch", *notes])
 
@@ -200,6 +206,7 @@ def _check_meta(meta: Mapping[str, Any], state: Mapping[str, TensorRef]) -> None
         raise Damaged(f"has an {META} whose members, classes or shape make no sense")
     for index, row in enumerate(rows):
         if models.is_code(row["arch"]):
+            # Cause: robustkit's own checkpoint was trained with an architecture from a file or module of somebody.
             raise Damaged(
                 f"needs the code '{clean(row['arch'])}', which is not run at a checkpoint's word",
                 "load it with robustkit.load_ensemble(..., arch=...)",
@@ -211,6 +218,7 @@ def _check_meta(meta: Mapping[str, Any], state: Mapping[str, TensorRef]) -> None
         prefix = f"members.{index}.network."
         held = {k.removeprefix(prefix): v.size for k, v in state.items() if k.startswith(prefix)}
         if held != expected:
+            # Cause: weights.safetensors and ensemble.json are of two trainings.
             raise Damaged(f"has a {WEIGHTS} that does not fit '{clean(row['arch'])}' as {META} has it")
 
 

@@ -72,6 +72,7 @@ def load(data: bytes) -> tuple[nn.Module, list[str]]:
     try:
         model = onnx.ModelProto.FromString(data)
     except Exception as error:  # google.protobuf's DecodeError, which has no public home
+        # Cause: the download or the copy stopped early, or it is another protocol buffer.
         raise Damaged(f"is a damaged ONNX file ({clean(error)})") from None
     _check(model, onnx)
     _rename(model.graph)
@@ -83,11 +84,13 @@ def load(data: bytes) -> tuple[nn.Module, list[str]]:
         raise
     except Exception as error:  # NotImplementedError for an operator; KeyError, ValueError, ... for a broken graph
         if lacking := re.search(r"operation_type='(\w{1,60})', version=(\d{1,9})", str(error)):
+            # Cause: the network is attacked as a PyTorch one, which onnx2torch makes of it, operator by operator.
             raise Damaged(
                 f"is an ONNX file with the operator {lacking[1]}, version {lacking[2]}, which onnx2torch lacks",
                 "export the model without it, with an older opset_version, or audit its PyTorch weights",
             ) from None
         why = f"{type(error).__name__}: {clean(error)}"
+        # Cause: the graph uses an operator in a way that onnx2torch does not know, or is inconsistent.
         raise Damaged(f"is an ONNX file that onnx2torch cannot convert ({why})") from None
     network.eval()
     shape = _declared(model.graph)
@@ -124,9 +127,11 @@ def _check(model: Any, onnx: Any) -> None:
         if node.domain not in ("", "ai.onnx"):
             raise Damaged(f"is an ONNX file with operators of the foreign domain '{clean(node.domain)}'")
         if any(a.HasField("g") or a.graphs or a.HasField("sparse_tensor") for a in node.attribute):
+            # Cause: what a branch or loop does depends on the image; onnx2torch has none.
             raise Damaged("is an ONNX file with branches or loops")
     for tensor in tensors(graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            # Cause: an exporter puts weights above 2 GB, or all of them if asked, beside the graph.
             raise Damaged("is an ONNX file with its weights in other files", "save it with the weights inside")
         _check_tensor(tensor, onnx.TensorProto.DataType)
 
@@ -144,6 +149,7 @@ def _check_tensor(tensor: Any, types: Any) -> None:
     if tensor.raw_data:
         held, expected = len(tensor.raw_data), nbytes
     if min([0, *tensor.dims]) < 0 or held != expected:
+        # Cause: the file is damaged, or declares more numbers than it holds.
         raise Damaged("is an ONNX file with a tensor whose shape disagrees with its bytes")
 
 

@@ -66,6 +66,7 @@ def dequantise(graph: Any, onnx: Any, size: int) -> list[str]:
             continue
         left -= 4 * math.prod(constants[node.input[0]].dims)
         if left < 0:
+            # Cause: many operators name the same large tensor.
             raise Damaged("is an ONNX file whose quantised weights would take far more memory than it holds")
         x, scale, *zero = (onnx.numpy_helper.to_array(constants[name]) for name in node.input if name)
         said = {a.name: a.i for a in node.attribute}

@@ -99,12 +99,14 @@ def parse(stream: BinaryIO, *, torchscript: bool = False, itemsize: dict[str, in
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
             if count > PICKLE_OPS:
+                # Cause: a checkpoint names a few thousand tensors; this one is built to keep a reader busy.
                 raise Damaged(f"holds a pickle of more than {PICKLE_OPS} steps")
             machine.step(opcode.name, argument)
         return machine.stack.pop()
     except (NeedsCode, Damaged):
         raise
     except Exception as error:  # any garbage: stack underflow, bad text, missing memo entries, ...
+        # Cause: the file was cut off while it was copied, or changed.
         raise Damaged(f"holds a pickle that cannot be read ({type(error).__name__}: {clean(error)})") from None
 
 
@@ -173,6 +175,7 @@ class _Machine:
             if isinstance(storage, StorageRef):
                 self.itemsize[storage.key] = storage.dtype.itemsize
         else:
+            # Cause: another program wrote the pickle (protocol 0 or 1, or other objects in it).
             raise Damaged(f"holds a pickle with the step {opcode}, which torch.save does not write")
 
     def _marked(self) -> list[Any]:
@@ -255,6 +258,7 @@ def _tensor(name: str, args: tuple[Any, ...]) -> Any:
     if isinstance(storage, TensorRef):  # the storage itself cannot be read
         return storage
     if not isinstance(storage, StorageRef):
+        # Cause: the pickle was changed, or another program wrote it.
         raise Damaged("holds a pickle with a tensor without storage")
     dtype = storage.dtype
     if name == "_rebuild_tensor_v3":

@@ -69,14 +69,18 @@ def check(name: str, ref: TensorRef, record_bytes: int) -> None:
     """Raise :class:`Damaged` unless the tensor lies inside its record and shows no element twice."""
     what = f"declares a tensor '{clean(name)}'"
     if ref.problem or ref.storage is None:
+        # Cause: a network of dense float weights is attacked; sparse, quantised and nested tensors and those without
+        # data have no such weights as they lie in the file.
         raise Damaged(f"{what} that is {ref.problem or 'without storage'}, which is not read", DENSE)
     if ref.dtype not in DTYPES.values():
+        # Cause: numbers of this type (complex, packed bits, quantised) are no weights that a gradient could pass.
         raise Damaged(f"{what} that is {of_type(ref.dtype)}, which is not read", DENSE)
     if len(ref.size) != len(ref.stride) or len(ref.size) > DIMS or min((*ref.size, *ref.stride, ref.offset, 0)) < 0:
         raise Damaged(f"{what} of an impossible shape")
     itemsize = ref.dtype.itemsize
     held = ref.storage.numel * ref.storage.dtype.itemsize
     if ref.storage.base < 0 or held < 0 or ref.storage.base * ref.storage.dtype.itemsize + held > record_bytes:
+        # Cause: the file was cut off, or declares more than it holds.
         raise Damaged(f"{what} whose storage of {clean(held, 30)} bytes is not in the file, which has {record_bytes}")
     last = ref.offset + sum((n - 1) * s for n, s in zip(ref.size, ref.stride, strict=True))
     if ref.numel and (last + 1) * itemsize > held:
@@ -95,6 +99,7 @@ def check_all(state: Mapping[str, TensorRef | Tensor], record_bytes: Callable[[s
             check(name, ref, record_bytes(ref.storage.key) if ref.storage else 0)
             total += ref.numel * max(4, ref.dtype.itemsize)
     if total > allowed:
+        # Cause: many tensors share the same bytes, so that the weights would take far more memory than the file.
         raise Damaged(f"declares {total} bytes of weights, far more than the file holds")
 
 

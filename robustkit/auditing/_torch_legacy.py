@@ -33,15 +33,18 @@ class Legacy:
             stream.seek(offset)
             count = stream.read(8)
             if len(count) < 8:
+                # Cause: the download or the copy stopped early.
                 raise Damaged("ends before its last tensor (cut off?)")
             nbytes: int = struct.unpack("<q", count)[0] * itemsize.get(key, 1)
             if nbytes < 0 or offset + 8 + nbytes > size:
+                # Cause: the download or the copy stopped early.
                 raise Damaged(f"ends before its tensor storage '{clean(key)}' does (cut off?)")
             if key in self._places:
                 raise Damaged("names a tensor storage twice")
             self._places[key] = (offset + 8, nbytes)
             offset += 8 + nbytes
         if offset != size:
+            # Cause: the file was changed or joined with another.
             raise Damaged(f"has {size - offset} bytes behind its last tensor")
 
     def size(self, key: str) -> int:

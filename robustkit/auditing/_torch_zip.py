@@ -81,6 +81,7 @@ class Archive:
     def check_byte_order(self) -> None:
         """Raise :class:`Damaged` where the weights are big-endian."""
         if "byteorder" in self and self.read("byteorder", 64) != b"little":
+            # Cause: its numbers lie the other way round.
             raise Damaged("was written on a big-endian machine", "save it again on a little-endian one")
 
 
@@ -90,6 +91,7 @@ def _check_directory(stream: BinaryIO, size: int) -> None:
     tail = stream.read(98)
     end, locator = tail[-22:], tail[-42:-22]
     if len(end) < 22 or end[:4] != END or end[20:] != b"\0\0":
+        # Cause: the download or the copy stopped early.
         raise Damaged("begins as a zip archive and does not end as one (cut off?)")
     entries, length = struct.unpack("<HI", end[10:16])
     if locator[:4] == LOCATOR64:
@@ -104,8 +106,10 @@ def _check_entries(infos: list[zipfile.ZipInfo], size: int) -> None:
     if len(infos) > ZIP_ENTRIES:
         raise Damaged(f"is a zip archive of {len(infos)} entries, {ZIP_ENTRIES} at most are read")
     if len({info.filename for info in infos}) < len(infos):
+        # Cause: the archive was changed: two programs would read two different files of that name.
         raise Damaged("is a zip archive in which a name occurs twice")
     if sum(info.compress_size for info in infos) > size:
+        # Cause: the download or the copy stopped early, or the archive was made to deceive.
         raise Damaged("is a zip archive whose entries overlap or are cut off")
     inflated = 0
     for info in infos:
@@ -117,6 +121,7 @@ def _check_entries(infos: list[zipfile.ZipInfo], size: int) -> None:
             continue
         inflated += info.file_size
         if inflated > ZIP_INFLATED_BYTES or info.file_size > ZIP_RATIO * max(info.compress_size, 1024):
+            # Cause: torch.save compresses nothing; what inflates a hundredfold is no checkpoint.
             raise Damaged(f"would inflate to {inflated / MIB:.0f} MiB and more from {size / MIB:.2f} (a zip bomb?)")
 
 

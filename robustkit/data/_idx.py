@@ -40,7 +40,9 @@ def source(folder: Path, *, classes: Sequence[str] | None = None) -> Source:
     pairs = {part: _pair(folder, prefix) for part, prefix in found.items()}
     shapes = {tuple(x.shape[1:]) for x, _ in pairs.values()}
     if len(shapes) > 1:
-        raise UserError(f"the images in '{folder}' differ in size between train and t10k: {sorted(shapes)}.")
+        raise UserError(
+            f"the images in '{folder}' differ in size between train and t10k: {sorted(shapes)}; give all the same."
+        )
     highest = max(int(y.max()) for _, y in pairs.values())
     names = tuple(classes or (str(label) for label in range(highest + 1)))
     if highest >= len(names):

@@ -124,6 +124,8 @@ def load_ensemble(
     members = []
     for row in meta["members"]:
         if models.is_code(row["arch"]) and row["arch"] != arch:
+            # Cause: the ensemble was trained with an architecture from a file or module; a checkpoint may not decide
+            # that code is run.
             raise UserError(
                 f"checkpoint '{path}' needs the code '{row['arch']}', which is run only if you name it: "
                 f"--arch {row['arch']} (in Python: arch='{row['arch']}')."
@@ -138,5 +140,6 @@ def load_ensemble(
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"'{weights}' does not fit {META}: {reason}") from None
     if ensemble.fingerprint() != meta["weights_sha256"]:
+        # Cause: the weights were changed, copied in part, or belong to another ensemble.json.
         raise UserError(f"'{weights}' is not the file that {META} describes (its hash differs); copy both again.")
     return ensemble.eval().to(device)
