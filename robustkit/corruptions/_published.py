@@ -102,7 +102,6 @@ class Published:
                 f"'{self.folder}' has {len(labels)} images of {name}; sample {int(ids.max())} is not there."
             )
         if not torch.equal(labels[ids], y):
-            # Cause: the set was made of other images, or of the same in another order.
             raise UserError(f"the labels in '{self.folder}' are not those of the images evaluated; give their own set.")
 
     def _array(self, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
