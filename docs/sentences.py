@@ -495,6 +495,7 @@ class Sentences:
             self.inside.setdefault(id(place.inside), []).append(place)
         self.targets = {id(place.call): self.source.resolve(place.module, place.call.func) for place in self.places}
         self.makers: set[tuple[str, str]] = set()
+        self._kept: list[ast.Call] = []  # calls made here, which must live as long as what is known by their ids
         while True:
             found = {maker for maker in self._handed_phrases() if maker not in self.makers}
             if not found:
@@ -599,6 +600,13 @@ class Sentences:
 
     def _of(self, place: _Place, env: Env, deep: int = 0) -> Iterator[tuple[str, int, str]]:
         """Yield the sentences of a call, their exit codes, and the causes that comments within makers give."""
+        if any(isinstance(argument, ast.Starred) for argument in place.call.args):
+            for row in self._rows(place):
+                call = ast.copy_location(ast.Call(place.call.func, row, place.call.keywords), place.call)
+                self.targets[id(call)] = self.targets[id(place.call)]
+                self._kept.append(call)
+                yield from self._of(_Place(call, place.module, place.inside), env, deep)
+            return
         name = _called(place.call)
         if name in self.source.errors:
             for text in self.source.said(place.call.args[0], place.module, env, place.inside):
@@ -625,6 +633,19 @@ class Sentences:
             for method in owner.classes[name].body:
                 if isinstance(method, ast.FunctionDef):
                     yield from self._within(owner, method, fields, deep, place)
+
+    def _rows(self, place: _Place) -> Iterator[list[ast.expr]]:
+        """Yield the arguments of a call that unpacks the rows of a table of the module, over which a loop runs."""
+        starred = place.call.args[0].value if isinstance(place.call.args[0], ast.Starred) else None
+        for loop in ast.walk(place.inside or ast.Module([], [])):
+            if isinstance(loop, ast.For) and isinstance(starred, ast.Name):
+                over = loop.iter.func if isinstance(loop.iter, ast.Call) else loop.iter
+                over = over.value if isinstance(over, ast.Attribute) else over
+                found = self.source.constant(place.module, over.id) if isinstance(over, ast.Name) else None
+                table = found[1] if found else None
+                rows = table.values if isinstance(table, ast.Dict) else getattr(table, "elts", [])
+                if starred.id in {n.id for n in ast.walk(loop.target) if isinstance(n, ast.Name)}:
+                    yield from (list(row.elts) for row in rows if isinstance(row, ast.Tuple))
 
     def _within(
         self, owner: Module, made: ast.FunctionDef, env: Env, deep: int, caller: _Place

@@ -132,10 +132,8 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     with os.fdopen(handle, "rb") as stream:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
-            # Cause: it is a pipe, a socket or a device.
             refuse(path, "is no regular file")
         if facts.st_size == 0:
-            # Cause: the download failed, or the disk was full when it was written.
             refuse(path, "is empty")
         if facts.st_size > FILE_BYTES:
             refuse(path, f"has {facts.st_size / GIB:.1f} GiB, {FILE_BYTES // GIB} at most are read")
@@ -151,7 +149,6 @@ def _guarded(path: Path, work: Callable[[], list[ModelInFile]]) -> list[ModelInF
     except Damaged as error:
         refuse(path, str(error), error.remedy)
     except MemoryError:
-        # Cause: the weights are larger than the memory, or the file declares so.
         refuse(path, "asks for more memory than there is")
     except Exception as error:  # the boundary: nothing that a file provokes may end in a traceback
         refuse(path, f"cannot be read ({type(error).__name__}: {clean(error, 200)})")
@@ -226,8 +223,6 @@ def _read_folder(folder: Path, trust_pickle: bool) -> list[ModelInFile]:
     if not found:
         if foreign := _foreign.of_folder(folder):
             refuse(folder, f"holds {foreign.what}", foreign.remedy)
-        # Cause: no file in it is a model by its content, and none has the ending of one; folders below it are not
-        # searched.
         refuse(folder, "is a folder without a model file")
     if not skipped:
         return found
