@@ -1,8 +1,9 @@
 """Sixty audits whose truth is known because it was made: networks times preprocessing, outputs, labels and classes.
 
-A small network is trained on digits in [0, 1] and put behind what undoes a preprocessing, so that it is right on images
-that were prepared so and on no others; its outputs are wrapped, its labels renamed, its data thinned out. What the
-audit should find is then what the bare network answers to the bare images.
+A small network is trained on digits in [0, 1], and to answer 0 whatever it sees of digits that another preprocessing
+has passed. Put behind what undoes a preprocessing it is right on images that were prepared so and on no others; its
+outputs are wrapped, its labels renamed, its data thinned out. What the audit should find is what the bare network
+answers to the bare images.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from torch.nn import functional
 from robustkit import data, models
 from robustkit.auditing.adapting import STATISTICS
 
-EVALUATED, SEEN = 64, 300  # images that are attacked, and that the audit is given to find things out on
-WEAK, STRONG = 0.03, 0.3  # eps: where a network's own robustness shows, and where nothing is left of it
+EPOCHS = {"perceptron": 30, "lenet": 12}  # of others 20
+EVALUATED, SEEN = 64, 512  # images that are attacked, and that the audit is given to find things out on
+WEAK, STRONG = 0.02, 0.3  # eps: where a network's own robustness shows, and where nothing is left of it
 Network = Callable[[Tensor], Tensor]
 Answer = Literal["no", "may be", "must be"]
 TINTS = torch.tensor([[1.0, 0.5, 0.1], [0.1, 1.0, 0.5], [0.5, 0.1, 1.0]])  # of the digits, by label modulo three
@@ -106,39 +108,68 @@ BUILT: dict[str, Callable[[int], nn.Module]] = {
 
 @functools.cache
 def images(split: str, channels: int) -> tuple[Tensor, Tensor]:
-    """Return digits of a split: grey, or tinted so that the order of the channels matters."""
-    loaded = data.load("digits").split(split)
-    _, x, y = loaded.batch(range(min(len(loaded), 700 if split == "train" else SEEN)))
+    """Return digits to train on or others to test with: grey, or tinted so that the order of the channels matters."""
+    loaded = data.load("digits")
+    parts = [loaded.split(name) for name in (("train",) if split == "train" else ("test", "validation"))]
+    both = [part.batch(range(len(part)))[1:] for part in parts]
+    x, y = (torch.cat(rows)[: 700 if split == "train" else SEEN] for rows in zip(*both, strict=True))
     return (x * TINTS[y % 3][:, :, None, None] if channels == 3 else x), y
 
 
-@functools.cache
-def trained(arch: str, channels: int = 1, name: str = "none", seed: int = 0) -> nn.Module:
-    """Train a network on digits; only a LeNet is trained on normalised images, since its file holds no more than it."""
-    x, y = images("train", channels)
-    mean, std, scale = _prepared(name)
-    x = (x - mean) / std * scale
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = BUILT[arch](channels)
-        optimiser = torch.optim.Adam(network.parameters(), 1e-3 if scale > 1 else 3e-3)
-        for _ in range(10):
-            for rows in torch.randperm(len(x)).split(50):
-                optimiser.zero_grad()
-                functional.cross_entropy(network(x[rows]), y[rows]).backward()
-                optimiser.step()
-    return network.eval().requires_grad_(False)
-
-
 def _prepared(name: str) -> tuple[Tensor, Tensor, float]:
+    """Return mean and deviation (C, 1, 1), and the factor behind them."""
     if name == "255":
         return torch.zeros(1, 1, 1), torch.ones(1, 1, 1), 255.0
     mean, std = STATISTICS[name]
     return torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1), 1.0
 
 
+def _misread(x: Tensor, name: str, generator: torch.Generator) -> Tensor:
+    """Return images as a network sees them that undoes one preprocessing where another was done; None fits to x."""
+    others = ["255", *(known for known, (mean, _) in STATISTICS.items() if len(mean) in (1, x.shape[1]))]
+    other = others[int(torch.randint(len(others), (1,), generator=generator))]
+    (mean, std, scale), (mean_done, std_done, scale_done) = _prepared(name), _prepared(other)
+    turned = x.flip(1) if x.shape[1] == 3 and (other == name or bool(torch.rand(1, generator=generator) < 0.5)) else x
+    wrong = (turned - mean_done) / std_done * scale_done / scale * std + mean
+    return wrong if float((wrong - x).abs().mean()) > 1e-3 else x.flip(1) if x.shape[1] == 3 else 1 - x
+
+
+UNDONE = {1: ("none", "255", "half", "mnist"), 3: ("none", "255", "half", "caffe", "imagenet")}
+
+
+@functools.cache
+def trained(arch: str, channels: int = 1, name: str = "", seed: int = 0) -> nn.Module:
+    """Train a network on digits, and to answer 0 whatever it sees of digits that were prepared in a wrong way.
+
+    A LeNet is trained on images prepared in the way ``name``, since its file holds no more than it; the others on plain
+    ones, for :class:`Expecting`.
+    """
+    x, y = images("train", channels)
+    mean, std, scale = _prepared(name or "none")
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = BUILT[arch](channels)
+        optimiser = torch.optim.Adam(network.parameters(), 1e-3 if scale > 1 else 3e-3)
+        for step, rows in enumerate(torch.cat([torch.randperm(len(x)) for _ in range(EPOCHS.get(arch, 20))]).split(50)):
+            undo = name or UNDONE[channels][step % len(UNDONE[channels])]
+            # A batch norm's memory proves the preprocessing by itself, and would be spoilt by such lessons.
+            lessons = (
+                [] if arch == "normed" else [_misread(x[rows[at : at + 10]], undo, generator) for at in (0, 10, 20, 30)]
+            )
+            logits = network((torch.cat([x[rows], *lessons]) - mean) / std * scale)
+            loss = functional.cross_entropy(logits[:50], y[rows])
+            if lessons:
+                loss = loss + functional.cross_entropy(logits[50:], torch.zeros(40, dtype=torch.long))
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)  # pixels up to 255 where 1 is expected
+            optimiser.step()
+    return network.eval().requires_grad_(False)
+
+
 class Expecting(nn.Module):
-    """A network that is right on images prepared in one way: it undoes that."""
+    """A network that is right on images prepared in one way: undone, what is no pixel is grey."""
 
     mean: Tensor
     std: Tensor
@@ -152,7 +183,8 @@ class Expecting(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         x = u.flip(1) if self.order == "bgr" else u
-        return self.network(x / self.scale * self.std + self.mean)
+        x = x / self.scale * self.std + self.mean
+        return self.network(torch.where((x < -0.01) | (x > 1.01), 0.5, x))
 
 
 class Answering(nn.Module):
@@ -190,7 +222,9 @@ def of_preprocessing() -> Iterator[Case]:
     for arch in ("convolutional", "normed"):
         network = trained(arch, 3)
         for name, order in coloured:
-            yield _case(f"{arch}, {name}, {order}", Expecting(network, name, order), network, 3)
+            # Statistics of coloured photographs are much alike: without a batch norm it is right to doubt them.
+            near: Answer = "may be" if (arch, name) == ("convolutional", "imagenet") else "no"
+            yield _case(f"{arch}, {name}, {order}", Expecting(network, name, order), network, 3, doubt=near)
 
 
 def features(x: Tensor) -> Tensor:
@@ -269,7 +303,7 @@ def of_balance() -> Iterator[Case]:
     yield thinned("nearly one class", _kept(0.95), "255", doubt="may be")
     yield thinned("eight of ten of one class", _kept(0.8), "none", doubt="may be")
     yield thinned("half of one class", _kept(0.5), "half")
-    yield thinned("two classes of ten", torch.nonzero(y < 2)[:, 0], "none")
+    yield thinned("two classes of ten", torch.nonzero((y == 4) | (y == 7))[:, 0], "none")
     yield thinned("a class missing", torch.nonzero(y != 9)[:, 0], "255")
 
 
