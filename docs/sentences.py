@@ -635,17 +635,21 @@ class Sentences:
                     yield from self._within(owner, method, fields, deep, place)
 
     def _rows(self, place: _Place) -> Iterator[list[ast.expr]]:
-        """Yield the arguments of a call that unpacks the rows of a table of the module, over which a loop runs."""
-        starred = place.call.args[0].value if isinstance(place.call.args[0], ast.Starred) else None
+        """Yield the arguments of a call that unpacks a tuple of the module, or the rows of a table in a loop."""
+        at = next(n for n, argument in enumerate(place.call.args) if isinstance(argument, ast.Starred))
+        starred = place.call.args[at].value
+        found = self.source.constant(place.module, starred.id) if isinstance(starred, ast.Name) else None
+        tables = [found[1] for found in (found,) if found is not None]
         for loop in ast.walk(place.inside or ast.Module([], [])):
             if isinstance(loop, ast.For) and isinstance(starred, ast.Name):
                 over = loop.iter.func if isinstance(loop.iter, ast.Call) else loop.iter
                 over = over.value if isinstance(over, ast.Attribute) else over
                 found = self.source.constant(place.module, over.id) if isinstance(over, ast.Name) else None
-                table = found[1] if found else None
-                rows = table.values if isinstance(table, ast.Dict) else getattr(table, "elts", [])
-                if starred.id in {n.id for n in ast.walk(loop.target) if isinstance(n, ast.Name)}:
-                    yield from (list(row.elts) for row in rows if isinstance(row, ast.Tuple))
+                if found and starred.id in {n.id for n in ast.walk(loop.target) if isinstance(n, ast.Name)}:
+                    tables += found[1].values if isinstance(found[1], ast.Dict) else getattr(found[1], "elts", [])
+        for row in tables:
+            if isinstance(row, ast.Tuple):
+                yield [*place.call.args[:at], *row.elts, *place.call.args[at + 1 :]]
 
     def _within(
         self, owner: Module, made: ast.FunctionDef, env: Env, deep: int, caller: _Place
