@@ -13,7 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from sentences import CLOSE, OPEN, ROOT, Sentence, Sentences
+from sentences import Sentence, Sentences
+from spoken import CLOSE, OPEN, ROOT
 
 PAGE = ROOT / "docs" / "troubleshooting.md"
 HEAD = """# Troubleshooting
