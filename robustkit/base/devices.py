@@ -17,7 +17,6 @@ def find_device(name: str) -> torch.device:
         raise UserError(f"device '{name}' is unknown; write cpu, cuda, cuda:0 or auto.") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
-        # Cause: no graphics card, no driver, or a torch built for the CPU.
         raise UserError(f"device '{name}' is asked for, but torch sees {found} CUDA devices; use --device cpu.")
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"device '{name}' is not supported; write cpu, cuda, cuda:0 or auto.")

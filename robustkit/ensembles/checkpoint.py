@@ -76,6 +76,7 @@ def read_meta(path: Path | str) -> dict[str, Any]:
     folder = Path(path)
     folder = folder.parent if folder.name in (WEIGHTS, META) else folder
     if not (folder / META).is_file() or not (folder / WEIGHTS).is_file():
+        # Cause: the folder is that of an evaluation or of another program, or the training in it is not done.
         raise UserError(
             f"'{path}' is not a robustkit checkpoint; a folder with {META} and {WEIGHTS} is expected, "
             "as `robustkit train` writes it."
@@ -88,6 +89,7 @@ def read_meta(path: Path | str) -> dict[str, Any]:
         ) from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         found = meta.get("format") if isinstance(meta, dict) else None
+        # Cause: another version of robustkit wrote it.
         raise UserError(f"'{folder / META}' has checkpoint format {found}; this robustkit reads format {FORMAT}.")
     missing = {"members", "fusion", "classes", "shape", "weights_sha256"} - set(meta)
     if missing or not meta["members"]:

@@ -42,6 +42,7 @@ def load_results(path: Path) -> Results:
     if not isinstance(version, int):
         raise UserError(f"'{path}' is not a results.json: it has no schema_version; give one that 'evaluate' wrote.")
     if version > SCHEMA_VERSION:
+        # Cause: a newer robustkit wrote the file.
         raise UserError(
             f"'{path}' has schema_version {version}; this robustkit reads up to {SCHEMA_VERSION}: upgrade robustkit."
         )
