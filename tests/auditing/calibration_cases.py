@@ -25,7 +25,7 @@ from robustkit import data, models
 from robustkit.auditing.adapting import STATISTICS
 
 EPOCHS = {"perceptron": 30, "lenet": 12}  # of others 20
-EVALUATED, SEEN = 64, 512  # images that are attacked, and that the audit is given to find things out on
+EVALUATED, SEEN = 64, 400  # images that are attacked, and that the audit is given to find things out on
 WEAK, STRONG = 0.02, 0.3  # eps: where a network's own robustness shows, and where nothing is left of it
 Network = Callable[[Tensor], Tensor]
 Answer = Literal["no", "may be", "must be"]
@@ -312,8 +312,8 @@ def of_files(folder: Path) -> Iterator[Case]:
     for name in ("none", "255", "half"):
         torch.save({"state_dict": trained("lenet", 1, name).state_dict()}, folder / f"{name}.pth")
         yield _case(f"lenet in a file, {name}", folder / f"{name}.pth", _prepared_first("lenet", name))
-    safetensors.torch.save_file(trained("lenet", 1, "mnist").state_dict(), folder / "mnist.safetensors")
-    yield _case("lenet in safetensors, mnist", folder / "mnist.safetensors", _prepared_first("lenet", "mnist"))
+    safetensors.torch.save_file(trained("lenet", 1, "half").state_dict(), folder / "half.safetensors")
+    yield _case("lenet in safetensors, half", folder / "half.safetensors", _prepared_first("lenet", "half"))
     both = [_prepared_first("lenet", name) for name in ("none", "half")]
 
     def fused(x: Tensor) -> Tensor:
