@@ -35,7 +35,10 @@ def pytest_runtest_setup() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest modules first: the other workers of pytest-xdist take what is short from behind them."""
-    long = ("test_ranks", "test_self_test", "test_cli", "test_end_to_end", "test_benchmarks", "test_forward")
+    long = (
+        "test_ranks", "test_self_test", "test_audit_calibration", "test_cli", "test_end_to_end", "test_benchmarks",
+        "test_forward",
+    )  # fmt: skip
     items.sort(key=lambda item: item.path.stem not in long)
 
 

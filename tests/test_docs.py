@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+import torch
 
 import robustkit
+from robustkit import attacks, data, models
+from robustkit.auditing.in_memory import as_module
+from robustkit.auditing.reading import read
+from robustkit.base import options
+from robustkit.base.devices import find_device
+from robustkit.base.errors import UserError
 from robustkit.base.names import DEFAULT_SUITES, SUITES
 from robustkit.cli import COMMANDS, app
 from robustkit.commands.listing import markdown
@@ -54,3 +66,81 @@ def test_commands_that_are_shown_make_sense(page: Path):
 
 def test_version_is_in_the_changelog():
     assert f"## [{robustkit.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def troubleshooting() -> Any:
+    """The modules that make the page, which lie beside it, and every sentence that they find."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "docs"))
+        made = importlib.import_module("make_troubleshooting")
+        yield made, importlib.import_module("sentences").Sentences().all()
+
+
+def test_page_of_troubles_is_current(troubleshooting: tuple[ModuleType, Any]):
+    made, sentences = troubleshooting
+    assert made.PAGE.read_text("utf-8") == made.page(sentences), "run python docs/make_troubleshooting.py"
+
+
+def pieces(node: ast.expr) -> list[str]:
+    """Return the phrases that the code of a message spells out, by another way than the page's."""
+    return [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+
+
+def test_what_an_error_spells_out_is_on_the_page():
+    page = " ".join((ROOT / "docs" / "troubleshooting.md").read_text("utf-8").split()).replace("\\<", "<").lower()
+    lost = []
+    for file in sorted((ROOT / "robustkit").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
+                "UserError",
+                "RunError",
+                "Damaged",
+                "refuse",
+            ):
+                for text in (piece for argument in node.args for piece in pieces(argument)):
+                    # A remedy stands apart from what is wrong, and a dot behind it.
+                    for phrase in re.split(r"; |: |\.$|\. ?$|^[;:] ?", " ".join(text.split())):
+                        if len(phrase.split()) >= 3 and phrase.strip(" .;:('").lower() not in page:
+                            lost.append(f"{file.name}: {phrase}")
+    assert not lost, "\n".join(lost)
+
+
+TROUBLES: dict[str, Callable[[Path], object]] = {
+    "no file": lambda folder: read(folder / "gone.pth"),
+    "an empty file": lambda folder: read(_written(folder, b"")),
+    "text for a model": lambda folder: read(_written(folder, b"hello, hello, hello")),
+    "a pickled network": lambda folder: read(_saved(folder, torch.nn.Linear(2, 2))),
+    "complex weights": lambda folder: read(_saved(folder, {"w": torch.ones(2, dtype=torch.complex64)})),
+    "no folder of models": lambda folder: read(folder),
+    "an unknown attack": lambda folder: attacks.get("pdg"),
+    "an unknown dataset": lambda folder: data.load("cifar11"),
+    "no number": lambda folder: options.number("8/25 5", "eps"),
+    "no module of that name": lambda folder: models.build("no_such_module:net", 3, 10),
+    "no device": lambda folder: find_device("tpu"),
+    "no arrays": lambda folder: data.load(f"npz:{folder / 'gone.npz'}"),
+    "a class for a model": lambda folder: as_module(torch.nn.Linear),
+}
+
+
+def _written(folder: Path, content: bytes) -> Path:
+    (folder / "m.pth").write_bytes(content)
+    return folder / "m.pth"
+
+
+def _saved(folder: Path, value: object) -> Path:
+    torch.save(value, folder / "m.pth")
+    return folder / "m.pth"
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_sentence_that_a_user_gets_is_on_the_page(troubleshooting, trouble: str, tmp_path: Path):
+    with pytest.raises(UserError) as caught:
+        TROUBLES[trouble](tmp_path)
+    made, sentences = troubleshooting
+    said = str(caught.value)
+    [found, *_] = [sentence for sentence in sentences if sentence.pattern().fullmatch(said)]
+    page = made.PAGE.read_text("utf-8")
+    assert made.code(made.plain(found.wrong)) in page
+    assert len(made.plain(found.wrong).split()) > 2
+    assert found.remedy

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from robustkit.auditing import _formats, _shards
+from robustkit.auditing import _foreign, _formats, _shards
 from robustkit.auditing._files import NoNetworkError, opened, reason
 from robustkit.auditing._limits import DISTRIBUTED, FOLDER_FILES, clean, refuse
 from robustkit.auditing._model_in_file import ModelInFile
@@ -58,6 +58,8 @@ def read_folder(folder: Path, trust_pickle: bool, read: Reader) -> list[ModelInF
             except NoNetworkError:
                 skipped.append(entry)
     if not found:
+        if foreign := _foreign.of_folder(folder):
+            refuse(folder, f"holds {foreign.what}", foreign.remedy)
         refuse(folder, "is a folder without a model file")
     found = _once(found)
     if not skipped:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from torch import Tensor, nn
 
-from robustkit.auditing import _onnx, _pickle, _torch_zip, _trusted
+from robustkit.auditing import _foreign, _onnx, _pickle, _torch_zip, _trusted
 from robustkit.auditing._batches import InBatches
 from robustkit.auditing._limits import JSON_BYTES, PICKLE_BYTES, STATE_OVER_FILE, Damaged, clean
 from robustkit.auditing._peel import Part, first
@@ -28,7 +28,6 @@ FOREIGN = {
     b"BZh": "is bzip2-compressed",
     b"\xfd7zXZ": "is xz-compressed",
     b"\x28\xb5\x2f\xfd": "is zstd-compressed",
-    b"\x89HDF": "is an HDF5 file, as Keras writes it",
     b"\x93NUMPY": "is a numpy array",
     b"GGUF": "is a GGUF language model",
 }
@@ -70,11 +69,11 @@ def sniff(stream: BinaryIO, size: int) -> str:
         return "tar"
     if is_safetensors(head, size):
         return "safetensors"
-    return "onnx" if _onnx.is_onnx(head, size) else ""
+    return "onnx" if _onnx.is_onnx(head, size) and _foreign.of_file(stream, size) is None else ""
 
 
-def load(stream: BinaryIO, size: int, *, trust_pickle: bool) -> Content:
-    """Read an open file; :class:`Damaged` says why not."""
+def load(stream: BinaryIO, size: int, *, trust_pickle: bool, path: Path | None = None) -> Content:
+    """Read an open file, which lies at ``path``; :class:`Damaged` says why not."""
     form = sniff(stream, size)
     if form == "safetensors":
         file = SafeTensors(stream, size)
@@ -85,8 +84,11 @@ def load(stream: BinaryIO, size: int, *, trust_pickle: bool) -> Content:
     if form == "onnx":
         return _load_onnx(stream)
     if form == "tar":
+        # Cause: files of that age, and folders packed with tar, begin alike.
         raise Damaged("is a tar archive (PyTorch's before 0.1.10, or a packed folder)", "unpack or save it again")
     if form not in ("zip", "legacy", "pickle"):
+        if foreign := _foreign.of_file(stream, size, path):
+            raise foreign.refusal()
         stream.seek(0)
         text = stream.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")
         head, begins = text[:8], text.lower()
@@ -98,6 +100,8 @@ def load(stream: BinaryIO, size: int, *, trust_pickle: bool) -> Content:
         return _load_torch(form, stream, size, trust_pickle)
     except _pickle.NeedsCode as need:
         if not trust_pickle:
+            # Cause: the whole network was saved (torch.save(model)) and not its state dict, or objects of the training
+            # beside it; to make them again their classes have to be imported and called, which may do anything.
             raise Damaged(
                 f"holds a pickle that needs code to be run ('{clean(need.name)}')",
                 "if you trust its author, have it run with --trust-pickle (in Python: trust_pickle=True), "
@@ -118,11 +122,14 @@ def _load_torch(form: str, stream: BinaryIO, size: int, trust_pickle: bool) -> C
         stream.seek(0)
         tree = _pickle.parse(io.BytesIO(stream.read(min(size, PICKLE_BYTES))))
         parts(tree)
+        # Cause: pickle.dump wrote it, which keeps no tensors apart from the objects.
         raise Damaged("is a pickle that torch.save did not write", "save the state dict with torch.save")
     archive = _torch_zip.Archive(stream, size)
     kind = _torch_zip.kind(archive)
     if not kind:
-        raise Damaged("is a zip archive without a model in it")
+        foreign = _foreign.of_archive(archive.names())
+        # Cause: a zip archive of something else: a packed folder, a document, a repository.
+        raise foreign.refusal() if foreign else Damaged("is a zip archive without a model in it")
     archive.check_byte_order()
     if kind == "torch":
         tree = archive.tree("data.pkl")
@@ -168,11 +175,11 @@ def _kind(tree: Any) -> str:
 def _load_onnx(stream: BinaryIO) -> Content:
     stream.seek(0)
     try:
-        network = _onnx.load(stream.read())
+        network, notes = _onnx.load(stream.read())
     except ImportError:
+        # Cause: ONNX is converted by onnx2torch, which is not installed.
         raise Damaged("is an ONNX file", f"reading it needs an extra: {install_command('onnx')}") from None
-    notes = ["converted by onnx2torch", *(network.notes() if isinstance(network, InBatches) else ())]
-    return Content("ONNX", [Part("graph", None, network)], _as_they_are, notes)
+    return Content("ONNX", [Part("graph", None, network)], _as_they_are, ["converted by onnx2torch", *notes])
 
 
 def tensors(stream: BinaryIO, size: int) -> dict[str, Tensor]:
@@ -248,6 +255,7 @@ def _check_meta(meta: Mapping[str, Any], state: Mapping[str, TensorRef]) -> None
         raise Damaged(f"has an {META} whose members, classes or shape make no sense")
     for index, row in enumerate(rows):
         if models.is_code(row["arch"]):
+            # Cause: robustkit's own checkpoint was trained with an architecture from a file or module of somebody.
             raise Damaged(
                 f"needs the code '{clean(row['arch'])}', which is not run at a checkpoint's word",
                 "load it with robustkit.load_ensemble(..., arch=...)",
@@ -259,6 +267,7 @@ def _check_meta(meta: Mapping[str, Any], state: Mapping[str, TensorRef]) -> None
         prefix = f"members.{index}.network."
         held = {k.removeprefix(prefix): v.size for k, v in state.items() if k.startswith(prefix)}
         if held != expected:
+            # Cause: weights.safetensors and ensemble.json are of two trainings.
             raise Damaged(f"has a {WEIGHTS} that does not fit '{clean(row['arch'])}' as {META} has it")
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from robustkit.auditing._limits import PICKLE_OPS, Damaged, clean
-from robustkit.auditing._tensors import DTYPES, STORAGES, StorageRef, TensorRef, integer, integers
+from robustkit.auditing._tensors import DTYPES, STORAGES, TYPE, StorageRef, TensorRef, integer, integers, of_type
 
 _INERT = """
     argparse.Namespace types.SimpleNamespace easydict.EasyDict yacs.config.CfgNode uuid.UUID
@@ -77,7 +77,7 @@ class _Mark:
 MARK = _Mark()
 
 
-def parse(stream: BinaryIO, *, torchscript: bool = False) -> Any:
+def parse(stream: BinaryIO, *, torchscript: bool = False, itemsize: dict[str, int] | None = None) -> Any:
     """Read one pickle from a stream, leaving the stream behind its end.
 
     Parameters
@@ -86,6 +86,8 @@ def parse(stream: BinaryIO, *, torchscript: bool = False) -> Any:
         Bounded by the caller to :data:`~._limits.PICKLE_BYTES`.
     torchscript : bool
         Take ``__torch__.*`` classes, which TorchScript's attribute tree names, as inert.
+    itemsize : dict, optional
+        Filled with the bytes of an element of every storage that is named, whether or not its tensor can be read.
 
     Raises
     ------
@@ -94,24 +96,26 @@ def parse(stream: BinaryIO, *, torchscript: bool = False) -> Any:
     Damaged
         If it is no pickle, too long, or declares impossible tensors.
     """
-    machine = _Machine(torchscript)
+    machine = _Machine(torchscript, {} if itemsize is None else itemsize)
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
             if count > PICKLE_OPS:
+                # Cause: a checkpoint names a few thousand tensors; this one is built to keep a reader busy.
                 raise Damaged(f"holds a pickle of more than {PICKLE_OPS} steps")
             machine.step(opcode.name, argument)
         return machine.stack.pop()
     except (NeedsCode, Damaged):
         raise
     except Exception as error:  # any garbage: stack underflow, bad text, missing memo entries, ...
+        # Cause: the file was cut off while it was copied, or changed.
         raise Damaged(f"holds a pickle that cannot be read ({type(error).__name__}: {clean(error)})") from None
 
 
 class _Machine:
-    def __init__(self, torchscript: bool) -> None:
+    def __init__(self, torchscript: bool, itemsize: dict[str, int]) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.torchscript = torchscript
+        self.torchscript, self.itemsize = torchscript, itemsize
 
     def step(self, opcode: str, argument: Any) -> None:
         stack = self.stack
@@ -168,8 +172,11 @@ class _Machine:
             if isinstance(stack[-1], Thing):
                 stack[-1].state = state
         elif opcode == "BINPERSID":
-            stack[-1] = _storage(stack[-1])
+            stack[-1] = storage = _storage(stack[-1])
+            if isinstance(storage, StorageRef):
+                self.itemsize[storage.key] = storage.dtype.itemsize
         else:
+            # Cause: another program wrote the pickle (protocol 0 or 1, or other objects in it).
             raise Damaged(f"holds a pickle with the step {opcode}, which torch.save does not write")
 
     def _marked(self) -> list[Any]:
@@ -187,7 +194,7 @@ class _Machine:
         path = f"{PYTHON2.get(module, module)}.{name}"
         last = name.rpartition(".")[2]
         known = (
-            path in INERT or path in DICTS or path in DTYPES or path.startswith(INERT_PREFIXES)
+            path in INERT or path in DICTS or TYPE.fullmatch(path) or path.startswith(INERT_PREFIXES)
             or (module in ("torch", "torch.storage", "torch.cuda") and last.endswith("Storage"))
             or (module == "torch._utils" and (name in REBUILT or name in UNREADABLE))
             or path == "torch._tensor._rebuild_from_type_v2"
@@ -252,12 +259,13 @@ def _tensor(name: str, args: tuple[Any, ...]) -> Any:
     if isinstance(storage, TensorRef):  # the storage itself cannot be read
         return storage
     if not isinstance(storage, StorageRef):
+        # Cause: the pickle was changed, or another program wrote it.
         raise Damaged("holds a pickle with a tensor without storage")
     dtype = storage.dtype
     if name == "_rebuild_tensor_v3":
         asked = args[6].path if isinstance(args[6], Name) else ""
         if asked not in DTYPES:
-            return TensorRef(None, problem=f"of the type {clean(asked)}")
+            return TensorRef(None, problem=of_type(asked))
         dtype = DTYPES[asked]
     return TensorRef(storage, integer(offset), integers(size), integers(stride), dtype)
 
@@ -268,7 +276,7 @@ def _storage(pid: Any) -> Any:
         raise Damaged("holds a pickle with a reference that is no tensor storage")
     kind = pid[1].path.rpartition(".")[2] if isinstance(pid[1], Name) else ""
     if kind not in STORAGES:
-        return TensorRef(None, problem=f"of the type {clean(kind)}")
+        return TensorRef(None, problem=of_type(kind))
     numel, base = integer(pid[4]), 0
     if len(pid) == 6 and pid[5] is not None:
         _, base, numel = pid[5]

@@ -6,17 +6,17 @@ import math
 import struct
 from typing import BinaryIO
 
-import torch
-
 from robustkit.auditing._limits import JSON_BYTES, Damaged, clean, parse_json
-from robustkit.auditing._tensors import StorageRef, TensorRef, contiguous, integer, integers
+from robustkit.auditing._tensors import DTYPES as TORCH
+from robustkit.auditing._tensors import StorageRef, TensorRef, contiguous, integer, integers, of_type
 
-DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
-    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
-    "U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64, "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
+NAMES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2", "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F8_E8M0": "float8_e8m0fnu", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U64": "uint64",
+    "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
+DTYPES = {ours: TORCH[f"torch.{name}"] for ours, name in NAMES.items() if f"torch.{name}" in TORCH}
 
 
 def is_safetensors(head: bytes, size: int) -> bool:
@@ -65,7 +65,7 @@ class SafeTensors:
         self._places[name] = begin, stop
         dtype = DTYPES.get(str(fields.get("dtype")))
         if dtype is None:
-            return TensorRef(None, problem=f"of the type {clean(fields.get('dtype'))}")
+            return TensorRef(None, problem=of_type(fields.get("dtype")))
         size = integers(shape)
         if math.prod(size) * dtype.itemsize != stop - begin:
             raise Damaged(f"declares '{clean(name)}' with shape {size} over {stop - begin} bytes")

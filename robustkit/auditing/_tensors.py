@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -15,10 +16,21 @@ STORAGES = {
     "FloatStorage": torch.float32, "DoubleStorage": torch.float64, "HalfStorage": torch.float16,
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
     "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
-    "UntypedStorage": torch.uint8,
+    "UntypedStorage": torch.uint8, "ComplexFloatStorage": torch.complex64, "ComplexDoubleStorage": torch.complex128,
+    "QInt8Storage": torch.qint8, "QUInt8Storage": torch.quint8, "QInt32Storage": torch.qint32,
+    "QUInt4x2Storage": torch.quint4x2, "QUInt2x4Storage": torch.quint2x4,
 }  # fmt: skip
-PLAIN = (*STORAGES.values(), torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2)
-DTYPES = {str(dtype): dtype for dtype in PLAIN}
+READ = """
+    float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz float8_e8m0fnu
+    int64 int32 int16 int8 uint64 uint32 uint16 uint8 bool
+"""
+# By their names, as far as this torch has them: 2.6 lacks float8_e8m0fnu.
+DTYPES: dict[str, torch.dtype] = {
+    f"torch.{name}": getattr(torch, name) for name in READ.split() if hasattr(torch, name)
+}
+# How a type is called: a file may hold one that no torch here has heard of, and a name is no code.
+TYPE = re.compile(r"torch\.(?:b?float|b?complex|q?u?int|bits)\d\w*|torch\.(?:bool|half|bit)")
+DENSE = "save the weights as dense float32 tensors"
 
 
 @dataclass(frozen=True)
@@ -48,16 +60,27 @@ class TensorRef:
         return math.prod(self.size)
 
 
+def of_type(dtype: object) -> str:
+    """Return the problem of a tensor whose type is not read."""
+    return f"of the type {clean(dtype).removeprefix('torch.')}"
+
+
 def check(name: str, ref: TensorRef, record_bytes: int) -> None:
     """Raise :class:`Damaged` unless the tensor lies inside its record and shows no element twice."""
     what = f"declares a tensor '{clean(name)}'"
     if ref.problem or ref.storage is None:
-        raise Damaged(f"{what} that is {ref.problem or 'without storage'}, where only dense tensors are read")
+        # Cause: a network of dense float weights is attacked; sparse, quantised and nested tensors and those without
+        # data have no such weights as they lie in the file.
+        raise Damaged(f"{what} that is {ref.problem or 'without storage'}, which is not read", DENSE)
+    if ref.dtype not in DTYPES.values():
+        # Cause: numbers of this type (complex, packed bits, quantised) are no weights that a gradient could pass.
+        raise Damaged(f"{what} that is {of_type(ref.dtype)}, which is not read", DENSE)
     if len(ref.size) != len(ref.stride) or len(ref.size) > DIMS or min((*ref.size, *ref.stride, ref.offset, 0)) < 0:
         raise Damaged(f"{what} of an impossible shape")
     itemsize = ref.dtype.itemsize
     held = ref.storage.numel * ref.storage.dtype.itemsize
     if ref.storage.base < 0 or held < 0 or ref.storage.base * ref.storage.dtype.itemsize + held > record_bytes:
+        # Cause: the file was cut off, or declares more than it holds.
         raise Damaged(f"{what} whose storage of {clean(held, 30)} bytes is not in the file, which has {record_bytes}")
     last = ref.offset + sum((n - 1) * s for n, s in zip(ref.size, ref.stride, strict=True))
     if ref.numel and (last + 1) * itemsize > held:
@@ -76,6 +99,7 @@ def check_all(state: Mapping[str, TensorRef | Tensor], record_bytes: Callable[[s
             check(name, ref, record_bytes(ref.storage.key) if ref.storage else 0)
             total += ref.numel * max(4, ref.dtype.itemsize)
     if total > allowed:
+        # Cause: many tensors share the same bytes, so that the weights would take far more memory than the file.
         raise Damaged(f"declares {total} bytes of weights, far more than the file holds")
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from robustkit.auditing._limits import NESTING, PICKLE_BYTES, Damaged, clean
-from robustkit.auditing._pickle import Thing, parse
-from robustkit.auditing._tensors import StorageRef, TensorRef
+from robustkit.auditing._limits import PICKLE_BYTES, Damaged, clean
+from robustkit.auditing._pickle import parse
 
 MAGIC = b"\x8a\x0a" + 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # LONG1, behind PROTO and its version
 
@@ -24,9 +22,9 @@ class Legacy:
         version, system = parse(head), parse(head)
         if version != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
             raise Damaged("is a PyTorch file of an unknown version or from a big-endian machine")
-        self.tree: Any = parse(head)
+        itemsize: dict[str, int] = {}
+        self.tree: Any = parse(head, itemsize=itemsize)
         keys = parse(head)
-        itemsize = {ref.key: ref.dtype.itemsize for ref in storages(self.tree)}
         self._stream = stream
         self._places: dict[str, tuple[int, int]] = {}
         offset = head.tell()
@@ -35,15 +33,18 @@ class Legacy:
             stream.seek(offset)
             count = stream.read(8)
             if len(count) < 8:
+                # Cause: the download or the copy stopped early.
                 raise Damaged("ends before its last tensor (cut off?)")
             nbytes: int = struct.unpack("<q", count)[0] * itemsize.get(key, 1)
             if nbytes < 0 or offset + 8 + nbytes > size:
+                # Cause: the download or the copy stopped early.
                 raise Damaged(f"ends before its tensor storage '{clean(key)}' does (cut off?)")
             if key in self._places:
                 raise Damaged("names a tensor storage twice")
             self._places[key] = (offset + 8, nbytes)
             offset += 8 + nbytes
         if offset != size:
+            # Cause: the file was changed or joined with another.
             raise Damaged(f"has {size - offset} bytes behind its last tensor")
 
     def size(self, key: str) -> int:
@@ -55,22 +56,6 @@ class Legacy:
         offset, nbytes = self._places[key]
         self._stream.seek(offset)
         return self._stream.read(nbytes)
-
-
-def storages(tree: Any) -> Iterator[StorageRef]:
-    """Yield the storages that an object's tensors name; every container is entered once."""
-    pending, seen = [(tree, 0)], set()
-    while pending:
-        node, depth = pending.pop()
-        if isinstance(node, StorageRef):
-            yield node
-        elif isinstance(node, TensorRef):
-            if node.storage:
-                yield node.storage
-        elif isinstance(node, dict | list | tuple | Thing) and id(node) not in seen and depth < 8 * NESTING:
-            seen.add(id(node))
-            inside = node.values() if isinstance(node, dict) else (node.state,) if isinstance(node, Thing) else node
-            pending += [(item, depth + 1) for item in inside]
 
 
 def is_legacy(head: bytes) -> bool:

@@ -12,8 +12,6 @@ import struct
 import zipfile
 from typing import Any, BinaryIO
 
-import torch
-
 from robustkit.auditing import _pickle
 from robustkit.auditing._limits import (
     MIB,
@@ -27,12 +25,13 @@ from robustkit.auditing._limits import (
     clean,
     parse_json,
 )
-from robustkit.auditing._tensors import StorageRef, TensorRef, integer
+from robustkit.auditing._tensors import DTYPES, StorageRef, TensorRef, integer, of_type
 
 END, END64, LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
-PT2_DTYPES = {
-    1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64, 6: torch.float16, 7: torch.float32,
-    8: torch.float64, 12: torch.bool, 13: torch.bfloat16,
+PT2_TYPES = {
+    1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64", 9: "complex32",
+    10: "complex64", 11: "complex128", 12: "bool", 13: "bfloat16", 28: "uint16", 29: "float8_e4m3fn",
+    30: "float8_e5m2", 31: "float8_e4m3fnuz", 32: "float8_e5m2fnuz", 33: "float8_e8m0fnu", 34: "uint32", 35: "uint64",
 }  # fmt: skip
 
 
@@ -82,6 +81,7 @@ class Archive:
     def check_byte_order(self) -> None:
         """Raise :class:`Damaged` where the weights are big-endian."""
         if "byteorder" in self and self.read("byteorder", 64) != b"little":
+            # Cause: its numbers lie the other way round.
             raise Damaged("was written on a big-endian machine", "save it again on a little-endian one")
 
 
@@ -91,6 +91,7 @@ def _check_directory(stream: BinaryIO, size: int) -> None:
     tail = stream.read(98)
     end, locator = tail[-22:], tail[-42:-22]
     if len(end) < 22 or end[:4] != END or end[20:] != b"\0\0":
+        # Cause: the download or the copy stopped early.
         raise Damaged("begins as a zip archive and does not end as one (cut off?)")
     entries, length = struct.unpack("<HI", end[10:16])
     if locator[:4] == LOCATOR64:
@@ -105,8 +106,10 @@ def _check_entries(infos: list[zipfile.ZipInfo], size: int) -> None:
     if len(infos) > ZIP_ENTRIES:
         raise Damaged(f"is a zip archive of {len(infos)} entries, {ZIP_ENTRIES} at most are read")
     if len({info.filename for info in infos}) < len(infos):
+        # Cause: the archive was changed: two programs would read two different files of that name.
         raise Damaged("is a zip archive in which a name occurs twice")
     if sum(info.compress_size for info in infos) > size:
+        # Cause: the download or the copy stopped early, or the archive was made to deceive.
         raise Damaged("is a zip archive whose entries overlap or are cut off")
     inflated = 0
     for info in infos:
@@ -118,6 +121,7 @@ def _check_entries(infos: list[zipfile.ZipInfo], size: int) -> None:
             continue
         inflated += info.file_size
         if inflated > ZIP_INFLATED_BYTES or info.file_size > ZIP_RATIO * max(info.compress_size, 1024):
+            # Cause: torch.save compresses nothing; what inflates a hundredfold is no checkpoint.
             raise Damaged(f"would inflate to {inflated / MIB:.0f} MiB and more from {size / MIB:.2f} (a zip bomb?)")
 
 
@@ -154,10 +158,11 @@ def export_state(archive: Archive) -> dict[str, TensorRef]:
     try:
         for name, row in config["config"].items():
             record, meta = f"data/weights/{row['path_name']}", row["tensor_meta"]
-            if row["use_pickle"] or meta["dtype"] not in PT2_DTYPES:
-                found[name] = TensorRef(None, problem="pickled or of an unusual type")
+            kind = PT2_TYPES.get(meta["dtype"], f"number {meta['dtype']}")
+            if row["use_pickle"] or f"torch.{kind}" not in DTYPES:
+                found[name] = TensorRef(None, problem="pickled" if row["use_pickle"] else of_type(kind))
                 continue
-            dtype = PT2_DTYPES[meta["dtype"]]
+            dtype = DTYPES[f"torch.{kind}"]
             size, stride = (tuple(integer(n["as_int"]) for n in meta[key]) for key in ("sizes", "strides"))
             storage = StorageRef(record, dtype, archive.size(record) // dtype.itemsize)
             found[name] = TensorRef(storage, integer(meta["storage_offset"]["as_int"]), size, stride, dtype)

@@ -95,7 +95,7 @@ def _read_file(path: Path, trust_pickle: bool) -> list[ModelInFile]:
 
         def work() -> list[ModelInFile]:
             digest = sha256(stream)
-            content = _formats.load(stream, size, trust_pickle=trust_pickle)
+            content = _formats.load(stream, size, trust_pickle=trust_pickle, path=path)
             return [network_of(path, content, part, digest) for part in content.parts]
 
         return guarded(path, work)

@@ -66,9 +66,12 @@ class Configuration:
         said = field.said(getattr(self, field.name))
         if field.option.needs and not named & set(field.option.needs):
             wanted = " or ".join(flags[name] for name in field.option.needs)
+            # Cause: the option belongs to another one that was not given, so that nobody would see that it does
+            # nothing.
             raise UserError(f"{said} has no effect without {wanted}; add it, or leave {field.flag} out.")
         for other in field.option.unless:
             if other in named:
+                # Cause: two options decide the same; only one of them can.
                 raise UserError(f"{said} has no effect beside {flags[other]}; leave one of the two out.")
 
 

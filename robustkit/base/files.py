@@ -46,6 +46,7 @@ def writable(folder: Path, purpose: str) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
+        # Cause: the folder belongs to another user, the disk is full or read-only, or a file stands in its place.
         raise UserError(
             f"cannot write to {purpose} '{folder}' ({error.strerror}); name another with {purpose}."
         ) from None

@@ -117,10 +117,12 @@ class Stated:
         """Raise a :class:`UserError` unless ``value`` is of the type, one of the choices, and not too small."""
         if not fits(value, self.type):
             shown = textwrap.shorten(repr(value), 60, placeholder=" ...")
+            # Cause: in Python, a value of another type was given: a number as text, a list where one value is meant.
             raise UserError(
                 f"{self.label} {shown} is of type {type(value).__name__}; it must be {described(self.type)}."
             )
         if isinstance(value, str) and not value.strip() and not takes_several(self.type):
+            # Cause: a variable of the shell that is not set, or a comma at an end.
             raise UserError(f"{self.label} is empty; give {described(self.type)}, or leave {self.flag} out.")
         accepted = members(self.type)
         beyond = self.option.beyond is not None and isinstance(value, str) and self.option.beyond(value)

@@ -58,6 +58,7 @@ class Entry:
         valid = ", ".join(
             f"{p.name}: {p.annotation}" + ("" if p.default is REQUIRED else f" = {p.default}") for p in self.params
         )
+        # Cause: the name of a parameter is written otherwise here than in the paper or in another toolkit.
         raise UserError(f"{self.kind} '{self.name}' has no parameter '{name}'; it takes {valid or 'none'}.")
 
 

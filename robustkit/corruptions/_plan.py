@@ -63,7 +63,10 @@ def ask(
                     params = {"severity": severity, "published": published.fingerprint(member.name, severity)}
                 specs.append(Spec(name, member.name, params))
     if not specs:
-        raise UserError(f"'{published.folder if published else ''}' holds none of the corruptions that were asked for.")
+        raise UserError(
+            f"'{published.folder if published else ''}' holds none of the corruptions that were asked for; "
+            "name some of its own with --corruptions."
+        )
     _try_photographs(specs, shape)
     return tuple(specs)
 

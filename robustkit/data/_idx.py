@@ -40,7 +40,9 @@ def source(folder: Path, *, classes: Sequence[str] | None = None) -> Source:
     pairs = {part: _pair(folder, prefix) for part, prefix in found.items()}
     shapes = {tuple(x.shape[1:]) for x, _ in pairs.values()}
     if len(shapes) > 1:
-        raise UserError(f"the images in '{folder}' differ in size between train and t10k: {sorted(shapes)}.")
+        raise UserError(
+            f"the images in '{folder}' differ in size between train and t10k: {sorted(shapes)}; give all the same."
+        )
     highest = max(int(y.max()) for _, y in pairs.values())
     names = tuple(classes or (str(label) for label in range(highest + 1)))
     if highest >= len(names):
@@ -78,10 +80,12 @@ def read(file: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     except (OSError, EOFError, zlib.error) as failure:
         raise UserError(f"'{file}' cannot be read ({failure}); {WANTED}.") from failure
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != BYTES:
+        # Cause: the file is of another format, or of an IDX type that images do not have.
         raise UserError(f"'{file}' is no IDX file of bytes; {WANTED}.")
     start = 4 + 4 * content[3]
     shape = tuple(int(size) for size in np.frombuffer(content[4:start], ">u4"))
     if len(shape) != content[3] or len(content) != start + math.prod(shape):
+        # Cause: the download or the copy stopped early.
         raise UserError(f"'{file}' is cut off or damaged: its head promises {shape}; fetch it again.")
     array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = np.empty(shape, np.uint8)
     array.ravel()[:] = np.frombuffer(content, np.uint8, offset=start)

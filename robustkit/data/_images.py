@@ -67,6 +67,7 @@ class Images:
         file, (_, channels, height, width) = self._files[row], self.shape
         image = open_image(file)
         if channels == 1 and image.mode not in GREY:
+            # Cause: grey and coloured files lie together, so that the number of channels is unclear.
             raise UserError(f"image '{file}' is in colour, the first of each class is grey; convert all to one mode.")
         image = image.convert("L" if channels == 1 else "RGB")
         if self._resize is not None:
@@ -99,14 +100,17 @@ def open_image(file: str) -> PIL.Image.Image:
         image.load()  # reads all, and closes the file
     except Exception as failure:  # PIL's decoders raise nearly anything on damaged files
         reason = " ".join(str(failure).split())[:200]
+        # Cause: the file is cut off, is no image, or is of a format that Pillow does not read.
         raise UserError(f"image '{file}' cannot be read ({reason}); repair or remove it.") from failure
     if image.mode.startswith(DEEP):
+        # Cause: files of 16 bits would lose half of their values without a word.
         raise UserError(f"image '{file}' has more than 8 bits per channel (mode {image.mode}); convert it to 8.")
     return image
 
 
 def _different(file: str, size: tuple[int, int], first: tuple[int, int]) -> UserError:
     (w, h), (first_w, first_h) = size, first
+    # Cause: a network sees one size; the files have several.
     return UserError(
         f"image '{file}' is {w}x{h} but the first one is {first_w}x{first_h}; bring all to NxN with --image-size N."
     )

@@ -65,6 +65,7 @@ def _read(
         if "not found" not in reason:
             raise UserError(f"the {part} files of {kind} in '{root}' cannot be read ({reason}); {remedy}.") from failure
         if not download:
+            # Cause: the files are not in the folder, or an earlier download broke off.
             raise UserError(f"{kind} is missing or damaged in '{root}'; {remedy}, or --download.") from failure
         loaded = None
     if loaded is None:

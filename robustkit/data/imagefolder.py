@@ -104,6 +104,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
     names = tuple(_subfolders(folder))
     if len(names) < 2:
         found = f"only '{names[0]}'" if names else "none"
+        # Cause: the images lie in the folder itself, or all of one class, or one level deeper.
         raise UserError(f"'{folder}' needs at least two class folders with images in them; it has {found}.")
     return names
 

@@ -171,6 +171,7 @@ def check(name: str, params: Mapping[str, Any], members: int, classes: int) -> N
     for entry in (loss, inputs) if inputs else (loss,):
         least = entry.facts.get("members", 1)
         if members < least:
+            # Cause: its term is a distance between members, which one member does not have.
             raise UserError(
                 f"defense '{entry.name}' compares members and needs at least {least} of them, not {members}; "
                 f"use --members {max(least, 3)}, or --defense baseline."

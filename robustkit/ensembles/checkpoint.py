@@ -76,6 +76,7 @@ def read_meta(path: Path | str) -> dict[str, Any]:
     folder = Path(path)
     folder = folder.parent if folder.name in (WEIGHTS, META) else folder
     if not (folder / META).is_file() or not (folder / WEIGHTS).is_file():
+        # Cause: the folder is that of an evaluation or of another program, or the training in it is not done.
         raise UserError(
             f"'{path}' is not a robustkit checkpoint; a folder with {META} and {WEIGHTS} is expected, "
             "as `robustkit train` writes it."
@@ -88,6 +89,7 @@ def read_meta(path: Path | str) -> dict[str, Any]:
         ) from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         found = meta.get("format") if isinstance(meta, dict) else None
+        # Cause: another version of robustkit wrote it.
         raise UserError(f"'{folder / META}' has checkpoint format {found}; this robustkit reads format {FORMAT}.")
     missing = {"members", "fusion", "classes", "shape", "weights_sha256"} - set(meta)
     if missing or not meta["members"]:
@@ -124,6 +126,8 @@ def load_ensemble(
     members = []
     for row in meta["members"]:
         if models.is_code(row["arch"]) and row["arch"] != arch:
+            # Cause: the ensemble was trained with an architecture from a file or module; a checkpoint may not decide
+            # that code is run.
             raise UserError(
                 f"checkpoint '{path}' needs the code '{row['arch']}', which is run only if you name it: "
                 f"--arch {row['arch']} (in Python: arch='{row['arch']}')."
@@ -138,5 +142,6 @@ def load_ensemble(
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"'{weights}' does not fit {META}: {reason}") from None
     if ensemble.fingerprint() != meta["weights_sha256"]:
+        # Cause: the weights were changed, copied in part, or belong to another ensemble.json.
         raise UserError(f"'{weights}' is not the file that {META} describes (its hash differs); copy both again.")
     return ensemble.eval().to(device)

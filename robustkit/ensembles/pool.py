@@ -121,10 +121,12 @@ def _checkpoints(folder: Path) -> list[Path]:
     """Return the folder if it is a checkpoint, else those in it, by name."""
     folder = folder.parent if folder.name in (META, WEIGHTS) else folder
     if not folder.is_dir():
+        # Cause: the path is wrong, or relative to another folder than the current one.
         raise UserError(f"pool folder '{folder}' is not there; give a folder that `robustkit train` wrote.")
     inside = sorted(path for path in folder.iterdir() if path.is_dir())
     found = [path for path in [folder, *inside] if (path / META).is_file() or (path / WEIGHTS).is_file()]
     if not found:
+        # Cause: neither the folder nor one directly in it has an ensemble.json and weights.safetensors.
         raise UserError(
             f"pool folder '{folder}' holds no checkpoint; give a folder that `robustkit train` wrote, "
             "or a folder of such folders."
@@ -143,12 +145,14 @@ def _check_alike(found: Mapping[Path, Mapping[str, Any]]) -> None:
     for path in others:
         own = tuple(found[path]["shape"])
         if own != shape:
+            # Cause: the members were trained on images of different sizes or channels, so that no image fits both.
             raise UserError(
                 f"checkpoint '{path}' takes images of shape {own}, '{first}' of shape {shape}; "
                 "a pool needs members of one shape."
             )
         if list(found[path]["classes"]) != classes:
             count = len(found[path]["classes"])
+            # Cause: the members were trained on different data, or with other names of the classes.
             raise UserError(
                 f"checkpoint '{path}' has {count} classes, '{first}' {len(classes)}, or their names differ; "
                 "a pool needs members of the same classes."

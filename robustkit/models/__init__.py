@@ -101,7 +101,7 @@ def _module_of_file(path: Path, arch: str) -> ModuleType:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UserError(f"architecture '{arch}': '{path}' cannot be imported as Python.")
+        raise UserError(f"architecture '{arch}': '{path}' cannot be imported as Python; give a file that ends in .py.")
     module = importlib.util.module_from_spec(spec)
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
@@ -111,8 +111,9 @@ def _module_of_file(path: Path, arch: str) -> ModuleType:
     except Exception as error:
         del sys.modules[name]
         reason = " ".join(str(error).split())[:300]
+        # Cause: the file itself raises an error when it is run.
         raise UserError(
-            f"architecture '{arch}': running '{path}' failed ({type(error).__name__}: {reason})."
+            f"architecture '{arch}': running '{path}' failed ({type(error).__name__}: {reason}); mend the file."
         ) from error
     return module
 
@@ -126,6 +127,7 @@ def _imported(module_name: str, arch: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
     except ImportError as error:
+        # Cause: Python does not find the module, or something that it imports.
         raise UserError(
             f"architecture '{arch}': cannot import '{module_name}' ({error}); is it on PYTHONPATH?"
         ) from error
@@ -141,11 +143,16 @@ def _from_factory(arch: str, channels: int, classes: int, params: dict[str, Any]
     module = _module_of_file(Path(module_name), arch) if is_file else _imported(module_name, arch)
     factory = getattr(module, name, None)
     if not callable(factory):
-        raise UserError(f"architecture '{arch}': module '{module_name}' has no callable '{name}'.")
+        raise UserError(
+            f"architecture '{arch}': module '{module_name}' has no callable '{name}'; name a function or class of it."
+        )
     accepted = inspect.signature(factory).parameters
     takes_all = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     known = {"channels": channels, "classes": classes}
     network = factory(**{k: v for k, v in known.items() if takes_all or k in accepted}, **params)
     if not isinstance(network, nn.Module):
-        raise UserError(f"architecture '{arch}' returned {type(network).__name__}, not a torch.nn.Module.")
+        raise UserError(
+            f"architecture '{arch}' returned {type(network).__name__}, not a torch.nn.Module; "
+            "name a factory that returns the network."
+        )
     return network

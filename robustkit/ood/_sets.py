@@ -76,7 +76,9 @@ def build(name: str, distance: str, split: Split, load: Callable[[str], Dataset]
     known = _known(split)
     new = torch.tensor([mark not in known for mark in _prints(whole)])
     if not bool(new.any()):
-        raise UserError(f"all images of the out-of-distribution set '{name}' are images that are evaluated on.")
+        raise UserError(
+            f"all images of the out-of-distribution set '{name}' are images that are evaluated on; name another set."
+        )
     kept = whole if bool(new.all()) else whole.select(torch.nonzero(new)[:, 0])
     return OodSet(name, distance, kept, found, int((~new).sum()), made.what, made.adaptation)
 

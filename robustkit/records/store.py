@@ -70,6 +70,7 @@ class Store:
         """Return the stored run of a cell; a :class:`RunError` if it is not there."""
         run = self.load(cell)
         if run is None:
+            # Cause: the evaluation was interrupted before it was done.
             raise RunError(
                 f"the store '{self.folder}' lacks a cell ({cell.kind}); run the same `robustkit evaluate` again."
             )
@@ -127,4 +128,5 @@ def open_runs(path: Path | str) -> Store:
     for candidate in (folder / "runs", folder):
         if (candidate / STUDY).is_file():
             return Store(candidate)
+    # Cause: the folder is not one that an evaluation wrote, or only its report was copied.
     raise UserError(f"'{path}' holds no runs; give the --out folder of a `robustkit evaluate` (it holds runs/{STUDY}).")

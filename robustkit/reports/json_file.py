@@ -37,17 +37,18 @@ def load_results(path: Path) -> Results:
             f"cannot read '{path}' ({error.strerror}); give the results.json, or the folder, that 'evaluate' wrote."
         ) from None
     except ValueError as error:  # bad JSON, bad UTF-8
-        raise UserError(f"'{path}' is not a results.json: {error}.") from None
+        raise UserError(f"'{path}' is not a results.json: {error}; give one that 'evaluate' wrote.") from None
     version = value.get("schema_version") if isinstance(value, dict) else None
     if not isinstance(version, int):
-        raise UserError(f"'{path}' is not a results.json: it has no schema_version.")
+        raise UserError(f"'{path}' is not a results.json: it has no schema_version; give one that 'evaluate' wrote.")
     if version > SCHEMA_VERSION:
+        # Cause: a newer robustkit wrote the file.
         raise UserError(
             f"'{path}' has schema_version {version}; this robustkit reads up to {SCHEMA_VERSION}: upgrade robustkit."
         )
     wrong = _wrong(value, Results, "")
     if wrong:
-        raise UserError(f"'{path}' is not a results.json: {wrong}.")
+        raise UserError(f"'{path}' is not a results.json: {wrong}; give one that 'evaluate' wrote.")
     return cast(Results, value)
 
 

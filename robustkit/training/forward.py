@@ -72,7 +72,8 @@ def last_linear(member: nn.Module) -> nn.Linear:
     linear = [module for module in member.modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise UserError(
-            f"a member of type {type(member).__name__} has no linear layer, whose inputs the defence needs."
+            f"a member of type {type(member).__name__} has no linear layer, whose inputs the defence needs; "
+            "use another --arch."
         )
     return linear[-1]
 

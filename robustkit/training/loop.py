@@ -213,6 +213,7 @@ class Training:
         except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError):
             return  # a damaged file: begin anew
         if differing := self.spec.differences(there):
+            # Cause: the --out folder holds the progress of another training.
             raise UserError(
                 f"'{path}' is a training that was interrupted and differs in {'; '.join(differing)}; give the same "
                 "options to go on with it, or another --out, or delete it."

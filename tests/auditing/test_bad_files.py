@@ -1,4 +1,4 @@
-"""More than a hundred files that are broken, hostile or something else: one sentence each, no code run, bounded memory.
+"""Three hundred files that are broken, hostile or something else: one sentence each, no code run, bounded memory.
 
 Every file goes through ``read`` and ``fit`` while the process may take no more than 512 MiB of address space on top.
 """
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.torch
+import test_foreign
 import torch
 from torch import nn
 
@@ -258,7 +259,39 @@ def _declarations() -> Iterator[tuple[str, bytes]]:
     yield "quantised", _saved({"w": torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.qint8)})
     yield "complex", _saved({"w": torch.ones(3, dtype=torch.complex64)})
     yield "meta", _saved({"w": torch.ones(3, device="meta")})
+    for kind in UNREAD:
+        for form, new in (("zip", True), ("legacy", False)):
+            yield f"{kind}, {form}", _saved(_unread(kind), _use_new_zipfile_serialization=new)
+    newer = _saved(_unread("complex32"))
+    yield "a type of a newer torch", _renamed(newer, b"complex32", b"float6_e3m2fn")
+    yield "a word that is no type", _renamed(newer, b"complex32", b"compile")
     yield "big-endian", _rezip(ZIP, lambda f: f.update({"archive/byteorder": b"big"}))
+
+
+# Types that no network is run in here: complex, bits, packed floats; quantised tensors; sparse ones.
+UNREAD = ("complex32", "complex64", "complex128", "bits8", "bits16", "float4_e2m1fn_x2", "quantised", "sparse")
+
+
+def _unread(kind: str) -> dict[str, torch.Tensor]:
+    """Return a tensor of some kind and another behind it, whose place in a legacy file depends on the first's size."""
+    if kind == "quantised":
+        tensor = torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.qint32)
+    elif kind == "sparse":
+        tensor = torch.eye(3, dtype=torch.float64).to_sparse()
+    else:
+        tensor = torch.zeros(16, dtype=torch.uint8).view(getattr(torch, kind, torch.bits8))
+    return {"w": tensor, "b": torch.ones(2)}
+
+
+def _renamed(data: bytes, old: bytes, new: bytes) -> bytes:
+    """Name another type in the pickle of a saved file, as GLOBAL writes it: a line of text."""
+
+    def change(files: dict[str, bytes]) -> None:
+        name = next(name for name in files if name.endswith("data.pkl"))
+        assert old in files[name]
+        files[name] = files[name].replace(old, new)
+
+    return _rezip(data, change)
 
 
 # ---- zip archives
@@ -311,6 +344,8 @@ def _archives() -> Iterator[tuple[str, bytes]]:
     yield "pt2 of a stride beyond", _pt2(meta={"strides": [{"as_int": 200}, {"as_int": 1}]})
     yield "pt2 of an expression", _pt2(meta={"sizes": [{"as_expr": {"expr_str": "__import__('os')"}}]})
     yield "pt2 of another path", _pt2(path_name="../../../../etc/passwd")
+    yield "pt2 of a complex type", _pt2(meta={"dtype": 10})
+    yield "pt2 of an unknown type", _pt2(meta={"dtype": 99})
     yield "pt2 without weights", _zip({"m/models/model.json": b"{}", "m/archive_format": b"pt2"})
     yield "pt2 of a list", _rezip(_pt2(), lambda f: f.update({"m/data/weights/model_weights_config.json": b"[1]"}))
 
@@ -342,7 +377,8 @@ def _headers() -> Iterator[tuple[str, bytes]]:
     yield "overlap", _safe({"a": row(), "b": row(offsets=[4, 12])}, bytes(12))
     yield "gap", _safe({"a": row(), "b": row(offsets=[16, 24])}, bytes(24))
     yield "bytes behind", _safe({"a": row()}, bytes(9))
-    yield "unknown type", _safe({"a": row("F4")}, bytes(8))
+    for kind in ("F4", "F6_E3M2", "C64"):
+        yield f"unknown type {kind}", _safe({"a": row(kind)}, bytes(8))
     yield "row of a number", _safe({"a": 3}, bytes(8))
     yield "shape of a string", _safe({"a": row(shape="22")}, bytes(8))
     yield "offsets of floats", _safe({"a": row(offsets=[0.0, 8.0])}, bytes(8))
@@ -426,6 +462,11 @@ def _foreign() -> Iterator[tuple[str, bytes]]:
     yield "tar", tar.getvalue()
     yield "protobuf of something else", b"\x08\x03\x12\x05hello\x1a\x05world" + b"\x3a\x02\x08\x01"
     yield "shell script", b"#!/bin/sh\nrm -rf /\n"
+    yield from ((name, data) for name, (data, _, _) in test_foreign.FILES.items())
+    for name in ("Core ML", "SavedModel", "frozen graph", "TensorFlow Lite"):
+        data = test_foreign.FILES[name][0]
+        for end in (5, 9, 12, len(data) - 1):
+            yield f"{name} cut at byte {end}", data[:end]
 
 
 def _cut() -> Iterator[tuple[str, bytes]]:
@@ -479,7 +520,7 @@ def _refused(path: Path | str) -> str:
 def test_every_bad_file_is_refused_in_one_sentence(tmp_path, bounded):
     canary = tmp_path / "canary"
     corpus = _corpus(str(canary))
-    assert len(corpus) >= 200
+    assert len(corpus) >= 300
     surprising = []
     for index, (name, data) in enumerate(corpus.items()):
         path = tmp_path / f"bad{index}.pth"
@@ -494,6 +535,26 @@ def test_every_bad_file_is_refused_in_one_sentence(tmp_path, bounded):
         assert not canary.exists(), name
         path.unlink()
     assert not surprising, "\n".join(surprising)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+@pytest.mark.parametrize("kind", UNREAD)
+def test_a_type_that_is_not_read_is_named_and_no_trust_is_asked_for(kind, form, tmp_path):
+    if kind not in ("quantised", "sparse") and not hasattr(torch, kind):
+        pytest.skip("a newer torch writes it")
+    (tmp_path / "m.pth").write_bytes(_saved(_unread(kind), _use_new_zipfile_serialization=form == "zip"))
+    message = _refused(tmp_path / "m.pth")
+    said = kind if kind in ("quantised", "sparse") else f"of the type {kind}"
+    assert f"declares a tensor 'w' that is {said}, which is not read; save the weights as dense float32" in message
+    assert "trust" not in message
+
+
+def test_a_type_that_no_torch_here_knows_is_named_and_a_function_is_not_taken_for_one(tmp_path):
+    newer = _saved(_unread("complex32"))
+    (tmp_path / "m.pth").write_bytes(_renamed(newer, b"complex32", b"float6_e3m2fn"))
+    assert "of the type float6_e3m2fn" in _refused(tmp_path / "m.pth")
+    (tmp_path / "m.pth").write_bytes(_renamed(newer, b"complex32", b"compile"))
+    assert "needs code to be run ('torch.compile')" in _refused(tmp_path / "m.pth")
 
 
 def test_the_payloads_are_real_ones(tmp_path):
@@ -596,6 +657,17 @@ def _onnx_files() -> dict[str, bytes]:
     def branch(model: Any) -> None:
         model.graph.node[0].attribute.append(helper.make_attribute("then_branch", helper.make_graph([], "a", [], [])))
 
+    def same(operator: str, inputs: list[str], **said: Any) -> Callable[[Any], None]:
+        padded = {} if operator == "DequantizeLinear" else {"auto_pad": "SAME_UPPER"}
+        return lambda model: model.graph.node[0].CopyFrom(helper.make_node(operator, inputs, ["y"], **padded, **said))
+
+    def packed(number: int, count: int, nbytes: int) -> Callable[[Any], None]:
+        def change(model: Any) -> None:
+            weight = model.graph.initializer[0]
+            weight.data_type, weight.dims[0], weight.raw_data = number, count, bytes(nbytes)
+
+        return change
+
     good = saved(lambda model: None)
     changes: dict[str, Callable[[Any], None]] = {
         "external data": external,
@@ -608,6 +680,18 @@ def _onnx_files() -> dict[str, bytes]:
         "unknown input": lambda model: model.graph.node[0].input.__setitem__(0, "z"),
         "no node": lambda model: model.graph.ClearField("node"),
         "local function": lambda model: model.functions.add(name="f", domain="d"),
+        "SAME_UPPER of no kernel": same("Conv", ["x", "z"]),
+        "SAME_LOWER of another rank": same("MaxPool", ["x"], kernel_shape=[2, 2], strides=[2]),
+        "SAME_UPPER of an open size": same("AveragePool", ["x"], kernel_shape=[2], strides=[2]),
+        "SAME_LOWER of a stride of zero": same("MaxPool", ["x"], kernel_shape=[2], strides=[0]),
+        "four bits too few": packed(22, 5, 2),
+        "four bits too many": packed(22, 5, 4),
+        "two bits too few": packed(26, 9, 2),
+        "a type of tomorrow": packed(99, 4, 4),
+        "scales of text": lambda model: model.graph.node[0].CopyFrom(
+            helper.make_node("DequantizeLinear", ["w", "x"], ["y"])
+        ),
+        "a far axis": same("DequantizeLinear", ["w", "w"], axis=7),
         "old": lambda model: setattr(model, "ir_version", 2),
     }
     files = {name: saved(change) for name, change in changes.items()}

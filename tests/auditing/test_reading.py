@@ -187,6 +187,31 @@ def test_other_floats_come_back_as_float32(dtype, network, images, tmp_path):
         assert str(dtype).removeprefix("torch.") in " ".join(found.notes)
 
 
+EIGHT_BITS = [name for name in dir(torch) if name.startswith("float8_")]
+
+
+@pytest.mark.parametrize("kind", EIGHT_BITS)
+def test_every_eight_bit_float_comes_back_as_float32(kind, tmp_path):
+    codes = torch.arange(8, 120, dtype=torch.uint8)  # none of them NaN or infinite in any of the types
+    state = {"w": codes.view(getattr(torch, kind)), "b": torch.ones(2)}
+    torch.save(state, tmp_path / "zip.pth")
+    torch.save(state, tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
+    if kind in ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"):
+        safetensors.torch.save_file(state, tmp_path / "s.safetensors")
+    for found in read(tmp_path):
+        assert found.state["w"].dtype == torch.float32
+        assert torch.equal(found.state["w"], state["w"].float())
+        assert torch.equal(found.state["b"], torch.ones(2))
+        assert f"1 tensors were converted from {kind} to float32" in found.notes
+
+
+def test_types_beside_the_weights_ask_for_no_code(network, images, tmp_path):
+    kinds = {"dtype": torch.complex32, "activations": torch.quint8, "mask": torch.bool}
+    torch.save({"state_dict": network.state_dict(), **kinds}, tmp_path / "m.pth")
+    (found,) = read(tmp_path / "m.pth")
+    _same(found, network, images)
+
+
 ENSEMBLES = {
     "numbered": lambda a, b: {"model_1": b, "model_0": a},
     "list": lambda a, b: [a, b],
