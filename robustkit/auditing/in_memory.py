@@ -152,24 +152,34 @@ def in_float32(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
 
 
 def identity(module: nn.Module, x: Tensor) -> str:
-    """Return what tells a model from all others: the fingerprint of its weights, or that of its behaviour.
+    """Return what tells a model from all others: the fingerprint of its weights and of its behaviour.
 
-    A module without weights, or with a function somewhere in it, is known by its behaviour and what weights it has.
+    Weights alone do not: what a module does around them is code, which two of one class may have of their own. Where it
+    cannot be run on such images, weights are all there is.
 
     Parameters
     ----------
     module : nn.Module
-        In the mode in which it is evaluated.
+        Run as it is evaluated, in eval mode; its own mode is restored.
     x : Tensor
         Clean images (N, C, H, W) in [0, 1] on its device; always the same ones, e.g. the first 64 of the test split.
     """
     state = module.state_dict()
     weights = fingerprint(state)
-    if any(isinstance(part, Called) for part in module.modules()):
-        return hashlib.sha256(f"{weights} {behaviour_hash(module, x)}".encode()).hexdigest()
-    return (
-        weights if any(isinstance(one, Tensor) and one.numel() for one in state.values()) else behaviour_hash(module, x)
-    )
+    known = any(isinstance(one, Tensor) and one.numel() for one in state.values())
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        with torch.random.fork_rng():  # a random model is the same one each time
+            torch.manual_seed(0)
+            behaviour = behaviour_hash(module.eval(), x)
+    except Exception:  # a stranger's module may raise anything; where it is run, that is told
+        if not known:
+            raise
+        return weights
+    finally:
+        for part, training in modes:
+            part.training = training
+    return hashlib.sha256(f"{weights} {behaviour}".encode()).hexdigest() if known else behaviour
 
 
 def behaviour_hash(module: nn.Module, x: Tensor) -> str:

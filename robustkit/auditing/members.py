@@ -73,12 +73,14 @@ def _in_memory(model: object, index: int, images: Tensor) -> Member:
     name = module.name if isinstance(module, Called) else type(module).__name__
     module, converted = in_float32(module, images)  # where it is: not every device has its type
     notes = [*notes, *converted]
-    sha256 = identity(module.to(images.device), images[:IDENTIFYING])
+    own = identity(module.to(images.device), images[:IDENTIFYING])
+    weights = fingerprint(module.state_dict())
+    sha256 = weights if _parameters(module) and not any(isinstance(m, Called) for m in module.modules()) else own
     facts = {
         "name": f"{name}-{index}", "path": "", "format": "module in memory", "where": "", "sha256": sha256,
         "arch": name, "arch_args": {}, "parameters": _parameters(module), "notes": notes,
     }  # fmt: skip
-    return Member(module, facts, name, "" if sha256 == fingerprint(module.state_dict()) else sha256)
+    return Member(module, facts, name, own)
 
 
 def _parameters(network: nn.Module) -> int:

@@ -196,9 +196,41 @@ def test_the_same_function_is_recognised():
     assert len(first) == 64
 
 
-def test_identity_is_that_of_the_weights_where_there_are_any():
-    module = nn.Sequential(nn.Flatten(), nn.Linear(20, 3))
+class Around(nn.Module):
+    """A linear layer, and a function around it that its state dict does not show."""
+
+    def __init__(self, function):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.function = nn.Linear(20, 3), function
+
+    def forward(self, x):
+        return self.function(self.layer(x.flatten(1)))
+
+
+def test_what_a_module_does_around_its_weights_tells_it_from_others():
+    plain, rolled = Around(lambda z: z), Around(lambda z: z.roll(1, 1))
+    assert fingerprint(plain.state_dict()) == fingerprint(rolled.state_dict())
+    assert identity(plain, X) != identity(rolled, X)
+    assert identity(plain, X) == identity(Around(lambda z: z + 0), X)
+
+
+def test_a_random_module_and_one_in_training_mode_are_recognised_and_left_as_they_are():
+    noisy = Around(lambda z: z + torch.randn_like(z))
+    assert identity(noisy, X) == identity(noisy, X)
+    trained = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(20), nn.Linear(20, 3), nn.Dropout(0.5)).train()
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    assert identity(trained, X) == identity(trained, X)
+    assert all(part.training for part in trained.modules())
+    assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
+
+
+def test_a_module_that_such_images_do_not_fit_is_known_by_its_weights():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(7, 3))
     assert identity(module, X) == fingerprint(module.state_dict())
+
+
+def test_a_function_is_known_by_what_it_answers():
 
     class Closure(nn.Module):
         def __init__(self, weights):
