@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import calibration_cases
-import pytest
 from calibration_cases import EVALUATED, STRONG, WEAK, Case
 
 import robustkit
@@ -75,37 +74,19 @@ def audited(case: Case, out: Path) -> Outcome:
     return judged(case, *both)
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
-    folder = tmp_path_factory.mktemp("calibration")
-    cases = calibration_cases.cases(folder)
-    return [audited(case, folder / f"out{index}") for index, case in enumerate(cases)]
-
-
 def _named(outcomes: list[Outcome], wanted: Callable[[Outcome], bool]) -> list[str]:
     return [f"{one.name}: {one.text}" for one in outcomes if wanted(one)]
 
 
-def test_there_are_sixty_cases_of_different_names(outcomes: list[Outcome]):
+def test_sixty_audits_are_read_right_or_doubted_aloud(tmp_path: Path):
+    """One test, since the audits take long and each worker of pytest-xdist would run them again."""
+    cases = calibration_cases.cases(tmp_path)
+    outcomes = [audited(case, tmp_path / f"out{index}") for index, case in enumerate(cases)]
     assert len({one.name for one in outcomes}) == len(outcomes) == 60
-
-
-def test_at_least_58_of_60_are_read_right(outcomes: list[Outcome]):
-    wrong = _named(outcomes, lambda one: not one.right)
-    assert len(wrong) <= 2, "\n".join(wrong)
-
-
-def test_none_is_wrong_without_a_concern(outcomes: list[Outcome]):
-    silent = _named(outcomes, lambda one: one.silent)
-    assert not silent, "\n".join(silent)
-
-
-def test_none_is_trusted_beside_a_concern(outcomes: list[Outcome]):
-    beside = _named(outcomes, lambda one: one.beside)
-    assert not beside, "\n".join(beside)
-
-
-def test_what_is_sound_is_trusted(outcomes: list[Outcome]):
-    """An audit that doubted everything would pass all of the above."""
-    doubted = _named(outcomes, lambda one: not one.trusted)
-    assert len(doubted) <= len(outcomes) // 2, "\n".join(doubted)
+    wrong, silent = _named(outcomes, lambda one: not one.right), _named(outcomes, lambda one: one.silent)
+    beside, doubted = _named(outcomes, lambda one: one.beside), _named(outcomes, lambda one: not one.trusted)
+    assert not silent, "\n".join(["wrong without a concern:", *silent])
+    assert not beside, "\n".join(["trusted beside a concern:", *beside])
+    assert len(wrong) <= 2, "\n".join(["read wrong:", *wrong])
+    # An audit that doubted everything would pass all of the above.
+    assert len(doubted) <= len(outcomes) // 2, "\n".join(["not trusted:", *doubted])
