@@ -42,6 +42,8 @@ def ascend(
     readouts: Sequence[Readout | None] = (None,),
     generator: Generator = None,
     trace: Trace | None = None,
+    start: Tensor | None = None,
+    best: Best | None = None,
 ) -> Tensor:
     """Return the best iterate of ``restarts`` runs of ``steps`` projected ascent steps, x_adv (B, C, H, W).
 
@@ -54,10 +56,13 @@ def ascend(
     Each restart has one run for each of ``readouts``, which may ascend the loss of other outputs than the one that is
     judged. The loss of the judged output then decides what is best, since the others have no common scale.
 
+    Runs begin at ``start`` (B, C, H, W), by default at x, or with ``randomly`` at random points. A ``best`` that is
+    given is what is improved on; what it has won is not attacked again.
+
     Of an ensemble whose members are drawn, the distribution of answers is judged, and its mean probability ascended: an
     iterate is a success where all answers are wrong, and the best is the one where the fewest are right.
     """
-    best = Best(x)
+    best = best or Best(x)
     draws = as_generator(generator, x)
     trace = trace or Trace(len(x))
     gain, random = objective(loss, targeted), bool(chances(model))
@@ -70,8 +75,8 @@ def ascend(
             break
         origin, labels = x[rows], y[rows]
         # Every sample draws, standing or not, so that a sample's stream does not depend on the others.
-        start = random_start(x, eps, norm, draws)[rows] if randomly else origin
-        point, before, momentum = start, start, torch.zeros_like(origin)
+        first = random_start(x, eps, norm, draws)[rows] if randomly else origin if start is None else start[rows]
+        point, before, momentum = first, first, torch.zeros_like(origin)
         for step in range(steps + 1):
             last = step == steps
             z, values, gradient = value_and_gradient(model, point, labels, gain, backward=not last, readout=readout)

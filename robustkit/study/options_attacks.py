@@ -120,9 +120,17 @@ class Verdicts(Configuration):
         Trust, Option("Cost of the checks: quick (about 30 % of the attacks' time), full (about as much), or off.")
     ] = "quick"
     escalate: Annotated[
-        bool, Option("Where a worst case is suspect, run what its checks advise.", suites=("attacks",))
+        bool,
+        Option(
+            "Lower each worst case: by what its checks advise, then until an attack breaks nothing more.",
+            suites=("attacks",),
+        ),
     ] = False
     escalate_budget: Annotated[
         float,
-        Option("What that may cost at each eps.", unit="forward passes for each sample", needs=("escalate",)),
+        Option(
+            "What that may cost at each eps; above 20000 recombine, a slow last resort, follows.",
+            unit="forward passes for each sample",
+            needs=("escalate",),
+        ),
     ] = ESCALATION

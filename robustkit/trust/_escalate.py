@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from robustkit.attacks import spec as attack_spec
 from robustkit.base.errors import RunError
+from robustkit.base.names import ESCALATION
 from robustkit.functional.stats import wilson
 from robustkit.records.cells import EnsembleRecord, Facts, Spec
 from robustkit.records.samples import Samples
@@ -124,7 +126,8 @@ def _unlikely(clean: Samples) -> list[str]:
 def next_round(study: Study, store: Store, most: float) -> tuple[FollowUp, ...]:
     """Return the attacks that the failing checks of the worst cases advise and that were not run yet.
 
-    Where no check advises any, a number is attacked further until an attack breaks nothing more.
+    Where no check advises any, a number is attacked further until an attack breaks nothing more, or, where more than
+    usual may be spent, by everything that there is.
 
     Parameters
     ----------
@@ -138,11 +141,11 @@ def next_round(study: Study, store: Store, most: float) -> tuple[FollowUp, ...]:
         for norm, eps in known.budgets():
             here = [run for more, run in known.follow_ups if (more.norm, more.eps) == (norm, eps)]
             if norm in NORMS and eps > 0 and sum(map(_passes, here)) < most * study.dataset.n:
-                found += _advised(known, norm, eps, study.eot)
+                found += _advised(known, norm, eps, study.eot, everything=most > ESCALATION)
     return tuple(found)
 
 
-def _advised(known: Known, norm: str, eps: float, eot: int) -> list[FollowUp]:
+def _advised(known: Known, norm: str, eps: float, eot: int, everything: bool) -> list[FollowUp]:
     evidence = known.worst(norm, eps)
     done = [(s.name, dict(s.run.cell.attack.params), s.eot) for s in evidence.at(eps) if s.run.cell.attack]
     wanted: list[tuple[Spec, list[str]]] = []
@@ -159,19 +162,21 @@ def _advised(known: Known, norm: str, eps: float, eot: int) -> list[FollowUp]:
                 same[0].append(name)
             else:
                 wanted.append((spec, [name]))
-    if not wanted and (further := _further(known, evidence)):
+    if not wanted and (further := _further(known, evidence, everything)):
         wanted.append((further, [FALLING]))
     return [FollowUp(known.record.key, eps, norm, spec, tuple(names)) for spec, names in wanted]
 
 
-def _further(known: Known, evidence: Evidence) -> Spec | None:
+def _further(known: Known, evidence: Evidence, everything: bool) -> Spec | None:
     """Return what a worst case is attacked with next although no check asks for it; None once it fell no more."""
     budget = (evidence.norm, evidence.eps)
     counts = [count for count, (more, _) in enumerate(known.follow_ups, 1) if (more.norm, more.eps) == budget]
     left = evidence.standing.sum()
-    if not left or (counts and known.worst(*budget, after=counts[-1] - 1).standing.sum() == left):
+    settled = bool(counts) and known.worst(*budget, after=counts[-1] - 1).standing.sum() == left
+    if not left or (settled and not everything):
         return None
-    return next((rung for rung in ladder(known.record.members) if not evidence.ran(rung)), None)
+    rungs = (*ladder(known.record.members), *([attack_spec("recombine")] if everything else []))
+    return next((rung for rung in rungs if not evidence.ran(rung)), None)
 
 
 def _passes(run: Scored) -> int:

@@ -22,7 +22,16 @@ from robustkit.pipeline import request
 from robustkit.study.config import EvaluateConfig
 
 # Enough to move, cheap enough to run over the whole registry.
-CHEAP = {"steps": 8, "restarts": 2, "queries": 40, "search_steps": 3, "initial_c": 10.0, "lr": 0.1}
+CHEAP = {
+    "steps": 8,
+    "restarts": 2,
+    "queries": 40,
+    "search_steps": 3,
+    "initial_c": 10.0,
+    "lr": 0.1,
+    "population": 3,
+    "generations": 2,
+}
 EPS = {"linf": 0.1, "l2": 0.5, "l1": 3.0, "l0": 5.0}
 CASES = [(entry, norm) for entry in attack for norm in entry.facts["norms"]]
 each_case = pytest.mark.parametrize(("entry", "norm"), CASES, ids=[f"{e.name}-{n}" for e, n in CASES])

@@ -20,6 +20,7 @@ from robustkit import api
 from robustkit.__main__ import main
 from robustkit.attacks import spec
 from robustkit.base.errors import UserError
+from robustkit.base.names import ESCALATION
 from robustkit.base.progress import Reporter
 from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
@@ -62,7 +63,8 @@ def split(model: Ensemble) -> Split:
 def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """A straight boundary needs no sixteen restarts or 5,000 queries."""
     enough = {
-        "square": {"queries": 300}, "quorum": {"restarts": 2}, "mora": {"restarts": 1}, "apgd-t": {"restarts": 1}
+        "square": {"queries": 300}, "quorum": {"restarts": 2}, "mora": {"restarts": 1}, "apgd-t": {"restarts": 1},
+        "recombine": {"population": 2, "generations": 1},
     }  # fmt: skip
     real = execute.run_cell
 
@@ -76,7 +78,7 @@ def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(
-    model: Ensemble | dict[str, Ensemble], split: Split, folder: Path, *attacks: Spec, escalate: float = 1e6,
+    model: Ensemble | dict[str, Ensemble], split: Split, folder: Path, *attacks: Spec, escalate: float = ESCALATION,
     **more: Any,
 ) -> tuple[Study, Results]:  # fmt: skip
     ensembles = model if isinstance(model, dict) else {"own": model}
@@ -155,6 +157,12 @@ def test_one_attack_follows_where_everything_is_trusted_and_none_once_it_breaks_
     (told,) = results["escalation"]
     assert (told["before"], told["robust_accuracy"]) == ((N - BREAKABLE) / N,) * 2
     assert [step["because"] for step in told["path"]] == [[FALLING]]
+
+
+def test_where_more_may_be_spent_everything_follows(model, split, tmp_path: Path):
+    done, results = run(model, split, tmp_path, LONG, escalate=2 * ESCALATION)
+    assert [name for name, _ in followed(done)] == ["quorum", "apgd-t", "recombine"]
+    assert results["worst_case"][0]["robust_accuracy"] == (N - BREAKABLE) / N
 
 
 def test_nothing_follows_where_nothing_stands(model, split, tmp_path: Path):
@@ -287,7 +295,7 @@ def test_who_watches_is_told_what_follows_and_why(model, split, tmp_path: Path):
     reporter = Reporter()
     reporter.say = said.append  # type: ignore[method-assign]
     store = Store(tmp_path)
-    run_evaluation(study_of({"own": model}, split, SHORT), {"own": model}, split, store, SETTING, reporter, 1e6)
+    run_evaluation(study_of({"own": model}, split, SHORT), {"own": model}, split, store, SETTING, reporter, ESCALATION)
     assert [line for line in said if "escalating" in line] == [
         "escalating own at eps 0.1: quorum, 24 steps (holds-against-outsiders, iterations-suffice, strongest-run)",
         "escalating own at eps 0.1: apgd-t, 50 steps (until-nothing-breaks)",

@@ -1,0 +1,75 @@
+"""Mixtures of what several ascents found reach what none of them reaches alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from robustkit import attacks
+from robustkit.attacks.recombine import Pool
+from robustkit.functional.sampling import SampleGenerator
+from robustkit.functional.trace import Trace
+
+EPS, SIDE, PARTS = 0.1, 16, 16  # sixteen squares of 4x4 pixels
+
+
+class Valleys(nn.Module):
+    """Each square of the image has two hills: brighter by eps is worth 1, darker .5, and between them is nothing.
+
+    An ascent climbs the one that it starts on; class 1 needs all but two of the better hills.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        moved = nn.functional.avg_pool2d(x - 0.5, 4).flatten(1) / EPS
+        height = torch.where(moved > 0, moved, -0.5 * moved).sum(1)
+        return torch.stack([torch.full_like(height, PARTS - 1.1), height], 1)
+
+
+def attacked(name: str, images: int = 8, **settings: int) -> tuple[int, float]:
+    x, y = torch.full((images, 1, SIDE, SIDE), 0.5), torch.zeros(images, dtype=torch.long)
+    trace, model = Trace(images), Valleys()
+    generator = SampleGenerator(0, torch.arange(images), name)
+    made = attacks.get(name)(model, x, y, eps=EPS, generator=generator, trace=trace, **settings)
+    assert float((made - x).abs().max()) <= EPS + 1e-6
+    return int((model(made).argmax(1) == 1).sum()), float(trace.forwards.float().mean())
+
+
+def test_it_finds_what_as_many_passes_of_restarts_do_not():
+    found, passes = attacked("recombine", population=16, generations=16)
+    assert found >= 5
+    restarts = int(passes / 25) + 1
+    assert attacked("pgd", steps=24, restarts=restarts)[0] <= 2  # one in 478 starts will do
+    assert attacked("quorum", restarts=restarts)[0] <= 2
+
+
+def test_a_child_has_pixels_of_two_parents_and_a_few_of_neither():
+    x = torch.zeros(50, 1, 16, 16)
+    pool = Pool(x, 2)
+    for value in (1.0, 2.0):
+        pool.add(torch.full_like(x, value), torch.full((50,), value))
+    child = pool.child(torch.full_like(x, 9.0), SampleGenerator(0, torch.arange(50)))
+    assert set(child.unique().tolist()) == {1.0, 2.0, 9.0}
+    assert 0.01 < float((child == 9).float().mean()) < 0.03
+    assert 0.4 < float((child == 1).float().mean()) < 0.6
+    neighbours = (child[..., 1:] == child[..., :-1]).float().mean()  # in patches, not pixel by pixel
+    assert neighbours > 0.8
+
+
+def test_the_worst_candidate_makes_room():
+    x = torch.zeros(1, 1, 2, 2)
+    pool = Pool(x, 2)
+    for value in (0.3, 0.1, 0.2, 0.05):
+        pool.add(torch.full_like(x, value), torch.tensor([value]))
+    assert sorted(pool.value[0].tolist()) == torch.tensor([0.2, 0.3]).tolist()
+    assert torch.equal(pool.first(), torch.full_like(x, 0.3))
+
+
+def test_a_target_is_kept():
+    class Three(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            moved = (x - 0.5).mean((1, 2, 3)) / EPS
+            return torch.stack([torch.full_like(moved, 0.5), moved, -moved], 1)
+
+    x, y = torch.full((3, 1, 8, 8), 0.5), torch.tensor([1, 2, 1])
+    made = attacks.get("recombine")(Three(), x, y, eps=EPS, targeted=True, population=2, generations=1)
+    assert torch.equal(Three()(made).argmax(1), y)
