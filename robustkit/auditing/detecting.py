@@ -162,8 +162,10 @@ def _told_apart(
     if not told:
         ranked.sort(key=lambda t: not t.plain)
         candidates = ranked[:1]
-    elif len(known) == 1 or given.normalize:
-        candidates = known if len(known) == 1 else ranked[:1]
+    elif len(known) == 1:
+        candidates = known
+    elif given.normalize:
+        candidates = _candidates.usual(more, level)[:1] or ranked[:1]
     else:
         candidates = _candidates.unrefuted(network, more, level, x, y)
         candidates = [t for t in candidates if t in known] or candidates

@@ -339,3 +339,19 @@ def test_the_public_resnet20_takes_imagenets_statistics():
     )
     assert found.trials[0].accuracy > 0.9
     assert not [f for f in found.findings if f.concern]
+
+
+def test_named_statistics_mean_pixels_in_0_1_unless_images_prove_otherwise():
+    class Sure(nn.Module):
+        """Right whatever the range of the pixels, and surer the larger they are."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.stack([0.5 * images.amax((1, 2, 3)), images[:, 0, 0, 0]], 1)
+
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(40) % 2
+    x = 0.5 * torch.rand((40, 1, 8, 8), generator=generator)
+    x[:, 0, 0, 0] = y.float()
+    found = detect(Sure(), x, y, Given(normalize="none"))
+    assert (found.trials[0].accuracy, found.how.scale, len(found.candidates)) == (1.0, 1.0, 1)
+    assert len(detect(Sure(), x, y).candidates) > 1  # where nothing is named, nothing is known
