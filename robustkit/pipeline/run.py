@@ -16,7 +16,7 @@ from robustkit.evaluation.cell import RunOptions
 from robustkit.evaluation.execute import Craftings, execute
 from robustkit.records.store import STUDY, Store
 from robustkit.study.evaluation_data import EvaluationData
-from robustkit.study.plan import Study
+from robustkit.study.plan import REFERENCE, Study
 from robustkit.suites import Job
 from robustkit.trust._escalate import next_round
 from robustkit.trust._run import probe_all
@@ -88,7 +88,8 @@ def notes(study: Study) -> list[str]:
     means = [record.id for record in study.ensembles if record.fusion == "mean-prob" and record.members > 1]
     if "attacks" not in study.suites or not ratio or not means or named & {*FOR_MEMBERS}:
         return []
+    instead = f"{REFERENCE[0]}, the reference, is not" if study.reference else f"add {REFERENCE[0]} to --attacks"
     return [
         f"{', '.join(dict.fromkeys(ratio))}: the DLR ratio is nearly blind on a mean probability ({', '.join(means)}); "
-        "add quorum to --attacks (docs/evaluate.md)."
+        f"{instead} (docs/evaluate.md)."
     ]

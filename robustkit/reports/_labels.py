@@ -28,21 +28,16 @@ def budget_text(eps: float, norm: str) -> str:
 
 
 def labeller(results: Results) -> Callable[[Run], str]:
-    """Return the function that names the attack of a run: ``pgd``, ``pgd (100 steps)``, ``fgsm, targeted``.
+    """Return the function that names the attack of a run: ``pgd-10``, ``pgd-100``, ``fgsm, targeted``.
 
-    Steps are named where they differ from the attack's shortest run. Another setting is named only where two runs of
-    one ensemble at one budget would otherwise share a name, and there only if it is not that of the first run.
+    Steps are always named, as papers do. Another setting is named only where two runs of one ensemble at one budget
+    would otherwise share a name, and there only if it is not that of the first run.
     """
     runs: list[Run] = [*results["evaluations"], *results["transfer"]]
-    steps = defaultdict[str, list[int]](list)
-    for run in runs:
-        if "steps" in run["params"]:
-            steps[run["attack"]].append(run["params"]["steps"])
 
     def short(run: Run) -> str:
         own = run["params"].get("steps")
-        named = own is not None and own != min(steps[run["attack"]])
-        return str(run["attack"]) + (f" ({own} steps)" if named else "")
+        return str(run["attack"]) + ("" if own is None else f"-{own}")
 
     telling = _telling(runs, short)
 

@@ -60,7 +60,7 @@ def test_a_defence_that_does_not_fit_is_refused_before_the_baseline_is_trained(
 
 
 def test_a_surrogate_is_not_trained_for_an_audit_that_is_refused(two_classes, tmp_path: Path):
-    asked = {"attacks": "pgd", "surrogate": "train", "out": tmp_path / "out"}
+    asked = {"attacks": "pgd", "surrogate": "train", "force": True, "out": tmp_path / "out"}
     for more, message in (
         ({"target": 5}, "target 5 is outside the classes"),
         ({"corruption_reference": "nobody"}, "unknown reference of corruptions 'nobody'"),

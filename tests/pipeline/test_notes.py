@@ -41,6 +41,8 @@ BLIND = "the DLR ratio is nearly blind on a mean probability (adp); add quorum t
 def test_the_dlr_ratio_is_not_trusted_with_a_mean_probability_alone(attacks: tuple, named: str):
     study = replace(STUDY, attacks=attacks)
     assert notes(study) == ([f"{named}: {BLIND}"] if named else [])
+    beside = BLIND.replace("add quorum to --attacks", "quorum, the reference, is not")
+    assert notes(replace(study, reference=True)) == ([f"{named}: {beside}"] if named else [])
     assert notes(replace(study, ensembles=STUDY.ensembles[1:])) == []
     assert notes(replace(study, ensembles=(replace(RECORD, members=1),))) == []
     assert notes(replace(study, suites=("transfer",))) == []

@@ -25,21 +25,21 @@ SWAPPED: Check = {
 # ensemble -> label -> robust accuracy at the three EPS
 ROBUST = {
     "baseline": {
-        "pgd": (0.702, 0.326, 0.112), "pgd (100 steps)": (0.640, 0.052, 0.004),
-        "mim": (0.690, 0.310, 0.100), "fgsm, targeted": (0.940, 0.822, 0.714),
+        "pgd-10": (0.702, 0.326, 0.112), "pgd-100": (0.640, 0.052, 0.004),
+        "mim-10": (0.690, 0.310, 0.100), "fgsm, targeted": (0.940, 0.822, 0.714),
     },
     "adp": {
-        "pgd": (0.790, 0.448, 0.204), "pgd (100 steps)": (0.684, 0.116, 0.010),
-        "mim": (0.774, 0.412, 0.190), "fgsm, targeted": (0.958, 0.872, 0.790),
+        "pgd-10": (0.790, 0.448, 0.204), "pgd-100": (0.684, 0.116, 0.010),
+        "mim-10": (0.774, 0.412, 0.190), "fgsm, targeted": (0.958, 0.872, 0.790),
     },
 }  # fmt: skip
 SOURCES = ["member 0", "member 1", "member 2", "ensemble"]
 
 
 def evaluation(ensemble: str, label: str, eps: float, robust: float, **changes: Any) -> Evaluation:
-    attack = label.split(",")[0].split()[0]
+    attack = label.split(",")[0].split("-")[0]
     params: dict[str, Any] = {"steps": 100 if "100" in label else 10, "step_size": eps / 10, "restarts": 1}
-    suspect = label in ("pgd", "mim") and eps > 5 / 255
+    suspect = label in ("pgd-10", "mim-10") and eps > 5 / 255
     value: Evaluation = {
         "ensemble": ensemble, "attack": attack, "backend": "native",
         "params": {} if attack == "fgsm" else params, "eps": eps, "norm": "linf",
@@ -101,8 +101,8 @@ def make() -> Results:
     }
     evaluations[11] |= {"verdict": "invalid", "checks": [bad]}  # baseline, fgsm, targeted, 0.05
     worst = [
-        {"ensemble": i, "eps": eps, "norm": "linf", "robust_accuracy": round(by["pgd (100 steps)"][at] * 0.75, 3),
-         "ci95": [by["pgd (100 steps)"][at] * 0.7, by["pgd (100 steps)"][at] * 0.8],
+        {"ensemble": i, "eps": eps, "norm": "linf", "robust_accuracy": round(by["pgd-100"][at] * 0.75, 3),
+         "ci95": [by["pgd-100"][at] * 0.7, by["pgd-100"][at] * 0.8],
          **({"verdict": "suspect", "checks": [PASSED, SWAPPED]} if (i, at) == ("adp", 1) else
             {"verdict": "trusted", "checks": [PASSED]})}
         for i, by in ROBUST.items() for at, eps in enumerate(EPS)

@@ -24,9 +24,9 @@ def test_files(results: Results, tmp_path: Path) -> None:
     assert sorted(p.name for p in paths if p.suffix == ".png") == [
         "distortion.png",
         "robust-accuracy.png",
-        "transfer-pgd-8-255-accuracy-common-correct.png",
-        "transfer-pgd-8-255-accuracy.png",
-        "transfer-pgd-targeted-8-255-success-rate.png",
+        "transfer-pgd-10-8-255-accuracy-common-correct.png",
+        "transfer-pgd-10-8-255-accuracy.png",
+        "transfer-pgd-10-targeted-8-255-success-rate.png",
     ]
     for path in paths:
         if path.suffix == ".svg":
@@ -41,8 +41,8 @@ def test_files(results: Results, tmp_path: Path) -> None:
 
 def test_heatmap_says_the_numbers(results: Results) -> None:
     found = {name: (title, figure) for name, title, figure in heatmaps(results)}
-    title, figure = found["transfer-pgd-8-255-accuracy"]
-    assert title == "pgd at 8/255: accuracy (low = transfers)"
+    title, figure = found["transfer-pgd-10-8-255-accuracy"]
+    assert title == "pgd-10 at 8/255: accuracy (low = transfers)"
     base, adp = figure.axes[:2]
     assert (base.get_title(), adp.get_title()) == ("baseline", "adp")  # the baseline is left
     matrix = next(t["matrix"] for t in results["transfer"] if t["ensemble"] == "adp" and t["metric"] == "accuracy")
@@ -57,7 +57,7 @@ def test_heatmap_says_the_numbers(results: Results) -> None:
 
 def test_titles_say_the_direction(results: Results) -> None:
     titles = {title for _, title, _ in heatmaps(results)}
-    assert "pgd, targeted at 8/255: success rate (high = transfers)" in titles
+    assert "pgd-10, targeted at 8/255: success rate (high = transfers)" in titles
     assert any("every member classifies correctly" in title for title in titles)
 
 
@@ -90,7 +90,7 @@ def test_curves(results: Results) -> None:
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "4/255", "8/255", "0.05"]
     assert len(axes.collections) == 10  # a band per curve
     texts = {t.get_text() for legend in figure.subfigs[1].axes[0].artists for t in legend.get_texts()}
-    assert texts >= {"baseline", "adp", "pgd (100 steps)", "fgsm, targeted", "worst case", "suspect"}
+    assert texts >= {"baseline", "adp", "pgd-100", "fgsm, targeted", "worst case", "suspect"}
 
 
 def test_a_run_at_one_eps_is_not_extended_to_zero(results: Results) -> None:
@@ -140,6 +140,6 @@ def test_reports_written_together_share_their_figures(
     write(results, tmp_path / "alone", ["figures"])
     assert len(drawn) == 2
     both, alone = (tmp_path / folder / "figures" for folder in ("both", "alone"))
-    name = "transfer-pgd-8-255-accuracy.png"
+    name = "transfer-pgd-10-8-255-accuracy.png"
     assert (both / name).read_bytes() == (alone / name).read_bytes()
     assert (both / "robust-accuracy.png").read_bytes() != (alone / "robust-accuracy.png").read_bytes()

@@ -59,7 +59,7 @@ def test_numbers_and_headline(rendered: tuple[str, Page]) -> None:
     assert "Clean accuracy 99.2 %" in page.text
     assert "44.8 [40.8, 48.8]" in page.text
     assert "iterations-suffice Run again with --set pgd.steps=100" in page.text
-    assert "adp, mim at 0.05: 3.25 (threshold 1), suspect" in page.text
+    assert "adp, mim-10 at 0.05: 3.25 (threshold 1), suspect" in page.text
     assert "Find the NaN first." in page.text
     assert "device.threads 2" in page.text
     assert "5 of 12 numbers are not trusted" in page.text

@@ -74,11 +74,11 @@ def test_robustness_rows(results: Results) -> None:
     assert table.columns == ["eps", "attack", "baseline", "adp", "adp - baseline"]
     lines = {(str(row[0]), str(row[1])): [str(cell) for cell in row[2:]] for row in table.rows}
     assert len(lines) == 12
-    assert lines["8/255", "pgd"] == ["32.6 [28.6, 36.6] ?", "44.8 [40.8, 48.8] ?", "+12.2 ?"]
-    assert lines["8/255", "pgd (100 steps)"] == ["5.2 [1.2, 9.2] +", "11.6 [7.6, 15.6] +", "+6.4"]
+    assert lines["8/255", "pgd-10"] == ["32.6 [28.6, 36.6] ?", "44.8 [40.8, 48.8] ?", "+12.2 ?"]
+    assert lines["8/255", "pgd-100"] == ["5.2 [1.2, 9.2] +", "11.6 [7.6, 15.6] +", "+6.4"]
     assert lines["0.05", "fgsm, targeted"] == ["71.4 [67.4, 75.4] !", "79.0 [75.0, 83.0] +", "+7.6 !"]
     attacks = [str(row[1]) for row in table.rows[:4]]
-    assert attacks == ["pgd", "pgd (100 steps)", "mim", "fgsm, targeted"]  # short and long beside each other
+    assert attacks == ["pgd-10", "pgd-100", "mim-10", "fgsm, targeted"]  # short and long beside each other
     assert [table.starts(at) for at in range(5)] == [False, False, False, False, True]
     assert "Run again with --set pgd.steps=100" in table.rows[4][2].hint
 
@@ -94,7 +94,7 @@ def test_a_missing_run_is_a_dash(results: Results) -> None:
     del results["evaluations"][1]  # baseline, pgd, 8/255
     table = find(tables(results), "robustness")
     assert table is not None
-    row = next(r for r in table.rows if (r[0].text, r[1].text) == ("8/255", "pgd"))
+    row = next(r for r in table.rows if (r[0].text, r[1].text) == ("8/255", "pgd-10"))
     assert [str(cell) for cell in row[2:]] == ["-", "44.8 [40.8, 48.8] ?", "-"]
 
 
@@ -106,7 +106,7 @@ def test_runs_that_differ_in_another_setting_stay_apart(results: Results) -> Non
     ]
     label = labeller(results)
     names = [label(e) for e in (first, *results["evaluations"][-2:])]
-    assert names == ["pgd", "pgd [restarts=5]", "pgd [backend=torchattacks]"]
+    assert names == ["pgd-10", "pgd-10 [restarts=5]", "pgd-10 [backend=torchattacks]"]
     text = markdown(find(tables(results), "robustness"))  # type: ignore[arg-type]
     assert all(number in text for number in ("70.2", "61.1", "69.9"))
 
@@ -115,7 +115,7 @@ def test_another_norm_is_named(results: Results) -> None:
     results["evaluations"].append({**results["evaluations"][0], "norm": "l2", "eps": 0.5})
     table = find(tables(results), "robustness")
     assert table is not None
-    assert [str(cell) for cell in table.rows[0][:2]] == ["0.5 l2", "pgd"]
+    assert [str(cell) for cell in table.rows[0][:2]] == ["0.5 l2", "pgd-10"]
 
 
 def test_checks_table_lists_only_what_is_not_trusted(results: Results) -> None:
@@ -124,7 +124,7 @@ def test_checks_table_lists_only_what_is_not_trusted(results: Results) -> None:
     assert len(table.rows) == 10  # pgd and mim at the two larger eps, twice, the invalid one, and a worst case
     worst, first = ([str(cell) for cell in row] for row in table.rows[:2])  # the worst cases go before the runs
     assert worst[:6] == ["adp", "8/255", "worst case", "suspect ?", "fusion-swap", "0.0625"]
-    assert first[:4] == ["baseline", "8/255", "pgd", "suspect ?"]
+    assert first[:4] == ["baseline", "8/255", "pgd-10", "suspect ?"]
     assert first[4:7] == ["iterations-suffice", "3.25", "1"]
     assert first[7].startswith("Run again")
     results["evaluations"][0] |= {"verdict": "invalid", "checks": []}
@@ -139,7 +139,7 @@ def test_headline(results: Results) -> None:
     assert (base.ensemble["id"], base.budget, base.verdict) == ("baseline", "8/255", "trusted")
     assert base.worst is not None
     assert base.worst["robust_accuracy"] == 0.039
-    assert adp.strongest == "pgd (100 steps)"  # suspect weaker runs do not spoil the strongest
+    assert adp.strongest == "pgd-100"  # suspect weaker runs do not spoil the strongest
     assert [w["eps"] for w in adp.others] == [4 / 255, 0.05]
     assert adp.verdict == "suspect"  # the worst case's own, whatever is said of the runs it is made of
     for e in results["evaluations"]:
@@ -184,13 +184,13 @@ def test_markdown_files(results: Results, tmp_path: Path) -> None:
     assert sum(p.name.startswith("transfer-") for p in paths) == 6
     assert all(p.parent == tmp_path / "tables" and p.is_file() for p in paths)
     text = (tmp_path / "tables" / "robustness.md").read_text()
-    assert "| 8/255 | pgd | 32.6 [28.6, 36.6] ? | 44.8 [40.8, 48.8] ? | +12.2 ? |" in text
+    assert "| 8/255 | pgd-10 | 32.6 [28.6, 36.6] ? | 44.8 [40.8, 48.8] ? | +12.2 ? |" in text
     assert "+ trusted, ~ unchecked, ? suspect, ! invalid" in text
     worst = (tmp_path / "tables" / "worst-case.md").read_text()
     assert "| 8/255 | 3.9 [3.6, 4.2] + | 8.7 [8.1, 9.3] ? |" in worst
     sizes = (tmp_path / "tables" / "perturbations.md").read_text()
     assert "| adp | 8/255 | fgsm, targeted | - | 12.5 | 0.625 | 0.0314 | 11 | 10.5 | 1.25 |" in sizes
-    matrix = (tmp_path / "tables" / "transfer-adp-pgd-8-255-accuracy.md").read_text()
+    matrix = (tmp_path / "tables" / "transfer-adp-pgd-10-8-255-accuracy.md").read_text()
     assert "| member 0 | 31.0 | 48.3 | 48.3 | 48.3 |" in matrix
     assert "accuracy (low = transfers)" in matrix
 
@@ -215,7 +215,7 @@ def test_csv_parses_back_to_the_same_numbers(results: Results, tmp_path: Path) -
             assert float(row[key]) == e[key]  # type: ignore[literal-required]
         assert row["mean_l0"] == ("" if e["mean_l0"] is None else str(e["mean_l0"]))
     assert rows[1]["failed_checks"] == "iterations-suffice"
-    cells = read_csv(tmp_path / "tables" / "transfer-baseline-pgd-8-255-accuracy.csv")
+    cells = read_csv(tmp_path / "tables" / "transfer-baseline-pgd-10-8-255-accuracy.csv")
     flat = [value for row in results["transfer"][3]["matrix"] for value in row]
     assert [float(row["value"]) for row in cells] == flat
     assert (cells[1]["source"], cells[1]["target"]) == ("member 0", "member 1")
@@ -231,7 +231,7 @@ def test_tex(results: Results, tmp_path: Path) -> None:
     assert r"a\_b \& 5 \% \{c\}\textbackslash{}d" in text
     assert r"99.2 [98.0, 99.7]" in text
     robust = (tmp_path / "tables" / "robustness.tex").read_text()
-    assert r"8/255 & pgd & 32.6 [28.6, 36.6] ? & 44.8 [40.8, 48.8] ? & +12.2 ? \\" in robust
+    assert r"8/255 & pgd-10 & 32.6 [28.6, 36.6] ? & 44.8 [40.8, 48.8] ? & +12.2 ? \\" in robust
     assert robust.count(r"\addlinespace") == 2
     assert all(rule in robust for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{llrrr}"))
     body = robust.split(r"\midrule")[1].split(r"\bottomrule")[0]
