@@ -122,7 +122,7 @@ class Verdicts(Configuration):
     escalate: Annotated[
         bool,
         Option(
-            "Lower each worst case: by what its checks advise, then until an attack breaks nothing more.",
+            "Lower each worst case: by what its checks advise, and by what breaks most a pass.",
             suites=("attacks",),
         ),
     ] = False

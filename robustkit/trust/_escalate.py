@@ -25,7 +25,7 @@ from robustkit.trust._stronger import stronger
 from robustkit.trust.outsider import ladder
 
 STRONGEST = "strongest-run"  # the check of a worst case that no single number has
-FALLING = "until-nothing-breaks"  # why an attack follows where no check failed
+NEXT = "next-strongest"  # why an attack follows where no check failed
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ def _unlikely(clean: Samples) -> list[str]:
 def next_round(study: Study, store: Store, most: float) -> tuple[FollowUp, ...]:
     """Return the attacks that the failing checks of the worst cases advise and that were not run yet.
 
-    Where no check advises any, a number is attacked further until an attack breaks nothing more, or, where more than
-    usual may be spent, by everything that there is.
+    Where no check advises any, a number is attacked further by what breaks most a pass, and, where more than usual may
+    be spent, by a slow last resort.
 
     Parameters
     ----------
@@ -163,17 +163,13 @@ def _advised(known: Known, norm: str, eps: float, eot: int, everything: bool) ->
             else:
                 wanted.append((spec, [name]))
     if not wanted and (further := _further(known, evidence, everything)):
-        wanted.append((further, [FALLING]))
+        wanted.append((further, [NEXT]))
     return [FollowUp(known.record.key, eps, norm, spec, tuple(names)) for spec, names in wanted]
 
 
 def _further(known: Known, evidence: Evidence, everything: bool) -> Spec | None:
-    """Return what a worst case is attacked with next although no check asks for it; None once it fell no more."""
-    budget = (evidence.norm, evidence.eps)
-    counts = [count for count, (more, _) in enumerate(known.follow_ups, 1) if (more.norm, more.eps) == budget]
-    left = evidence.standing.sum()
-    settled = bool(counts) and known.worst(*budget, after=counts[-1] - 1).standing.sum() == left
-    if not left or (settled and not everything):
+    """Return what a worst case is attacked with next although no check asks for it; None where nothing is left."""
+    if not evidence.standing.any():
         return None
     rungs = (*ladder(known.record.members), *([attack_spec("recombine")] if everything else []))
     return next((rung for rung in rungs if not evidence.ran(rung)), None)

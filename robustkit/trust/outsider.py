@@ -25,7 +25,7 @@ CHALLENGERS: tuple[tuple[str, int, dict[str, Any]], ...] = (
 
 
 def ladder(members: int) -> tuple[Spec, Spec]:
-    """Return what follows on a number that falls, by what it breaks a pass: each only if the one before is not enough.
+    """Return what follows on a worst case, what breaks most a pass first.
 
     Reweighing one member is nothing: there the second aims at three classes in turn.
     """

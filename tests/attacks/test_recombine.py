@@ -35,7 +35,7 @@ def attacked(name: str, images: int = 8, **settings: int) -> tuple[int, float]:
 
 
 def test_it_finds_what_as_many_passes_of_restarts_do_not():
-    found, passes = attacked("recombine", population=16, generations=16)
+    found, passes = attacked("recombine", steps=6, population=16, generations=16)
     assert found >= 5
     restarts = int(passes / 25) + 1
     assert attacked("pgd", steps=24, restarts=restarts)[0] <= 2  # one in 478 starts will do

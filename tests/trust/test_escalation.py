@@ -31,7 +31,7 @@ from robustkit.records.cells import Spec
 from robustkit.records.schema import Results
 from robustkit.records.store import Store
 from robustkit.study.plan import Study
-from robustkit.trust._escalate import FALLING
+from robustkit.trust._escalate import NEXT
 
 EPS = 0.1
 SHAPE = (1, 8, 8)
@@ -112,7 +112,7 @@ def test_a_short_attack_is_suspect_and_escalation_gives_the_lower_number(model, 
     assert [(s["attack"], s["params"]["steps"], s["verdict"]) for s in told["path"]] == [
         (*FOLLOW[0], "trusted"), (*FOLLOW[1], "trusted"),
     ]  # fmt: skip
-    assert [s["because"] for s in told["path"]] == [doubts, [FALLING]]
+    assert [s["because"] for s in told["path"]] == [doubts, [NEXT]]
     assert [s["robust_accuracy"] for s in told["path"]] == [(N - BREAKABLE) / N] * 2
     assert all(s["seconds"] > 0 for s in told["path"])
 
@@ -150,13 +150,13 @@ def test_several_failing_checks_advise_several_attacks_each_once(tmp_path: Path)
     assert falling[-1] == (near > EPS).mean()  # the groups of members find all there is
 
 
-def test_one_attack_follows_where_everything_is_trusted_and_none_once_it_breaks_nothing(model, split, tmp_path: Path):
+def test_the_strongest_follow_where_everything_is_trusted_too(model, split, tmp_path: Path):
     done, results = run(model, split, tmp_path, LONG)
     assert results["worst_case"][0]["verdict"] == "trusted"
-    assert followed(done) == FOLLOW[:1]
+    assert followed(done) == FOLLOW
     (told,) = results["escalation"]
     assert (told["before"], told["robust_accuracy"]) == ((N - BREAKABLE) / N,) * 2
-    assert [step["because"] for step in told["path"]] == [[FALLING]]
+    assert [step["because"] for step in told["path"]] == [[NEXT], [NEXT]]
 
 
 def test_where_more_may_be_spent_everything_follows(model, split, tmp_path: Path):
@@ -172,19 +172,21 @@ def test_nothing_follows_where_nothing_stands(model, split, tmp_path: Path):
     assert results["escalation"] == []
 
 
-def test_the_suspect_budget_and_ensemble_are_escalated_further_than_others(model, split, tmp_path: Path):
+def test_each_budget_and_ensemble_is_escalated_as_far_as_it_asks(model, split, tmp_path: Path):
     here = [replace(a, params={**a.params, "eps": [e]}) for a, e in ((LONG, 0.01), (SHORT, EPS))]
     done, results = run(model, split, tmp_path / "budget", *here, eps=(0.01, EPS))
-    assert [(f.eps, f.attack.name) for f in done.follow_ups] == [(0.01, "quorum"), (EPS, "quorum"), (EPS, "apgd-t")]
+    assert [(f.eps, f.attack.name) for f in done.follow_ups] == [
+        (0.01, "quorum"), (EPS, "quorum"), (0.01, "apgd-t"), (EPS, "apgd-t"),
+    ]  # fmt: skip
     assert {w["eps"]: (w["verdict"], w["robust_accuracy"]) for w in results["worst_case"]} == {
         0.01: ("trusted", 1.0), EPS: ("trusted", (N - BREAKABLE) / N),
     }  # fmt: skip
-    assert [(t["eps"], len(t["path"])) for t in results["escalation"]] == [(0.01, 1), (EPS, 2)]
+    assert [(t["eps"], len(t["path"])) for t in results["escalation"]] == [(0.01, 2), (EPS, 2)]
 
     blind = {"own": model, "blind": ensemble_of(lambda x: classifier()(x.detach()) + 0 * x.mean())}
     done, results = run(blind, split, tmp_path / "ensemble", LONG)
-    assert [f.attack.name for f in done.follow_ups if f.ensemble == "own"] == ["quorum"]
-    assert {f.attack.name for f in done.follow_ups if f.ensemble == "blind"} == {"quorum", "square"}
+    assert [f.attack.name for f in done.follow_ups if f.ensemble == "own"] == ["quorum", "apgd-t"]
+    assert {f.attack.name for f in done.follow_ups if f.ensemble == "blind"} == {"quorum", "square", "apgd-t"}
     assert {w["ensemble"]: w["verdict"] == "trusted" for w in results["worst_case"]} == {"own": True, "blind": False}
 
 
@@ -238,7 +240,7 @@ def test_what_follows_comes_one_by_one_and_only_where_the_one_before_did_not_set
     pair = ensemble_of(classifier(), classifier(20.0))
     whole, _ = run(pair, split, tmp_path / "able", SHORT)
     assert followed(whole) == [("quorum", 24), ("mora", 50)]
-    assert [f.because for f in whole.follow_ups][1] == (FALLING,)
+    assert [f.because for f in whole.follow_ups][1] == (NEXT,)
 
     real = execute.run_cell
     monkeypatch.setattr(execute, "run_cell", lambda cell, *rest, **more: replace(
@@ -298,7 +300,7 @@ def test_who_watches_is_told_what_follows_and_why(model, split, tmp_path: Path):
     run_evaluation(study_of({"own": model}, split, SHORT), {"own": model}, split, store, SETTING, reporter, ESCALATION)
     assert [line for line in said if "escalating" in line] == [
         "escalating own at eps 0.1: quorum, 24 steps (holds-against-outsiders, iterations-suffice, strongest-run)",
-        "escalating own at eps 0.1: apgd-t, 50 steps (until-nothing-breaks)",
+        "escalating own at eps 0.1: apgd-t, 50 steps (next-strongest)",
     ]
 
 
