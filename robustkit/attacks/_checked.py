@@ -25,6 +25,11 @@ def checked(entry: Entry, attack: Callable[..., Tensor]) -> Callable[..., Tensor
 
     @functools.wraps(attack)
     def run(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, **given: Any) -> Tensor:
+        if not callable(model):
+            raise UserError(
+                f"the model is of type {type(model).__name__}, which cannot be called; give a module or a function "
+                "from images to logits."
+            )
         params = _params(entry, given)
         x, y = _images(x), _labels(y, x)
         if not len(x):
@@ -57,15 +62,18 @@ def _read(entry: Entry, name: str, value: Any) -> Any:
     if name in RUNTIME or entry.param(name).annotation == "Any" or (name == "eps" and value is None):
         return value
     if name == "eps":  # at most 1 in linf only
-        at_least("eps", eps := number(value, "eps"), 0)
+        scalar = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+        at_least("eps", eps := number(scalar, "eps"), 0)
         return eps
     return coerce(entry, name, value)
 
 
 def _images(x: Tensor) -> Tensor:
+    kind = str(x.dtype).removeprefix("torch.") if isinstance(x, Tensor) else type(x).__name__
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = str(x.dtype).removeprefix("torch.") if isinstance(x, Tensor) else type(x).__name__
         raise UserError(f"the images are {kind}; give a float tensor (B, C, H, W) with pixels from 0 to 1.")
+    if x.dtype not in (torch.float32, torch.float64):  # steps and budgets are too fine for it
+        raise UserError(f"the images are {kind}; give float32, x.float(), and let the model cast them.")
     if x.dim() != 4:  # which axis holds the channels is the model's to say
         check_axes(x.shape, "the images")
     if len(x):
@@ -93,6 +101,11 @@ def _watched(model: Callable[[Tensor], Tensor], name: str, highest: int) -> Iter
                 f"attack '{name}' needs logits (B, L), but the model answers with {kind}; wrap it in a function that "
                 "returns its logits."
             )
+        if isinstance(x, Tensor) and len(out) != len(x):
+            raise UserError(
+                f"the model answers {len(x)} images with {len(out)} rows; attack '{name}' needs logits (B, L), a row "
+                "for each image."
+            )
         if highest >= out.shape[1]:
             raise UserError(
                 f"the labels go up to {highest}, but the model has {out.shape[1]} outputs; number the classes from 0 "
@@ -100,7 +113,7 @@ def _watched(model: Callable[[Tensor], Tensor], name: str, highest: int) -> Iter
             )
         return out.to(x.dtype) if isinstance(x, Tensor) else out
 
-    if isinstance(model, nn.Module):
+    if isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule):  # that takes no hooks
         hook = model.register_forward_hook(lambda _, inputs, out: look(inputs[0] if inputs else None, out))
         try:
             yield model

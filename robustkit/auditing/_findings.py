@@ -64,7 +64,8 @@ def _evidence(best: Trial, ranked: Sequence[Trial], known: bool, alone: bool) ->
     text = f"accuracy {best.score:.3f} on {best.n} clean images, log-likelihood {best.log_likelihood:.3f}"
     if known:
         text += f"; the first batch norm was trained on such pixels (divergence {best.divergence:.4f} nats)"
-    text += f"; worst of {len(ranked)} ways: {worst.normalize} {worst.score:.3f}"
+    if len(ranked) > 1:
+        text += f"; worst of {len(ranked)} ways: {worst.normalize} {worst.score:.3f}"
     return text + (f"; nearly as accurate: {', '.join(others)}" if others and alone else "")
 
 

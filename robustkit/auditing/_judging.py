@@ -79,6 +79,8 @@ def _best(chain: Chain, x: Tensor, y: Tensor, given: Given) -> Tensor:
             continue
         adapted = Adapted(network, Preprocessing(mean, std, given.scale or 1.0, "rgb", channels, size)).to(x.device)
         logits = torch.cat([adapted(part) for part in torch.split(x, BATCH)]).double()
+        if logits.shape[1] == 1:  # of two classes: a logit, since a sigmoid has no weights to be rebuilt from
+            logits = torch.cat([torch.zeros_like(logits), logits], 1)
         likelihood = logits.log_softmax(1).gather(1, y[:, None])[:, 0]
         found.append(torch.stack([(logits.argmax(1) == y).double(), likelihood]).cpu())
     return max(found, key=lambda pair: (float(pair[0].mean()), float(pair[1].mean())))

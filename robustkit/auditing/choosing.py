@@ -123,7 +123,15 @@ def _detected(member: Member, x: Tensor, y: Tensor, given: Given, classes: Seque
     network, one_output = as_two_classes(network.to(x.device).eval(), x, y)
     first += [one_output] if one_output else []
     found = detect(network, x, y, own, classes)
+    if member.normalize and not given.normalize:  # nobody named it
+        found = replace(found, findings=tuple(_from_file(finding) for finding in found.findings))
     return replace(member, network=network, findings=tuple(first)), found
+
+
+def _from_file(finding: Finding) -> Finding:
+    if finding.what != "normalisation":
+        return finding
+    return replace(finding, how="detected", evidence=f"mean and deviation lie in the file; {finding.evidence}")
 
 
 @torch.no_grad()

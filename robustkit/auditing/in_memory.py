@@ -78,6 +78,8 @@ class Called(nn.Module):
             raise self._refused(
                 "a NumPy array", shape, "return a torch tensor, since attacks cannot follow gradients through NumPy"
             )
+        if isinstance(output, Tensor) and output.shape == (len(x),):  # one number each, of two classes
+            output = output[:, None]
         found = entries(output)
         if not found:
             raise self._refused(_described(output), shape, "return a row of logits for each image (B, L)")

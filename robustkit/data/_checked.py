@@ -13,6 +13,7 @@ from torch import Tensor
 from robustkit.base.errors import UserError
 
 MOST_CLASSES = 100_000  # a label beyond it is a mistake, and naming so many classes would fill the memory
+OVERSHOOT = 1e-3  # how far beyond [0, 1] arithmetic alone takes pixels
 COLOURS = (1, 3)  # channels that images have as a rule, by which their axis is told
 PIL_REMEDY = "turn them to tensors, with transform=torchvision.transforms.ToTensor()"
 
@@ -98,16 +99,18 @@ def images(value: object, what: str = "the images") -> Tensor:
 
 def check_box(x: Tensor, what: str) -> None:
     """Refuse float images with a pixel that is NaN or outside [0, 1], and say what to do."""
-    low, high = (float(value) for value in torch.aminmax(x))  # NaN if any is
+    low, high = (float(value) for value in torch.aminmax(x.detach()))  # NaN if any is
     if low != low:
         raise UserError(f"{what} have pixels that are NaN; give numbers from 0 to 1.")
     if low < 0 or high > 1:
-        remedy = "scale them"
-        if low < 0:
+        remedy, digits = "scale them", "g"
+        if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
+            remedy, digits = "so little is rounding: give x.clamp(0, 1)", ".9g"
+        elif low < 0:
             remedy = "leave their normalisation to the model, or scale them"
         elif 1 < high <= 255:
             remedy = "divide them by 255, or give uint8"
-        raise UserError(f"{what} have pixels from {low:g} to {high:g}, outside [0, 1]; {remedy}.")
+        raise UserError(f"{what} have pixels from {low:{digits}} to {high:{digits}}, outside [0, 1]; {remedy}.")
 
 
 def labels(value: object, what: str = "the labels", *, classes: int | None = None) -> Tensor:

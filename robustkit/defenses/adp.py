@@ -44,8 +44,9 @@ def adp(outputs: Outputs, *, alpha: float = 2.0, beta: float = 0.5, temperature:
 def fits(params: Mapping[str, Any], members: int, classes: int) -> None:
     """Check that so many predictions of the wrong classes can be orthogonal at all."""
     if params["beta"] > 0 and members > classes - 1:
+        fewer = f"at most {classes - 1} members, or " if classes > 2 else ""  # one member has nothing to compare
         raise UserError(
             f"defense 'adp' with beta {params['beta']:g} cannot have {members} members on {classes} classes: more "
             f"predictions than the {classes - 1} wrong classes are linearly dependent and their determinant is 0; use "
-            f"at most {classes - 1} members, or --set adp.beta=0."
+            f"{fewer}--set adp.beta=0."
         )

@@ -46,6 +46,8 @@ def test_bad_images_and_labels_are_refused(entry: Entry):
         (255 * x, y, r"outside \[0, 1\]; divide them by 255"),
         (x / 0, y, "outside|NaN"),
         (x.byte(), y, "the images are uint8; give a float tensor"),
+        (x.half(), y, "the images are float16; give float32"),
+        (x - x.min() - 1e-6, y, r"outside \[0, 1\]; so little is rounding: give x.clamp\(0, 1\)"),
         (x.numpy(), y, "the images are ndarray"),
         (x[:, 0], y, r"without a channel axis; add it: x\[:, None\]"),
         (x, y[:3], "there are 5 images but 3 labels"),
@@ -90,6 +92,25 @@ def test_a_model_that_does_not_answer_with_logits_is_refused(entry: Entry):
         run(entry, x, y, model=lambda x: (net(x), x))
     with pytest.raises(UserError, match=r"the model answers with shape \(\d+, 1, 4, 4\)"):
         run(entry, x, y, model=nn.Identity())
+    with pytest.raises(UserError, match="the model answers 5 images with 1 rows"):
+        run(entry, x, y, model=lambda x: net(x)[:1])
+    with pytest.raises(UserError, match="the model is of type OrderedDict, which cannot be called"):
+        run(entry, x, y, model=net.state_dict())
+
+
+@each_attack
+def test_a_torchscript_model_which_takes_no_hooks_is_attacked_as_any_function(entry: Entry):
+    x, y = images()
+    scripted = torch.jit.trace(linear(), x)
+    torch.testing.assert_close(run(entry, x, y, model=scripted), run(entry, x, y))
+    with pytest.raises(UserError, match="the labels go up to 7"):
+        run(entry, x, y + CLASSES, model=scripted)
+
+
+def test_a_budget_may_be_a_tensor_of_one_number():
+    x, y = images()
+    expected = attacks.get("fgsm")(linear(), x, y, eps=0.125)
+    assert torch.equal(attacks.get("fgsm")(linear(), x, y, eps=torch.tensor(0.125)), expected)
 
 
 def test_no_images_are_returned_as_they_came_and_nothing_of_the_model_is_left_changed():

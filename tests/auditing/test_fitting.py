@@ -109,6 +109,9 @@ def test_sorted_names_hide_the_order_and_so_are_not_mapped_by_it(tmp_path):
     )
     arch = f"{tmp_path / 'nets.py'}:net"
     assert torch.equal(fit(_found(renamed), arch=arch, channels=3, classes=4).network[2].weight, twelve["2.weight"])
+    # linear layers take images of any number of channels
+    assert fit(_found(renamed), arch=arch, channels=1, classes=4).channels == 1
+    assert fit(_found(twelve), arch=arch, channels=1, classes=4).channels == 1
     with pytest.raises(UserError, match="24 missing"):
         fit(_found(dict(sorted(renamed.items()))), arch=arch, channels=3, classes=4)
 

@@ -412,3 +412,26 @@ def test_a_file_with_one_output_fits_data_of_two_classes(tmp_path: Path):
     assert fit(found, arch=f"{tmp_path / 'nets.py'}:net", channels=1, classes=2).classes == 1
     with pytest.raises(UserError, match="for 1 classes and the data have 3"):
         fit(found, channels=1, classes=3)
+
+
+def test_a_function_with_one_number_for_each_image_is_two_classes(tmp_path: Path):
+    x = torch.rand(100, 1, 4, 4, generator=torch.Generator().manual_seed(5))
+    model = OneOutput("(B,)", nn.Identity())
+    y = (model(x) > 0).long()
+    results = robustkit.audit(
+        lambda x: model(x), (x, y), n=100, normalize="none", pixel_range=1, suites="attacks", out=tmp_path / "out",
+        **{**QUICK, "eps": "0.01"},
+    )  # fmt: skip
+    assert results["ensembles"][0]["accuracy"] == 1
+
+
+def test_a_chain_with_one_output_is_judged_as_two_classes(tmp_path: Path):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 1)).eval()
+    x = torch.rand(200, 1, 8, 8)
+    with torch.no_grad():
+        network[3].bias -= network(x).median()
+        y = (network(x)[:, 0] > 0).long()
+    fitted = fit(read(_saved(network, tmp_path))[0], channels=1, classes=2, size=(8, 8))
+    chosen, _ = judge(fitted.ways, x, y, Given(normalize="none"), "file")
+    torch.testing.assert_close(chosen.build()(x), network(x))

@@ -254,6 +254,17 @@ def test_a_network_that_runs_and_attacks_itself_is_one(tmp_path: Path):
     assert _same(found, RAW).normalize == SAID
 
 
+def test_a_normaliser_in_the_file_was_given_by_nobody(resnets: Ensemble, tmp_path: Path):
+    torch.save(list(resnets.members)[0].state_dict(), tmp_path / "m.pt")
+    results = robustkit.audit(
+        tmp_path / "m.pt", "digits", n=60, suites="attacks", out=tmp_path / "out", formats=(), **QUICK
+    )
+    [finding] = [found for found in results["audit"][0]["findings"] if found["what"] == "normalisation"]
+    assert finding["how"] == "detected"
+    assert finding["evidence"].startswith("mean and deviation lie in the file; accuracy ")
+    assert "worst of 1 ways" not in finding["evidence"]
+
+
 LISTS = {
     "Lightning": {"pytorch-lightning_version": "2.5.0", "state_dict": {
         **_prefixed(A, "model.members.0."), **_prefixed(B, "model.members.1."), "loss.weight": torch.ones(10),

@@ -58,7 +58,7 @@ def test_more_members_than_wrong_classes_are_refused():
         UserError, match="cannot have 10 members on 10 classes: .* linearly dependent .* at most 9 memb"
     ):
         defenses.check("adp", {"alpha": 2.0, "beta": 0.5}, 10, 10)
-    with pytest.raises(UserError, match="cannot have 2 members on 2 classes"):
+    with pytest.raises(UserError, match="cannot have 2 members on 2 classes: .* is 0; use --set adp.beta=0"):
         defenses.check("adp", {}, 2, 2)
     defenses.check("adp", {"alpha": 2.0, "beta": 0.0}, 10, 10)
     # What would have been trained: the determinant is 0 but for the 1e-6.
