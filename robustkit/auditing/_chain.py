@@ -16,7 +16,7 @@ POOLINGS: dict[str, type[nn.Module]] = {"max": nn.MaxPool2d, "average": nn.AvgPo
 NORM = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})
 SIZES = (32, 28, 64, 224)  # pixels, in turn, where no chain fits at the images' own size
 DEEP = 6  # convolutions up to which each may be padded or not; beyond, all are or none
-SHAPES = 16  # ways to place paddings and poolings that are tried at most, the most regular first
+SHAPES = 16  # ways to place paddings and poolings, or strides, that are tried at most, the most regular first
 
 
 @dataclass(frozen=True)
@@ -119,15 +119,12 @@ def chains(state: Mapping[str, Tensor], size: tuple[int, int]) -> list[Chain]:
     if layers is None:
         return []
     for one in (size, *((side, side) for side in SIZES if (side, side) != size)):
-        found = sorted(_placed(layers, one), key=_irregular)[:SHAPES]
-        if found:
-            kinds = itertools.product(
-                POOLINGS if any(p.pool for c in found for p in c.places) else ["max"], ACTIVATIONS
-            )
+        if found := _placed(layers, one):
             return [
                 Chain(c.layers, c.places, c.size, c.pooled, pooling, activation)
-                for pooling, activation in kinds
+                for pooling, activation in itertools.product(POOLINGS, ACTIVATIONS)
                 for c in found
+                if pooling == "max" or any(place.pool for place in c.places)
             ]
     return []
 
@@ -186,20 +183,27 @@ def _follows(layers: Sequence[Layer]) -> bool:
     return flat and layers[0].kind == "conv"
 
 
-def _placed(layers: Sequence[Layer], size: tuple[int, int]) -> Iterator[Chain]:
+def _placed(layers: Sequence[Layer], size: tuple[int, int]) -> list[Chain]:
+    """Return what fits: poolings of two, else of three, and strides in their place, which shapes do not tell apart."""
+    pooled = next((found for pool in (2, 3) if (found := _fitting(layers, size, pool))), [])
+    strided = _fitting(layers, size, 0)
+    if pooled:  # which hold those without either as well
+        strided = [chain for chain in strided if any(place.stride > 1 for place in chain.places)]
+    return [chain for found in (pooled, strided) for chain in sorted(found, key=_irregular)[:SHAPES]]
+
+
+def _fitting(layers: Sequence[Layer], size: tuple[int, int], pool: int) -> list[Chain]:
+    """Return the chains with poolings of that size, 0: with strides, that leave what the first linear layer takes."""
     convs = [layer for layer in layers if layer.kind == "conv"]
     linear = next(layer for layer in layers if layer.kind == "linear")
     takes, width = linear.tensors["weight"].shape[1], convs[-1].outputs
     kernels = [tuple(conv.tensors["weight"].shape[2:]) for conv in convs]
-    for pool, strided in ((2, False), (3, False), (0, True)):
-        found = False
-        for places in _places(kernels, pool, strided):
-            left = _left(size, kernels, places)
-            if left and (takes == width * math.prod(left) or takes == width):
-                found = True
-                yield Chain(tuple(layers), places, size, takes != width * math.prod(left))
-        if found:
-            return
+    found = []
+    for places in _places(kernels, pool, strided=not pool):
+        left = _left(size, kernels, places)
+        if left and (takes == width * math.prod(left) or takes == width):
+            found.append(Chain(tuple(layers), places, size, takes != width * math.prod(left)))
+    return found
 
 
 def _places(kernels: Sequence[tuple[int, ...]], pool: int, strided: bool) -> Iterator[tuple[Place, ...]]:

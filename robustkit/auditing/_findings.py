@@ -14,6 +14,7 @@ from robustkit.auditing.fingerprint import KNOWN
 from robustkit.auditing.trials import Given, Trial
 
 WHAT = "class order"
+NAME = "name the right one by --normalize"
 CLOSE = 0.02  # accuracy by which another way is nearly as good
 
 
@@ -23,17 +24,23 @@ def of_input(
     """Yield the findings, given every trial, the one that was taken first, and the images and labels it is judged by.
 
     Where the labels cannot tell a model from a constant answer, and the first batch norm does not know the pixels, what
-    nobody said is assumed, and a reason to doubt; so it is where several candidates are left. ``why`` is said of these.
+    nobody said is assumed, and a reason to doubt; so it is where several candidates are left (``why`` is said of
+    these), or one that is right on too few images to be the way that the model was trained in for that reason.
     """
     best, labels = ranked[0], y.cpu().numpy()
     known = best.divergence is not None and best.divergence <= KNOWN
-    told = known or comparing.gains(best.right, labels, len(ranked))
-    sure = told and len(candidates) < 2
+    # Of several candidates the one that is taken need not be the most accurate: that one tells whether labels tell.
+    most = max((best, *candidates), key=lambda t: t.score)
+    told = known or comparing.gains(most.right, labels, len(ranked))
+    learnt = known or len(ranked) < 2 or comparing.learnt(most.right, labels)
+    sure = told and len(candidates) < 2 and learnt
     way: How = "detected" if sure else "assumed"
     low = best.score < min(0.5, 3 / len(best.renaming))
     text = _evidence(best, ranked, known, len(candidates) < 2)
     if not told:
         text = f"the labels cannot tell, {_reason(labels)}: plain pixels are assumed, name them by --normalize; {text}"
+    elif len(candidates) < 2 and not learnt:
+        text = f"a model that is right on so few may do better on images that it was not trained on: {NAME}; {text}"
     elif not sure:
         text = f"{_unproven(best, candidates)}; {why}; {text}"
     if given.normalize:
@@ -72,7 +79,7 @@ def _evidence(best: Trial, ranked: Sequence[Trial], known: bool, alone: bool) ->
 def _unproven(best: Trial, candidates: Sequence[Trial]) -> str:
     """Return that accuracy does not prove the way that was taken, and what else it may be."""
     others = ", ".join(f"{t.label} ({t.score:.3f})" for t in candidates if t is not best)
-    return f"{best.n} clean images do not refute {others} beside it: name the right one by --normalize"
+    return f"{best.n} clean images do not refute {others} beside it: {NAME}"
 
 
 def _reason(labels: comparing.Labels) -> str:

@@ -65,8 +65,9 @@ class Named:
                     return Match(arch, params, *sizes, names=mapping if rule else {}, rule=rule)
         expected = self.expected(held)
         if not _explain.difference(held, expected):
+            # The code's own order: tied weights, or a file sorted by name, need not end with the last layer.
             channels = channels_of(held) if stem(held) else self.channels or 3  # linear layers take any
-            return Match(arch, params, classes_of(held) or self.classes or 0, channels, names={})
+            return Match(arch, params, classes_of(expected) or self.classes or 0, channels, names={})
         if models.is_code(arch) and (renamed := aligned(held, expected, lambda a, b: a == b)):
             return Match(arch, params, self.classes or 0, self.channels or 0, names=renamed[0], rule=renamed[1])
         return None

@@ -70,6 +70,9 @@ def settled(network: nn.Module, trials: list[Trial], x: Tensor, y: Tensor) -> tu
     level = comparing.LEVEL / len(trials)
     most = max(best, key=lambda t: t.score)
     taken = most if comparing.better(most.right, best[0].right) < level else best[0]
+    # Of outputs that answer alike, one that an attack can follow: the others are made for people to read.
+    alike = [taken, *(t for t in best if t is not taken and (t.right == taken.right).all())]
+    taken = next((t for t in alike if _has_gradient(network, t.how, x)), taken)
     open_ = [t for t in best if comparing.better(taken.right, t.right) >= level and (t.right != taken.right).any()]
     text = ", ".join(f"{t.how.output} {t.score:.3f}" for t in best)
     text = f"accuracy of those with a column for each class, on {taken.n} clean images: {text}"
@@ -77,3 +80,8 @@ def settled(network: nn.Module, trials: list[Trial], x: Tensor, y: Tensor) -> tu
         text += "; these images do not prove which one is meant: return that one alone"
     finding = Finding(WHAT, taken.how.output, "assumed" if open_ else "detected", text, bool(open_))
     return [t for t in trials if t.how.output == taken.how.output], finding
+
+
+def _has_gradient(network: nn.Module, how: Preprocessing, x: Tensor) -> bool:
+    with torch.enable_grad():
+        return bool(Adapted(network, how).to(x.device)(x[:FEW].detach().requires_grad_()).requires_grad)

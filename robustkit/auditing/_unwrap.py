@@ -28,6 +28,8 @@ VISITS, NETWORKS = 5000, 100
 def parts(tree: Any) -> list[Part]:
     """Return every network in what a file holds; :class:`Damaged` says what it holds instead."""
     lightning = isinstance(tree, dict) and "pytorch-lightning_version" in tree
+    if lightning:
+        tree = {**tree, **_of_callbacks(tree.get("callbacks"))}
     found = _find(tree, "", 0, [VISITS], lightning)
     if len(found) > NETWORKS:
         raise Damaged(f"holds {len(found)} networks, {NETWORKS} at most are read")
@@ -39,6 +41,16 @@ def parts(tree: Any) -> list[Part]:
         for index, part in enumerate(found):
             part.index = index if part.index is None else part.index
     return found
+
+
+def _of_callbacks(callbacks: Any) -> dict[str, Any]:
+    """Return the averaged weights that a Lightning callback keeps, by where they lie."""
+    each = callbacks.items() if isinstance(callbacks, dict) else ()
+    return {
+        f"callbacks.{name}.{key}": value
+        for name, state in each if isinstance(state, dict)
+        for key, value in state.items() if isinstance(key, str) and _averaged(key, value)
+    }  # fmt: skip
 
 
 def says(tree: Any) -> dict[str, str | int | float]:

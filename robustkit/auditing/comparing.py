@@ -21,6 +21,9 @@ KIN = 1.6  # times the contrast of another: what a network that was trained to r
 # Of the images that a constant answer gets wrong: what a model has to get right, more than one that never learnt by
 # accident telling dark images from bright ones; and what a renaming has to, which is fitted to such accidents.
 FAINT, SOME = 0.15, 0.25
+# Of the same: what a model has to get right before its accuracy says how it was trained. One that learnt little, or to
+# resist attacks above all, is often clearly more accurate on images that were prepared otherwise.
+MUCH = 2 / 3
 Bools = npt.NDArray[np.bool_]
 Labels = npt.NDArray[Any]
 
@@ -52,6 +55,12 @@ def gains(right: Bools, labels: Labels, among: int = 1) -> bool:
     constant = float(np.bincount(labels).max()) / len(labels)
     much = float(right.mean()) - constant > FAINT * (1 - constant)
     return much and binomial_tail(int(right.sum()), len(right), constant) < LEVEL / among
+
+
+def learnt(right: Bools, labels: Labels) -> bool:
+    """Return whether right answers (n,) to images with these labels are enough to tell how it was trained."""
+    constant = float(np.bincount(labels).max()) / len(labels)
+    return float(right.mean()) - constant >= MUCH * (1 - constant)
 
 
 def renames(renamed: Bools, plain: Bools, labels: Labels) -> bool:

@@ -147,7 +147,7 @@ def _rebuilt(found: ModelInFile, size: tuple[int, int] | None) -> Fitted:
             kinds = [layer.kind for layer in first]
             label = f"chain of {kinds.count('conv')} convolutions and {kinds.count('linear')} linear layers"
             last = [layer for layer in first if layer.kind == "linear"][-1]
-            note = f"a {label} was rebuilt from the shapes alone; accuracy chooses activation, padding and pooling"
+            note = f"a {label} was rebuilt from the shapes alone; accuracy chooses what lies between them"
             return Fitted(
                 ways[0].build(), label, (*used.notes, note), {}, last.outputs,
                 int(first[0].tensors["weight"].shape[1]), used.normalize, tuple(ways),

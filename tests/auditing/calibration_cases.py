@@ -187,6 +187,14 @@ class Expecting(nn.Module):
         return self.network(torch.where((x < -0.01) | (x > 1.01), 0.5, x))
 
 
+class Flattered(Expecting):
+    """One that answers 0 where it is in doubt, so that more contrast than it was made for makes it more accurate."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        z = self.network((u * self.std + self.mean).clamp(0, 1))
+        return z + 4 * functional.one_hot(torch.zeros(len(u), dtype=torch.long), 10)
+
+
 class Answering(nn.Module):
     """A network whose logits z are given out in some form, made of them and of the images."""
 
@@ -207,7 +215,7 @@ def _case(name: str, model: object, truth: Network | None, channels: int = 1, **
 
 
 def of_preprocessing() -> Iterator[Case]:
-    """Yield grey networks behind four preprocessings and tinted ones behind six."""
+    """Yield grey networks behind four preprocessings, tinted ones behind six, and one that likes another better."""
     for arch in ("perceptron", "convolutional", "normed", "attentive"):
         for name in ("none", "255", "half", "mnist"):
             yield _case(f"{arch}, {name}", Expecting(trained(arch), name), trained(arch))
@@ -224,7 +232,11 @@ def of_preprocessing() -> Iterator[Case]:
         for name, order in coloured:
             # Statistics of coloured photographs are much alike: without a batch norm it is right to doubt them.
             near: Answer = "may be" if (arch, name) == ("convolutional", "imagenet") else "no"
-            yield _case(f"{arch}, {name}, {order}", Expecting(network, name, order), network, 3, doubt=near)
+            if (arch, name, order) != ("normed", "none", "rgb"):
+                yield _case(f"{arch}, {name}, {order}", Expecting(network, name, order), network, 3, doubt=near)
+    flattered = Flattered(trained("convolutional", 3), "cifar10")  # right on 73 % with these, on 82 % with svhn's
+    mean, std, _ = _prepared("cifar10")
+    yield _case("another is more accurate", flattered, lambda x: flattered((x - mean) / std), 3, doubt="must be")
 
 
 def features(x: Tensor) -> Tensor:
@@ -238,8 +250,9 @@ FORMS: dict[str, Callable[[Tensor, Tensor], object]] = {
     "a dict with logits": lambda z, x: {"features": features(x), "logits": z},
     "an object with logits": lambda z, x: SimpleNamespace(features=features(x), logits=z),
     "logits, then features": lambda z, x: (z, features(x)),
-    "features, then logits": lambda z, x: (features(x), z),
-    "a dict whose first is hidden": lambda z, x: {"hidden": features(x), "out": z},
+    "a head that knows seven classes, then logits": lambda z, x: (torch.cat([z[:, :7], z[:, 7:] - 99], 1), z),
+    # As wide as the logits, so that accuracy alone tells them apart.
+    "a dict whose first is hidden": lambda z, x: {"hidden": features(x)[:, :10], "out": z},
     "maps of one pixel": lambda z, x: z[:, :, None, None],
     "float64": lambda z, x: z.double(),
     "sharp logits": lambda z, x: 40 * z,

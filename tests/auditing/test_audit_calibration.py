@@ -87,6 +87,7 @@ def test_sixty_audits_are_read_right_or_doubted_aloud(tmp_path: Path):
     beside, doubted = _named(outcomes, lambda one: one.beside), _named(outcomes, lambda one: not one.trusted)
     assert not silent, "\n".join(["wrong without a concern:", *silent])
     assert not beside, "\n".join(["trusted beside a concern:", *beside])
-    assert len(wrong) <= 2, "\n".join(["read wrong:", *wrong])
+    # The promise is 58; all are right, and two is what an audit that always takes the first output has wrong.
+    assert len(wrong) <= 1, "\n".join(["read wrong:", *wrong])
     # An audit that doubted everything would pass all of the above.
     assert len(doubted) <= len(outcomes) // 2, "\n".join(["not trusted:", *doubted])

@@ -8,6 +8,10 @@ import torch
 from scipy import stats
 
 from robustkit.auditing import comparing
+from robustkit.auditing._findings import of_input
+from robustkit.auditing.adapting import Preprocessing
+from robustkit.auditing.behaviour import Finding
+from robustkit.auditing.trials import Given, Trial
 from robustkit.functional.stats import binomial_tail
 
 
@@ -56,3 +60,32 @@ def test_chance_is_where_more_images_could_have_shown_more():
     assert not comparing.at_chance(np.arange(200) < 60, labels)
     assert not comparing.at_chance(np.zeros(2, dtype=bool), labels[:2])
     assert not comparing.at_chance(np.zeros(9, dtype=bool), np.zeros(9, dtype=int))
+
+
+def answers(name: str, right: float, n: int = 100) -> Trial:
+    """Return a trial on n images of a share that is right."""
+    found = np.arange(n) < round(right * n)
+    return Trial(name, Preprocessing(channels=1), n, right, right, -1.0, tuple(range(10)), right=found, outputs=10)
+
+
+def normalisation(ranked: list[Trial], candidates: list[Trial]) -> Finding:
+    x, y = torch.zeros(100, 1, 8, 8), torch.arange(100) % 10
+    return next(f for f in of_input(ranked, candidates, x, y, Given()) if f.what == "normalisation")
+
+
+@pytest.mark.parametrize(("right", "concern"), [(0.5, True), (0.69, True), (0.71, False), (0.95, False)])
+def test_accuracy_proves_a_preprocessing_only_of_a_network_that_learnt_much(right: float, concern: bool):
+    # A perceptron trained for an epoch with "half" is right on 37 of 100 images with it, and on 56 with "fashionmnist".
+    best = answers("fashionmnist", right)
+    found = normalisation([best, answers("half", 0.2)], [best])
+    assert (found.value, found.how, found.concern) == ("fashionmnist", "assumed" if concern else "detected", concern)
+    assert ("right on so few" in found.evidence) == concern
+    assert not normalisation([best], [best]).concern  # the one way that there is
+
+
+def test_a_candidate_at_chance_that_is_attacked_worst_is_not_called_plain_pixels():
+    taken, most = answers("half", 0.1), answers("none", 0.9)
+    found = normalisation([taken, most], [most, taken])
+    assert (found.value, found.concern) == ("half", True)
+    assert "do not refute none (0.900)" in found.evidence
+    assert "plain pixels are assumed" not in found.evidence

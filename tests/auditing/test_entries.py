@@ -97,6 +97,11 @@ def test_what_accuracy_cannot_tell_is_a_concern(levels):
     assert (same.how.output, finding(same).concern) == ("logits", False)
 
 
+def test_of_outputs_that_answer_alike_one_that_an_attack_can_follow_is_taken(levels):
+    found = detect(Several(lambda z, other, hidden: (z.detach(), z)), *levels, PLAIN, TEN)
+    assert (found.how.output, finding(found).concern) == ("1", False)
+
+
 def test_what_holds_the_usual_logits_alone_is_not_said(levels):
     found = detect(Several(lambda z, other, hidden: (z, hidden)), *levels, PLAIN, TEN)
     assert found.how.output == ""

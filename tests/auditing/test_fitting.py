@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -324,3 +325,20 @@ def test_a_timm_architecture():
         models.build("timm/resnet18d", 3, 10, {"checkpoint_path": "evil.pth"})
     with pytest.raises(UserError, match="unknown timm architecture"):
         models.check("timm/resnet18dd")
+
+
+def test_code_is_asked_in_its_own_order_and_for_the_datas_channels(tmp_path: Path):
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n"
+        "def build(channels, classes):\n"
+        "    first, second = nn.Linear(64, 64), nn.Linear(64, 64)\n"
+        "    second.weight = first.weight\n"
+        "    return nn.Sequential(nn.Flatten(), first, second, nn.Linear(64, classes))\n"
+    )
+    # As safetensors reads it: the tied name, which the header gives, comes last; and no layer says the channels.
+    state = {"1.weight": torch.ones(64, 64), "1.bias": torch.ones(64), "2.bias": torch.ones(64)}
+    state |= {"3.weight": torch.ones(10, 64), "3.bias": torch.ones(10), "2.weight": torch.ones(64, 64)}
+    torch.save(state, tmp_path / "m.pt")
+    (found,) = read(tmp_path / "m.pt")
+    fitted = fit(found, arch=f"{tmp_path / 'nets.py'}:build", channels=1, classes=10)
+    assert fitted.network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)

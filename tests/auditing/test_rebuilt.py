@@ -67,6 +67,14 @@ def _normed() -> nn.Module:
     ))  # fmt: skip
 
 
+def _strided() -> nn.Module:
+    """A stride in the place of a pooling, which would leave as much."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(256, 10),
+    )  # fmt: skip
+
+
 CHAINS: dict[str, tuple[Callable[[], nn.Module], int, str]] = {
     "tutorial": (lambda: Tutorial(torch.relu, nn.MaxPool2d, 0, 5), 32, "relu, max pooling behind conv1, conv2"),
     "as in 1998": (
@@ -77,6 +85,7 @@ CHAINS: dict[str, tuple[Callable[[], nn.Module], int, str]] = {
         _normed, 8, "relu, max pooling behind features.0, features.4, features.0 padded by 1, features.4 padded by 1, "
         "features.8 padded by 1, an average before the linear layers",
     ),
+    "strided": (_strided, 8, "relu, no pooling, 0 padded by 1, 2 padded by 1, 2 of stride 2"),
 }  # fmt: skip
 
 
@@ -89,12 +98,12 @@ def trained() -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
     for name, (make, side, _) in CHAINS.items():
         sized = nn.functional.interpolate(x, (side, side), mode="bilinear").expand(-1, 3, -1, -1)
         noise = torch.rand(sized.shape, generator=torch.Generator().manual_seed(1))  # or a maximum is like an average
-        sized = (0.7 * sized + 0.3 * noise) if name != "normed" else sized.contiguous()
+        sized = (0.7 * sized + 0.3 * noise) if side > 8 else sized.contiguous()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = make().train()
-            optimiser = torch.optim.Adam(network.parameters(), 0.01 if name == "normed" else 0.003)
-            for _ in range(12 if name == "normed" else 4):
+            optimiser = torch.optim.Adam(network.parameters(), 0.01 if side == 8 else 0.003)
+            for _ in range(12 if side == 8 else 4):
                 for rows in torch.randperm(500).split(32):
                     optimiser.zero_grad()
                     nn.functional.cross_entropy(network(sized[rows]), y[rows]).backward()
@@ -135,7 +144,7 @@ def test_an_audit_of_the_tutorials_network(trained, tmp_path: Path):
 def test_a_chain_no_better_than_a_guess_is_refused(trained, tmp_path: Path):
     network, x, y = trained["tutorial"]
     ways = chains(network.state_dict(), (32, 32))
-    with pytest.raises(UserError, match="none of the 6 ways to run it that the shapes allow is better than a guess"):
+    with pytest.raises(UserError, match="none of the 9 ways to run it that the shapes allow is better than a guess"):
         judge(ways, torch.rand(x.shape, generator=torch.Generator().manual_seed(1)), y, Given(), "m")
     (found,) = read(_saved(network, tmp_path))
     with pytest.raises(UserError, match="fits no known architecture"):
