@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from robustkit.auditing._chain import Chain
+from robustkit.auditing._chain import ACTIVATIONS, Chain
 from robustkit.auditing.adapting import Adapted, Preprocessing
 from robustkit.auditing.behaviour import Finding
 from robustkit.auditing.detecting import QUICK
@@ -52,6 +52,7 @@ def judge(ways: Sequence[Chain], x: Tensor, y: Tensor, given: Given, name: str) 
     equal = [index for index, one in enumerate(right) if not _clearly(top - one)]
     best = max(equal, key=lambda index: float(likelihood[index].mean()))
     text = f"accuracy {float(right[best].mean()):.3f} on {n} clean images, {len(ways)} ways were tried"
+    text += f"; another activation than {', '.join(ACTIVATIONS)} would look like one of them: --arch names the code"
     others = sorted((i for i in range(len(left)) if i != best), key=lambda i: float(right[i].mean()), reverse=True)
     if others:
         text += f"; most accurate of the others: {left[others[0]]} {float(right[others[0]].mean()):.3f}"
