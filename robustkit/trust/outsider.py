@@ -17,7 +17,7 @@ BALLS = ("linf", "l2")  # norms that they all work in
 # The first whose family did not run. MORA is first: of everything published it lowers most per pass, where there are
 # members; without members it is a restart of what a scale-free attack does.
 CHALLENGERS: tuple[tuple[str, int, dict[str, Any]], ...] = (
-    ("mora", 2, {"steps": 50, "restarts": 1}),
+    ("mora", 2, {"steps": 32, "restarts": 1}),
     ("apgd-t", 1, {"steps": 25, "targets": 3}),
     ("quorum", 1, {"restarts": 2}),
     ("square", 1, {"queries": 500}),
