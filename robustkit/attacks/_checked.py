@@ -111,6 +111,11 @@ def _watched(model: Callable[[Tensor], Tensor], name: str, highest: int) -> Iter
                 f"the labels go up to {highest}, but the model has {out.shape[1]} outputs; number the classes from 0 "
                 f"to {out.shape[1] - 1}."
             )
+        if isinstance(x, Tensor) and x.requires_grad and torch.is_grad_enabled() and not out.requires_grad:
+            raise UserError(
+                f"the model passes no gradient back to its images, which attack '{name}' follows; remove its "
+                "torch.no_grad() or detach(), or use square, which needs none."
+            )
         return out.to(x.dtype) if isinstance(x, Tensor) else out
 
     if isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule):  # that takes no hooks

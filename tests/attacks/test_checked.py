@@ -154,3 +154,14 @@ def test_a_model_that_answers_in_another_precision_is_attacked_alike(entry: Entr
         made = run(entry, x, y, model=model)
         assert made.dtype == torch.float32
         torch.testing.assert_close(made, expected)
+
+
+@each_attack
+def test_a_model_that_passes_no_gradient_is_a_sentence_or_needs_none(entry: Entry):
+    x, y = images()
+    net = linear()
+    if entry.facts.get("gradient_free"):
+        assert run(entry, x, y, model=lambda x: net(x).detach()).shape == x.shape
+        return
+    with pytest.raises(UserError, match="passes no gradient back to its images"):
+        run(entry, x, y, model=lambda x: net(x).detach())
