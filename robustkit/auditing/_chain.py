@@ -53,6 +53,12 @@ class Chain:
     pooling: str = "max"
     activation: str = "relu"
 
+    @property
+    def channels(self) -> int:
+        """Channels of the images that it takes."""
+        takes = int(self.layers[0].tensors["weight"].shape[1])
+        return takes if self.layers[0].kind == "conv" else takes // math.prod(self.size)
+
     def __str__(self) -> str:
         """Return what was assumed, as a report says it."""
         convs = [layer.name for layer in self.layers if layer.kind == "conv"]
@@ -180,6 +186,8 @@ def _follows(layers: Sequence[Layer]) -> bool:
         if layer.kind == "linear" and (takes != width if flat else not first and takes % width):
             return False
         flat, first, width = layer.kind == "linear", False, layer.outputs
+    if layers[0].kind == "linear":  # one alone is rather the head of something
+        return sum(layer.kind == "linear" for layer in layers) > 1
     return flat and layers[0].kind == "conv"
 
 
@@ -196,7 +204,11 @@ def _fitting(layers: Sequence[Layer], size: tuple[int, int], pool: int) -> list[
     """Return the chains with poolings of that size, 0: with strides, that leave what the first linear layer takes."""
     convs = [layer for layer in layers if layer.kind == "conv"]
     linear = next(layer for layer in layers if layer.kind == "linear")
-    takes, width = linear.tensors["weight"].shape[1], convs[-1].outputs
+    takes = linear.tensors["weight"].shape[1]
+    if not convs:  # whose pixels it takes as they are, grey or in colour
+        alone = Chain(tuple(layers), (), size, pooled=False)
+        return [alone] if not pool and alone.channels in (1, 3) and takes % math.prod(size) == 0 else []
+    width = convs[-1].outputs
     kernels = [tuple(conv.tensors["weight"].shape[2:]) for conv in convs]
     found = []
     for places in _places(kernels, pool, strided=not pool):

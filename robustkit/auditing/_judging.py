@@ -71,7 +71,7 @@ def _clearly(gains: Tensor) -> bool:
 def _best(chain: Chain, x: Tensor, y: Tensor, given: Given) -> Tensor:
     """Return which images it answers rightly and the log-likelihood of their labels (2, N), normalised the best way."""
     network = chain.build().to(x.device)
-    channels = int(chain.layers[0].tensors["weight"].shape[1])
+    channels = chain.channels
     size = None if chain.size == tuple(x.shape[2:]) else chain.size
     found = []
     for known in [given.normalize] if given.normalize else QUICK:

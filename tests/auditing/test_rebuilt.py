@@ -151,6 +151,25 @@ def test_a_chain_no_better_than_a_guess_is_refused(trained, tmp_path: Path):
         fit(found, channels=3, classes=10)  # nobody said how large the images are
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_linear_layers_alone_are_a_chain_too(channels: int):
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randint(4, (200,), generator=generator)
+    x = torch.rand((200, channels, 6, 6), generator=generator) / 4
+    x[torch.arange(200), :, 0, y] = 1.0
+    network = nn.Sequential(nn.Flatten(), nn.Linear(channels * 36, 16), nn.ReLU(), nn.Linear(16, 4))
+    optimiser = torch.optim.Adam(network.parameters(), 0.01)
+    for _ in range(100):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(network(x), y).backward()
+        optimiser.step()
+    chain, finding = judge(chains(network.state_dict(), (6, 6)), x, y, Given(normalize="none"), "m")
+    assert (chain.channels, str(chain), finding.concern) == (channels, "relu, no pooling", False)
+    with torch.no_grad():
+        torch.testing.assert_close(chain.build()(x), network(x))
+    assert chains(network.state_dict(), (5, 5)) == []
+
+
 def test_what_is_no_chain_is_not_rebuilt():
     assert chains(models.build("resnet18-32x32", 3, 10).state_dict(), (32, 32)) == []
     conv, head = torch.ones(4, 3, 3, 3), torch.ones(10, 4)
