@@ -114,7 +114,7 @@ ROWS = "return a row of logits for each image (B, L)."
             "a NumPy array for images of shape (20, 1, 4, 5); return a torch tensor, since "
             "attacks cannot follow gradients through NumPy.",
         ),
-        (lambda x: x.flatten(1)[:, 0], f"a tensor of shape (20,) for images of shape (20, 1, 4, 5); {ROWS}"),
+        (lambda x: x.flatten(1)[:2, 0], f"a tensor of shape (2,) for images of shape (20, 1, 4, 5); {ROWS}"),
         (lambda x: x, f"a tensor of shape (20, 1, 4, 5) for images of shape (20, 1, 4, 5); {ROWS}"),
         (
             lambda x: x.flatten(1).argmax(1, keepdim=True),
@@ -134,6 +134,10 @@ def test_what_is_no_answer(answer, message):
     with pytest.raises(UserError) as error:
         Called(answer)(X)
     assert str(error.value) == f"the function '<lambda>' returns {message}"
+
+
+def test_a_number_for_each_image_is_a_column():
+    assert torch.equal(Called(lambda x: x[:, 0, 0, 0])(X), X[:, 0, 0, :1])
 
 
 def test_what_a_function_raises():
