@@ -1,8 +1,9 @@
 """How often does a number that robustkit trusts fall to somebody else's attacks?
 
 Each ensemble is evaluated as a user would (PGD, the reference, the checks, ``--escalate``). At the eps whose worst
-case is nearest to a half it is then attacked by an outside battery: torchattacks' AutoAttack of 100 steps, PGD with
-restarts on three losses, five runs of MORA, and our own AutoAttack, whose passes are counted.
+case is nearest to a half it is then attacked by an outside battery: torchattacks' AutoAttack of 100 steps, foolbox's
+FMN and PGD, ART's AutoPGD on two losses (where adversarial-robustness-toolbox and six are installed), PGD with restarts
+on three losses, five runs of MORA, and our own AutoAttack, whose passes are counted.
 
 python benchmarks/verdicts.py runs/adp runs/adp:majority runs/sdde --n 100 --json out.json
 """
@@ -10,6 +11,7 @@ python benchmarks/verdicts.py runs/adp runs/adp:majority runs/sdde --n 100 --jso
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 import tempfile
 import time
@@ -128,6 +130,9 @@ def battery(
     cost = float(trace.forwards.sum()) / len(y), time.perf_counter() - started
     run("mora", everyone, lambda x, y: attacks.get("mora")(ensemble, x, y, eps=eps))
     run("torchattacks", everyone, _torchattacks(ensemble, eps))
+    run("foolbox", everyone, _foolbox(ensemble, eps))
+    if importlib.util.find_spec("art"):
+        run("art", everyone, _art(ensemble, eps))
     for loss in LOSSES:  # on what still stands: the last word, not a number of its own
         rows = torch.nonzero(standing).squeeze(1)
         if len(rows):
@@ -158,18 +163,58 @@ def _torchattacks(ensemble: Ensemble, eps: float) -> Callable[[Tensor, Tensor], 
     return craft
 
 
+def _foolbox(ensemble: Ensemble, eps: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return foolbox's nearest example by FMN where it is in the ball, else that of its PGD of 100 steps."""
+
+    def craft(x: Tensor, y: Tensor) -> Tensor:
+        import foolbox
+
+        model = foolbox.PyTorchModel(ensemble, bounds=(0, 1))
+        _, walked, _ = foolbox.attacks.LinfPGD(steps=100, rel_stepsize=0.025)(model, x, y, epsilons=eps)
+        _, found, broken = foolbox.attacks.LInfFMNAttack(steps=200)(model, x, y, epsilons=eps)
+        return torch.where(broken[:, None, None, None], found, walked)
+
+    return craft
+
+
+def _art(ensemble: Ensemble, eps: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return what ART's AutoPGD of 100 steps finds on cross-entropy, else on the ratio of logits."""
+
+    def craft(x: Tensor, y: Tensor) -> Tensor:
+        from art.attacks.evasion import AutoProjectedGradientDescent
+        from art.estimators.classification import PyTorchClassifier
+
+        classes, shape = ensemble(x[:1]).shape[1], tuple(x.shape[1:])
+        loss = torch.nn.CrossEntropyLoss()
+        classifier = PyTorchClassifier(ensemble, loss, shape, classes, clip_values=(0.0, 1.0), device_type="cpu")
+        made = x
+        for kind in ("cross_entropy", "difference_logits_ratio"):
+            attack = AutoProjectedGradientDescent(
+                classifier, norm="inf", eps=eps, eps_step=2 * eps, max_iter=100, nb_random_init=1, batch_size=64,
+                loss_type=kind, verbose=False,
+            )  # fmt: skip
+            found = torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
+            with torch.no_grad():
+                stands = ensemble(made).argmax(1) == y
+            made = torch.where(stands[:, None, None, None], found, made)
+        return made
+
+    return craft
+
+
 def table(rows: Sequence[Row]) -> Table:
     """Return the rows as a table; accuracies in %."""
     made = Table(title="Numbers of robustkit under outside attacks")
     columns = ("ensemble", "eps", "worst case", "verdict", "forwards", "s", "AutoAttack", "forwards", "s",
-               "torchattacks", "MORA x 5", "everything", "fall")  # fmt: skip
+               "torchattacks", "foolbox", "ART", "MORA x 5", "everything", "fall")  # fmt: skip
     for column in columns:
         made.add_column(column, justify="left" if column in ("ensemble", "verdict") else "right")
     for r in rows:
         made.add_row(
             r.ensemble, f"{r.eps:g}", _percent(r.worst_case), r.verdict, f"{r.forwards:.0f}", f"{r.seconds:.1f}",
             _percent(r.left["autoattack"]), f"{r.autoattack_forwards:.0f}", f"{r.autoattack_seconds:.1f}",
-            _percent(r.left["torchattacks"]), _percent(r.left["mora"]), _percent(r.outside), f"{100 * r.fall:.1f}",
+            *(_percent(r.left[name]) if name in r.left else "-" for name in ("torchattacks", "foolbox", "art", "mora")),
+             _percent(r.outside), f"{100 * r.fall:.1f}",
         )  # fmt: skip
     return made
 
