@@ -62,7 +62,7 @@ def ascend(
     Of an ensemble whose members are drawn, the distribution of answers is judged, and its mean probability ascended: an
     iterate is a success where all answers are wrong, and the best is the one where the fewest are right.
     """
-    best = best or Best(x)
+    best, start = best or Best(x), x if start is None else start
     draws = as_generator(generator, x)
     trace = trace or Trace(len(x))
     gain, random = objective(loss, targeted), bool(chances(model))
@@ -75,7 +75,7 @@ def ascend(
             break
         origin, labels = x[rows], y[rows]
         # Every sample draws, standing or not, so that a sample's stream does not depend on the others.
-        first = random_start(x, eps, norm, draws)[rows] if randomly else origin if start is None else start[rows]
+        first = (random_start(x, eps, norm, draws) if randomly else start)[rows]
         point, before, momentum = first, first, torch.zeros_like(origin)
         for step in range(steps + 1):
             last = step == steps

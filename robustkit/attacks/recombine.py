@@ -81,7 +81,8 @@ def recombine(
         count, length = (FOUNDING * steps, 1.0) if founding else (steps, SHORT)
         start = random_start(x, eps, norm, draws)
         found = Best(x)
-        found.won = best.won.clone() if stop_early else found.won
+        if stop_early:
+            found.won = best.won.clone()
         ascend(
             model, x, labels, eps=eps, steps=count, step_size=[length * size for size in gliding(eps, count)],
             norm=norm, loss="margin", targeted=aimed, stop_early=stop_early, trace=trace,
