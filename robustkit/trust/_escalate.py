@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -158,15 +158,14 @@ def next_round(study: Study, store: Store, most: float) -> tuple[FollowUp, ...]:
 
 def _advised(known: Known, norm: str, eps: float, eot: int, everything: bool) -> list[FollowUp]:
     evidence = known.worst(norm, eps)
-    done = [(s.name, dict(s.run.cell.attack.params), s.eot) for s in evidence.at(eps) if s.run.cell.attack]
     wanted: list[tuple[Spec, list[str]]] = []
     found = [(name, finding.remedy) for name, finding in remedies(evidence)]
     if any(check["name"] == STRONGEST and not check["passed"] for check in known.judged(evidence)[1]):
         found.append((STRONGEST, (stronger(),)))  # as strong a run whose own checks pass vouches for the number
     for name, remedy in found:
         for spec in remedy:
-            bare = {key: value for key, value in spec.params.items() if key != "eot"}
-            if (spec.name, bare, spec.params.get("eot", eot)) in done:
+            bare = replace(spec, params={key: value for key, value in spec.params.items() if key != "eot"})
+            if evidence.ran(bare, spec.params.get("eot", eot)):
                 continue
             same = [names for other, names in wanted if other == spec]
             if same:

@@ -230,9 +230,9 @@ class Evidence:
         """Whether a gradient attack is among what the number is made of."""
         return any(uses_gradient(s.name) for s in self.counted)
 
-    def ran(self, attack: Spec) -> bool:
-        """Return whether an attack ran at this budget with just these settings."""
-        return any(s.run.cell.attack == attack for s in self.at(self.eps))
+    def ran(self, attack: Spec, eot: int | None = None) -> bool:
+        """Return whether an attack ran at this budget with just these settings, over so many draws if that is said."""
+        return any(s.run.cell.attack == attack and eot in (None, s.eot) for s in self.at(self.eps))
 
     def _failed(self, family: str) -> bool:
         """Return whether attacks of a family ran beside others and lowered the number by no more than a point."""
