@@ -87,10 +87,10 @@ def _detected(
     config: AuditConfig, members: Sequence[Member], x: Tensor, y: Tensor, classes: Sequence[str], reporter: Reporter
 ) -> tuple[list[Member], list[Detected]]:
     """Return of each member the version that is meant, what it needs to take images in [0, 1], and what was found."""
-    chosen, found = [], []
+    chosen, found, known = [], [], known_of(config, classes)
     with reporter.task("finding out how to run it", len(members)) as advance:
         for member in members:
-            one, detected = choose(member, x, y, known_of(config, classes), classes)
+            one, detected = choose(member, x, y, known, classes)
             chosen.append(one)
             found.append(detected)
             advance(1)
@@ -127,7 +127,7 @@ def _model(config: AuditConfig, name: str, members: Sequence[Member], hows: Sequ
     preprocessing = {f"member-{at}": how.to_json() for at, how in enumerate(hows)}
     bare = record_of(name, "audited", preprocessing, [member.arch for member in members], ensemble)
     identities = [member.identity for member in members if member.identity]
-    # The same weights run otherwise are another model, and so is another function that has no weights.
+    # The same weights run otherwise are another model, and so are those with other code around them.
     return replace(bare, key=digest([bare.key, preprocessing, *identities])), ensemble
 
 
