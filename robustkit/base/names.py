@@ -14,6 +14,7 @@ Scale = Literal["small", "paper"]  # of a reproduction
 OutputKind = Literal["logits", "probabilities", "log-probabilities"]
 
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
+VOTES = ("majority", "median", "crossmax")  # of them: those that a single member does not move
 NORMS: tuple[Norm, ...] = get_args(Norm)
 SPEEDS: tuple[Speed, ...] = get_args(Speed)
 TRUST: tuple[Trust, ...] = get_args(Trust)

@@ -88,7 +88,7 @@ def notes(study: Study) -> list[str]:
     means = [record.id for record in study.ensembles if record.fusion == "mean-prob" and record.members > 1]
     if "attacks" not in study.suites or not ratio or not means or named & {*FOR_MEMBERS}:
         return []
-    instead = f"{REFERENCE[0]}, the reference, is not" if study.reference else f"add {REFERENCE[0]} to --attacks"
+    instead = f"{REFERENCE}, the reference, is not" if study.reference else f"add {REFERENCE} to --attacks"
     return [
         f"{', '.join(dict.fromkeys(ratio))}: the DLR ratio is nearly blind on a mean probability ({', '.join(means)}); "
         f"{instead} (docs/evaluate.md)."

@@ -8,11 +8,12 @@ from typing import Any
 
 from robustkit.attacks import is_minimum, norm_for
 from robustkit.attacks import spec as attack_spec
+from robustkit.base.names import VOTES
 from robustkit.records.cells import SURROGATE, Cell, DatasetRecord, EnsembleRecord, Spec
 from robustkit.study.distortion import largest
 
-# What stands beside every number: the strongest attack that costs no more than the PGD of 100 steps that was there.
-REFERENCE = ("quorum", {"restarts": 4})
+REFERENCE = "quorum"  # stands beside every number: the strongest attack at the cost of a PGD of 100 steps
+RESTARTS, VOTES_RESTARTS = 4, 8  # of it; every start breaks other samples of a vote, where PGD stands and costs more
 FIELDS = {"further": "follow_ups", "asked": "suite_requests"}  # the stored study keeps the names that 0.1.0 gave them
 
 
@@ -54,7 +55,7 @@ class Study:
     target : str
         Whose rule names the target labels of the white-box attacks; empty: untargeted. Transfer runs both ways always.
     reference : bool
-        Whether a stronger attack (:data:`REFERENCE`) runs beside the white-box attacks.
+        Whether a stronger attack (:func:`reference_for`) runs beside the white-box attacks.
     trust : str
         How much the trust checks may cost: ``off``, ``quick`` or ``full``.
     follow_ups : tuple of FollowUp
@@ -134,7 +135,7 @@ class Study:
                 yield from self._swept(self._cell("attack", ensemble, spec, eps, self.target) for eps in budgets)
         if self.reference:
             yield from self._swept(
-                self._cell("attack", ensemble, attack_spec(REFERENCE[0], **REFERENCE[1]), eps, "") for eps in self.eps
+                self._cell("attack", ensemble, reference_for(ensemble.fusion), eps, "") for eps in self.eps
             )
 
     def escalated(self, ensemble: EnsembleRecord) -> Iterator[tuple[FollowUp, Cell]]:
@@ -230,6 +231,11 @@ class Study:
                 "surrogates": tuple(EnsembleRecord.from_json(s) for s in value.get("surrogates", ())),
             }
         )
+
+
+def reference_for(fusion: str) -> Spec:
+    """Return the reference of an ensemble, by its fusion rule."""
+    return attack_spec(REFERENCE, restarts=VOTES_RESTARTS if fusion in VOTES else RESTARTS)
 
 
 def _chained(cells: Iterable[Cell]) -> Iterator[Cell]:

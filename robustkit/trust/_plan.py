@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from robustkit.base.chances import is_random
+from robustkit.base.names import VOTES
 from robustkit.base.registry import Entry
 from robustkit.records.cells import Cell, EnsembleRecord, Facts, Run, Spec, digest
 from robustkit.records.samples import Samples
@@ -65,7 +66,8 @@ def plan(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Scor
 
     All probes together cost at most the share of the attacks' passes that the level of trust allows, by looking at
     fewer samples, never at fewer than 32 (full: 64) nor at more than 256, and then at fewer budgets, but at one. Not so
-    the attack of another family, which decides: it looks at the samples that it takes to tell, at every budget.
+    the attacks that decide, of another family and from other starts: they look at the samples that it takes to tell, at
+    every budget.
     """
     if study.trust == "off" or not runs:
         return []
@@ -96,7 +98,7 @@ def _items(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Sc
     bounded = [r for r in untargeted if r.eps < largest(r.run.cell.norm, study.dataset.shape)]
     budgets = _telling(bounded, most)
     for entry in probe:
-        if ensemble.members < entry.facts.get("members", 1) or (entry.facts.get("others") and len(study.ensembles) < 2):
+        if not _applies(entry, study, ensemble):
             continue
         params = dict(entry.facts[study.trust])
         if entry.facts["per"] == "ensemble":
@@ -105,7 +107,9 @@ def _items(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Sc
             for norm, eps in _telling(bounded, len(runs)) if entry.facts.get("every_budget") else budgets:
                 here = [r for r in untargeted if (r.run.cell.norm, r.eps) == (norm, eps)]
                 ran = frozenset(family for r in here for family in families(r.name))
-                if entry.facts.get("unless") in ran or (by := _challenger(entry, ran, ensemble.members)) is None:
+                if entry.facts.get("unless") in ran or not ran.issuperset(entry.facts.get("beside", ())):
+                    continue
+                if (by := _challenger(entry, ran, ensemble.members)) is None:
                     continue
                 standing = np.logical_and.reduce([r.standing for r in here]) & ~clean.samples.failed
                 own = params | _longer(params, here) | by
@@ -117,6 +121,14 @@ def _items(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Sc
                 whole = params | {"attack": spec.to_json()}
                 most = entry.facts.get("most", len(correct))
                 yield Item(_cell(study, ensemble, entry, whole, norm, eps), correct & (np.cumsum(correct) <= most))
+
+
+def _applies(entry: Entry, study: Study, ensemble: EnsembleRecord) -> bool:
+    """Return whether a probe can say anything of an ensemble."""
+    if entry.facts.get("votes") and ensemble.fusion not in VOTES:
+        return False
+    alone = entry.facts.get("others") and len(study.ensembles) < 2
+    return ensemble.members >= entry.facts.get("members", 1) and not alone
 
 
 def _telling(runs: Sequence[Scored], most: int) -> list[tuple[str, float]]:
@@ -136,7 +148,7 @@ def _longer(params: Mapping[str, Any], runs: Sequence[Scored]) -> dict[str, int]
 
 def _challenger(entry: Entry, ran: frozenset[str], members: int) -> dict[str, Any] | None:
     """Return the settings of a probe that picks an attack of another family; None where it has none left to pick."""
-    if "samples" not in entry.facts:
+    if not entry.facts.get("challenger"):
         return {}
     found = challenger(ran, members)
     return {"family": found[0], "by": found[1].to_json()} if found else None

@@ -42,7 +42,7 @@ def challenger(ran: frozenset[str], members: int) -> tuple[str, Spec] | None:
 
 
 # 236 samples are as few as tell a drop of two points from none with 95 % confidence, and allow one broken sample.
-@probe("outsider", per="budget", samples=236, every_budget=True, quick={}, full={})
+@probe("outsider", per="budget", challenger=True, samples=236, every_budget=True, quick={}, full={})
 def outsider(job: Job) -> dict[str, Bools]:
     """An attack of a family that did not run, on what still stands."""
     return {"broken": job.broken_by(Spec.from_json(job.params["by"]))}

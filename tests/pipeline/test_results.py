@@ -170,6 +170,8 @@ def test_plan():
     assert [(c.attack.name, c.attack.params, c.eps) for c in extra] == [
         ("quorum", {"steps": 24, "restarts": 4}, 0.1), ("quorum", {"steps": 24, "restarts": 4}, 0.2),
     ]  # fmt: skip
+    voting = replace(longer, ensembles=(replace(STUDY.ensembles[0], fusion="majority"),))
+    assert {c.attack.params["restarts"] for c in voting.cells() if c.attack and c.attack.name == "quorum"} == {8}
     assert [c.kind for c in Study(**{**STUDY.__dict__, "suites": ()}).cells()] == ["clean"]
     assert isinstance(cells[0], Cell)
 

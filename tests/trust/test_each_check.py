@@ -89,6 +89,10 @@ CASES: dict[str, tuple[Evidence, Evidence]] = {
         about(RUN, facts={"planted": probed(usable=10, missed=1)}),
         about(RUN, facts={"planted": probed(usable=10, missed=2)}),
     ),
+    "restarts-suffice": (
+        about(RUN, facts={"other-starts": probed(broken=1)}),
+        about(RUN, facts={"other-starts": probed(broken=2)}),
+    ),
     "sound-set-up": (about(RUN), about(RUN, doubts=["normalisation: none (two passes differ)"])),
     "stable-loss": (
         about(RUN, facts={"stability": probed(change=0.5)}),
@@ -218,7 +222,7 @@ def test_silent_success_counts_who_fell_below_its_best_and_never_fails():
 
 @pytest.mark.parametrize(("probe", "name"), [
     ("swap", "fusion-swap"), ("longer", "iterations-suffice"), ("gradient-free", "white-box-beats-black-box"),
-    ("from-others", "white-box-beats-black-box"),
+    ("from-others", "white-box-beats-black-box"), ("other-starts", "restarts-suffice"),
 ])  # fmt: skip
 @pytest.mark.parametrize(("n", "broken", "passed"), [
     (32, 1, True), (32, 2, False), (99, 1, True), (200, 2, True), (200, 3, False),
@@ -241,6 +245,7 @@ def test_noise_that_breaks_a_single_sample_of_few_is_evidence(n: int, broken: in
 @pytest.mark.parametrize(("probe", "name"), [
     ("swap", "fusion-swap"), ("longer", "iterations-suffice"), ("gradient-free", "white-box-beats-black-box"),
     ("from-others", "white-box-beats-black-box"), ("corners", "white-box-beats-noise"),
+    ("other-starts", "restarts-suffice"),
 ])  # fmt: skip
 def test_what_the_number_does_not_count_as_robust_cannot_be_held_against_it(probe: str, name: str):
     facts = {probe: probed(broken=np.arange(100) < 50, params=LONGER)}

@@ -29,7 +29,7 @@ from robustkit.trust._plan import FEWEST, MOST, Item, attack_key, facts_for, loa
 LARGE = 400
 AMPLE = 10**6  # passes of the attacks on a sample that pay for every probe
 PER_ENSEMBLE = {"forward", "gradient", "outputs", "repeats", "saturation"}
-PER_BUDGET = {"corners", "gradient-free", "longer", "stability", "swap"}  # and from-others
+PER_BUDGET = {"corners", "gradient-free", "longer", "stability", "swap"}  # and from-others, other-starts
 DECIDES = {"outsider"}  # at every budget, whatever it costs, on as many samples as it takes to tell
 TELLING = 236
 PER_ATTACK = {"planted", "unbounded"}
@@ -65,7 +65,7 @@ RUN = large(make(steps=10))
 
 
 def test_every_probe_is_of_a_kind_that_the_plan_knows():
-    assert set(probe.names()) == PER_ENSEMBLE | PER_BUDGET | PER_ATTACK | DECIDES | {"from-others"}
+    assert set(probe.names()) == PER_ENSEMBLE | PER_BUDGET | PER_ATTACK | DECIDES | {"from-others", "other-starts"}
 
 
 def test_no_probe_without_trust_or_without_runs():
@@ -118,6 +118,21 @@ def test_one_item_for_each_ensemble_budget_and_attack():
         ("mim", 0.3), ("pgd", 0.2),  # the middle one of its budgets
     ]  # fmt: skip
     assert all(i.cell.eps is None and i.cell.norm == "" for i in found if i.name in PER_ENSEMBLE)
+
+
+def test_votes_are_attacked_from_other_starts_where_the_members_were():
+    quorum = large(make("quorum", steps=24, params={"restarts": 8}))
+
+    def probed(fusion: str, *runs: Scored) -> set[str]:
+        asked = study()
+        return names(items(replace(asked, ensembles=(replace(asked.ensembles[0], fusion=fusion),)), *runs)).keys()
+
+    assert all("other-starts" in probed(rule, large(RUN), quorum) for rule in ("majority", "median", "crossmax"))
+    assert not any("other-starts" in probed(rule, large(RUN), quorum) for rule in ("mean-prob", "mean-logit", "random"))
+    assert "other-starts" not in probed("median", large(RUN))  # fusion-swap and longer look there
+    asked = replace(study(), ensembles=(replace(study().ensembles[0], fusion="median"),))
+    (one,) = [i for i in items(asked, large(RUN, broken=20), quorum) if i.name == "other-starts"]
+    assert one.rows.sum() == TELLING - 20
 
 
 def test_attacks_that_walk_are_the_ones_that_must_find_a_planted_example():
@@ -349,7 +364,7 @@ def test_an_evaluation_leaves_facts_of_every_probe_and_the_report_makes_no_pass(
 ):
     done, store = carried(two, split, tmp_path / "runs")
     found = every_item(done, store)
-    assert {i.name for i in found} == set(probe.names())
+    assert {i.name for i in found} == set(probe.names()) - {"other-starts"}  # of a vote alone
     assert len(load(store, found)) == len(found)
     results = build(done, store)
     assert any(c["name"] == "white-box-beats-black-box" for e in results["evaluations"] for c in e["checks"])

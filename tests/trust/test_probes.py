@@ -19,8 +19,8 @@ from robustkit.trust._stronger import long_pgd
 from robustkit.trust.outsider import CHALLENGERS
 
 COVERED = {
-    "corners", "forward", "from-others", "gradient", "gradient-free", "longer", "outputs", "outsider", "planted",
-    "repeats", "saturation", "stability", "swap", "unbounded",
+    "corners", "forward", "from-others", "gradient", "gradient-free", "longer", "other-starts", "outputs",
+    "outsider", "planted", "repeats", "saturation", "stability", "swap", "unbounded",
 }  # fmt: skip
 N = 12
 X = images(N)
@@ -232,7 +232,7 @@ LEVELS = grey(0.52, 0.56, 0.595, 0.605, 0.66, 0.42, 0.3)
 @pytest.mark.parametrize("level", ["quick", "full"])
 @pytest.mark.parametrize(("name", "params"), [
     ("longer", {"steps": 20}), ("gradient-free", {}), ("swap", {}), ("from-others", {}),
-    *(("outsider", {"by": spec(name, **params).to_json()}) for name, _, params in CHALLENGERS),
+    ("other-starts", {}), *(("outsider", {"by": spec(name, **params).to_json()}) for name, _, params in CHALLENGERS),
 ], ids=lambda value: value if isinstance(value, str) else value.get("by", {}).get("name", ""))  # fmt: skip
 def test_attacks_of_probes_break_what_can_be_broken(name: str, params: dict, level: str):
     model = ensemble_of(slope(30.0), slope(20.0))
