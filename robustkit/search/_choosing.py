@@ -64,7 +64,7 @@ class Archive:
         self._saved = time.perf_counter()
 
     def front(self) -> list[Scored]:
-        """Return the subnetworks than which none seen is both as accurate and as small, and better in one of the two."""
+        """Return the subnetworks that no other seen one beats in error or complexity without losing in the other."""
         seen = list(self.seen.values())
         return [seen[at] for at in _nsga.front([(one.error, one.share) for one in seen])]
 

@@ -17,7 +17,9 @@ def require() -> None:
         import pymoo  # noqa: F401
     except ImportError:
         # Cause: subnetworks are found by NSGA-II, which is pymoo's, and pymoo is in an extra.
-        raise UserError(f"search 'supernet' needs pymoo for NSGA-II; install it with: {install_command('search')}") from None
+        raise UserError(
+            f"search 'supernet' needs pymoo for NSGA-II; install it with: {install_command('search')}"
+        ) from None
 
 
 def minimise(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -90,9 +91,9 @@ class Supernet(nn.Module):
             ]
             order[group] = torch.stack(read).sum(0).argsort(descending=True, stable=True)
         for name, tensor in (*self.network.named_parameters(), *self.network.named_buffers()):
-            for dimension, group in enumerate(groups.get(name, ())):
-                if group is not None:
-                    tensor.copy_(tensor.index_select(dimension, order[group]))
+            for dimension, of_dimension in enumerate(groups.get(name, ())):
+                if of_dimension is not None:
+                    tensor.copy_(tensor.index_select(dimension, order[of_dimension]))
 
 
 def calibrated(network: ElasticResNet, images: Tensor) -> ElasticResNet:

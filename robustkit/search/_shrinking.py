@@ -57,7 +57,10 @@ class Recipe:
         for stage in stages:
             reached += stage.share
             bounds.append(round(self.shrinking * reached))
-        parts = [(WHOLE, self.warm), *zip(stages, (b - a for a, b in zip(bounds, bounds[1:], strict=False)), strict=True)]
+        parts = [
+            (WHOLE, self.warm),
+            *zip(stages, (b - a for a, b in zip(bounds, bounds[1:], strict=False)), strict=True),
+        ]
         return [(stage, at, count) for stage, count in parts for at in range(count)]
 
 

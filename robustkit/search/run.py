@@ -18,7 +18,7 @@ from robustkit.base.parallel import default_workers, run_all
 from robustkit.base.progress import Reporter
 from robustkit.base.version import __version__
 from robustkit.data import Dataset
-from robustkit.ensembles.checkpoint import read_meta, save_ensemble
+from robustkit.ensembles.checkpoint import CANDIDATES, read_meta, save_ensemble
 from robustkit.ensembles.ensemble import Ensemble, Member
 from robustkit.pipeline import models_under_test
 from robustkit.records.cells import Spec
@@ -28,7 +28,7 @@ from robustkit.study.config import SearchConfig
 from robustkit.training.spec import TrainSpec
 from robustkit.training.untrained import accuracies
 
-FORMAT, RECORD, CANDIDATES, PROGRESS = 1, "search.json", "candidates", "search.progress"
+FORMAT, RECORD, PROGRESS = 1, "search.json", "search.progress"
 
 
 def search(config: SearchConfig, data: Dataset) -> dict[str, Any]:

@@ -38,8 +38,11 @@ def supernet(
     """Subnetworks of one elastic ResNet with shared weights: progressive shrinking, then NSGA-II (extra `search`)."""
     _nsga.require()
     space, targets = Space(_widths(widths)), _targets(complexities)
-    _check(lab, space, {"evaluations": evaluations, "population": population, "subnetworks": subnetworks,
-                        "pretraining": pretraining, "epochs": epochs, "sampled": sampled}, complexity, tolerance)  # fmt: skip
+    counts = {
+        "evaluations": evaluations, "population": population, "subnetworks": subnetworks, "pretraining": pretraining,
+        "sampled": sampled,
+    }  # fmt: skip
+    _check(lab, space, counts, {"complexity": complexity, "tolerance": tolerance})
     net = _untrained(lab, space)
     recipe = Recipe(
         pretraining, epochs, lr or lab.data.recipe.lr, shrinking_lr, batch_size, weight_decay, shift, sampled
@@ -49,7 +52,7 @@ def supernet(
     with lab.phase(PHASE):
         archive = _choosing.Archive(space, judge.error, judge.complexity, lab.checkpoint(PHASE))
         with lab.reporter.task("NSGA-II", evaluations) as advance:
-            _choosing.search(archive, evaluations, population, lab.seed, lambda: advance(1, f"{len(archive.seen)} seen"))
+            _choosing.search(archive, evaluations, population, lab.seed, advance)
         chosen = (
             _choosing.of_complexities(archive, targets)
             if targets
@@ -63,7 +66,7 @@ def supernet(
             f"  {name} subnetwork: validation accuracy {facts['validation_accuracy']:.3f}, "
             f"{facts['uncalibrated_accuracy']:.3f} before batch norm was calibrated"
         )
-    lab.notes |= {"supernet": {**ends, "history": history, "scored": len(archive.seen)}}
+    lab.histories["supernet"] = history
     return found
 
 
@@ -130,9 +133,7 @@ def _untrained(lab: SearchLab, space: Space) -> Supernet:
         return Supernet(space, lab.shape[0], lab.classes).to(lab.device)
 
 
-def _check(
-    lab: SearchLab, space: Space, counts: Mapping[str, int], complexity: float, tolerance: float
-) -> None:
+def _check(lab: SearchLab, space: Space, counts: Mapping[str, int], shares: Mapping[str, float]) -> None:
     space.check(largest(space))
     least = 2 ** len(space.widths)
     if min(lab.shape[1:]) < least:
@@ -142,13 +143,13 @@ def _check(
         )
     for name, value in counts.items():
         options.at_least(f"supernet.{name}", value, 2 if name == "population" else 0 if name == "sampled" else 1)
-    if not 0 < complexity <= 1 or not 0 < tolerance <= 1:
-        raise UserError(
-            f"supernet.complexity {complexity:g} and supernet.tolerance {tolerance:g} are shares; both must be in (0, 1]."
-        )
+    for name, share in shares.items():
+        if not 0 < share <= 1:
+            raise UserError(f"supernet.{name} {share:g} is not a share of the largest network's; it must be in (0, 1].")
     if counts["subnetworks"] < lab.members:
         raise UserError(
-            f"supernet.subnetworks {counts['subnetworks']} are fewer than {lab.members} members; raise it, or lower --members."
+            f"supernet.subnetworks {counts['subnetworks']} is below {lab.members}, the members; raise it, or lower "
+            "--members."
         )
 
 
