@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -88,7 +88,7 @@ def of_complexities(archive: Archive, targets: Sequence[float]) -> dict[str, Sco
     """Return for each share of the largest network's complexity the best of the front at or below it, each once."""
     front, chosen = archive.front(), dict[str, Scored]()
     for target in targets:
-        left = [one for one in front if one not in chosen.values()]
+        left = _different(archive.space, front, chosen)
         if not left:
             raise UserError(
                 f"{len(targets)} complexities, but the search found only {len(front)} subnetworks on its front; name "
@@ -115,7 +115,7 @@ def of_one_complexity(archive: Archive, count: int, target: float, tolerance: fl
         family: _near(archive, relatives(archive.space, base.lists, family), base.share, tolerance) for family in "ndw"
     }
     for family in families:
-        left = [one for one in (*of_family[family], *found) if one not in chosen.values()]
+        left = _different(archive.space, (*of_family[family], *found), chosen)
         if not left:
             raise UserError(
                 f"{count} subnetworks, but the search saw only {len(chosen)} different ones; lower "
@@ -125,6 +125,12 @@ def of_one_complexity(archive: Archive, count: int, target: float, tolerance: fl
         chosen[f"{_prefix(family)}_{number if family in 'Bn' else f'1{_letters(number)}'}"] = left[0]
     order = ["B", "nB", "dB", "wB"]
     return dict(sorted(chosen.items(), key=lambda item: order.index(item[0].partition("_")[0])))
+
+
+def _different(space: Space, these: Iterable[Scored], chosen: Mapping[str, Scored]) -> list[Scored]:
+    """Return those that are not chosen; of few channels, different lists can be rounded to one network."""
+    taken = [space.sizes(one.lists) for one in chosen.values()]
+    return [one for one in these if space.sizes(one.lists) not in taken]
 
 
 def _near(archive: Archive, lists: Iterable[Lists], target: float, tolerance: float) -> list[Scored]:

@@ -123,8 +123,12 @@ class Judge:
 
     def found(self, name: str, one: _choosing.Scored) -> Found:
         """Return a subnetwork with its weights."""
-        arch_params = params(self.net.space, one.lists)
-        return Found(name, ARCH, arch_params, self.facts(one.lists), self.network(one.lists).state_dict())
+        arch_params, facts = params(self.net.space, one.lists), self.facts(one.lists)
+        said = ", ".join(f"{kind} {facts[kind]}" for kind in ("depth", "width", "expansion"))
+        weights = self.network(one.lists).state_dict()
+        return Found(
+            name, ARCH, arch_params, {"architecture": f"{facts['parameters']} parameters, {said}", **facts}, weights
+        )
 
 
 def _untrained(lab: SearchLab, space: Space) -> Supernet:
