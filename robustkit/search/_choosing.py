@@ -109,10 +109,11 @@ def of_one_complexity(archive: Archive, count: int, target: float, tolerance: fl
     """
     families = [FAMILIES[at % len(FAMILIES)] if at < len(FAMILIES) else "nwd"[at % 3] for at in range(count)]
     chosen: dict[str, Scored] = {}
-    found = _near(archive, [one.lists for one in archive.seen.values()], target, tolerance)
+    found = _near(archive, [one.lists for one in archive.seen.values()], target, tolerance, count)
     base = found[min(1, len(found) - 1)]
     of_family = {"B": found} | {
-        family: _near(archive, relatives(archive.space, base.lists, family), base.share, tolerance) for family in "ndw"
+        family: _near(archive, relatives(archive.space, base.lists, family), base.share, tolerance, count)
+        for family in "ndw"
     }
     for family in families:
         left = _different(archive.space, (*of_family[family], *found), chosen)
@@ -128,19 +129,22 @@ def of_one_complexity(archive: Archive, count: int, target: float, tolerance: fl
 
 
 def _different(space: Space, these: Iterable[Scored], chosen: Mapping[str, Scored]) -> list[Scored]:
-    """Return those that are not chosen; of few channels, different lists can be rounded to one network."""
+    """Return those that are not chosen, by what they are and not by what their lists say."""
     taken = [space.sizes(one.lists) for one in chosen.values()]
     return [one for one in these if space.sizes(one.lists) not in taken]
 
 
-def _near(archive: Archive, lists: Iterable[Lists], target: float, tolerance: float) -> list[Scored]:
+def _near(archive: Archive, lists: Iterable[Lists], target: float, tolerance: float, count: int) -> list[Scored]:
     """Score the nearest in complexity; return those within the tolerance by error, then the others by distance."""
 
     def distance(share: float) -> float:
         return abs(share / target - 1)
 
-    nearest = sorted(dict.fromkeys(lists), key=lambda one: distance(archive.share(one)))[:TRIED]
-    scored = [archive.score(one) for one in nearest]
+    networks: dict[tuple[tuple[str, int], ...], Lists] = {}
+    for one in lists:  # of few channels, different lists can be rounded to one network
+        networks.setdefault(tuple(archive.space.sizes(one).items()), one)
+    nearest = sorted(networks.values(), key=lambda one: distance(archive.share(one)))
+    scored = [archive.score(one) for one in nearest[: max(TRIED, count)]]
     within = [one for one in scored if distance(one.share) <= tolerance]
     beyond = [one for one in scored if distance(one.share) > tolerance]
     return [*sorted(within, key=lambda one: (one.error, distance(one.share))), *beyond]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -112,10 +114,22 @@ def _batches(images: Tensor) -> Iterator[Tensor]:
 
 def complexity_of(net: Supernet, lists: Lists, shape: tuple[int, int, int], *, flops: bool = False) -> dict[str, int]:
     """Return how many ``parameters`` a subnetwork has and, if asked, how many ``flops`` one image (C, H, W) takes."""
-    skeleton = net.skeleton(lists).eval()
-    found = {"parameters": sum(p.numel() for p in skeleton.parameters())}
+    found = {"parameters": _parameters(net, net.space.sizes(lists))}
     if flops:
+        skeleton = net.skeleton(lists).eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             skeleton(torch.empty((1, *shape), device="meta"))
         found["flops"] = counter.get_total_flops()
     return found
+
+
+def _parameters(net: Supernet, sizes: Mapping[str, int]) -> int:
+    """Count without building the network, of which thousands may be asked for."""
+    total, groups = 0, net.network.groups
+    for name, parameter in net.network.named_parameters():
+        layer, block = (*name.split("."), "")[:2]
+        if layer.startswith("layer") and f"{layer.replace('layer', 'stage')}.{block}" not in sizes:
+            continue  # a block that is not there
+        of = itertools.chain(groups.get(name, ()), itertools.repeat(None))
+        total += math.prod(size if group is None else sizes[group] for size, group in zip(parameter.shape, of))  # noqa: B905
+    return total

@@ -20,13 +20,13 @@ from robustkit.models._elastic import Lists, Space
 from robustkit.search import _choosing, get
 from robustkit.search._elastic import EXPANSIONS, LISTING_1, decoded, drawn, encoded, largest, params, smallest
 from robustkit.search._lab import SearchLab
-from robustkit.search._sharing import Supernet, calibrated
+from robustkit.search._sharing import Supernet, calibrated, complexity_of
 from robustkit.search._shrinking import Recipe, Shrinking
 from robustkit.search.supernet import Judge
 
 SMALL = Space((8, 16), deepest=1)
 QUICK = Recipe(
-    warm=2, shrinking=9, lr=0.01, shrinking_lr=0.01, batch_size=128, weight_decay=1e-4, shift=0.0, subnetworks=1
+    warm=1, shrinking=7, lr=0.02, shrinking_lr=0.02, batch_size=128, weight_decay=1e-4, shift=0.0, subnetworks=1
 )
 
 
@@ -73,6 +73,7 @@ def test_what_is_taken_out_is_the_shared_weights_and_computes_the_same(tmp_path:
             assert torch.equal(tensor, whole[name][tuple(slice(0, size) for size in tensor.shape)])
             assert tensor.untyped_storage().data_ptr() != whole[name].untyped_storage().data_ptr()
         assert torch.equal(network(x), net(x, lists))
+        assert complexity_of(net, lists, (1, 8, 8))["parameters"] == sum(p.numel() for p in network.parameters())
         save_ensemble(
             Ensemble([Member(network)]), tmp_path / str(at), arch=["elastic-resnet"], classes=list("0123456789"),
             shape=(1, 8, 8), arch_params=[params(SMALL, lists)],
@@ -146,7 +147,7 @@ def test_shrinking_teaches_the_small_and_calibration_does_not_hurt_them(shrunk: 
     assert facts["validation_accuracy"] >= facts["uncalibrated_accuracy"] + 0.2  # measured: .58 and .1
     assert facts["validation_accuracy"] > 0.4  # guessing is .1
     assert judge.facts(largest(SMALL))["validation_accuracy"] > 0.8
-    assert [row["narrower"] for row in shrunk.history] == [1] * 6 + [2] * 2 + [3] * 3
+    assert [row["narrower"] for row in shrunk.history] == [1] * 4 + [2] * 2 + [3] * 2
     assert set(shrunk.history[-1]) == {"removed", "narrower", "largest", "smallest", "drawn"}
 
 
@@ -244,8 +245,9 @@ TINY = [
 ]  # fmt: skip
 
 
-def test_a_whole_search_is_a_pool_of_its_subnetworks(tmp_path: Path):
+def test_a_whole_search_is_a_pool_of_its_subnetworks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("pymoo", reason="NSGA-II is pymoo's: pip install pymoo")
+    monkeypatch.setattr(_choosing, "TRIED", 5)
     out = tmp_path / "found"
     record = api.search("supernet", dataset="digits", settings=TINY, out=out, device="cpu")
     names = [row["name"] for row in record["candidates"]]
