@@ -139,6 +139,7 @@ def test_figure_9_searches_once_for_all(tmp_path: Path, monkeypatch: pytest.Monk
     pytest.importorskip("pymoo", reason="NSGA-II is pymoo's: pip install pymoo")
     monkeypatch.setenv("ROBUSTKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("robustkit.search._choosing.TRIED", 3)
+    monkeypatch.setattr(design_diversity_figure9, "STEPS", (2, 3))
     given = {"n": 8, "arch": None, "settings": FIGURE_9}
     written = run("design-diversity-figure9", tmp_path / "a", "imagenet", **given)
     assert written["comparisons"][0]["paper"] == 0.998

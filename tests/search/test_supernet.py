@@ -26,7 +26,7 @@ from robustkit.search.supernet import Judge
 
 SMALL = Space((8, 16), deepest=1)
 QUICK = Recipe(
-    warm=1, shrinking=7, lr=0.02, shrinking_lr=0.02, batch_size=128, weight_decay=1e-4, shift=0.0, subnetworks=1
+    warm=1, shrinking=7, lr=0.02, shrinking_lr=0.02, batch_size=200, weight_decay=1e-4, shift=0.0, subnetworks=1
 )
 
 
