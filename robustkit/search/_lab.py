@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import pickle
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -56,6 +55,15 @@ def found(name: str, genotype: Genotype, *, cells: int, width: int, facts: Mappi
     return Found(name, GENOTYPE, params, {"architecture": str(genotype), **(facts or {})})
 
 
+def enough(lab: SearchLab, candidates: int, method: str) -> None:
+    """Raise a :class:`UserError`, before any search, if there are fewer candidates than members."""
+    if candidates < lab.members:
+        raise UserError(
+            f"{lab.members} members cannot be chosen of {candidates} candidates; give --set "
+            f"{method}.candidates={lab.members} or more, or lower --members."
+        )
+
+
 @dataclass
 class Cost:
     """What a part of a search cost: seconds, and passes of the network, in samples."""
@@ -78,8 +86,8 @@ class Checkpoint:
             there, costs = json.loads(state["asked"]), json.loads(state["costs"])
         except FileNotFoundError:
             return None
-        except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError):
-            return None  # a damaged file: begin anew
+        except Exception:  # noqa: BLE001 - whatever is met in a damaged file: begin anew
+            return None
         if there != self.lab.asked:
             mine = self.lab.asked
             differing = "; ".join(
