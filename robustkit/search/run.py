@@ -80,7 +80,7 @@ def _before(folder: Path, asked: Mapping[str, Any]) -> list[dict[str, str]]:
     try:
         done = json.loads((folder / RECORD).read_text("utf-8"))
         names = [str(row["name"]) for row in done["candidates"]]
-        rows = [{"name": name} for name in names if Path(name).name == name]  # a folder of its own, nothing above it
+        rows = [{"name": name} for name in names if Path(name).name == name != ".."]
     except (OSError, ValueError, KeyError, TypeError):
         return []
     if any(done.get(name) != value for name, value in json.loads(json.dumps(asked)).items()):
