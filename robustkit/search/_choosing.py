@@ -34,9 +34,10 @@ class Archive:
     """Every subnetwork that was scored, each once; kept, so that a killed search asks for none again."""
 
     def __init__(
-        self, space: Space, error: Callable[[Lists], float], complexity: Callable[[Lists], float], kept: Checkpoint
-    ) -> None:
-        self.space, self.error, self.complexity, self.kept = space, error, complexity, kept
+        self, space: Space, error: Callable[[Lists], float], complexity: Callable[[Lists], float], kept: Checkpoint,
+        advance: Callable[[], object] = lambda: None,
+    ) -> None:  # fmt: skip
+        self.space, self.error, self.complexity, self.kept, self.advance = space, error, complexity, kept, advance
         self.whole = complexity(largest(space))
         state = kept.load()
         self.errors: dict[str, float] = dict(state["errors"]) if state else {}
@@ -56,6 +57,7 @@ class Archive:
                 if time.perf_counter() - self._saved > BETWEEN_SAVES:
                     self.save()
             self.seen[lists] = Scored(lists, self.errors[name], self.share(lists))
+            self.advance()
         return self.seen[lists]
 
     def save(self) -> None:
@@ -69,12 +71,11 @@ class Archive:
         return [seen[at] for at in _nsga.front([(one.error, one.share) for one in seen])]
 
 
-def search(archive: Archive, evaluations: int, population: int, seed: int, advance: Callable[[], object]) -> None:
+def search(archive: Archive, evaluations: int, population: int, seed: int) -> None:
     """Let NSGA-II look for subnetworks of small error and small complexity; all that it sees is in the archive."""
 
     def objectives(numbers: Sequence[int]) -> tuple[float, float]:
         one = archive.score(decoded(archive.space, numbers))
-        advance()
         return one.error, one.share
 
     ends = [encoded(smallest(archive.space)), encoded(largest(archive.space))]

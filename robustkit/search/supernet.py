@@ -39,8 +39,8 @@ def supernet(
     _nsga.require()
     space, targets = Space(_widths(widths)), _targets(complexities)
     counts = {
-        "evaluations": evaluations, "population": population, "subnetworks": subnetworks, "pretraining": pretraining,
-        "sampled": sampled,
+        "evaluations": evaluations, "population": population, "pretraining": pretraining, "sampled": sampled,
+        "subnetworks": len(targets) or subnetworks,
     }  # fmt: skip
     _check(lab, space, counts, {"complexity": complexity, "tolerance": tolerance})
     net = _untrained(lab, space)
@@ -49,15 +49,14 @@ def supernet(
     )
     history = Shrinking(lab, net, recipe).run(lab.checkpoint("supernet"))
     judge = Judge.of(lab, net, measure)
-    with lab.phase(PHASE):
-        archive = _choosing.Archive(space, judge.error, judge.complexity, lab.checkpoint(PHASE))
-        with lab.reporter.task("NSGA-II", evaluations) as advance:
-            _choosing.search(archive, evaluations, population, lab.seed, advance)
-        chosen = (
-            _choosing.of_complexities(archive, targets)
-            if targets
-            else _choosing.of_one_complexity(archive, subnetworks, complexity, tolerance)
-        )
+    bar = lab.reporter.task("subnetworks", evaluations + (0 if targets else 3 * _choosing.TRIED))
+    with lab.phase(PHASE), bar as advance:
+        archive = _choosing.Archive(space, judge.error, judge.complexity, lab.checkpoint(PHASE), advance)
+        _choosing.search(archive, evaluations, population, lab.seed)
+        if targets:
+            chosen = _choosing.of_complexities(archive, targets)
+        else:
+            chosen = _choosing.of_one_complexity(archive, subnetworks, complexity, tolerance)
         archive.save()
         ends = {"largest": judge.facts(largest(space)), "smallest": judge.facts(smallest(space))}
         found = [judge.found(name, one) for name, one in chosen.items()]
@@ -67,6 +66,9 @@ def supernet(
             f"{facts['uncalibrated_accuracy']:.3f} before batch norm was calibrated"
         )
     lab.histories["supernet"] = history
+    lab.histories["largest and smallest subnetwork"] = [
+        {name: value for name, value in facts.items() if not isinstance(value, list)} for facts in ends.values()
+    ]
     return found
 
 
@@ -152,8 +154,8 @@ def _check(lab: SearchLab, space: Space, counts: Mapping[str, int], shares: Mapp
             raise UserError(f"supernet.{name} {share:g} is not a share of the largest network's; it must be in (0, 1].")
     if counts["subnetworks"] < lab.members:
         raise UserError(
-            f"supernet.subnetworks {counts['subnetworks']} is below {lab.members}, the members; raise it, or lower "
-            "--members."
+            f"{counts['subnetworks']} subnetworks are fewer than {lab.members} members; raise supernet.subnetworks, "
+            "name more supernet.complexities, or lower --members."
         )
 
 

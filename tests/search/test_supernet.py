@@ -212,7 +212,7 @@ def test_nsga_finds_the_front_and_the_families_of_table_ii(tmp_path: Path):
     pytest.importorskip("pymoo", reason="NSGA-II is pymoo's: pip install pymoo")
     judge = Wide()
     kept = archive(tmp_path, judge)
-    _choosing.search(kept, 200, 20, 0, lambda: None)
+    _choosing.search(kept, 200, 20, 0)
     ends = [(one.error, one.share) for one in kept.front()]
     assert min(share for _, share in ends) == pytest.approx(1 / 21)  # the smallest network
     assert all(a[0] > b[0] or a[1] > b[1] for a, b in itertools.permutations(ends, 2) if a != b)
@@ -227,7 +227,7 @@ def test_nsga_finds_the_front_and_the_families_of_table_ii(tmp_path: Path):
         same = (one.lists.depth == base.depth, one.lists.width == base.width)
         assert name[0] == "B" or same == {"n": (True, True), "d": (False, True), "w": (True, False)}[name[0]]
     again = archive(tmp_path, other := Wide())
-    _choosing.search(again, 200, 20, 0, lambda: None)
+    _choosing.search(again, 200, 20, 0)
     assert not other.asked  # all of it was kept
     assert again.seen == {lists: one for lists, one in kept.seen.items() if lists in again.seen}
     of_three = _choosing.of_complexities(kept, [0.2, 0.5, 1.0])
@@ -297,7 +297,8 @@ def test_lists_that_do_not_fit_are_one_sentence(changed: dict, message: str):
         ({"widths": "4,4,4,4"}, "images of 8x8 pixels are too small for 4 stages, which need 16x16"),
         ({"complexity": 1.5}, "supernet.complexity 1.5 is not a share"),
         ({"complexities": ".5,2"}, "are not different shares"),
-        ({"subnetworks": 2}, "supernet.subnetworks 2 is below 3, the members"),
+        ({"subnetworks": 2}, "2 subnetworks are fewer than 3 members; raise supernet.subnetworks"),
+        ({"complexities": ".2,.4"}, "2 subnetworks are fewer than 3 members; .* name more supernet.complexities"),
         ({"evaluations": 0}, "supernet.evaluations 0 is out of range; it must be at least 1"),
     ],
 )
