@@ -21,7 +21,7 @@ _LAZY = {
     "self_test": "robustkit.api",
     "load_ensemble": "robustkit.ensembles.checkpoint",
 }
-_SUBPACKAGES = {"attacks", "data", "defenses", "models", "metrics", "reports", "reproduce"}
+_SUBPACKAGES = {"attacks", "data", "defenses", "models", "metrics", "reports", "reproduce", "search"}
 
 if TYPE_CHECKING:
     from robustkit.api import audit, evaluate, load_runs, report, self_test, train

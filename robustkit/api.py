@@ -1,4 +1,4 @@
-"""The public functions: train, evaluate, audit, self_test, report, load_runs. The command line adds nothing to them.
+"""The public functions: train, search, evaluate, audit, self_test, report, load_runs. The command adds nothing to them.
 
 Their keywords are the fields of :mod:`robustkit.study.config`, with their types, defaults and descriptions.
 """
@@ -31,7 +31,8 @@ from robustkit.pipeline.results import build
 from robustkit.records.schema import Results
 from robustkit.records.store import STUDY, Store, open_runs
 from robustkit.reports._history import write_history
-from robustkit.study.config import AuditConfig, EvaluateConfig, ReportConfig, SelfTestConfig, TrainConfig
+from robustkit.search import run as searching
+from robustkit.study.config import AuditConfig, EvaluateConfig, ReportConfig, SearchConfig, SelfTestConfig, TrainConfig
 from robustkit.study.options_run import Data
 from robustkit.study.plan import Study
 from robustkit.training.ranks import joined, own_device
@@ -151,6 +152,31 @@ def train(config: TrainConfig) -> dict[str, Any]:
             models_under_test.save(ensemble, folder, spec, loaded, metrics, meta["history"])
             write_history(meta["history"], folder, f"{spec.defense.name} on {spec.dataset}")
     return metrics
+
+
+@takes(SearchConfig)
+def search(config: SearchConfig) -> dict[str, Any]:
+    """Search the architectures of an ensemble, train them, and write the best ensemble of the candidates to a folder.
+
+    The folder is read by :func:`load_ensemble` and ``--checkpoint``; ``candidates/`` in it holds every candidate as a
+    checkpoint of one member, for ``--pool``. A search that was killed goes on from ``out`` at its last epoch, with the
+    same result.
+
+    Returns
+    -------
+    dict
+        What ``search.json`` holds: settings, candidates with their architectures, costs by phase, history by epoch,
+        accuracies.
+
+    Raises
+    ------
+    UserError
+        On bad input, before any work is done.
+    RunError
+        If a search or a training diverges.
+    """
+    config = _with_data(config)
+    return searching.search(config, _loaded(config))
 
 
 @takes(SelfTestConfig)

@@ -16,6 +16,7 @@ from robustkit.commands.evaluate import evaluate
 from robustkit.commands.options import columns, command
 from robustkit.commands.report import report
 from robustkit.commands.reproduce import reproduce
+from robustkit.commands.search import search
 from robustkit.commands.train import train
 from robustkit.study.config import (
     AuditConfig,
@@ -24,6 +25,7 @@ from robustkit.study.config import (
     EvaluateConfig,
     ReportConfig,
     ReproduceConfig,
+    SearchConfig,
     TrainConfig,
 )
 
@@ -39,6 +41,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "evaluate": (EvaluateConfig, evaluate),
     "audit": (AuditConfig, audit),
     "train": (TrainConfig, train),
+    "search": (SearchConfig, search),
     "corrupt": (CorruptConfig, corrupt),
     "reproduce": (ReproduceConfig, reproduce),
     "report": (ReportConfig, report),

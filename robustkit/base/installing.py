@@ -18,6 +18,7 @@ PACKAGES = {  # of the extras that messages name, as in pyproject.toml
     "backends": ("torchattacks>=3.5.1", "foolbox>=3.3.4"),
     "onnx": ("onnx>=1.16", "onnx2torch>=1.5.15"),
     "timm": ("timm>=1.0",),
+    "search": ("pymoo>=0.6.1",),
 }
 
 

@@ -36,6 +36,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "epochs": (1, 100_000, True),
     "batch_size": (1, 10_000_000, True),
     "lr": (0.0, 1e3, False),
+    "shrinking_lr": (0.0, 1e3, False),
     "temperature": (0.0, 1e6, False),
     "momentum": (0.0, 0.9999, True),
     "weight_decay": (0.0, 1e3, True),

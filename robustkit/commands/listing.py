@@ -16,6 +16,7 @@ from robustkit.models import model
 from robustkit.ood import ood_set
 from robustkit.reports import report
 from robustkit.reproduce import reproduction
+from robustkit.search import method
 from robustkit.training import spec as trainspec
 from robustkit.training.recipes import RECIPES
 from robustkit.trust import check
@@ -31,6 +32,7 @@ REGISTRIES: dict[str, Registry] = {
     "reports": report,
     "checks": check,
     "reproductions": reproduction,
+    "searches": method,
 }
 
 

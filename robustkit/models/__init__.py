@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 model = Registry("model", "robustkit.models")
 get = model.get
-TIMM = "timm/"
+TIMM, GENOTYPE = "timm/", "genotype:"
 
 
 def check(arch: str) -> None:
     """Raise a :class:`UserError` unless ``arch`` can name an architecture; runs no code of the user's."""
-    if ":" in arch:
+    if is_code(arch):
         _factory_parts(arch)
+    elif arch.startswith(GENOTYPE):
+        resolve(arch)
     elif arch.startswith(TIMM):
         from robustkit.models._timm import check as check_timm
 
@@ -36,13 +38,29 @@ def check(arch: str) -> None:
         from robustkit.models._torchvision import names
 
         if arch not in names():
-            known = [*model.names(), "a torchvision name", "timm/NAME", "module:factory", "path/to/file.py:factory"]
+            known = [
+                *model.names(), "a torchvision name", "timm/NAME", "genotype:FILE", "module:factory",
+                "path/to/file.py:factory",
+            ]  # fmt: skip
             raise unknown("architecture", arch, known, names())
 
 
 def is_code(arch: str) -> bool:
     """Return whether :func:`build` runs somebody's code for it (``module:factory``, ``path/to/file.py:factory``)."""
-    return ":" in arch
+    return ":" in arch and not arch.startswith(GENOTYPE)
+
+
+def resolve(arch: str, params: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    """Return an architecture as a checkpoint records it, which needs no file: of ``genotype:FILE`` what FILE holds.
+
+    Any other comes back as it is, with a copy of its parameters. A :class:`UserError` says what is wrong with the file.
+    """
+    if not arch.startswith(GENOTYPE):
+        return arch, dict(params or {})
+    from robustkit.models._genotype import read
+
+    found, network = read(arch.removeprefix(GENOTYPE))
+    return GENOTYPE.removesuffix(":"), {"genotype": found.to_json(), **network, **dict(params or {})}
 
 
 def build(arch: str, channels: int, classes: int, params: Mapping[str, Any] | None = None) -> nn.Module:
@@ -51,8 +69,9 @@ def build(arch: str, channels: int, classes: int, params: Mapping[str, Any] | No
     Parameters
     ----------
     arch : str
-        A registered name, a torchvision classifier's name, ``timm/NAME`` (extra ``timm``), ``module:factory`` or
-        ``path/to/file.py:factory``. A factory is called with ``channels=, classes=`` where its signature takes them.
+        A registered name, a torchvision classifier's name, ``timm/NAME`` (extra ``timm``), ``genotype:FILE`` (a cell
+        that `robustkit search` found), ``module:factory`` or ``path/to/file.py:factory``. A factory is called with
+        ``channels=, classes=`` where its signature takes them.
     params : mapping
         Further keyword arguments of the builder.
 
@@ -62,18 +81,19 @@ def build(arch: str, channels: int, classes: int, params: Mapping[str, Any] | No
         If the name is unknown, the module or factory cannot be found, or the factory returns no module.
     """
     check(arch)
+    arch, arguments = resolve(arch, params)
     if is_code(arch):
-        return _from_factory(arch, channels, classes, dict(params or {}))
+        return _from_factory(arch, channels, classes, arguments)
     if arch in model:
-        network: nn.Module = model.get(arch)(channels=channels, classes=classes, **dict(params or {}))
+        network: nn.Module = model.get(arch)(channels=channels, classes=classes, **arguments)
         return network
     if arch.startswith(TIMM):
         from robustkit.models._timm import build as build_timm
 
-        return build_timm(arch.removeprefix(TIMM), channels, classes, dict(params or {}))
+        return build_timm(arch.removeprefix(TIMM), channels, classes, arguments)
     from robustkit.models._torchvision import build as build_torchvision
 
-    return build_torchvision(arch, channels, classes, dict(params or {}))
+    return build_torchvision(arch, channels, classes, arguments)
 
 
 def _factory_parts(arch: str) -> tuple[str, str]:

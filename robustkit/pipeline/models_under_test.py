@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from robustkit import models
 from robustkit.base import paths
 from robustkit.base.errors import RunError, UserError
 from robustkit.base.parallel import run_all
@@ -42,6 +43,7 @@ def train_spec(
     own = loaded.recipe
     recipe = {"arch": own.arch, "epochs": own.epochs, "lr": own.lr, "flip": loaded.flip}
     chosen = {**recipe, **(paper or {}), **{name: value for name, value in asked.items() if value is not None}}
+    chosen["arch"], chosen["arch_params"] = models.resolve(chosen["arch"], chosen.get("arch_params"))
     return TrainSpec(
         defense=defense,
         dataset=loaded.name,

@@ -77,7 +77,12 @@ def check(config: ReproduceConfig) -> Ask:
         models.check(config.arch)
     table = options.assignments(config.settings)
     running = dict.fromkeys(
-        ["train", *(part for one in entry.facts["defenses"] for part in one.split("+")), *entry.facts["attacks"]]
+        [
+            "train",
+            *(part for one in entry.facts["defenses"] for part in one.split("+")),
+            *entry.facts["attacks"],
+            *entry.facts.get("searches", ()),
+        ]  # fmt: skip
     )
     for method in table:
         if method not in running:
@@ -98,6 +103,12 @@ def _datasets(entry: Entry, dataset: str | None, stands_for: str | None) -> tupl
     if stands_for is not None and stands_for not in known:
         raise UserError(
             f"--as '{stands_for}': {entry.name} has numbers for {', '.join(known)} only; name one of these."
+        )
+    if dataset is None and known[0].partition(":")[0] not in data.dataset:
+        # Cause: the paper's data are not read by a name of their own, only from a folder.
+        raise UserError(
+            f"{entry.name} has numbers for {known[0]}, which has no name here; add --dataset imagefolder:PATH, or any "
+            f"other such as digits, and --as {known[0]}."
         )
     chosen = dataset or stands_for or known[0]
     data.describe(chosen)

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from robustkit import api, data
+from robustkit.base import paths
 from robustkit.base.devices import find_device
 from robustkit.base.errors import UserError
 from robustkit.base.files import writable, write_json
 from robustkit.base.parallel import default_workers, run_all
 from robustkit.base.progress import Reporter
 from robustkit.base.version import __version__
-from robustkit.ensembles.checkpoint import load_ensemble, read_meta
+from robustkit.corruptions import _plan as corrupted
+from robustkit.ensembles.checkpoint import CANDIDATES, META, load_ensemble, read_meta
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.models import is_code
-from robustkit.records.cells import EnsembleRecord, Run
+from robustkit.records.cells import EnsembleRecord, Run, digest
 from robustkit.records.schema import Results
 from robustkit.records.store import STUDY
 from robustkit.reports._format import slug
@@ -32,7 +34,6 @@ from robustkit.study import presets
 from robustkit.study.plan import Study
 
 REQUEST = "request.json"  # in an ensemble's folder: what was asked for and which weights that gave
-SMALL_ARCH = "small-resnet"
 SMALL_STEPS = 2000  # of the optimiser: about two minutes for three small networks on 28x28 images on two cores
 SCORED_ONLY = {"attacks": "deepfool", "suites": "transfer"}  # no cell but the clean ones: it has no transfer matrix
 
@@ -60,8 +61,12 @@ class Lab:
         self.evaluations: list[Path] = []
 
     def train(self, columns: Sequence[Column], recipe: Recipe) -> None:
-        """Train the ensembles that are not there yet, side by side, and note what differs from the paper's training."""
-        jobs = [self._job(column, recipe) for column in columns]
+        """Train the ensembles that are not there yet, side by side, and note what differs from the paper's training.
+
+        A column's own recipe goes before the one that all have in common.
+        """
+        recipes = [column.recipe or recipe for column in columns]
+        jobs = [self._job(column, own) for column, own in zip(columns, recipes, strict=True)]
         run_all(self._train, jobs, self.ask.workers or default_workers(self.device))
         paper = {
             "dataset": self.stands_for, "image shape (C, H, W)": SHAPES[self.stands_for],
@@ -72,14 +77,20 @@ class Lab:
             "training images": self.train_images, "seeds": 1,
         }  # fmt: skip
         found = [
-            (job.column.name, _settings.of_training(job.column, recipe, read_meta(job.folder)["training"]))
-            for job in jobs
+            (job.column.name, _settings.of_training(job.column, own, read_meta(job.folder)["training"]))
+            for job, own in zip(jobs, recipes, strict=True)
         ]
-        unstated = _settings.unstated(columns, recipe, self.ask.settings)
+        unstated = [
+            one
+            for column, own in zip(columns, recipes, strict=True)
+            for one in _settings.unstated([column], own, self.ask.settings)
+        ]
         self._note([*_settings.differing(paper, ours), *_settings.merged(found), *unstated])
 
-    def evaluate(self, part: str, columns: Sequence[Column], images: Images, **options: Any) -> Results:
-        """Evaluate trained ensembles with the options of ``api.evaluate`` into ``evaluations/PART``.
+    def evaluate(
+        self, part: str, columns: Sequence[Column], images: Images, *, pool: Sequence[Path] = (), **options: Any
+    ) -> Results:
+        """Evaluate trained ensembles, or a pool, with the options of ``api.evaluate`` into ``evaluations/PART``.
 
         ``preset`` is the name of a published grid and, after a colon, the attacks of it: ``adp-table2:jsma``.
         """
@@ -92,8 +103,11 @@ class Lab:
         asked = {name: given for name, given in self.ask.settings.items() if name in {row for row, _ in grid}}
         own = _flat(options.pop("settings", {}))
         folder = self.out / "evaluations" / part
+        models: dict[str, Any] = (
+            {"pool": list(pool)} if pool else {"checkpoint": [self.folder(column) for column in columns]}
+        )
         results = api.evaluate(
-            checkpoint=[self.folder(column) for column in columns], dataset=self.ask.dataset,
+            **models, dataset=self.ask.dataset,
             data_dir=self.ask.data_dir, attacks=None if "preset" in options else [name for name, _ in grid] or None,
             n=self.count(images), arch=self.code, settings={**own, **_flat(asked)}, device=self.ask.device,
             workers=self.ask.workers, seed=self.ask.seed, out=folder, reporter=self.reporter,
@@ -105,16 +119,38 @@ class Lab:
         self._note([*_settings.differing(paper, scored), *_settings.of_attacks(grid, asked)])
         return results
 
+    def search(self, method: str, members: int = 3) -> Path:
+        """Search once for all reproductions that ask for the same, in the cache; return the folder of the candidates.
+
+        ``--epochs`` is how long is searched, and ``--set METHOD.NAME`` changes the method's parameters.
+        """
+        settings = _flat({method: self.ask.settings.get(method, {})})
+        asked: dict[str, Any] = {
+            "dataset": self.ask.dataset, "members": members, "seed": self.ask.seed, "settings": settings,
+            "search_epochs": self.ask.epochs,
+        }  # fmt: skip
+        known = {"method": method, "data_sha256": self.data.split("train").sha256(), "version": __version__}
+        folder = paths.cache_dir() / "searches" / digest({**asked, **known})
+        if (folder / META).is_file():
+            self.reporter.say(f"{method}: searched already, in {folder}")
+        else:
+            api.search(
+                method, **asked, data_dir=self.ask.data_dir, device=self.ask.device, workers=self.ask.workers,
+                out=folder, reporter=self.reporter,
+            )  # fmt: skip
+        return folder / CANDIDATES
+
     def clean(self, columns: Sequence[Column], images: Images) -> Results:
         """Score the test images without an attack."""
-        return self.evaluate("clean", columns, images, **SCORED_ONLY)
+        return self.evaluate("clean", columns, images, pool=(), **SCORED_ONLY)
 
     def runs(self, part: str) -> list[tuple[EnsembleRecord, Run]]:
         """Return the stored runs of an evaluation that is done, each with its ensemble; ids are :meth:`name`'s."""
         store = api.load_runs(self.out / "evaluations" / part)
         study = Study.from_json(json.loads((store.folder / STUDY).read_text("utf-8")))
         owners = {record.key: record for record in study.ensembles}
-        stored = ((owners[cell.ensemble], store.load(cell)) for cell in study.cells())
+        every = [*study.cells(), *corrupted.cells(study)]
+        stored = ((owners[cell.ensemble], store.load(cell)) for cell in every)
         return [(record, run) for record, run in stored if run is not None]
 
     @property
@@ -125,6 +161,10 @@ class Lab:
     def ensemble(self, column: Column) -> Ensemble:
         """Return a trained ensemble."""
         return load_ensemble(self.folder(column), arch=self.code, device=self.device)
+
+    def meta(self, column: Column) -> dict[str, Any]:
+        """Return what the checkpoint of a trained ensemble says of it."""
+        return read_meta(self.folder(column))
 
     def count(self, images: Images) -> int:
         """Return how many test images are used at most: the scale's, or --n, and never more than the paper's."""
@@ -155,12 +195,12 @@ class Lab:
         arguments = {
             "defense": column.defense,
             "dataset": self.ask.dataset,
-            "arch": self.ask.arch or (SMALL_ARCH if small else recipe.arch),
+            "arch": self.ask.arch or (recipe.small if small else recipe.arch),
             "members": recipe.members,
             "epochs": self.ask.epochs or (few if small else recipe.epochs),
             "fusion": column.fusion,
             "settings": {**_flat({"train": recipe.train}), **column.params, **_flat(mine)},
-            "seed": self.ask.seed,
+            "seed": self.ask.seed + recipe.seed,
         }
         return Job(column, self.folder(column), arguments)
 

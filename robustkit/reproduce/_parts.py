@@ -16,12 +16,16 @@ Spread = tuple[float, float]  # a mean and a standard deviation over seeds
 
 @dataclass(frozen=True)
 class Column:
-    """One ensemble that a table compares: its name in the paper, the defence, and parameters like ``adp.alpha``."""
+    """One ensemble that a table compares: its name in the paper, the defence, and parameters like ``adp.alpha``.
+
+    ``recipe`` is how it is trained where a table's ensembles are not all trained alike.
+    """
 
     name: str
     defense: str
     params: Mapping[str, Any] = field(default_factory=dict)
     fusion: str = "mean-prob"
+    recipe: Recipe | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,10 @@ class Recipe:
         Further fields of the training's record that are compared only: the dataset or the loop decides them.
     seeds : int
         How many repetitions the paper averages over.
+    small : str
+        The architecture of the small budget.
+    seed : int
+        Added to the request's seed.
     """
 
     arch: str
@@ -47,6 +55,8 @@ class Recipe:
     train: Mapping[str, Any] = field(default_factory=dict)
     compared: Mapping[str, Any] = field(default_factory=dict)
     seeds: int = 1
+    small: str = "small-resnet"
+    seed: int = 0
 
 
 @dataclass(frozen=True)

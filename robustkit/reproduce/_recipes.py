@@ -9,7 +9,7 @@ from robustkit.training import recipes
 from robustkit.training.spec import SETTABLE
 
 # Shape (C, H, W) of an image of the data that the papers use.
-SHAPES = {"mnist": [1, 28, 28], "cifar10": [3, 32, 32], "cifar100": [3, 32, 32]}
+SHAPES = {"mnist": [1, 28, 28], "cifar10": [3, 32, 32], "cifar100": [3, 32, 32], "imagenet": [3, 224, 224]}
 
 TRAINING_IMAGES = 50_000  # of all three, MNIST's validation images not counted
 

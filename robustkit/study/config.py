@@ -86,6 +86,22 @@ class TrainConfig(Watched, Pace, Machine, Assignments, Data, Fused, Trained, Net
 
 
 @dataclass(frozen=True, kw_only=True)
+class SearchConfig(Watched, Workers, Pace, Machine, Assignments, Data, Fused, Trained):
+    """``robustkit search``."""
+
+    method: Annotated[
+        str, Option("A method, as `search list` names it.", positional=True, label="search method", group="Search")
+    ] = field(kw_only=False)
+    search_epochs: Annotated[
+        int | None,
+        Option("Epochs of the search, like --set darts.epochs.", default="the method's", least=1, group="Search"),
+    ] = None
+    out: Annotated[str | Path, Option("Folder of the ensemble, its candidates and search.json.", group=OUTPUT)] = Path(
+        "robustkit-search"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SelfTestConfig(Watched, Workers, Machine, Samples, Data):
     """``robustkit bench --self-test``."""
 

@@ -96,8 +96,8 @@ class EpochRunner:
 
         Random numbers depend on the seed, the epoch and the process alone, so that an epoch can be repeated.
         """
-        order = _generator(self.spec.seed, number, 0)
-        own = _generator(self.spec.seed, number, 1 + self.ranks.rank)
+        order = generator_of(self.spec.seed, number, 0)
+        own = generator_of(self.spec.seed, number, 1 + self.ranks.rank)
         self.ensemble.train()
         permutations = [torch.randperm(len(self.samples.y), generator=order) for _ in range(self.orders)]
         means, recent = Means(), {}
@@ -167,7 +167,7 @@ class EpochRunner:
         )
 
 
-def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:
+def generator_of(seed: int, epoch: int, stream: int) -> torch.Generator:
     """Return a generator for one epoch; the three numbers are mixed so that neighbours have nothing in common."""
     mixed = seed
     for number in (epoch, stream):
