@@ -28,6 +28,9 @@ class Ramp:
         return self.first + (self.last - self.first) * progress
 
 
+WEIGHT, TEMPERATURE = Ramp(0.3, 3.0), Ramp(1.0, 0.05)  # c and t of section 4
+
+
 @dataclass(frozen=True)
 class Dial:
     """How the regulariser of eq. 2.3 is trained.
@@ -45,10 +48,10 @@ class Dial:
         Of the softened optimum.
     """
 
-    weight: Ramp = Ramp(0.3, 3.0)
-    temperature: Ramp = Ramp(1.0, 0.05)
+    weight: Ramp = WEIGHT
+    temperature: Ramp = TEMPERATURE
     margin: float = 0.2
-    draws: int = 16
+    draws: int = 32
     tau: float = 0.99
 
 

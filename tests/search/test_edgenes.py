@@ -18,7 +18,7 @@ from robustkit.search._hypernetwork import Hypernetwork
 from robustkit.search._lab import Found, SearchLab
 from robustkit.search._space import Space
 
-SMALL = {"epochs": 1, "hyper_epochs": 3, "nodes": 5, "width": 4, "partial": 1, "batch_size": 11, "candidates": 3}
+SMALL = {"epochs": 1, "hyper_share": 3.0, "nodes": 5, "width": 4, "partial": 1, "batch_size": 11, "candidates": 3}
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +124,7 @@ def test_the_dial_chooses_how_much_is_shared(few: data.Dataset, tmp_path: Path):
         ({"pivots": 1}, "edgenes.pivots 1"),
         ({"draws": 0}, "edgenes.draws 0"),
         ({"margin": -1.0}, "edgenes.margin -1"),
+        ({"hyper_share": -1.0}, "edgenes.hyper_share -1"),
         ({"tau": 0.4}, "edgenes.tau 0.4 is not in (0.5, 1]"),
     ],
 )  # fmt: skip
