@@ -1,4 +1,4 @@
-"""The public functions: train, search, evaluate, audit, self_test, report, load_runs. The command line adds nothing to them.
+"""The public functions: train, search, evaluate, audit, self_test, report, load_runs. The command adds nothing to them.
 
 Their keywords are the fields of :mod:`robustkit.study.config`, with their types, defaults and descriptions.
 """

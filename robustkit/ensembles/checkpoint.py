@@ -19,6 +19,7 @@ from robustkit.ensembles.ensemble import Ensemble, Member
 
 FORMAT = 1
 WEIGHTS, META = "weights.safetensors", "ensemble.json"
+CANDIDATES = "candidates"  # in the folder of a search: checkpoints of what its ensemble was chosen from
 
 
 def save_ensemble(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from robustkit.base.errors import UserError
 from robustkit.base.files import listed
 from robustkit.base.options import at_least
-from robustkit.ensembles.checkpoint import META, WEIGHTS, read_meta
+from robustkit.ensembles.checkpoint import CANDIDATES, META, WEIGHTS, read_meta
 from robustkit.ensembles.ensemble import fingerprint
 from robustkit.records.cells import EnsembleRecord, Spec
 
@@ -49,7 +49,8 @@ def find(folders: str | Path | Iterable[str | Path], size: int | None = None, im
     Parameters
     ----------
     folders : path or iterable of paths
-        Each is a folder that ``robustkit train`` wrote, or a folder of such folders.
+        Each is a folder that ``robustkit train`` wrote, or a folder of such folders; of one that ``robustkit search``
+        wrote, its candidates join the pool.
 
     Raises
     ------
@@ -118,8 +119,10 @@ def middle_severities(corruptions: Iterable[Spec]) -> list[Spec]:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Return the folder if it is a checkpoint, else those in it, by name."""
+    """Return the folder if it is a checkpoint, else those in it, by name; of a search all its candidates."""
     folder = folder.parent if folder.name in (META, WEIGHTS) else folder
+    if (folder / META).is_file() and (folder / CANDIDATES).is_dir():
+        folder = folder / CANDIDATES  # the search's own ensemble is one subset of these
     if not folder.is_dir():
         # Cause: the path is wrong, or relative to another folder than the current one.
         raise UserError(f"pool folder '{folder}' is not there; give a folder that `robustkit train` wrote.")

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustkit.base import options
 from robustkit.base.errors import UserError, unknown
 
 FORMAT, SPACE = "robustkit-genotype-1", "darts-cell"
@@ -58,7 +57,8 @@ class Genotype:
                 f"genotype has {len(self.parents)} parents and {len(self.operations)} operations; "
                 "it needs one of each for every node between inputs and output."
             )
-        options.at_least("nodes of a genotype", MOST_NODES - self.nodes, 0) if self.nodes > MOST_NODES else None
+        if self.nodes > MOST_NODES:
+            raise UserError(f"genotype has {self.nodes} nodes; at most {MOST_NODES} are built.")
         for node, (parent, operation) in enumerate(zip(self.parents, self.operations, strict=True), INPUTS):
             if operation not in OPERATIONS:
                 raise unknown("operation", operation, OPERATIONS)
@@ -112,11 +112,11 @@ def from_json(value: Any, where: str = "the genotype") -> Genotype:
         raise UserError(
             f"{where} lacks a node, a parent or an operation of an edge ({error!r}); write it again."
         ) from None
-    inner = range(INPUTS, nodes - 1)
-    if sorted(rows) != list(inner) or count != len(rows):
+    inner = range(INPUTS, min(nodes, MOST_NODES + 1) - 1)
+    if not rows or sorted(rows) != list(inner) or count != len(rows):
         raise UserError(
-            f"{where} of {nodes} nodes has edges into {', '.join(map(str, sorted(rows))) or 'none'}; it must have one into each of "
-            f"{', '.join(map(str, inner)) or 'at least one node'}."
+            f"{where} of {nodes} nodes has edges into {', '.join(map(str, sorted(rows))) or 'none'}; it must have one "
+            f"into each of {', '.join(map(str, inner)) or 'at least one node'}."
         )
     parents, operations = zip(*(rows[node] for node in inner), strict=True)
     return Genotype(parents, operations)

@@ -12,11 +12,13 @@ What a method is given and gives (``_lab``)
     split, for choosing among what was found. The test split is not in it.
     ``lab.generator(*numbers)`` gives a CPU generator that depends on the seed and these numbers alone.
     ``lab.checkpoint(name)`` has ``load() -> dict or None`` and ``save(state)``: tensors and plain values, read with
-    ``weights_only``; a state of other settings is refused. ``with lab.phase("search"):`` times a part, and
-    ``lab.count("search", forward=n, backward=n)`` counts passes in samples; both survive a kill and go into the results.
+    ``weights_only``; a state of other settings is refused. ``with lab.phase("search"):`` times a part,
+    ``lab.count("search", forward=n, backward=n)`` counts passes in samples; both survive a kill, go into the results.
+    ``lab.histories[name]`` are rows by epoch of a part, for the results (``alternate`` fills them in).
     It returns a list of :class:`Found`: ``name`` (a folder's), ``arch``, ``arch_params`` as
     :func:`robustkit.models.build` takes them, ``facts`` (plain JSON), and ``weights``, a state dict of that network,
-    where it is trained already (subnetworks of a supernet); then nothing is trained again. At least ``lab.members``.
+    where it is trained already (subnetworks of a supernet); then nothing is trained again. At least ``lab.members``,
+    which ``enough(lab, candidates, method)`` in ``_lab`` checks before any work.
 
 The space (``_space``)
     ``Space(nodes)``: ``edges`` (parent, node), ``operations``, ``length`` (Lambda: edges of an architecture), ``size``

@@ -17,7 +17,7 @@ from robustkit.search._lab import SearchLab
 from robustkit.search._relaxed import RelaxedNetwork
 from robustkit.search._space import Mixture
 from robustkit.training.ranks import Ranks
-from robustkit.training.step import Means, Samples
+from robustkit.training.step import LOOK, Means, Samples
 
 BETWEEN_SAVES = 2.0  # seconds: epochs shorter than this are not worth a file each
 Row = dict[str, float]
@@ -48,7 +48,7 @@ class Drawn:
 
     mixture: Mixture
     penalty: Tensor | None = None
-    facts: Mapping[str, Tensor] = field(default_factory=dict)
+    facts: Mapping[str, Tensor | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ class Alternation:
         draw: Callable[[Step], Drawn], epochs: int, batch_size: int, rates: Rates,
     ) -> None:  # fmt: skip
         self.lab, self.name, self.draw, self.epochs, self.batch_size = lab, name, draw, epochs, batch_size
-        self.network, self.architecture = network.to(lab.device), architecture.to(lab.device)
+        # Small convolutions of few channels are fastest in this layout (docs/search.md).
+        self.network = network.to(lab.device).to(memory_format=torch.channels_last)
+        self.architecture = architecture.to(lab.device)
         groups = [(network, rates.weights), (architecture, rates.architecture)]
         self.optimisers = [torch.optim.Adam(part.parameters(), lr, betas=rates.betas) for part, lr in groups]
         self.schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(o, epochs) for o in self.optimisers]
@@ -96,16 +98,16 @@ class Alternation:
             torch.randperm(len(half.y), generator=generator) for half in (self.lab.architectures, self.lab.weights)
         ]
         self.network.train()
-        for chunks in zip(*(torch.split(order, self.batch_size) for order in orders), strict=False):
+        for at, chunks in enumerate(zip(*(torch.split(order, self.batch_size) for order in orders), strict=False)):
             if min(map(len, chunks)) < 2:  # batch norm cannot learn from one sample
                 continue
-            values = {}
+            values: dict[str, Tensor] = {}
             for kind, rows in enumerate(chunks):
                 values |= self._step(
                     kind == 0, rows.to(self.lab.device), Step(number / self.epochs, generator, kind == 0)
                 )
             means.add(values, len(chunks[1]))
-            advance(1, self._line(number, values))
+            advance(1, self._line(number, values) if self.lab.device.type == "cpu" or at % LOOK == 0 else "")
         for schedule in self.schedules:
             schedule.step()
         row = means.read(Ranks())
@@ -121,7 +123,8 @@ class Alternation:
         optimiser = self.optimisers[of_architecture]
         drawn = self.draw(step)
         y = half.y[rows]
-        logits = self.network(half.images(rows), drawn.mixture if of_architecture else drawn.mixture.detach())
+        x = half.images(rows).contiguous(memory_format=torch.channels_last)
+        logits = self.network(x, drawn.mixture if of_architecture else drawn.mixture.detach())
         entropy = functional.cross_entropy(logits, y)
         loss = entropy if drawn.penalty is None or not of_architecture else entropy + drawn.penalty
         moved = self.architecture if of_architecture else self.network
@@ -135,7 +138,7 @@ class Alternation:
         if not of_architecture:
             return {"training_loss": entropy.detach()}
         right = (logits.argmax(1) == y).float().mean()
-        facts = {name: value.detach() for name, value in drawn.facts.items()}
+        facts = {name: torch.as_tensor(value).detach().to(y.device) for name, value in drawn.facts.items()}
         penalty = {} if drawn.penalty is None else {"penalty": drawn.penalty.detach()}
         return {"validation_loss": entropy.detach(), "validation_accuracy": right, **penalty, **facts}
 

@@ -36,7 +36,7 @@ def check(config: SearchConfig) -> Ask:
     if config.search_epochs is not None:
         if "epochs" not in {param.name for param in entry.params}:
             raise UserError(
-                f"--search-epochs {config.search_epochs} has no effect on '{entry.name}', which searches in none; leave it out."
+                f"--search-epochs {config.search_epochs} has no effect on '{entry.name}', which has none; leave it out."
             )
         if "epochs" in given:
             raise UserError(f"--search-epochs and --set {entry.name}.epochs say the same; leave one of the two out.")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from robustkit.data import Split
@@ -13,6 +14,8 @@ from robustkit.ensembles.ensemble import Ensemble
 from robustkit.metrics import subsets
 from robustkit.training.spec import TrainSpec
 
+Logits = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
 MOST, BATCH = 200_000, 512  # subsets that are scored; of more, that many drawn at random
 
 
@@ -26,7 +29,7 @@ class Choice:
 
 
 @torch.no_grad()
-def logits(ensemble: Ensemble, split: Split) -> np.ndarray:
+def logits(ensemble: Ensemble, split: Split) -> Logits:
     """Return the member logits on a split, (M, N, L)."""
     device = next(ensemble.parameters()).device
     rows = torch.split(torch.arange(len(split)), BATCH)
@@ -50,7 +53,7 @@ def best(candidates: Sequence[Ensemble], validation: Split, members: int, fusion
     return Choice(_least_loss(found, y, tied), float(accuracy.max()), len(every))
 
 
-def _least_loss(found: np.ndarray, y: np.ndarray, tied: np.ndarray) -> tuple[int, ...]:
+def _least_loss(found: Logits, y: Labels, tied: Labels) -> tuple[int, ...]:
     """Return the subset whose mean probability has the least cross-entropy."""
     shifted = np.exp(found.astype(np.float64) - found.max(2, keepdims=True))
     right = np.take_along_axis(shifted, y[None, :, None], 2)[..., 0] / shifted.sum(2)

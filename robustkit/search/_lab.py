@@ -56,6 +56,15 @@ def found(name: str, genotype: Genotype, *, cells: int, width: int, facts: Mappi
     return Found(name, GENOTYPE, params, {"architecture": str(genotype), **(facts or {})})
 
 
+def enough(lab: SearchLab, candidates: int, method: str) -> None:
+    """Raise a :class:`UserError`, before any search, if there are fewer candidates than members."""
+    if candidates < lab.members:
+        raise UserError(
+            f"{lab.members} members cannot be chosen of {candidates} candidates; give --set "
+            f"{method}.candidates={lab.members} or more, or lower --members."
+        )
+
+
 @dataclass
 class Cost:
     """What a part of a search cost: seconds, and passes of the network, in samples."""

@@ -13,13 +13,19 @@ from robustkit.models._residual import he_initialise
 from robustkit.search._space import Mixture, Space
 
 EPSILON = 1e-5  # of batch norm
-MAXIMUM, MEAN, SKIP, SEP3, SEP5, DIL3, DIL5 = range(len(OPERATIONS))
-FIRST = ((SEP3, 3, 1), (SEP5, 5, 1), (DIL3, 3, 2), (DIL5, 5, 2))  # operation, kernel, dilation of the first convolution
-SECOND = ((SEP3, 3), (SEP5, 5))  # what separable operations have a second one of
+SEP3, SEP5, DIL3, DIL5 = (OPERATIONS.index(f"{kind}_conv_{k}x{k}") for kind in ("sep", "dil") for k in (3, 5))
+SAME = slice(0, 3)  # maximum, mean, skip: what is computed once for all edges out of a node
+# Of each convolution of an operation: its name, the operation, kernel and dilation. Separable ones have a second.
+FIRST = (("sep3a", SEP3, 3, 1), ("sep5a", SEP5, 5, 1), ("dil3", DIL3, 3, 2), ("dil5", DIL5, 5, 2))
+SECOND = (("sep3b", SEP3, 3, 1), ("sep5b", SEP5, 5, 1))
 
 
 class Outgoing(nn.Module):
-    """All operations on all edges out of one node.
+    """All operations on all edges out of one node, in few and large steps.
+
+    The depthwise and the pointwise convolution of an operation are one convolution, whose kernel is their product, and
+    that of all edges together: one more output channel, or one more group, for each edge. Pooling is computed once.
+    Every operation's weight is the scale of its last batch norm, so that weighing costs nothing.
 
     Parameters
     ----------
@@ -32,41 +38,37 @@ class Outgoing(nn.Module):
     def __init__(self, edges: int, channels: int) -> None:
         super().__init__()
         self.edges, self.channels = edges, channels
-        for operation, kernel, _ in FIRST:
-            self._add(f"first{operation}", kernel)
-        for operation, kernel in SECOND:
-            self._add(f"second{operation}", kernel)
+        for name, _, kernel, _ in FIRST + SECOND:
+            depthwise = torch.empty(edges, channels, kernel, kernel)
+            pointwise = torch.empty(edges, channels, channels)
+            nn.init.normal_(depthwise, std=(2 / kernel**2) ** 0.5)
+            nn.init.normal_(pointwise, std=(2 / channels) ** 0.5)
+            self.register_parameter(f"{name}_depthwise", nn.Parameter(depthwise))
+            self.register_parameter(f"{name}_pointwise", nn.Parameter(pointwise))
 
-    def _add(self, name: str, kernel: int) -> None:
-        depthwise = torch.empty(self.edges, self.channels, kernel, kernel)
-        pointwise = torch.empty(self.edges, self.channels, self.channels)
-        nn.init.normal_(depthwise, std=(2 / kernel**2) ** 0.5)
-        nn.init.normal_(pointwise, std=(2 / self.channels) ** 0.5)
-        self.register_parameter(f"{name}_depthwise", nn.Parameter(depthwise))
-        self.register_parameter(f"{name}_pointwise", nn.Parameter(pointwise))
-
-    def kernel(self, name: str) -> Tensor:
-        """Return depthwise and pointwise convolution as one, (E, C out, C in, k, k)."""
+    def _kernel(self, name: str) -> Tensor:
+        """Return depthwise and pointwise convolution as one, for all edges: (E * C, C, k, k)."""
         depthwise, pointwise = self.get_parameter(f"{name}_depthwise"), self.get_parameter(f"{name}_pointwise")
-        return pointwise[..., None, None] * depthwise[:, None]
+        return (pointwise[..., None, None] * depthwise[:, None]).flatten(0, 1)
 
     def forward(self, x: Tensor, joint: Tensor) -> Tensor:
         """Map (B, C, H, W) and the weights (E, O) of every edge's operations to the weighted sums (B, E, C, H, W)."""
-        positive = functional.relu(x)
-        found = {}
-        for operation, kernel, dilation in FIRST:
-            weight = self.kernel(f"first{operation}").flatten(0, 1)
-            found[operation] = functional.conv2d(positive, weight, None, 1, dilation * (kernel // 2), dilation)
-        for operation, kernel in SECOND:
-            weight = self.kernel(f"second{operation}").flatten(0, 1)
+        positive, found = functional.relu(x), {}
+        for name, operation, size, dilation in FIRST:
+            found[operation] = self._convolved(name, positive, size, dilation, 1)
+        for name, operation, size, dilation in SECOND:
             between = functional.relu(normalised(found[operation]))
-            found[operation] = functional.conv2d(between, weight, None, 1, kernel // 2, 1, self.edges)
-        total = sum(
-            normalised(z, joint[:, operation].repeat_interleave(self.channels)) for operation, z in found.items()
-        )
-        out = total.unflatten(1, (self.edges, self.channels))
-        same = torch.stack([normalised(pool("max_pool_3x3", x)), normalised(pool("avg_pool_3x3", x)), x])
-        return out + torch.einsum("eo,obchw->bechw", joint[:, : SKIP + 1], same)
+            found[operation] = self._convolved(name, between, size, dilation, self.edges)
+        scales = joint.repeat_interleave(self.channels, 0)
+        weighed = [normalised(z, scales[:, operation]) for operation, z in found.items()]
+        total = weighed[0] + weighed[1] + weighed[2] + weighed[3]
+        pooled = normalised(torch.cat([pool("max_pool_3x3", x), pool("avg_pool_3x3", x)], 1))
+        same = torch.cat([pooled, x], 1).reshape(len(x), 3, -1)
+        shape = (len(x), self.edges, self.channels, *x.shape[2:])
+        return total.view(shape) + (joint[:, SAME] @ same).view(shape)
+
+    def _convolved(self, name: str, x: Tensor, size: int, dilation: int, groups: int) -> Tensor:
+        return functional.conv2d(x, self._kernel(name), None, 1, dilation * (size // 2), dilation, groups)
 
 
 def normalised(x: Tensor, scale: Tensor | None = None) -> Tensor:
@@ -88,33 +90,33 @@ class RelaxedCell(nn.Module):
         if channels % partial:
             raise UserError(f"width {channels} cannot be divided by partial {partial}; give a width that can.")
         self.space, self.partial, self.seen = space, partial, channels // partial
-        last = space.nodes - 2
-        self.outgoing = nn.ModuleList(Outgoing(last - max(source, 1), self.seen) for source in range(last))
+        rows = [[at for at, edge in enumerate(space.edges) if edge[0] == node] for node in range(space.nodes - 2)]
+        self.rows = rows  # of each node, which edges leave it
+        self.outgoing = nn.ModuleList([Outgoing(len(own), self.seen) for own in rows])
 
     def forward(self, x0: Tensor, x1: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
         """Map two inputs (B, C, H, W), alpha (E, O) and beta (E,) to (B, C * inner nodes, H, W)."""
         joint = alpha * beta[:, None]
-        nodes: list[Tensor] = [x0, x1]
-        sums: dict[int, Tensor] = {}
-        for source, outgoing in enumerate(self.outgoing):
-            if source >= 2:
-                nodes.append(self._shuffled(sums.pop(source)))
-            x = nodes[source]
-            rows = [at for at, (parent, _) in enumerate(self.space.edges) if parent == source]
-            made = outgoing(x[:, : self.seen], joint[rows])
-            for at, row in enumerate(rows):
-                node = self.space.edges[row][1]
-                part = made[:, at]
-                if self.partial > 1:
-                    part = torch.cat([part, beta[row] * x[:, self.seen :]], 1)
-                sums[node] = sums[node] + part if node in sums else part
-        nodes.append(self._shuffled(sums.pop(self.space.nodes - 2)))
-        return torch.cat(nodes[2:], 1)
+        sums = self._outgoing(0, x0, joint, beta) + self._outgoing(1, x1, joint, beta)
+        inner = [self._shuffled(sums[:, 0])]
+        for node in self.space.inner[:-1]:
+            sums = sums[:, 1:] + self._outgoing(node, inner[-1], joint, beta)
+            inner.append(self._shuffled(sums[:, 0]))
+        return torch.cat(inner, 1)
+
+    def _outgoing(self, node: int, x: Tensor, joint: Tensor, beta: Tensor) -> Tensor:
+        """Return what a node gives to each later one, (B, E, C, H, W)."""
+        rows = self.rows[node]
+        made: Tensor = self.outgoing[node](x[:, : self.seen], joint[rows])
+        if self.partial == 1:
+            return made
+        return torch.cat([made, beta[rows][:, None, None, None] * x[:, None, self.seen :]], 2)
 
     def _shuffled(self, x: Tensor) -> Tensor:
         if self.partial == 1:
             return x
-        return x.unflatten(1, (self.partial, self.seen)).transpose(1, 2).flatten(1, 2)
+        batch, _, height, width = x.shape
+        return x.reshape(batch, self.partial, self.seen, height, width).transpose(1, 2).flatten(1, 2)
 
 
 class RelaxedNetwork(nn.Module):

@@ -1,7 +1,8 @@
-"""The relaxed space: vectors of architecture parameters, what they mix, and the discrete architecture they stand for."""
+"""The relaxed space: vectors of architecture parameters, what they mix, and the architecture they stand for."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor
 
 from robustkit.base.errors import UserError
-from robustkit.models._genotype import INPUTS, MOST_NODES, OPERATIONS, Edge, Genotype, edges
+from robustkit.models._genotype import INPUTS, MOST_NODES, OPERATIONS, Edge, Genotype, architectures, edges
+
+SMALLEST = 8  # pixels of a side: two reductions leave two
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ class Space:
     def split(self, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Return alpha (..., E, O) and beta (..., E) of a vector (..., size)."""
         count = len(self.edges) * len(OPERATIONS)
-        return vector[..., :count].unflatten(-1, (len(self.edges), len(OPERATIONS))), vector[..., count:]
+        alpha = vector[..., :count].reshape(*vector.shape[:-1], len(self.edges), len(OPERATIONS))
+        return alpha, vector[..., count:]
 
     def softmax(self, vector: Tensor) -> Mixture:
         """Return the mixture of DARTS and PC-DARTS: softmax over an edge's operations, and over a node's edges."""
@@ -134,6 +138,47 @@ class Space:
         for parent, node, operation in genotype.chosen:
             found[self.into(node).start + parent, OPERATIONS.index(operation)] = 1
         return found
+
+    def check(self, shape: tuple[int, int, int]) -> None:
+        """Raise a :class:`UserError` if images of a shape (C, H, W) are too small for the two reductions."""
+        if min(shape[1:]) < SMALLEST:
+            raise UserError(
+                f"images of {shape[1]}x{shape[2]} pixels are too small for the two reductions of a searched network; "
+                f"they need {SMALLEST}x{SMALLEST} or more."
+            )
+
+    def check_count(self, count: float, label: str) -> None:
+        """Raise a :class:`UserError` if a number of edges is not in [0, Lambda]."""
+        if not 0 <= count <= self.length:
+            raise UserError(
+                f"{label} {count} is out of range; an architecture of {self.nodes} nodes has {self.length} edges, so "
+                f"that it must be in [0, {self.length}]."
+            )
+
+    def deviation(self, genotype: Genotype, count: int, generator: torch.Generator) -> Genotype:
+        """Return an architecture that shares all but ``count`` edges: as many nodes, drawn, get another pair.
+
+        A pair is a parent and an operation; all but the node's own have the same probability.
+        """
+        self.check_count(count, "replaced edges")
+        self.one_hot(genotype)
+        pairs = list(zip(genotype.parents, genotype.operations, strict=True))
+        for at in torch.randperm(self.length, generator=generator)[:count].tolist():
+            parent, operation = pairs[at]
+            own = parent * len(OPERATIONS) + OPERATIONS.index(operation)
+            drawn = int(torch.randint(self.inner[at] * len(OPERATIONS) - 1, (), generator=generator))
+            drawn += drawn >= own
+            pairs[at] = drawn // len(OPERATIONS), OPERATIONS[drawn % len(OPERATIONS)]
+        return Genotype(tuple(p for p, _ in pairs), tuple(o for _, o in pairs))
+
+    def distinct(self, count: int, draw: Callable[[], Genotype]) -> list[Genotype]:
+        """Return ``count`` architectures that differ, drawn one after the other; fewer where there are no more."""
+        drawn: dict[Genotype, None] = {}
+        for _ in range(100 * count):
+            drawn[draw()] = None
+            if len(drawn) >= min(count, architectures(self.nodes)):
+                break
+        return list(drawn)
 
     def random(self, generator: torch.Generator) -> Genotype:
         """Return an architecture out of all with the same probability."""

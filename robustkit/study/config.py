@@ -94,7 +94,7 @@ class SearchConfig(Watched, Workers, Pace, Machine, Assignments, Data, Fused, Tr
     ] = field(kw_only=False)
     search_epochs: Annotated[
         int | None,
-        Option("Epochs of a method's search, like --set darts.epochs.", default="the method's", least=1, group="Search"),
+        Option("Epochs of the search, like --set darts.epochs.", default="the method's", least=1, group="Search"),
     ] = None
     out: Annotated[
         str | Path, Option("Folder of the ensemble, its candidates and search.json.", group=OUTPUT)

@@ -1,0 +1,68 @@
+"""Candidates trained from scratch by the ordinary recipe, each an ensemble of one member with its own checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustkit import models
+from robustkit.base import paths
+from robustkit.base.parallel import default_workers, run_all
+from robustkit.data import Dataset
+from robustkit.ensembles.checkpoint import CANDIDATES, read_meta, save_ensemble
+from robustkit.ensembles.ensemble import Ensemble, Member
+from robustkit.pipeline import models_under_test
+from robustkit.records.cells import Spec
+from robustkit.search._lab import Cost, Found, SearchLab
+from robustkit.study.config import SearchConfig
+from robustkit.training.untrained import accuracies
+
+PLAIN = Spec("defense", "baseline", {})
+
+
+def train_all(
+    candidates: Sequence[Found], lab: SearchLab, fields: Mapping[str, Any], config: SearchConfig
+) -> list[tuple[Ensemble, Mapping[str, Any]]]:
+    """Return each candidate as an ensemble of one member, and what its checkpoint says of it."""
+    data, device = lab.data, lab.device
+    jobs = list(enumerate(candidates))
+
+    def train(job: tuple[int, Found]) -> tuple[Ensemble, Mapping[str, Any]]:
+        at, one = job
+        folder = Path(config.out) / CANDIDATES / one.name
+        if one.weights is not None:
+            return _given(one, one.weights, folder, data)
+        spec = models_under_test.train_spec(
+            PLAIN, data,
+            {**fields, "arch": one.arch, "arch_params": one.arch_params, "members": 1}, speed=config.speed,
+            seed=config.seed + at,
+        )  # fmt: skip
+        _, ensemble = models_under_test.trained(spec, data, device, lab.reporter)
+        meta = read_meta(paths.cache_dir() / "ensembles" / spec.key)
+        models_under_test.save(ensemble, folder, spec, data, meta["metrics"], meta["history"])
+        return ensemble, meta
+
+    done = run_all(train, jobs, config.workers or default_workers(device))
+    if samples := sum(len(data.split("train")) * len(meta["history"]) for _, meta in done):
+        # What each training took when it was done, be it now or, from the cache, earlier.
+        seconds = sum(float(meta["metrics"].get("seconds", 0.0)) for _, meta in done)
+        lab.costs["training"] = Cost(seconds, samples, samples)
+    return done
+
+
+def _given(
+    one: Found, weights: Mapping[str, torch.Tensor], folder: Path, data: Dataset
+) -> tuple[Ensemble, Mapping[str, Any]]:
+    network = models.build(one.arch, data.shape[0], len(data.classes), one.arch_params)
+    network.load_state_dict(dict(weights))
+    channels = data.shape[0]
+    ensemble = Ensemble([Member(network, [0.0] * channels, [1.0] * channels)]).eval()
+    accuracy, _ = accuracies(ensemble, data.split("validation"))
+    save_ensemble(
+        ensemble, folder, arch=[one.arch], arch_params=[one.arch_params], classes=list(data.classes), shape=data.shape,
+        data={"name": data.name, "sha256": data.split("train").sha256()}, metrics={"validation_accuracy": accuracy},
+    )  # fmt: skip
+    return ensemble, read_meta(folder)
