@@ -10,7 +10,7 @@ from robustkit.search import method
 from robustkit.search._alternate import Rates, alternate
 from robustkit.search._around import TEMPERATURE, WEIGHT, Around, Dial, Ramp
 from robustkit.search._hypernetwork import Hypernetwork, strata
-from robustkit.search._lab import Found, SearchLab, found
+from robustkit.search._lab import Found, SearchLab, enough, found
 from robustkit.search._space import Space
 from robustkit.search.darts import searched
 
@@ -60,10 +60,8 @@ def edgenes(
         If there are more members than candidates, or ``lam`` is outside [0, Lambda].
     """
     space = Space(nodes)
-    check(
-        space, lab.members, candidates=candidates, lam=lam, pivots=pivots, draws=draws, margin=margin, tau=tau,
-        hyper_share=hyper_share,
-    )  # fmt: skip
+    enough(lab, candidates, "edgenes")
+    check(space, lam=lam, pivots=pivots, draws=draws, margin=margin, tau=tau, hyper_share=hyper_share)
     around = trained(
         lab, epochs=epochs, hyper_share=hyper_share, pivots=pivots, margin=margin, draws=draws, tau=tau,
         warm_weight=warm_weight, warm_temperature=warm_temperature, nodes=nodes, batch_size=batch_size, lr=lr,
@@ -86,20 +84,11 @@ def edgenes(
 
 
 def check(
-    space: Space, members: int, *, candidates: int, lam: float | None, pivots: int, draws: int, margin: float,
-    tau: float, hyper_share: float,
-) -> None:  # fmt: skip
-    """Raise a :class:`UserError` if candidates or hypernetwork cannot be as asked."""
-    if candidates < members:
-        raise UserError(
-            f"{members} members cannot be chosen of {candidates} candidates; give --set edgenes.candidates={members} "
-            "or more."
-        )
-    if lam is not None and not 0 <= lam <= space.length:
-        raise UserError(
-            f"edgenes.lam {lam:g} is outside [0, {space.length}], the edges that an architecture can share; give a "
-            "number in it."
-        )
+    space: Space, *, lam: float | None, pivots: int, draws: int, margin: float, tau: float, hyper_share: float
+) -> None:
+    """Raise a :class:`UserError` if lambda or the hypernetwork cannot be as asked."""
+    if lam is not None:
+        space.check_count(lam, "edgenes.lam")
     at_least("edgenes.pivots", pivots, 2)
     at_least("edgenes.draws", draws, 1)
     at_least("edgenes.margin", margin, 0)
@@ -119,7 +108,7 @@ def trained(
     """
     space = Space(nodes)
     best = searched(
-        lab, "darts", space, epochs=epochs, batch_size=batch_size, rates=Rates(lr, architecture_lr), partial=partial,
+        lab, "optimum", space, epochs=epochs, batch_size=batch_size, rates=Rates(lr, architecture_lr), partial=partial,
         width=width,
     )  # fmt: skip
     hypernetwork = Hypernetwork(space.size, space.length, pivots, start=best.vector, generator=lab.generator(DRAWS, 1))

@@ -55,7 +55,7 @@ def test_counts_what_both_searches_cost_and_trains_weights_on(few: data.Dataset,
     get("edgenes")(work, **SMALL)
     half = len(work.weights.y)
     assert {name: (cost.forward, cost.backward) for name, cost in work.costs.items()} == {
-        "darts": (2 * half, 2 * half), "hypernetwork": (6 * half, 6 * half),
+        "optimum": (2 * half, 2 * half), "hypernetwork": (6 * half, 6 * half),
     }  # fmt: skip
     first, *_, last = work.histories["hypernetwork"]
     assert (first["c"], first["temperature"]) == pytest.approx((0.3, 1.0))
@@ -118,9 +118,9 @@ def test_the_dial_chooses_how_much_is_shared(few: data.Dataset, tmp_path: Path):
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"candidates": 1}, "2 members cannot be chosen of 1 candidates; give --set edgenes.candidates=2 or more."),
-        ({"lam": 2.5}, "edgenes.lam 2.5 is outside [0, 2], the edges that an architecture can share; give a number"),
-        ({"lam": -0.1}, "edgenes.lam -0.1 is outside [0, 2]"),
+        ({"candidates": 1}, "2 members cannot be chosen of 1 candidates; give --set edgenes.candidates=2 or more"),
+        ({"lam": 2.5}, "edgenes.lam 2.5 is out of range; an architecture of 5 nodes has 2 edges"),
+        ({"lam": -0.1}, "edgenes.lam -0.1 is out of range"),
         ({"pivots": 1}, "edgenes.pivots 1"),
         ({"draws": 0}, "edgenes.draws 0"),
         ({"margin": -1.0}, "edgenes.margin -1"),
