@@ -76,8 +76,14 @@ def check(config: ReproduceConfig) -> Ask:
     if config.arch is not None:
         models.check(config.arch)
     table = options.assignments(config.settings)
-    defenses = [part for one in entry.facts["defenses"] for part in one.split("+")]
-    running = dict.fromkeys(["train", *defenses, *entry.facts["attacks"], *entry.facts.get("searches", ())])
+    running = dict.fromkeys(
+        [
+            "train",
+            *(part for one in entry.facts["defenses"] for part in one.split("+")),
+            *entry.facts["attacks"],
+            *entry.facts.get("searches", ()),
+        ]  # fmt: skip
+    )
     for method in table:
         if method not in running:
             raise unknown("method in --set", method, running)
