@@ -35,9 +35,9 @@ PAPER: Mapping[str, Any] = {
     "epochs": 50, "hyper_share": 3.0, "draws": 1, "hyper_lr": 0.02, "lr": 0.025, "architecture_lr": 0.02, "pivots": 5,
     "margin": 0.2, "nodes": 6, "cells": 2,
 }  # fmt: skip
-SMALL: Mapping[str, Any] = {"epochs": 10, "hyper_share": 2.0, "draws": 32, "hyper_lr": 0.1}
+SMALL: Mapping[str, Any] = {"epochs": 6, "hyper_share": 2.0, "draws": 32, "hyper_lr": 0.1}
 RETRAINING: Mapping[str, Any] = {"epochs": 50, "lr": 0.025, "optimiser": "adam", "schedule": "cosine"}
-SMALL_RETRAINING: Mapping[str, Any] = {"epochs": 10, "lr": 0.001}
+SMALL_RETRAINING: Mapping[str, Any] = {"epochs": 8, "lr": 0.001}
 OPTIMUM = (
     "epochs",
     "nodes",

@@ -24,7 +24,7 @@ PAPER: dict[int, tuple[Spread, Spread]] = {
 )
 def edgenes_table1(lab: Lab) -> Outcome:
     """Accuracy of drawn architectures by shared edges, with c and temperature warmed and constant."""
-    runs = Searches(lab, Runs(None, 3))
+    runs = Searches(lab, Runs(None, 2))
     found: dict[tuple[int, bool], list[float]] = {}
     for seed in runs.seeds:
         for warm in (True, False):

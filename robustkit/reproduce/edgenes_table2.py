@@ -30,7 +30,7 @@ REPLACED = 60_000  # stream of the edges that are replaced at random
 )
 def edgenes_table2(lab: Lab) -> Outcome:
     """Accuracy by shared edges of architectures that the hypernetwork draws, and of the optimum with edges replaced."""
-    runs = Searches(lab, Runs(7, 3))
+    runs = Searches(lab, Runs(7, 2))
     found: dict[tuple[int, str], list[float]] = {(lam, name): [] for lam in PAPER for name in COLUMNS}
     for seed in runs.seeds:
         around = runs.around(seed)

@@ -71,9 +71,8 @@ class Around:
         temperature, weight = dial.temperature.at(step.progress), dial.weight.at(step.progress)
         mixtures = self.space.gumbel(self.hypernetwork(lam), temperature, step.generator)
         gap = (lam - shared_edges(mixtures, self.target)).square().mean()
-        facts = {
-            "lambda": lam[0], "shared_edges_error": gap.sqrt(), "temperature": torch.tensor(temperature),
-            "c": torch.tensor(weight),
+        facts: dict[str, Tensor | float] = {
+            "lambda": lam[0], "shared_edges_error": gap.sqrt(), "temperature": temperature, "c": weight,
         }  # fmt: skip
         return Drawn(mixtures[0], weight * gap, facts)
 

@@ -86,10 +86,10 @@ def test_table_1_compares_warmed_with_constant(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Searches, "accuracy_at", accuracy)
     written = run("edgenes-table1", tmp_path, "cifar10")
     rows = {(c["row"], c["column"]): c for c in written["comparisons"]}
-    assert (rows["2 common edges", "On"]["ours"], rows["2 common edges", "On"]["paper"]) == (63, 62.4)
-    assert rows["3 common edges", "Off"]["ours"] == 54
-    assert rows["3 common edges", "Off"]["spread"] == pytest.approx(np.std([0, 1, 2], ddof=1))
-    assert "| 54.0 +- 1.0 |" in (tmp_path / "reproduction.md").read_text()
+    assert (rows["2 common edges", "On"]["ours"], rows["2 common edges", "On"]["paper"]) == (62.5, 62.4)
+    assert rows["3 common edges", "Off"]["ours"] == 53.5
+    assert rows["3 common edges", "Off"]["spread"] == pytest.approx(np.std([0, 1], ddof=1))
+    assert "| 53.5 +- 0.7 |" in (tmp_path / "reproduction.md").read_text()
     assert {(m["warm_weight"], m["warm_temperature"]) for m in made} == {(True, True), (False, False)}
 
 
@@ -143,9 +143,9 @@ def test_figure_41_gives_both_methods_the_same_epochs(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(Searches, "searched", search)
     written = run("edgenes-figure41", tmp_path)
-    assert asked == [6, 12, 24] * 6
+    assert asked == [6, 12] * 4
     rows = {(c["row"], c["column"]): c["ours"] for c in written["comparisons"]}
-    assert rows["mean over epochs (area under the curve)", "EdgeNES"] == pytest.approx(95.1)
+    assert rows["mean over epochs (area under the curve)", "EdgeNES"] == pytest.approx(95.05)
     assert rows["p of a t-test between the areas", "both"] < 0.001
     assert written["claims"][0]["holds"]
     assert "1.33" in written["claims"][1]["measured"]
