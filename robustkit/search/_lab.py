@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import pickle
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -87,8 +86,8 @@ class Checkpoint:
             there, costs = json.loads(state["asked"]), json.loads(state["costs"])
         except FileNotFoundError:
             return None
-        except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError):
-            return None  # a damaged file: begin anew
+        except Exception:  # noqa: BLE001 - whatever is met in a damaged file: begin anew
+            return None
         if there != self.lab.asked:
             mine = self.lab.asked
             differing = "; ".join(

@@ -40,9 +40,7 @@ def darts(
     """
     space = Space(nodes)
     rates = Rates(lr, architecture_lr)
-    best = optimum(
-        lab, "optimum", space, epochs=epochs, batch_size=batch_size, rates=rates, partial=partial, width=width
-    )
+    best = optimum(lab, "darts", space, epochs=epochs, batch_size=batch_size, rates=rates, partial=partial, width=width)
     return [found(f"darts-{at}", best, cells=cells, width=width) for at in range(lab.members)]
 
 

@@ -26,7 +26,7 @@ def darts_ensemble(
     space, made = Space(nodes), []
     for at in range(count):
         best = optimum(
-            lab, f"optimum-{at}", space, epochs=epochs, batch_size=batch_size, rates=Rates(lr, architecture_lr),
+            lab, f"darts-{at}", space, epochs=epochs, batch_size=batch_size, rates=Rates(lr, architecture_lr),
             partial=partial, width=width, start=at,
         )  # fmt: skip
         made.append(found(f"darts-{at}", best, cells=cells, width=width))

@@ -33,7 +33,7 @@ def random_deviation(
     if replaced is not None:
         space.check_count(replaced, "random-deviation.replaced")
     best = optimum(
-        lab, "optimum", space, epochs=epochs, batch_size=batch_size, rates=Rates(lr, architecture_lr), partial=partial,
+        lab, "darts", space, epochs=epochs, batch_size=batch_size, rates=Rates(lr, architecture_lr), partial=partial,
         width=width,
     )  # fmt: skip
 

@@ -96,9 +96,9 @@ class SearchConfig(Watched, Workers, Pace, Machine, Assignments, Data, Fused, Tr
         int | None,
         Option("Epochs of the search, like --set darts.epochs.", default="the method's", least=1, group="Search"),
     ] = None
-    out: Annotated[
-        str | Path, Option("Folder of the ensemble, its candidates and search.json.", group=OUTPUT)
-    ] = Path("robustkit-search")
+    out: Annotated[str | Path, Option("Folder of the ensemble, its candidates and search.json.", group=OUTPUT)] = Path(
+        "robustkit-search"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
