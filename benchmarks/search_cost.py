@@ -3,9 +3,9 @@
 python benchmarks/search_cost.py --out found                                  # digits, three seeds
 python benchmarks/search_cost.py --dataset mnist --data-dir D --images 6000 --seeds 0 --out found-mnist
 
-The searches of a seed take turns with those of the next, each in a folder of its own below --out: killed, the same
-command goes on. Passes are samples times forward or backward passes of the network; training from scratch is counted
-by itself.
+Each search has a folder of its own below --out: killed, the same command goes on. Passes are samples times forward or
+backward passes of the network; training from scratch is counted by itself. Seconds are those of the clock, which other
+work on the machine makes longer, and of the processor, which it hardly does; the latter only of what this process ran.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import argparse
 import datetime
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,11 @@ from robustkit.base.errors import UserError
 from robustkit.base.files import write_json
 from robustkit.base.progress import Reporter
 from robustkit.functional.stats import wilson
+from robustkit.search._alternate import Alternation
 
 METHODS = ("edgenes", "darts-ensemble")
 AFTERWARDS = ("training", "choice")  # phases that are not the search
+SHARES = ("seconds_share", "processor_share", "passes_share")
 MOST = 0.6  # of the cost of repeated searches (issue 21)
 
 
@@ -54,29 +58,49 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     for seed in (int(text) for text in args.seeds.split(",")):
         found = {}
         for name in METHODS:
-            record = api.search(
-                name, dataset=dataset, data_dir=args.data_dir, members=args.members, epochs=args.epochs,
-                search_epochs=args.search_epochs, settings=_settings(args, name), seed=seed, workers=1,
-                out=args.out / f"{name}-{seed}", reporter=Reporter(console),
-            )  # fmt: skip
-            found[name] = summary(record)
+            with stopwatch() as epochs:
+                record = api.search(
+                    name, dataset=dataset, data_dir=args.data_dir, members=args.members, epochs=args.epochs,
+                    search_epochs=args.search_epochs, settings=_settings(args, name), seed=seed, workers=1,
+                    out=args.out / f"{name}-{seed}", reporter=Reporter(console),
+                )  # fmt: skip
+            found[name] = summary(record, epochs)
         n = len(data.load(dataset, data_dir=args.data_dir).split("test"))
         rows.append(compared(seed, found, n))
-        console.print(rows[-1])
     return {
         "date": datetime.date.today().isoformat(), "torch": torch.__version__, "threads": torch.get_num_threads(),
         "cores": os.cpu_count(), "dataset": args.dataset, "images": args.images, "members": args.members,
-        "search_epochs": args.search_epochs, "epochs": args.epochs, "rows": rows,
-        "seconds_share": float(np.mean([row["seconds_share"] for row in rows])), "most": MOST,
+        "search_epochs": args.search_epochs, "epochs": args.epochs, "most": MOST, "rows": rows,
+        **{f"mean_{name}": _mean([row[name] for row in rows]) for name in SHARES},
     }  # fmt: skip
 
 
-def summary(record: dict[str, Any]) -> dict[str, Any]:
-    """Return what a search cost, and its ensemble's accuracy, from ``search.json``."""
+@contextmanager
+def stopwatch() -> Iterator[list[float]]:
+    """Note the processor's seconds of each epoch of search in the block."""
+    seconds: list[float] = []
+    epoch: Callable[..., None] = Alternation.epoch
+
+    def timed(*given: Any) -> None:
+        started = time.process_time()
+        epoch(*given)
+        seconds.append(time.process_time() - started)
+
+    Alternation.epoch = timed  # type: ignore[method-assign]
+    try:
+        yield seconds
+    finally:
+        Alternation.epoch = epoch  # type: ignore[method-assign]
+
+
+def summary(record: dict[str, Any], epochs: list[float]) -> dict[str, Any]:
+    """Return what a search cost, and its ensemble's accuracy, from ``search.json`` and the epochs' seconds."""
     costs = record["costs"]
+    whole = sum(len(rows) for rows in record["history"].values()) == len(epochs)
     searching = [cost for name, cost in costs.items() if name not in AFTERWARDS]
     return {
         "seconds": sum(cost["seconds"] for cost in searching),
+        "processor_seconds": sum(epochs) if whole else None,
         "passes": sum(cost["forward"] + cost["backward"] for cost in searching),
         "training_seconds": costs["training"]["seconds"], "candidates": len(record["candidates"]),
         "accuracy": record["metrics"]["test_accuracy"], "member_accuracy": record["metrics"]["test_member_accuracy"],
@@ -88,28 +112,41 @@ def compared(seed: int, found: dict[str, dict[str, Any]], n: int) -> dict[str, A
     """Return the shares of cost, and whether the first method's accuracy is above the second's lower bound."""
     ours, repeated = (found[name] for name in METHODS)
     low, high = wilson(round(repeated["accuracy"] * n), n)
+    cpu = [one["processor_seconds"] for one in (ours, repeated)]
     return {
         "seed": seed, "seconds_share": ours["seconds"] / repeated["seconds"],
+        "processor_share": None if None in cpu else cpu[0] / cpu[1],
         "passes_share": ours["passes"] / repeated["passes"], "accuracy": ours["accuracy"],
         "repeated_accuracy": repeated["accuracy"], "repeated_ci95": [low, high],
         "within_interval": ours["accuracy"] >= low, **found,
     }  # fmt: skip
 
 
+def _mean(values: list[float | None]) -> float | None:
+    """Return the mean, or None where a value is missing."""
+    there = [value for value in values if value is not None]
+    return float(np.mean(there)) if len(there) == len(values) else None
+
+
 def table(result: dict[str, Any]) -> Table:
     """Return a row for each seed and method."""
     title = f"Searches for {result['members']} members on {result['dataset']}"
     shown = Table(title=title)
-    for heading in ("seed", "method", "search s", "passes", "share s", "share passes", "training s", "test accuracy"):
+    for heading in (
+        "seed", "method", "search s", "processor s", "passes", "share s", "processor", "passes", "training s",
+        "accuracy",
+    ):  # fmt: skip
         shown.add_column(heading, justify="right")
     for row in result["rows"]:
         low, high = row["repeated_ci95"]
         for name in METHODS:
             one, first = row[name], name == METHODS[0]
-            shares = [f"{row['seconds_share']:.3f}", f"{row['passes_share']:.3f}"] if first else ["", ""]
+            shares = ["" if row[share] is None or not first else f"{row[share]:.3f}" for share in SHARES]
+            cpu = one["processor_seconds"]
             accuracy = f"{one['accuracy']:.4f}" + ("" if first else f" [{low:.4f}, {high:.4f}]")
             shown.add_row(
-                str(row["seed"]), name, f"{one['seconds']:.0f}", f"{one['passes']:,}", *shares,
+                str(row["seed"]), name, f"{one['seconds']:.0f}", "" if cpu is None else f"{cpu:.0f}",
+                f"{one['passes']:,}", *shares,
                 f"{one['training_seconds']:.0f} ({one['candidates']})", accuracy,
             )  # fmt: skip
     return shown

@@ -35,6 +35,9 @@ def test_costs_are_those_of_the_searches_alone(benchmark, tmp_path: Path):
     # Two epochs beside the optimum's one, against two searches; 64 images are two halves of 32, each passed once.
     assert (row["edgenes"]["passes"], row["darts-ensemble"]["passes"]) == (3 * 128, 2 * 128)
     assert row["passes_share"] == 1.5
+    assert (
+        row["processor_share"] == row["edgenes"]["processor_seconds"] / row["darts-ensemble"]["processor_seconds"] > 0
+    )
     low, _ = wilson(round(500 * row["repeated_accuracy"]), 500)
     assert row["repeated_ci95"][0] == pytest.approx(low)
     assert row["within_interval"] == (row["accuracy"] >= low)
