@@ -8,6 +8,7 @@ size of its input.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -84,11 +85,18 @@ def reduction(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Cell(nn.Module):
-    """A discrete cell between its two projected inputs and the concatenation of its inner nodes."""
+    """A discrete cell between its two projected inputs and the concatenation of its inner nodes.
+
+    Attributes
+    ----------
+    uses : pair of bool
+        Which of the inputs is some node's parent; the other need not be computed.
+    """
 
     def __init__(self, genotype: Genotype, channels: int) -> None:
         super().__init__()
         self.parents = genotype.parents
+        self.uses = 0 in self.parents, 1 in self.parents
         self.operations = nn.ModuleList([operation(name, channels) for name in genotype.operations])
 
     def forward(self, x0: Tensor, x1: Tensor) -> Tensor:
@@ -106,7 +114,8 @@ class CellNetwork(nn.Module):
     ----------
     cells : sequence of nn.Module
         Each maps two inputs (B, its width, H, W) to (B, ``inner`` x its width, H, W); the first has ``width`` channels,
-        the others twice as many. Further arguments of :meth:`forward` are handed to every cell.
+        the others twice as many. Further arguments of :meth:`forward` are handed to every cell. All use the same
+        inputs; what leads to one that is not used is not built.
     inner : int
         Inner nodes of a cell.
     """
@@ -115,12 +124,17 @@ class CellNetwork(nn.Module):
         super().__init__()
         wide, out, wide_out = 2 * width, inner * width, inner * 2 * width
         self.stem = nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width))
-        self.reduce1, self.reduce2 = reduction(width, width), reduction(out, wide)
+        uses0, uses1 = cast(tuple[bool, bool], cells[0].uses)
+        self.reduce1 = reduction(width, width) if uses1 else nn.Identity()
+        used = len(cells) == 1 or uses1 or len(cells) > 2
+        self.reduce2 = reduction(out, wide) if used else nn.Identity()
         befores = [(width, True), (out, True), (wide, False)] + [(wide_out, False)] * len(cells)
         lasts = [width, wide] + [wide_out] * len(cells)
         widths = [width] + [wide] * (len(cells) - 1)
-        self.project0 = nn.ModuleList(Projection(befores[at][0], w, befores[at][1]) for at, w in enumerate(widths))
-        self.project1 = nn.ModuleList(Projection(lasts[at], w, False) for at, w in enumerate(widths))
+        self.project0, self.project1 = nn.ModuleList(), nn.ModuleList()
+        for (before, halve), last, own in zip(befores, lasts, widths, strict=False):
+            self.project0.append(Projection(before, own, halve) if uses0 else nn.Identity())
+            self.project1.append(Projection(last, own, False) if uses1 else nn.Identity())
         self.cells = nn.ModuleList(cells)
         self.linear = nn.Linear(wide if len(cells) == 1 else wide_out, classes)
 

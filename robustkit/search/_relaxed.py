@@ -85,6 +85,8 @@ class RelaxedCell(nn.Module):
     batch's own statistics.
     """
 
+    uses = True, True
+
     def __init__(self, space: Space, channels: int, partial: int) -> None:
         super().__init__()
         if channels % partial:

@@ -157,3 +157,12 @@ def test_mixture_steers_what_is_computed():
 def test_width_that_cannot_be_divided():
     with pytest.raises(UserError, match="width 10 cannot be divided by partial 4"):
         RelaxedNetwork(Space(), 1, 10, 10, 4)
+
+
+@pytest.mark.parametrize("parents", [(0, 0, 0), (1, 1, 3), (0, 2, 1)])
+@pytest.mark.parametrize("cells", [1, 2])
+def test_every_weight_of_a_final_network_is_used(parents: tuple[int, ...], cells: int):
+    genotype = Genotype(parents, MIXED.operations)
+    network = models.build("genotype", 1, 3, {"genotype": genotype.to_json(), "cells": cells, "width": 4})
+    network(torch.rand(4, 1, 8, 8)).square().sum().backward()
+    assert not [name for name, p in network.named_parameters() if p.grad is None]
