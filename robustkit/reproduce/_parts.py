@@ -72,7 +72,8 @@ class Images:
 class Comparison:
     """One number of the paper beside ours, in the paper's unit; None where there is none, or it is not defined.
 
-    ``ci95`` is the Wilson interval of a share of samples, ``spread`` the standard deviation that the paper prints.
+    ``ci95`` is the Wilson interval of a share of samples, ``spread`` the standard deviation that the paper prints,
+    ``own_spread`` that of our runs where there are several.
     """
 
     row: str
@@ -83,6 +84,7 @@ class Comparison:
     ci95: tuple[float, float] | None = None
     spread: float | None = None
     verdict: Verdict | None = None
+    own_spread: float | None = None
 
     @property
     def difference(self) -> float | None:
@@ -94,7 +96,7 @@ class Comparison:
         return {
             "row": self.row, "column": self.column, "unit": self.unit, "paper": self.paper, "paper_spread": self.spread,
             "ours": self.ours, "ci95": list(self.ci95) if self.ci95 else None, "difference": self.difference,
-            "verdict": self.verdict,
+            "verdict": self.verdict, "spread": self.own_spread,
         }  # fmt: skip
 
 

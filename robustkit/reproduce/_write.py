@@ -119,6 +119,8 @@ def comparison_table(outcome: Outcome) -> Table:
     mentioned = [f"In {' and '.join(sorted(u for u in unit if u))}." if any(unit) else "", outcome.note]
     if any(c.ci95 for c in outcome.comparisons):
         mentioned.insert(1, f"Ours with {outcome.interval} 95 % interval.")
+    if any(c.own_spread is not None for c in outcome.comparisons):
+        mentioned.append("After +-, the standard deviation.")
     if any(c.verdict for c in outcome.comparisons):
         mentioned.append(f"Verdicts: {f.LEGEND}.")
     columns = ["what", "ensemble", "paper", "ours", "difference"]
@@ -136,7 +138,8 @@ def _ours(c: Comparison, decimals: int) -> str:
     if c.ours is None:
         return f.NONE
     interval = "" if c.ci95 is None else f" [{c.ci95[0]:.{decimals}f}, {c.ci95[1]:.{decimals}f}]"
-    return f"{c.ours:.{decimals}f}{interval}"
+    spread = "" if c.own_spread is None else f" +- {c.own_spread:.{decimals}f}"
+    return f"{c.ours:.{decimals}f}{spread}{interval}"
 
 
 def _signed(value: float | None, decimals: int) -> str:

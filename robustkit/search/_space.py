@@ -22,9 +22,9 @@ class Mixture:
     Attributes
     ----------
     alpha : Tensor
-        (E, O), of each edge a distribution over operations.
+        (..., E, O), of each edge a distribution over operations.
     beta : Tensor
-        (E,), of each node a distribution over the edges into it.
+        (..., E), of each node a distribution over the edges into it.
     """
 
     alpha: Tensor
@@ -32,8 +32,12 @@ class Mixture:
 
     @property
     def joint(self) -> Tensor:
-        """Return (E, O): of each node a distribution over (parent, operation)."""
-        return self.alpha * self.beta[:, None]
+        """Return (..., E, O): of each node a distribution over (parent, operation)."""
+        return self.alpha * self.beta[..., None]
+
+    def __getitem__(self, at: int) -> Mixture:
+        """Return one of several mixtures."""
+        return Mixture(self.alpha[at], self.beta[at])
 
     def detach(self) -> Mixture:
         """Return it without its history."""
@@ -112,7 +116,11 @@ class Space:
 
         One parent and one operation a node; of equal ones the first.
         """
-        joint = self.softmax(vector.detach()).joint.cpu()
+        return self.kept(self.softmax(vector))
+
+    def kept(self, mixture: Mixture) -> Genotype:
+        """Return the architecture that keeps of each node of a mixture the pair of largest beta x alpha."""
+        joint = mixture.joint.detach().cpu()
         parents, operations = [], []
         for node in self.inner:
             best = int(joint[self.into(node)].flatten().argmax())

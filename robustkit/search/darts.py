@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robustkit.base.parallel import GLOBAL_RNG
 from robustkit.models._genotype import Genotype
@@ -42,10 +44,29 @@ def darts(
     return [found(f"darts-{at}", best, cells=cells, width=width) for at in range(lab.members)]
 
 
+@dataclass(frozen=True)
+class Optimum:
+    """What a search found: the architecture, the vector that it stands for, and the network with its shared weights."""
+
+    genotype: Genotype
+    vector: Tensor
+    network: RelaxedNetwork
+
+
 def optimum(
     lab: SearchLab, name: str, space: Space, *, epochs: int, batch_size: int, rates: Rates, partial: int, width: int,
     start: int = 0,
 ) -> Genotype:  # fmt: skip
+    """Search one architecture, as :func:`searched` does, and return it."""
+    return searched(
+        lab, name, space, epochs=epochs, batch_size=batch_size, rates=rates, partial=partial, width=width, start=start
+    ).genotype
+
+
+def searched(
+    lab: SearchLab, name: str, space: Space, *, epochs: int, batch_size: int, rates: Rates, partial: int, width: int,
+    start: int = 0,
+) -> Optimum:  # fmt: skip
     """Search one architecture: solve EdgeNES eq. 1.1 by turns, first order.
 
     Parameters
@@ -59,7 +80,7 @@ def optimum(
         return Drawn(space.softmax(vector.vector))
 
     alternate(lab, name, network, vector, draw, epochs=epochs, batch_size=batch_size, rates=rates)
-    return space.discretise(vector.vector)
+    return Optimum(space.discretise(vector.vector), vector.vector.detach(), network)
 
 
 def begin(lab: SearchLab, space: Space, partial: int, width: int, start: int = 0) -> tuple[RelaxedNetwork, Vector]:
