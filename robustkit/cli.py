@@ -18,11 +18,11 @@ from robustkit.commands.report import report
 from robustkit.commands.reproduce import reproduce
 from robustkit.commands.train import train
 from robustkit.study.config import (
-    AuditConfig,
+    AuditCommand,
     BenchConfig,
     CorruptConfig,
-    EvaluateConfig,
-    ReportConfig,
+    EvaluateCommand,
+    ReportCommand,
     ReproduceConfig,
     TrainConfig,
 )
@@ -36,12 +36,12 @@ app = App(
     suppress_keyboard_interrupt=False,  # __main__ says that the same command resumes
 )
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
-    "evaluate": (EvaluateConfig, evaluate),
-    "audit": (AuditConfig, audit),
+    "evaluate": (EvaluateCommand, evaluate),
+    "audit": (AuditCommand, audit),
     "train": (TrainConfig, train),
     "corrupt": (CorruptConfig, corrupt),
     "reproduce": (ReproduceConfig, reproduce),
-    "report": (ReportConfig, report),
+    "report": (ReportCommand, report),
     "bench": (BenchConfig, bench),
 }
 for config, function in COMMANDS.values():

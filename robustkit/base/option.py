@@ -45,6 +45,10 @@ class Option:
         Whether the command takes it without a flag.
     python : bool
         Whether only Python can give it: no command line can hold it.
+    command : bool
+        Whether only a command can give it: it is about what is printed.
+    short : str
+        A second spelling of the command's, of one letter: ``-v``.
     beyond : callable or None
         Whether a text that is none of the choices is accepted all the same; a :class:`UserError` says what is wrong.
     """
@@ -62,6 +66,8 @@ class Option:
     read: Any = None
     positional: bool = False
     python: bool = False
+    command: bool = False
+    short: str = ""
     beyond: Callable[[str], bool] | None = None
 
 

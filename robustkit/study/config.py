@@ -30,6 +30,7 @@ from robustkit.study.options_run import (
     Kept,
     Machine,
     Pace,
+    Printed,
     Samples,
     Watched,
     Workers,
@@ -57,6 +58,11 @@ class EvaluateConfig(Evaluation, Trained, Network, Stored, Method):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluateCommand(Printed, EvaluateConfig):
+    """``robustkit evaluate`` with what only the command takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AuditConfig(Evaluation, Preprocessing, Audited, AuditedModels):
     """``robustkit audit``."""
 
@@ -67,6 +73,11 @@ class AuditConfig(Evaluation, Preprocessing, Audited, AuditedModels):
     ] = None
     n: Annotated[int | None, Option("Only the first N test samples; in Python None: all.", least=1)] = 256
     out: Out = Path("robustkit-audit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditCommand(Printed, AuditConfig):
+    """``robustkit audit`` with what only the command takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,3 +182,8 @@ class ReportConfig(Formats):
         str | Path, Option("The --out folder of an evaluation, or its runs.", positional=True, group=OUTPUT)
     ] = field(kw_only=False)
     out: Annotated[str | Path | None, Option("Where to write.", default="beside the runs", group=OUTPUT)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportCommand(Printed, ReportConfig):
+    """``robustkit report`` with what only the command takes."""

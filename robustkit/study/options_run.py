@@ -98,6 +98,17 @@ class Kept(Configuration):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Printed(Configuration):
+    """Output."""
+
+    verbose: Annotated[bool, Option("Print every table, not the answer alone.", short="-v", command=True)] = False
+    quiet: Annotated[
+        bool,
+        Option("Print where the report is and nothing else.", short="-q", command=True, unless=("verbose",)),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Formats(Configuration):
     """Output."""
 

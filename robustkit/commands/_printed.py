@@ -1,0 +1,62 @@
+"""What the commands that end with a report print: progress, the answer, where the report is. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from robustkit.base import options
+from robustkit.base.progress import Reporter
+from robustkit.base.types import Names
+
+if TYPE_CHECKING:
+    from robustkit.records.schema import Results
+
+WRITTEN = {"html": "report.html", "figures": "figures", "json": "results.json"}  # by format; of all others: tables
+
+
+def answer(
+    config: Any, folder: str | Path, work: Callable[[Any, Reporter], Results], console: Console | None = None
+) -> None:
+    """Do the work of a command, print the answer, then every table if the user wants them, and the path at the end.
+
+    Parameters
+    ----------
+    config : Printed with Formats
+        What the command takes.
+    folder : path
+        Where the report is written.
+    work : callable
+        Of ``robustkit.api`` and whom to report to, to the results.
+    """
+    console = console or Console()
+    reporter = Reporter(None if config.quiet else console)
+    api, terminal = _loaded(console, reporter)
+    with reporter.alive("working"):
+        results = work(api, reporter)
+    path = Path(folder) / written(config.formats)
+    if config.quiet:
+        print(path)
+        return
+    terminal.show_answer(results, console)
+    if config.verbose:
+        terminal.show(results, console)
+    print(f"report: {path}")
+
+
+def _loaded(console: Console, reporter: Reporter) -> tuple[Any, Any]:
+    """Import what needs torch, which takes seconds."""
+    with console.status("loading torch ...") if reporter.console else reporter.alive(""), reporter.alive("loading"):
+        from robustkit import api
+        from robustkit.reports import terminal
+    return api, terminal
+
+
+def written(formats: Names) -> str:
+    """Return the file to look at first: the page, or what was made instead of one."""
+    chosen = options.names(formats) if formats else ("json",)
+    first = "html" if "html" in chosen else chosen[0]
+    return WRITTEN.get(first, "tables")
