@@ -28,9 +28,11 @@ from robustkit.pipeline import evaluate as pipeline
 from robustkit.pipeline import models_under_test, selftest
 from robustkit.pipeline.request import check_training, defended
 from robustkit.pipeline.results import build
+from robustkit.records.outcomes import SampleOutcomes
 from robustkit.records.schema import Results
 from robustkit.records.store import STUDY, Store, open_runs
 from robustkit.reports._history import write_history
+from robustkit.reports._samples import write_samples
 from robustkit.study.config import AuditConfig, EvaluateConfig, ReportConfig, SelfTestConfig, TrainConfig
 from robustkit.study.options_run import Data
 from robustkit.study.plan import Study
@@ -198,12 +200,14 @@ def report(config: ReportConfig) -> Results:
         study = Study.from_json(json.loads((store.folder / STUDY).read_text("utf-8")))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"'{store.folder / STUDY}' cannot be read ({error}); run `robustkit evaluate` again.") from None
-    results = build(study, store)
+    outcomes: list[SampleOutcomes] = []
+    results = build(study, store, outcomes)
     folder = writable(Path(config.out) if config.out else store.folder.parent, "--out")
     if {"figures", "html"} & set(chosen):
         from robustkit.reports import _suites
 
         _suites.write_sheets(study, store, folder)
+    results["samples"] = write_samples(results, outcomes, folder)
     reports.write(results, folder, chosen)
     return results
 

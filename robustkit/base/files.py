@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -32,6 +33,15 @@ def write_json(path: Path, value: Any) -> None:
     """Write plain JSON atomically; ValueError on NaN, TypeError on anything that is not JSON."""
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
     write_atomic(path, lambda stream: stream.write(text.encode()))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file."""
+    sha = hashlib.sha256()
+    with path.open("rb") as stream:
+        while part := stream.read(1 << 20):
+            sha.update(part)
+    return sha.hexdigest()
 
 
 def listed(paths: str | Path | Iterable[str | Path] | None) -> list[Path]:

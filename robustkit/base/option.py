@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, get_origin
@@ -112,6 +112,8 @@ class Stated:
         """Return the words of a command line that give a value; ``...`` for what only Python can hold."""
         if isinstance(value, bool):
             return [self.said(value)]
+        if isinstance(value, Mapping):
+            value = [f"{name}={one}" for name, one in value.items()]
         several = value if isinstance(value, list | tuple) else [value]
         texts = [str(v) if isinstance(v, str | int | float | Path) else "..." for v in several]
         flag = [] if self.option.positional else [self.flag]

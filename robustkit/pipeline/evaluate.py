@@ -14,7 +14,7 @@ from robustkit.attacks import attack
 from robustkit.base import options
 from robustkit.base.chances import check_members
 from robustkit.base.devices import find_device
-from robustkit.base.files import listed, writable
+from robustkit.base.files import listed, writable, write_json
 from robustkit.base.names import DEFAULT_SUITES, ESCALATION
 from robustkit.base.parallel import default_workers
 from robustkit.base.progress import Reporter
@@ -24,12 +24,12 @@ from robustkit.corruptions._published import Published
 from robustkit.ensembles import pool as pools
 from robustkit.ensembles.checkpoint import read_meta
 from robustkit.evaluation.cell import RunOptions
-from robustkit.pipeline import models_under_test
+from robustkit.pipeline import models_under_test, provenance
 from robustkit.pipeline.models_under_test import ModelUnderTest, Surrogate
 from robustkit.pipeline.request import Request, beside_baseline, check, check_fusions, check_outputs, target
 from robustkit.pipeline.run import run_evaluation
 from robustkit.records.cells import Spec
-from robustkit.records.store import Store
+from robustkit.records.store import STUDY, Store
 from robustkit.study.config import EvaluateConfig, Evaluation
 from robustkit.study.evaluation_data import EvaluationData, evaluation_data, too_many
 from robustkit.study.plan import Study
@@ -130,14 +130,17 @@ def evaluate(
             "corruption_dir": config.corruption_dir,
         }  # fmt: skip
         suite_requests = {**suite_requests, **ask_suites(("pools",), SuiteRequest(named, c.data))}
-    study = _study(config, c, models)
+    study = replace(_study(config, c, models), suite_requests=suite_requests)
+    store = Store(c.folder / "runs")
+    before = provenance.record_of(store, study)
     on_device = {record.key: ensemble for record, ensemble in models}
     device = c.run_options.device
     on_device |= {record.key: ensemble.to(device) for record, ensemble, _ in c.sources.outside.surrogates}
-    run_evaluation(
-        replace(study, suite_requests=suite_requests), on_device, c.data.split, Store(c.folder / "runs"),
-        c.run_options, reporter, config.escalate_budget if config.escalate else 0.0, c.published, c.data,
+    study = run_evaluation(
+        provenance.begun(config, study, before), on_device, c.data.split, store, c.run_options, reporter,
+        config.escalate_budget if config.escalate else 0.0, c.published, c.data,
     )  # fmt: skip
+    write_json(store.folder / STUDY, provenance.ended(study, store, before).to_json())
     return c.folder
 
 
