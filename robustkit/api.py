@@ -29,8 +29,8 @@ from robustkit.pipeline import models_under_test, selftest
 from robustkit.pipeline.request import check_training, defended
 from robustkit.pipeline.results import build
 from robustkit.records.outcomes import SampleOutcomes
-from robustkit.records.schema import Results
 from robustkit.records.store import STUDY, Store, open_runs
+from robustkit.reports._evaluated import EvaluationResults
 from robustkit.reports._history import write_history
 from robustkit.reports._samples import write_samples
 from robustkit.study.config import AuditConfig, EvaluateConfig, ReportConfig, SelfTestConfig, TrainConfig
@@ -44,12 +44,12 @@ C = TypeVar("C", bound=Data)
 
 
 @takes(EvaluateConfig)
-def evaluate(config: EvaluateConfig) -> Results:
+def evaluate(config: EvaluateConfig) -> EvaluationResults:
     """Attack ensembles white-box and member to member, and write results, tables, figures and a report.
 
     Returns
     -------
-    Results
+    EvaluationResults
         What ``results.json`` holds.
 
     Raises
@@ -64,7 +64,7 @@ def evaluate(config: EvaluateConfig) -> Results:
 
 
 @takes(AuditConfig)
-def audit(config: AuditConfig) -> Results:
+def audit(config: AuditConfig) -> EvaluationResults:
     """Evaluate models that somebody else made, and report what was detected, assumed and not tested.
 
     A model is a file, a folder of files, a ``torch.nn.Module``, or a callable from images (B, C, H, W) in [0, 1] to
@@ -72,7 +72,7 @@ def audit(config: AuditConfig) -> Results:
 
     Returns
     -------
-    Results
+    EvaluationResults
         What ``results.json`` holds; ``report.html`` lies beside it in ``out``.
 
     Raises
@@ -179,12 +179,12 @@ def self_test(config: SelfTestConfig) -> list[selftest.Outcome]:
 
 
 @takes(ReportConfig)
-def report(config: ReportConfig) -> Results:
+def report(config: ReportConfig) -> EvaluationResults:
     """Render results.json and the named formats again from the store of an evaluation; no attack is run.
 
     Returns
     -------
-    Results
+    EvaluationResults
         What ``results.json`` holds.
 
     Raises
@@ -209,7 +209,7 @@ def report(config: ReportConfig) -> Results:
         _suites.write_sheets(study, store, folder)
     results["samples"] = write_samples(results, outcomes, folder)
     reports.write(results, folder, chosen)
-    return results
+    return EvaluationResults(results)
 
 
 def load_runs(path: str | Path) -> Store:

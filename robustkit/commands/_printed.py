@@ -13,13 +13,13 @@ from robustkit.base.progress import Reporter
 from robustkit.base.types import Names
 
 if TYPE_CHECKING:
-    from robustkit.records.schema import Results
+    from robustkit.reports._evaluated import EvaluationResults
 
 WRITTEN = {"html": "report.html", "figures": "figures", "json": "results.json"}  # by format; of all others: tables
 
 
 def answer(
-    config: Any, folder: str | Path, work: Callable[[Any, Reporter], Results], console: Console | None = None
+    config: Any, folder: str | Path, work: Callable[[Any, Reporter], EvaluationResults], console: Console | None = None
 ) -> None:
     """Do the work of a command, print the answer, then every table if the user wants them, and the path at the end.
 
