@@ -33,7 +33,7 @@ from robustkit.records.store import STUDY, Store, open_runs
 from robustkit.reports._evaluated import EvaluationResults
 from robustkit.reports._history import write_history
 from robustkit.reports._samples import write_samples
-from robustkit.study.config import AuditConfig, EvaluateConfig, ReportConfig, SelfTestConfig, TrainConfig
+from robustkit.study.config import AuditConfig, EvaluateConfig, Evaluation, ReportConfig, SelfTestConfig, TrainConfig
 from robustkit.study.options_run import Data
 from robustkit.study.plan import Study
 from robustkit.training.ranks import joined, own_device
@@ -60,7 +60,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationResults:
         If something fails while running; the store keeps what finished.
     """
     formats = _formats(config.formats)
-    return report(pipeline.evaluate(_with_data(config)), formats=formats)
+    return _reported(config, pipeline.evaluate(_with_data(config)), formats)
 
 
 @takes(AuditConfig)
@@ -83,7 +83,12 @@ def audit(config: AuditConfig) -> EvaluationResults:
         If something fails while running; the store keeps what finished.
     """
     formats = _formats(config.formats)
-    return report(running.audit(_with_data(config)), formats=formats)
+    return _reported(config, running.audit(_with_data(config)), formats)
+
+
+def _reported(config: Evaluation, folder: Path, formats: tuple[str, ...]) -> EvaluationResults:
+    with (config.reporter or Reporter()).alive("writing the report"):
+        return report(folder, formats=formats)
 
 
 def _formats(formats: str | Iterable[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-BEAT = 8.0  # seconds of silence after which something is said: no log is to be without a line for ten
+BEAT = 6.0  # seconds of silence after which something is said: no log is to be without a line for ten
 AT_ONCE = 0.02  # seconds: steps that are done sooner were done before, and say nothing of the pace
 
 

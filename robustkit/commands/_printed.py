@@ -15,7 +15,14 @@ from robustkit.base.types import Names
 if TYPE_CHECKING:
     from robustkit.reports._evaluated import EvaluationResults
 
-WRITTEN = {"html": "report.html", "figures": "figures", "json": "results.json"}  # by format; of all others: tables
+# By format; of all others: tables.
+WRITTEN = {
+    "html": "report.html",
+    "figures": "figures",
+    "json": "results.json",
+    "robustbench": "robustbench",
+    "card": "cards",
+}
 
 
 def answer(

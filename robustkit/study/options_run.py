@@ -112,4 +112,4 @@ class Printed(Configuration):
 class Formats(Configuration):
     """Output."""
 
-    formats: Annotated[Names, Option("html, tex, md, csv, figures.", flag="--format")] = FORMATS
+    formats: Annotated[Names, Option("html, tex, md, csv, figures; robustbench, card.", flag="--format")] = FORMATS
