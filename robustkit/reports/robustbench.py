@@ -89,10 +89,13 @@ def _attacked(results: Results, e: EnsembleResult, worst: WorstCase) -> dict[str
 
 
 def _corrupted(results: Results, e: EnsembleResult, c: CorruptionResult) -> dict[str, Any]:
-    mce = {"mce": f"{c['mce']:.2f}"} if c["mce"] is not None and c["reference"] == "alexnet" else {}
+    # ImageNet's entries tell its usual corruptions (2d) from others, and have their error beside AlexNet's.
+    suffix = "_2d" if c["suite"] == "imagenet-c" else ""
+    alexnet = suffix and c["mce"] is not None and c["reference"] == "alexnet"
     return {
         **_common(results, e), "eps": None, "clean_acc": _percent(e["accuracy"]), "reported": "",
-        "corruptions_acc": _percent(c["accuracy"]), **mce,
+        f"corruptions_acc{suffix}": _percent(c["accuracy"]),
+        **({"corruptions_mce_2d": f"{c['mce']:.2f}"} if alexnet else {}),
     }  # fmt: skip
 
 

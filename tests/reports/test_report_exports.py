@@ -62,7 +62,12 @@ def test_corruptions_have_an_entry_of_their_own(results: Results, tmp_path: Path
     ]  # type: ignore[typeddict-item]
     write(results, tmp_path, ["robustbench"])
     found = entry(tmp_path, "corruptions")
-    assert (found["eps"], found["reported"], found["corruptions_acc"], found["mce"]) == (None, "", "77.19", "55.50")
+    assert (found["eps"], found["reported"], found["corruptions_acc"]) == (None, "", "77.19")
+    assert "corruptions_mce_2d" not in found
+    results["corruptions"][0]["suite"] = "imagenet-c"
+    write(results, tmp_path, ["robustbench"])
+    found = entry(tmp_path, "corruptions")
+    assert (found["corruptions_acc_2d"], found["corruptions_mce_2d"]) == ("77.19", "55.50")
 
 
 def front(path: Path) -> dict[str, Any]:
