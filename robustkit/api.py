@@ -18,14 +18,16 @@ from robustkit.base import paths
 from robustkit.base.configuration import takes
 from robustkit.base.devices import find_device
 from robustkit.base.errors import UserError
-from robustkit.base.files import writable, write_json
+from robustkit.base.files import own_folder, writable, write_json
 from robustkit.base.options import names
 from robustkit.base.parallel import default_workers
 from robustkit.base.progress import Reporter
-from robustkit.ensembles.checkpoint import read_meta
+from robustkit.ensembles.checkpoint import META, WEIGHTS, read_meta
 from robustkit.evaluation.cell import RunOptions
 from robustkit.pipeline import evaluate as pipeline
 from robustkit.pipeline import models_under_test, selftest
+from robustkit.pipeline.current import StudyStore
+from robustkit.pipeline.evaluate import RESULTS
 from robustkit.pipeline.request import check_training, defended
 from robustkit.pipeline.results import build
 from robustkit.records.outcomes import SampleOutcomes
@@ -40,6 +42,7 @@ from robustkit.training.ranks import joined, own_device
 from robustkit.training.untrained import accuracies
 
 PROGRESS = "training.progress"  # in the --out of a training: where it is, until it is done
+TRAINED = (META, WEIGHTS, PROGRESS)  # what tells that a folder is that of a training
 C = TypeVar("C", bound=Data)
 
 
@@ -141,7 +144,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     reporter = config.reporter or Reporter()
     on = own_device(find_device(config.device))
     loaded, outliers = _loaded(config), models_under_test.outliers_of(request.defense, _loader(config))
-    folder = writable(Path(config.out), "--out")
+    folder = own_folder(Path(config.out), "--out", TRAINED, config.force)
     with joined(on) as ranks:
         spec = models_under_test.train_spec(
             request.defense, loaded, request.fields, paper=request.recipe, outliers=outliers, speed=config.speed,
@@ -207,7 +210,10 @@ def report(config: ReportConfig) -> EvaluationResults:
         raise UserError(f"'{store.folder / STUDY}' cannot be read ({error}); run `robustkit evaluate` again.") from None
     outcomes: list[SampleOutcomes] = []
     results = build(study, store, outcomes)
-    folder = writable(Path(config.out) if config.out else store.folder.parent, "--out")
+    folder = store.folder.parent
+    if config.out:
+        folder = own_folder(Path(config.out), "--out", RESULTS, config.force)
+    writable(folder, "--out")
     if {"figures", "html"} & set(chosen):
         from robustkit.reports import _suites
 
@@ -218,5 +224,8 @@ def report(config: ReportConfig) -> EvaluationResults:
 
 
 def load_runs(path: str | Path) -> Store:
-    """Return the stored runs of an evaluation: iterate over it, or ``load(cell, examples=True)`` for the images."""
-    return open_runs(path)
+    """Return the stored runs of an evaluation as it is now: iterate over it, or over its ``cells()``.
+
+    ``load(cell, examples=True)`` gives a run with its images. What was asked for in that folder before is left out.
+    """
+    return StudyStore(open_runs(path).folder)

@@ -11,6 +11,7 @@ from cyclopts.help import DefaultFormatter
 from robustkit.base.version import __version__
 from robustkit.commands.audit import audit
 from robustkit.commands.bench import bench
+from robustkit.commands.cache import cache
 from robustkit.commands.corrupt import corrupt
 from robustkit.commands.evaluate import evaluate
 from robustkit.commands.options import columns, command
@@ -20,6 +21,7 @@ from robustkit.commands.train import train
 from robustkit.study.config import (
     AuditCommand,
     BenchConfig,
+    CacheConfig,
     CorruptConfig,
     EvaluateCommand,
     ReportCommand,
@@ -43,6 +45,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "reproduce": (ReproduceConfig, reproduce),
     "report": (ReportCommand, report),
     "bench": (BenchConfig, bench),
+    "cache": (CacheConfig, cache),
 }
 for config, function in COMMANDS.values():
     command(app, config)(function)

@@ -20,11 +20,12 @@ from robustkit.auditing.members import members_of
 from robustkit.auditing.trials import Given
 from robustkit.base.chances import check_members
 from robustkit.base.devices import find_device
+from robustkit.base.files import check_folder
 from robustkit.base.progress import Reporter
 from robustkit.data import Dataset
 from robustkit.ensembles.ensemble import Ensemble, fingerprint
 from robustkit.pipeline import evaluate as pipeline
-from robustkit.pipeline.evaluate import OutsideModels
+from robustkit.pipeline.evaluate import RESULTS, OutsideModels
 from robustkit.pipeline.models_under_test import ModelUnderTest, Surrogate, record_of
 from robustkit.pipeline.request import check
 from robustkit.records.cells import digest
@@ -42,6 +43,7 @@ def audit(config: AuditConfig) -> Path:
     """
     reporter = config.reporter or Reporter()
     check(config, _default_suites(config))  # a typing error is answered before a file is read
+    check_folder(Path(config.out), "--out", RESULTS, config.force)
     if config.surrogate is not None:
         independent.check(config.surrogate)
     loaded = config.dataset

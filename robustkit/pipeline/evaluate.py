@@ -14,7 +14,7 @@ from robustkit.attacks import attack
 from robustkit.base import options
 from robustkit.base.chances import check_members
 from robustkit.base.devices import find_device
-from robustkit.base.files import listed, writable, write_json
+from robustkit.base.files import listed, own_folder, write_json
 from robustkit.base.names import DEFAULT_SUITES, ESCALATION
 from robustkit.base.parallel import default_workers
 from robustkit.base.progress import Reporter
@@ -36,6 +36,8 @@ from robustkit.study.plan import Study
 from robustkit.suites import SuiteRequest, ask_suites
 from robustkit.training.spec import TrainSpec
 
+# What tells that a folder is that of an evaluation or of an audit, done or begun.
+RESULTS = ("results.json", "runs", "candidates")
 ATTACKS = ("attacks", "preset", "backend")  # the options that name attacks
 
 
@@ -191,7 +193,7 @@ def checked(
     published = Published(config.corruption_dir) if config.corruption_dir else None
     corrupted = _corruptions(config, request, data, published, sources)
     suite_requests = _ask(config, request, data, sources)
-    folder = writable(Path(config.out), "--out")
+    folder = own_folder(Path(config.out), "--out", RESULTS, config.force)
     return _Checked(request, run_options, sources, data, aim, divide_by, published, corrupted, suite_requests, folder)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from robustkit.base.configuration import Configuration
 from robustkit.base.names import Layout, Scale
 from robustkit.base.option import Option
 from robustkit.base.types import Names
@@ -30,6 +31,7 @@ from robustkit.study.options_run import (
     Kept,
     Machine,
     Pace,
+    Placed,
     Printed,
     Samples,
     Watched,
@@ -44,8 +46,8 @@ MODELS, SHOWN_SUITES, OUTPUT = "Models", "Suites", "Output"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(
-    Watched, Formats, Kept, Workers, Batches, Pace, Machine, Verdicts, Frost, Suites, Assignments, Attacks, Threat,
-    Samples, Data, Fused,
+    Watched, Placed, Formats, Kept, Workers, Batches, Pace, Machine, Verdicts, Frost, Suites, Assignments, Attacks,
+    Threat, Samples, Data, Fused,
 ):  # fmt: skip
     """What ``evaluate`` and ``audit`` share."""
 
@@ -72,6 +74,13 @@ class AuditConfig(Evaluation, Preprocessing, Audited, AuditedModels):
         Option(SUITES.help, default="all; ood with --ood only; transfer and diversity of two or more members"),
     ] = None
     n: Annotated[int | None, Option("Only the first N test samples; in Python None: all.", least=1)] = 256
+    force: Annotated[
+        bool,
+        Option(
+            "Evaluate a model even where channels, classes or accuracy say that the data are not its own, and write to "
+            "--out even if it holds something else.", group=OUTPUT,
+        ),
+    ] = False  # fmt: skip
     out: Out = Path("robustkit-audit")
 
 
@@ -81,7 +90,7 @@ class AuditCommand(Printed, AuditConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(Watched, Pace, Machine, Assignments, Data, Fused, Trained, Network):
+class TrainConfig(Watched, Placed, Pace, Machine, Assignments, Data, Fused, Trained, Network):
     """``robustkit train``."""
 
     defense: Annotated[str, Option("The defence to train with, as `list defenses` names it.", group=MODELS)] = "adp"
@@ -175,7 +184,21 @@ class ReproduceConfig(Watched, Workers, Machine, Assignments, Network, Samples, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportConfig(Formats):
+class CacheConfig(Configuration):
+    """``robustkit cache``."""
+
+    clear: Annotated[bool, Option("Delete what is shown; on a terminal you are asked before.", group="Cache")] = False
+    older_than: Annotated[
+        str | None, Option("Only what was last written longer ago: 90m, 12h, 30d, 2w.", group="Cache")
+    ] = None
+    kind: Annotated[
+        Names | None, Option("Only ensembles, data, fastpath or forward.", default="all", group="Cache")
+    ] = None
+    yes: Annotated[bool, Option("Delete without asking.", needs=("clear",), group="Cache")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig(Placed, Formats):
     """``robustkit report``."""
 
     path: Annotated[

@@ -109,6 +109,13 @@ class Printed(Configuration):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Placed(Configuration):
+    """Output."""
+
+    force: Annotated[bool, Option("Write to --out even if it holds something else.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Formats(Configuration):
     """Output."""
 
