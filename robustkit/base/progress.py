@@ -10,7 +10,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from robustkit.base.lines import BEAT, Lines, Task
+from robustkit.base.lines import BEAT, Lines, Task, spoken
 
 
 class Advance(Protocol):
@@ -80,6 +80,11 @@ class Reporter:
         """Print one line, above the bars if there are any."""
         if self.console is not None:
             self._lines.print(message)
+
+    def finished(self, piece: str, seconds: float) -> None:
+        """Say that a piece of work is done and how long it took, where no bar has shown it."""
+        if self.console is not None and not self.console.is_terminal:
+            self._lines.print(f"{piece}, {spoken(seconds)}")
 
     def _print(self, message: str) -> None:
         if self.console is not None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
 from robustkit.base import options
 from robustkit.base.progress import Reporter
 from robustkit.base.types import Names
-
-if TYPE_CHECKING:
-    from robustkit.reports._evaluated import EvaluationResults
 
 # By format; of all others: tables.
 WRITTEN = {
@@ -26,7 +25,7 @@ WRITTEN = {
 
 
 def answer(
-    config: Any, folder: str | Path, work: Callable[[Any, Reporter], EvaluationResults], console: Console | None = None
+    config: Any, folder: str | Path, work: Callable[[Any, Reporter], Any], console: Console | None = None
 ) -> None:
     """Do the work of a command, print the answer, then every table if the user wants them, and the path at the end.
 
@@ -41,7 +40,9 @@ def answer(
     """
     console = console or Console()
     reporter = Reporter(None if config.quiet else console)
-    api, terminal = _loaded(console, reporter)
+    with loading(console, reporter):
+        from robustkit import api
+        from robustkit.reports import terminal
     with reporter.alive("working"):
         results = work(api, reporter)
     path = Path(folder) / written(config.formats)
@@ -54,12 +55,14 @@ def answer(
     print(f"report: {path}")
 
 
-def _loaded(console: Console, reporter: Reporter) -> tuple[Any, Any]:
-    """Import what needs torch, which takes seconds."""
-    with console.status("loading torch ...") if reporter.console else reporter.alive(""), reporter.alive("loading"):
-        from robustkit import api
-        from robustkit.reports import terminal
-    return api, terminal
+@contextmanager
+def loading(console: Console, reporter: Reporter) -> Iterator[None]:
+    """Say that torch is being imported, which takes seconds, unless nobody is told anything."""
+    with contextlib.ExitStack() as stack:
+        if reporter.console is not None:
+            stack.enter_context(console.status("loading torch ..."))
+        stack.enter_context(reporter.alive("loading torch"))
+        yield
 
 
 def written(formats: Names) -> str:

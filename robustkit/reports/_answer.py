@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from robustkit.records.schema import ORDER, Results, Verdict, WorstCase
+from robustkit.records.schema_members import PoolResult
 from robustkit.reports import _format as f
 from robustkit.reports import _suites
 from robustkit.reports._checks import failing, headline_budget
@@ -55,8 +56,22 @@ def _sentences(results: Results) -> Iterator[str]:
         yield textwrap.shorten(f"A reason to doubt every number: {found[0]}", 130, placeholder=" ...") + more
     for c in results["corruptions"][:1]:
         yield f"Under the corruptions of {c['suite']}, {c['ensemble']} keeps {f.percent(c['accuracy'])} % on average."
+    for pool in results["pools"][:1]:
+        yield _best_of(pool)
     if not worst and (others := [name for name in _suites.SUITES if results[name]]):  # type: ignore[literal-required]
         yield f"Measured: {', '.join(others)}; the tables are in the report and with -v."
+
+
+def _best_of(pool: PoolResult) -> str:
+    """Return the subset of a pool that is right most often on its first validation set, and under which rule."""
+    text = f"Pool of {len(pool['members'])} members: {len(pool['subsets'])} subsets of {pool['subset_size']}"
+    scores = [(max(r["accuracy"]), r) for one in pool["sets"][:1] for r in one["rules"] if r["accuracy"]]
+    if not scores:
+        return f"{text}."
+    share, rule = max(scores, key=lambda pair: pair[0])
+    best = pool["subsets"][rule["accuracy"].index(share)]
+    names = ", ".join(pool["members"][at]["id"] for at in best)
+    return f"{text}; most often right on {pool['sets'][0]['name']}: {names} ({rule['rule']}), {f.percent(share)} %."
 
 
 def _clean(results: Results) -> str:
