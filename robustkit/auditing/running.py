@@ -57,7 +57,7 @@ def audit(config: AuditConfig) -> Path:
     check_members(config.fusion, len(members))
     modes = [(part, part.training) for member in members for part in member.network.modules()]
     name = members[0].facts["name"] if len(members) == 1 else "audited"
-    config = replace(config, dataset=loaded)
+    asked, config = config, replace(config, dataset=loaded)
     suites = _default_suites(config, alone=len(members) == 1 and config.suites is None)
     try:
         members, found = _detected(config, members, x.to(device), y.to(device), loaded.classes, reporter)
@@ -73,7 +73,8 @@ def audit(config: AuditConfig) -> Path:
             config, suites, name, members, found, x.to(device), y.to(device), loaded.classes, others, reporter
         )
         model = _model(config, name, members, [one.how for one in found])
-        return pipeline.evaluate(config, OutsideModels([model], _facts(name, members, found, loaded), others), suites)
+        outside = OutsideModels([model], _facts(name, members, found, loaded), others, asked)
+        return pipeline.evaluate(config, outside, suites)
     finally:
         for part, training in modes:  # a model in memory is its owner's
             part.training = training

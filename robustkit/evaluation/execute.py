@@ -149,4 +149,6 @@ def describe(cell: Cell) -> str:
     if cell.eot > 1:
         words.append(f"eot {cell.eot}")
     source = cell.source if cell.attacked == cell.ensemble else "a surrogate"
-    return ", ".join(words + ["targeted"] * cell.targeted + ([f"from {source}"] if cell.kind == "transfer" else []))
+    return ", ".join(
+        [*filter(None, words)] + ["targeted"] * cell.targeted + ([f"from {source}"] if cell.kind == "transfer" else [])
+    )

@@ -53,11 +53,14 @@ class OutsideModels:
         What is known of each member, for the report.
     surrogates : sequence of Surrogate
         Independent models, a row each in the transfer matrices.
+    asked : Evaluation or None
+        What the user said, where the configuration holds what was loaded for it: commands are made of that.
     """
 
     models: Sequence[ModelUnderTest]
     facts: Sequence[Mapping[str, Any]]
     surrogates: Sequence[Surrogate] = ()
+    asked: Evaluation | None = None
 
 
 @dataclass(frozen=True)
@@ -139,8 +142,8 @@ def evaluate(
     device = c.run_options.device
     on_device |= {record.key: ensemble.to(device) for record, ensemble, _ in c.sources.outside.surrogates}
     study = run_evaluation(
-        provenance.begun(config, study, before), on_device, c.data.split, store, c.run_options, reporter,
-        config.escalate_budget if config.escalate else 0.0, c.published, c.data,
+        provenance.begun(c.sources.outside.asked or config, study, before), on_device, c.data.split, store,
+        c.run_options, reporter, config.escalate_budget if config.escalate else 0.0, c.published, c.data,
     )  # fmt: skip
     write_json(store.folder / STUDY, provenance.ended(study, store, before).to_json())
     return c.folder
@@ -242,7 +245,7 @@ def _models(
 def _study(config: Evaluation, c: _Checked, models: Sequence[ModelUnderTest]) -> Study:
     """Return the plan's data; what further suites are asked for is put in by the caller."""
     request, data = c.request, c.data
-    command, given = _commands(config)
+    command, given = _commands(c.sources.outside.asked or config)
     return Study(
         ensembles=tuple(record for record, _ in models),
         dataset=data.record(),
