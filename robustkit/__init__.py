@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from robustkit.base.version import __version__
 
-__all__ = ["__version__", "audit", "evaluate", "load_ensemble", "load_runs", "report", "self_test", "train"]
+__all__ = [
+    "__version__",
+    "audit",
+    "evaluate",
+    "load_ensemble",
+    "load_results",
+    "load_runs",
+    "report",
+    "self_test",
+    "train",
+]
 
 _LAZY = {
     "audit": "robustkit.api",
@@ -19,6 +29,7 @@ _LAZY = {
     "load_runs": "robustkit.api",
     "report": "robustkit.api",
     "self_test": "robustkit.api",
+    "load_results": "robustkit.reports._evaluated",
     "load_ensemble": "robustkit.ensembles.checkpoint",
 }
 _SUBPACKAGES = {"attacks", "data", "defenses", "models", "metrics", "reports", "reproduce", "search"}
@@ -26,6 +37,7 @@ _SUBPACKAGES = {"attacks", "data", "defenses", "models", "metrics", "reports", "
 if TYPE_CHECKING:
     from robustkit.api import audit, evaluate, load_runs, report, self_test, train
     from robustkit.ensembles.checkpoint import load_ensemble
+    from robustkit.reports._evaluated import load_results
 
 
 def __getattr__(name: str) -> Any:

@@ -18,37 +18,50 @@ from robustkit.base import paths
 from robustkit.base.configuration import takes
 from robustkit.base.devices import find_device
 from robustkit.base.errors import UserError
-from robustkit.base.files import writable, write_json
+from robustkit.base.files import own_folder, writable, write_json
 from robustkit.base.options import names
 from robustkit.base.parallel import default_workers
 from robustkit.base.progress import Reporter
-from robustkit.ensembles.checkpoint import read_meta
+from robustkit.ensembles.checkpoint import META, WEIGHTS, read_meta
 from robustkit.evaluation.cell import RunOptions
 from robustkit.pipeline import evaluate as pipeline
 from robustkit.pipeline import models_under_test, selftest
+from robustkit.pipeline.current import StudyStore
+from robustkit.pipeline.evaluate import RESULTS
 from robustkit.pipeline.request import check_training, defended
 from robustkit.pipeline.results import build
-from robustkit.records.schema import Results
+from robustkit.records.outcomes import SampleOutcomes
 from robustkit.records.store import STUDY, Store, open_runs
+from robustkit.reports._evaluated import EvaluationResults
 from robustkit.reports._history import write_history
+from robustkit.reports._samples import write_samples
 from robustkit.search import run as searching
-from robustkit.study.config import AuditConfig, EvaluateConfig, ReportConfig, SearchConfig, SelfTestConfig, TrainConfig
+from robustkit.study.config import (
+    AuditConfig,
+    EvaluateConfig,
+    Evaluation,
+    ReportConfig,
+    SearchConfig,
+    SelfTestConfig,
+    TrainConfig,
+)
 from robustkit.study.options_run import Data
 from robustkit.study.plan import Study
 from robustkit.training.ranks import joined, own_device
 from robustkit.training.untrained import accuracies
 
 PROGRESS = "training.progress"  # in the --out of a training: where it is, until it is done
+TRAINED = (META, WEIGHTS, PROGRESS)  # what tells that a folder is that of a training
 C = TypeVar("C", bound=Data)
 
 
 @takes(EvaluateConfig)
-def evaluate(config: EvaluateConfig) -> Results:
+def evaluate(config: EvaluateConfig) -> EvaluationResults:
     """Attack ensembles white-box and member to member, and write results, tables, figures and a report.
 
     Returns
     -------
-    Results
+    EvaluationResults
         What ``results.json`` holds.
 
     Raises
@@ -59,11 +72,11 @@ def evaluate(config: EvaluateConfig) -> Results:
         If something fails while running; the store keeps what finished.
     """
     formats = _formats(config.formats)
-    return report(pipeline.evaluate(_with_data(config)), formats=formats)
+    return _reported(config, pipeline.evaluate(_with_data(config)), formats)
 
 
 @takes(AuditConfig)
-def audit(config: AuditConfig) -> Results:
+def audit(config: AuditConfig) -> EvaluationResults:
     """Evaluate models that somebody else made, and report what was detected, assumed and not tested.
 
     A model is a file, a folder of files, a ``torch.nn.Module``, or a callable from images (B, C, H, W) in [0, 1] to
@@ -71,7 +84,7 @@ def audit(config: AuditConfig) -> Results:
 
     Returns
     -------
-    Results
+    EvaluationResults
         What ``results.json`` holds; ``report.html`` lies beside it in ``out``.
 
     Raises
@@ -82,7 +95,12 @@ def audit(config: AuditConfig) -> Results:
         If something fails while running; the store keeps what finished.
     """
     formats = _formats(config.formats)
-    return report(running.audit(_with_data(config)), formats=formats)
+    return _reported(config, running.audit(_with_data(config)), formats)
+
+
+def _reported(config: Evaluation, folder: Path, formats: tuple[str, ...]) -> EvaluationResults:
+    with (config.reporter or Reporter()).alive("writing the report"):
+        return report(folder, formats=formats)
 
 
 def _formats(formats: str | Iterable[str]) -> tuple[str, ...]:
@@ -135,7 +153,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     reporter = config.reporter or Reporter()
     on = own_device(find_device(config.device))
     loaded, outliers = _loaded(config), models_under_test.outliers_of(request.defense, _loader(config))
-    folder = writable(Path(config.out), "--out")
+    folder = own_folder(Path(config.out), "--out", TRAINED, config.force)
     with joined(on) as ranks:
         spec = models_under_test.train_spec(
             request.defense, loaded, request.fields, paper=request.recipe, outliers=outliers, speed=config.speed,
@@ -203,12 +221,12 @@ def self_test(config: SelfTestConfig) -> list[selftest.Outcome]:
 
 
 @takes(ReportConfig)
-def report(config: ReportConfig) -> Results:
+def report(config: ReportConfig) -> EvaluationResults:
     """Render results.json and the named formats again from the store of an evaluation; no attack is run.
 
     Returns
     -------
-    Results
+    EvaluationResults
         What ``results.json`` holds.
 
     Raises
@@ -224,16 +242,24 @@ def report(config: ReportConfig) -> Results:
         study = Study.from_json(json.loads((store.folder / STUDY).read_text("utf-8")))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"'{store.folder / STUDY}' cannot be read ({error}); run `robustkit evaluate` again.") from None
-    results = build(study, store)
-    folder = writable(Path(config.out) if config.out else store.folder.parent, "--out")
+    outcomes: list[SampleOutcomes] = []
+    results = build(study, store, outcomes)
+    folder = store.folder.parent
+    if config.out:
+        folder = own_folder(Path(config.out), "--out", RESULTS, config.force)
+    writable(folder, "--out")
     if {"figures", "html"} & set(chosen):
         from robustkit.reports import _suites
 
         _suites.write_sheets(study, store, folder)
+    results["samples"] = write_samples(results, outcomes, folder)
     reports.write(results, folder, chosen)
-    return results
+    return EvaluationResults(results)
 
 
 def load_runs(path: str | Path) -> Store:
-    """Return the stored runs of an evaluation: iterate over it, or ``load(cell, examples=True)`` for the images."""
-    return open_runs(path)
+    """Return the stored runs of an evaluation as it is now: iterate over it, or over its ``cells()``.
+
+    ``load(cell, examples=True)`` gives a run with its images. What was asked for in that folder before is left out.
+    """
+    return StudyStore(open_runs(path).folder)

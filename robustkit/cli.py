@@ -11,6 +11,7 @@ from cyclopts.help import DefaultFormatter
 from robustkit.base.version import __version__
 from robustkit.commands.audit import audit
 from robustkit.commands.bench import bench
+from robustkit.commands.cache import cache
 from robustkit.commands.corrupt import corrupt
 from robustkit.commands.evaluate import evaluate
 from robustkit.commands.options import columns, command
@@ -19,11 +20,12 @@ from robustkit.commands.reproduce import reproduce
 from robustkit.commands.search import search
 from robustkit.commands.train import train
 from robustkit.study.config import (
-    AuditConfig,
+    AuditCommand,
     BenchConfig,
+    CacheConfig,
     CorruptConfig,
-    EvaluateConfig,
-    ReportConfig,
+    EvaluateCommand,
+    ReportCommand,
     ReproduceConfig,
     SearchConfig,
     TrainConfig,
@@ -38,14 +40,15 @@ app = App(
     suppress_keyboard_interrupt=False,  # __main__ says that the same command resumes
 )
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
-    "evaluate": (EvaluateConfig, evaluate),
-    "audit": (AuditConfig, audit),
+    "evaluate": (EvaluateCommand, evaluate),
+    "audit": (AuditCommand, audit),
     "train": (TrainConfig, train),
     "search": (SearchConfig, search),
     "corrupt": (CorruptConfig, corrupt),
     "reproduce": (ReproduceConfig, reproduce),
-    "report": (ReportConfig, report),
+    "report": (ReportCommand, report),
     "bench": (BenchConfig, bench),
+    "cache": (CacheConfig, cache),
 }
 for config, function in COMMANDS.values():
     command(app, config)(function)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -100,8 +101,9 @@ def beside(arguments: Sequence[str]) -> list[str]:
 
 
 def without_time(path: Path) -> dict[str, Any]:
-    """results.json without what a clock decides."""
+    """results.json without what a clock or the command line decides."""
     results = json.loads((path / "results.json").read_text())
+    assert results.pop("run")["finished"] is not None
     for evaluation in results["evaluations"]:
         assert evaluation.pop("seconds") >= 0
     return results
@@ -144,12 +146,46 @@ def test_main_job_writes_what_it_promises(done: tuple[Path, str]):
     for row in results["worst_case"]:
         same = [e for e in results["evaluations"] if (e["ensemble"], e["eps"]) == (row["ensemble"], row["eps"])]
         assert row["robust_accuracy"] <= min(e["robust_accuracy"] for e in same)
-    assert {p.name for p in out.iterdir()} == {"results.json", "report.html", "tables", "figures", "runs"}
+    assert {p.name for p in out.iterdir()} == {
+        "results.json", "samples.csv", "report.html", "tables", "figures", "runs",
+    }  # fmt: skip
     assert list((out / "figures").glob("*.png"))
     assert {p.suffix for p in (out / "tables").iterdir()} == {".md", ".csv", ".tex"}
     accuracy = results["evaluations"][0]["robust_accuracy"]
-    assert f"{100 * accuracy:.1f}" in printed
     assert f"{100 * accuracy:.1f}" in (out / "report.html").read_text()
+
+
+def test_the_answer_is_the_end_of_what_is_printed_and_short(done: tuple[Path, str]):
+    out, printed = done
+    lines = printed.splitlines()
+    results = json.loads((out / "results.json").read_text())
+    end = lines[next(at for at, line in enumerate(lines) if line.startswith("adp keeps ")) :]
+    assert len(end) <= 12
+    for row in results["worst_case"]:
+        assert any(f"{100 * row['robust_accuracy']:.1f}" in line for line in end if line.startswith(row["ensemble"]))
+    finished = [line for line in lines if re.match(r"\[\d+/38\] (baseline|adp): .*, \d+ s(, .* left)?$", line)]
+    assert len(finished) == 38  # off a terminal, a line for each cell
+
+
+def test_verbose_and_quiet(done: tuple[Path, str], tmp_path: Path):
+    report = ["report", done[0], "--format", "md", "--out", tmp_path]
+    _, answer, _ = invoke(*report)
+    _, everything, _ = invoke(*report, "-v")
+    _, path, error = invoke(*report, "-q")
+    assert (path, error) == (f"{tmp_path / 'tables'}\n", "")
+    assert len(answer.splitlines()) <= 12
+    assert everything.startswith(answer[: answer.index("report: ")])
+    assert all(title in everything for title in ("Robust accuracy", "Worst case over all attacks", "Transfer between"))
+    assert everything.splitlines()[-1] == answer.splitlines()[-1] == f"report: {tmp_path / 'tables'}"
+    code, _, error = invoke(*report, "-q", "-v")
+    assert code == 2
+    assert "--quiet has no effect beside --verbose" in error
+
+
+def test_a_quiet_evaluation_prints_one_line(done: tuple[Path, str], numbers_only: None):
+    out, _ = done
+    command = ("evaluate", "--defense", "adp", "--attacks", "pgd,mim", *QUICK, "--out", str(out))
+    assert invoke(*command, "--quiet") == (0, f"{out / 'report.html'}\n", "")
 
 
 def test_same_command_again_runs_nothing_and_says_the_same(done: tuple[Path, str], numbers_only: None):

@@ -14,6 +14,12 @@ robustkit.audit("model.pt", (torch.zeros(1, 1, 8, 8), torch.zeros(1)), escalate=
 robustkit.audit([torch.nn.Linear(2, 2), "b.pt", torch.sigmoid], dataset="mnist")
 robustkit.train(defense="adp", epochs=2, settings={"adp.alpha": 1.0})
 
+results = robustkit.load_results("out")
+robust: float = results["worst_case"][0]["robust_accuracy"]
+verdict: str = results.worst_case("8/255")["adp"]["verdict"]
+results["worst_case"][0]["robust"]  # type: ignore[typeddict-item]
+results.worst_case(eps=[0.1])  # type: ignore[arg-type]
+
 robustkit.evaluate(attackz="pgd")  # type: ignore[call-arg]
 robustkit.evaluate(n="many")  # type: ignore[arg-type]
 robustkit.evaluate(norm="l7")  # type: ignore[arg-type]

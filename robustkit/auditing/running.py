@@ -20,11 +20,12 @@ from robustkit.auditing.members import members_of
 from robustkit.auditing.trials import Given
 from robustkit.base.chances import check_members
 from robustkit.base.devices import find_device
+from robustkit.base.files import check_folder
 from robustkit.base.progress import Reporter
 from robustkit.data import Dataset
 from robustkit.ensembles.ensemble import Ensemble, fingerprint
 from robustkit.pipeline import evaluate as pipeline
-from robustkit.pipeline.evaluate import OutsideModels
+from robustkit.pipeline.evaluate import RESULTS, OutsideModels
 from robustkit.pipeline.models_under_test import ModelUnderTest, Surrogate, record_of
 from robustkit.pipeline.request import check
 from robustkit.records.cells import digest
@@ -42,6 +43,7 @@ def audit(config: AuditConfig) -> Path:
     """
     reporter = config.reporter or Reporter()
     check(config, _default_suites(config))  # a typing error is answered before a file is read
+    check_folder(Path(config.out), "--out", RESULTS, config.force)
     if config.surrogate is not None:
         independent.check(config.surrogate)
     loaded = config.dataset
@@ -55,7 +57,7 @@ def audit(config: AuditConfig) -> Path:
     check_members(config.fusion, len(members))
     modes = [(part, part.training) for member in members for part in member.network.modules()]
     name = members[0].facts["name"] if len(members) == 1 else "audited"
-    config = replace(config, dataset=loaded)
+    asked, config = config, replace(config, dataset=loaded)
     suites = _default_suites(config, alone=len(members) == 1 and config.suites is None)
     try:
         members, found = _detected(config, members, x.to(device), y.to(device), loaded.classes, reporter)
@@ -71,7 +73,8 @@ def audit(config: AuditConfig) -> Path:
             config, suites, name, members, found, x.to(device), y.to(device), loaded.classes, others, reporter
         )
         model = _model(config, name, members, [one.how for one in found])
-        return pipeline.evaluate(config, OutsideModels([model], _facts(name, members, found, loaded), others), suites)
+        outside = OutsideModels([model], _facts(name, members, found, loaded), others, asked)
+        return pipeline.evaluate(config, outside, suites)
     finally:
         for part, training in modes:  # a model in memory is its owner's
             part.training = training

@@ -15,6 +15,7 @@ import textwrap
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, fields
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from robustkit.base.errors import UserError, unknown
@@ -48,14 +49,19 @@ class Configuration:
                 yield field
 
     def keywords(self) -> dict[str, Any]:
-        """Return the keywords that make it: those fields that are not at their default."""
-        return {field.name: getattr(self, field.name) for field in self.given()}
+        """Return the keywords that make it: those fields that are not at their default and that Python can give."""
+        return {field.name: getattr(self, field.name) for field in self.given() if not field.option.command}
+
+    def resolved(self) -> dict[str, Any]:
+        """Return every option with its value as plain JSON; ``...`` stands for what only Python can hold."""
+        stated = (field for field in options_of(type(self)) if not field.option.python and not field.option.command)
+        return {field.name: _plain(getattr(self, field.name)) for field in stated}
 
     def command(self, name: str, without: Iterable[str] = ()) -> str:
         """Return the command line that makes it, but for some fields; ``...`` stands for what only Python can hold."""
         words = ["robustkit", name]
         for field in self.given():
-            if field.name not in without and not field.option.python:
+            if field.name not in without and not field.option.python and not field.option.command:
                 words += field.words(getattr(self, field.name))
         return shlex.join(words).replace("'...'", "...")
 
@@ -80,6 +86,17 @@ def _equal(value: Any, default: Any) -> bool:
     if default is None and isinstance(value, list | tuple):
         return not value
     return type(value) is type(default) and bool(value == default)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as plain JSON, ``...`` where it is none."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else "..."
 
 
 def options_of(config: type[Any]) -> tuple[Stated, ...]:
@@ -167,13 +184,15 @@ def table(config: type[Configuration]) -> str:
             group = field.group
             lines += ["", f"**{group}**", "", "| option | keyword | what it says |", "|---|---|---|"]
         flag = field.name.upper() if field.option.positional else "" if field.option.python else f"`{field.flag}`"
-        lines.append(f"| {flag} | `{field.name}` | {sentence(field).replace('|', chr(92) + '|')} |")
+        flag += f", `{field.option.short}`" if field.option.short else ""
+        keyword = "" if field.option.command else f"`{field.name}`"
+        lines.append(f"| {flag} | {keyword} | {sentence(field).replace('|', chr(92) + '|')} |")
     return "\n".join(lines[1:])
 
 
 def json_schema(config: type[Configuration]) -> dict[str, Any]:
     """Return the JSON Schema of a configuration's keys; those that only Python can give are not among them."""
-    shown = [field for field in options_of(config) if not field.option.python]
+    shown = [field for field in options_of(config) if not field.option.python and not field.option.command]
     properties: dict[str, Mapping[str, Any]] = {
         field.name: {
             **schema_of(field.type),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -34,9 +35,49 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, lambda stream: stream.write(text.encode()))
 
 
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file."""
+    sha = hashlib.sha256()
+    with path.open("rb") as stream:
+        while part := stream.read(1 << 20):
+            sha.update(part)
+    return sha.hexdigest()
+
+
 def listed(paths: str | Path | Iterable[str | Path] | None) -> list[Path]:
     """Return one path, several or none as a list."""
     return [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths or ())]
+
+
+def own_folder(folder: Path, purpose: str, marks: Iterable[str], force: bool = False) -> Path:
+    """Return ``folder``, made if need be, once :func:`check_folder` and :func:`writable` find nothing wrong with it."""
+    check_folder(folder, purpose, marks, force)
+    return writable(folder, purpose)
+
+
+def check_folder(folder: Path, purpose: str, marks: Iterable[str], force: bool = False) -> None:
+    """Refuse a folder that holds something else than what is about to be written there.
+
+    Parameters
+    ----------
+    marks : iterable of str
+        Names one of which lies in every folder of this kind; names that begin with a dot do not count as content.
+
+    Raises
+    ------
+    UserError
+        If the folder is neither empty nor of this kind, and nothing is forced.
+    """
+    try:
+        content = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:  # not there yet, or to be refused as no folder that can be written to
+        content = []
+    if content and not force and not {*marks} & {*content}:
+        shown = ", ".join(content[:3]) + (", ..." if len(content) > 3 else "")
+        # Cause: the folder is somebody's own, or that of another command, and files of the same names would go.
+        raise UserError(
+            f"{purpose} '{folder}' holds something else ({shown}); name a folder that is new or empty, or add --force."
+        )
 
 
 def writable(folder: Path, purpose: str) -> Path:

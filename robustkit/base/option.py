@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, get_origin
@@ -45,6 +45,10 @@ class Option:
         Whether the command takes it without a flag.
     python : bool
         Whether only Python can give it: no command line can hold it.
+    command : bool
+        Whether only a command can give it: it is about what is printed.
+    short : str
+        A second spelling of the command's, of one letter: ``-v``.
     beyond : callable or None
         Whether a text that is none of the choices is accepted all the same; a :class:`UserError` says what is wrong.
     """
@@ -62,6 +66,8 @@ class Option:
     read: Any = None
     positional: bool = False
     python: bool = False
+    command: bool = False
+    short: str = ""
     beyond: Callable[[str], bool] | None = None
 
 
@@ -106,6 +112,8 @@ class Stated:
         """Return the words of a command line that give a value; ``...`` for what only Python can hold."""
         if isinstance(value, bool):
             return [self.said(value)]
+        if isinstance(value, Mapping):
+            value = [f"{name}={one}" for name, one in value.items()]
         several = value if isinstance(value, list | tuple) else [value]
         texts = [str(v) if isinstance(v, str | int | float | Path) else "..." for v in several]
         flag = [] if self.option.positional else [self.flag]

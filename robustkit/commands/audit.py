@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
 from robustkit.base.names import SUITES
-from robustkit.base.progress import Reporter
-from robustkit.commands.report import written
-from robustkit.study.config import AuditConfig
+from robustkit.commands._printed import answer
+from robustkit.study.config import AuditCommand
 
 
-def audit(config: AuditConfig) -> None:
+def audit(config: AuditCommand) -> None:
     """Evaluate model files that somebody else made: find out how to run them, attack them, say what was not tested.
 
     Example: robustkit audit model.th --dataset cifar10 --data-dir D
@@ -18,9 +15,4 @@ def audit(config: AuditConfig) -> None:
     from robustkit.pipeline import request
 
     request.check(config, SUITES)
-    console = Console()
-    with console.status("loading torch ..."):
-        from robustkit import api
-        from robustkit.reports import terminal
-    terminal.show(api.audit(**config.keywords(), reporter=Reporter(console)), console)
-    print(written(config.out, config.formats))
+    answer(config, config.out, lambda api, reporter: api.audit(**config.keywords(), reporter=reporter))

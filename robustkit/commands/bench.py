@@ -9,6 +9,7 @@ from rich.console import Console
 
 from robustkit.base.errors import UserError
 from robustkit.base.progress import Reporter
+from robustkit.commands._printed import loading
 from robustkit.study.config import BenchConfig
 
 
@@ -21,10 +22,12 @@ def bench(config: BenchConfig) -> None:
     if not keywords.pop("self_test", False):
         raise UserError("bench needs --self-test; the benchmarks against other toolkits are scripts in benchmarks/.")
     console = Console()
-    with console.status("loading torch ..."):
+    reporter = Reporter(console)
+    with loading(console, reporter):
         from robustkit import api
         from robustkit.pipeline import selftest
-    outcomes = api.self_test(**keywords, reporter=Reporter(console))
+    with reporter.alive("working"):
+        outcomes = api.self_test(**keywords, reporter=reporter)
     console.print(selftest.table(outcomes))
     print(f"report: {Path(config.out) / 'self-test.json'}")
     if not all(outcome.right for outcome in outcomes):

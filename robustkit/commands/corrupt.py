@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from robustkit.base.progress import Reporter
+from robustkit.commands._printed import loading
 from robustkit.study.config import CorruptConfig
 
 
@@ -19,7 +20,9 @@ def corrupt(config: CorruptConfig) -> None:
     chosen(config.suites)
     data.describe(config.dataset)
     console = Console()
-    with console.status("loading torch ..."):
+    reporter = Reporter(console)
+    with loading(console, reporter):
         from robustkit.corruptions._copy import corrupt as run
-    made = run(**config.keywords(), reporter=Reporter(console))
+    with reporter.alive("working"):
+        made = run(**config.keywords(), reporter=reporter)
     print(f"{len(made)} corruptions: {config.out}")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
-from robustkit.base.progress import Reporter
-from robustkit.commands.report import written
-from robustkit.study.config import EvaluateConfig
+from robustkit.commands._printed import answer
+from robustkit.study.config import EvaluateCommand
 
 
-def evaluate(config: EvaluateConfig) -> None:
+def evaluate(config: EvaluateCommand) -> None:
     """Attack an ensemble, white-box and member to member, and say whether the numbers can be believed.
 
     Example: robustkit evaluate --defense adp --attacks pgd,mim
@@ -17,9 +14,4 @@ def evaluate(config: EvaluateConfig) -> None:
     from robustkit.pipeline import request
 
     request.check(config)
-    console = Console()
-    with console.status("loading torch ..."):
-        from robustkit import api
-        from robustkit.reports import terminal
-    terminal.show(api.evaluate(**config.keywords(), reporter=Reporter(console)), console)
-    print(written(config.out, config.formats))
+    answer(config, config.out, lambda api, reporter: api.evaluate(**config.keywords(), reporter=reporter))

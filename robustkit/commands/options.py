@@ -99,7 +99,7 @@ def _parameter(field: Stated, kind: Any, groups: dict[str, Group]) -> inspect.Pa
     shown = default_of(field)
     switch = isinstance(field.default, bool)
     how = Parameter(
-        name=None if field.option.positional else field.flag,
+        name=None if field.option.positional else [field.flag, *filter(None, [field.option.short])],
         help=_help(field),
         group=groups[field.group],
         show_default=(lambda _: shown) if shown and field.default is not False else False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from robustkit.base.progress import Reporter
+from robustkit.commands._printed import loading
 from robustkit.study.config import ReproduceConfig
 
 
@@ -17,8 +18,10 @@ def reproduce(config: ReproduceConfig) -> None:
 
     _ask.check(config)
     console = Console()
-    with console.status("loading torch ..."):
+    reporter = Reporter(console)
+    with loading(console, reporter):
         from robustkit.reproduce import _write, runner
-    done = runner.reproduce(**config.keywords(), reporter=Reporter(console))
+    with reporter.alive("working"):
+        done = runner.reproduce(**config.keywords(), reporter=reporter)
     _write.show(done, console)
     print(f"report: {done.ask.out / _write.MARKDOWN}")

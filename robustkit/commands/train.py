@@ -7,6 +7,7 @@ import os
 from rich.console import Console
 
 from robustkit.base.progress import Reporter
+from robustkit.commands._printed import loading
 from robustkit.study.config import TrainConfig
 
 
@@ -20,10 +21,13 @@ def train(config: TrainConfig) -> None:
 
     request.check_training(config)
     console = Console()
-    with console.status("loading torch ..."):
+    leads = not int(os.environ.get("RANK", "0"))  # of several processes, one speaks
+    reporter = Reporter(console if leads else None)
+    with loading(console, reporter):
         from robustkit import api
-    metrics = api.train(**config.keywords(), reporter=Reporter(console))
-    if int(os.environ.get("RANK", "0")):  # of several processes, one speaks
+    with reporter.alive("working"):
+        metrics = api.train(**config.keywords(), reporter=reporter)
+    if not leads:
         return
     console.print(
         f"test accuracy {metrics['test_accuracy']:.4f}, members "

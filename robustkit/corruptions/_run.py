@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from robustkit.base.errors import UserError
+from robustkit.base.lines import spoken
 from robustkit.base.parallel import run_all
 from robustkit.base.progress import Reporter
 from robustkit.corruptions import get
@@ -48,14 +49,15 @@ def run_corruptions(
     if not total:
         return warnings
     ids = {record.key: record.id for record in study.ensembles}
-    with reporter.task("corruptions", total * len(split)) as advance:
+    with reporter.pieces("corruptions", total) as done:
 
         def work(group: list[Cell]) -> None:
             runs = run_cells(group, ensembles, split, run_options, published)
             for run in runs:
                 store.save(run)
                 warnings.extend(f"{ids[run.cell.ensemble]}: {warning}" for warning in run.warnings)
-                advance(len(split), run.cell.name)
+                level = f"severity {run.cell.params.get('severity')}"
+                done(f"{ids[run.cell.ensemble]}: {run.cell.name}, {level}, {spoken(run.seconds)}")
 
         run_all(work, list(groups.values()), run_options.workers)
     return list(dict.fromkeys(warnings))

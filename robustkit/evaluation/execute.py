@@ -11,6 +11,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from robustkit.base.files import write_json
+from robustkit.base.lines import spoken
 from robustkit.base.parallel import run_all
 from robustkit.base.paths import cache_dir
 from robustkit.base.progress import Reporter
@@ -50,6 +51,7 @@ def execute(
     open_chains = sum(not all(store.has_file(cell) for cell in chain) for chain in chains)
     inner = replace(run_options, workers=max(1, run_options.workers // max(1, open_chains)))
     clean: dict[str, Samples] = {}
+    costs = {cell.key: _cost(cell) for chain in (*first, *chains) for cell in chain if not store.has_file(cell)}
 
     def run(cell: Cell, lower: Cell | None) -> Run:
         before = store.load(lower, examples=True) if lower else None
@@ -62,7 +64,7 @@ def execute(
         store.save(made)
         return made
 
-    with reporter.task("evaluating", total) as done:
+    with reporter.pieces("evaluating", total, sum(costs.values())) as done:
 
         def finish(chain: Sequence[Cell]) -> list[tuple[bool, list[str]]]:
             """Return for each cell whether it was stored already, and its warnings."""
@@ -75,7 +77,8 @@ def execute(
                     clean[cell.ensemble] = finished.samples
                 outcomes.append((stored is not None, [f"{ids[cell.ensemble]}: {w}" for w in finished.warnings]))
                 lower = cell
-                done(1)
+                name = f"{ids[cell.ensemble]}: {describe(cell)}, {spoken(finished.seconds)}"
+                done("" if stored else name, costs.get(cell.key, 0.0))
             return outcomes
 
         outcomes = [
@@ -129,6 +132,13 @@ class Craftings:
         return made
 
 
+def _cost(cell: Cell) -> float:
+    """Return about how many passes of the model a cell takes for each sample, to tell how much is left by."""
+    params = cell.params
+    walk = float(params.get("steps", 0)) * float(params.get("restarts", 1)) * 3  # a backward pass is as long as two
+    return 1.0 + (walk + float(params.get("queries", 0))) * cell.eot
+
+
 def describe(cell: Cell) -> str:
     """Return a few words for a person who watches: ``pgd, eps 0.1``."""
     if cell.attack is None:
@@ -139,4 +149,6 @@ def describe(cell: Cell) -> str:
     if cell.eot > 1:
         words.append(f"eot {cell.eot}")
     source = cell.source if cell.attacked == cell.ensemble else "a surrogate"
-    return ", ".join(words + ["targeted"] * cell.targeted + ([f"from {source}"] if cell.kind == "transfer" else []))
+    return ", ".join(
+        [*filter(None, words)] + ["targeted"] * cell.targeted + ([f"from {source}"] if cell.kind == "transfer" else [])
+    )

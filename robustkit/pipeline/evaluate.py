@@ -14,7 +14,7 @@ from robustkit.attacks import attack
 from robustkit.base import options
 from robustkit.base.chances import check_members
 from robustkit.base.devices import find_device
-from robustkit.base.files import listed, writable
+from robustkit.base.files import listed, own_folder, write_json
 from robustkit.base.names import DEFAULT_SUITES, ESCALATION
 from robustkit.base.parallel import default_workers
 from robustkit.base.progress import Reporter
@@ -24,18 +24,20 @@ from robustkit.corruptions._published import Published
 from robustkit.ensembles import pool as pools
 from robustkit.ensembles.checkpoint import read_meta
 from robustkit.evaluation.cell import RunOptions
-from robustkit.pipeline import models_under_test
+from robustkit.pipeline import models_under_test, provenance
 from robustkit.pipeline.models_under_test import ModelUnderTest, Surrogate
 from robustkit.pipeline.request import Request, beside_baseline, check, check_fusions, check_outputs, target
 from robustkit.pipeline.run import run_evaluation
 from robustkit.records.cells import Spec
-from robustkit.records.store import Store
+from robustkit.records.store import STUDY, Store
 from robustkit.study.config import EvaluateConfig, Evaluation
 from robustkit.study.evaluation_data import EvaluationData, evaluation_data, too_many
 from robustkit.study.plan import Study
 from robustkit.suites import SuiteRequest, ask_suites
 from robustkit.training.spec import TrainSpec
 
+# What tells that a folder is that of an evaluation or of an audit, done or begun.
+RESULTS = ("results.json", "runs", "candidates")
 ATTACKS = ("attacks", "preset", "backend")  # the options that name attacks
 
 
@@ -51,11 +53,14 @@ class OutsideModels:
         What is known of each member, for the report.
     surrogates : sequence of Surrogate
         Independent models, a row each in the transfer matrices.
+    asked : Evaluation or None
+        What the user said, where the configuration holds what was loaded for it: commands are made of that.
     """
 
     models: Sequence[ModelUnderTest]
     facts: Sequence[Mapping[str, Any]]
     surrogates: Sequence[Surrogate] = ()
+    asked: Evaluation | None = None
 
 
 @dataclass(frozen=True)
@@ -130,14 +135,17 @@ def evaluate(
             "corruption_dir": config.corruption_dir,
         }  # fmt: skip
         suite_requests = {**suite_requests, **ask_suites(("pools",), SuiteRequest(named, c.data))}
-    study = _study(config, c, models)
+    study = replace(_study(config, c, models), suite_requests=suite_requests)
+    store = Store(c.folder / "runs")
+    before = provenance.record_of(store, study)
     on_device = {record.key: ensemble for record, ensemble in models}
     device = c.run_options.device
     on_device |= {record.key: ensemble.to(device) for record, ensemble, _ in c.sources.outside.surrogates}
-    run_evaluation(
-        replace(study, suite_requests=suite_requests), on_device, c.data.split, Store(c.folder / "runs"),
+    study = run_evaluation(
+        provenance.begun(c.sources.outside.asked or config, study, before), on_device, c.data.split, store,
         c.run_options, reporter, config.escalate_budget if config.escalate else 0.0, c.published, c.data,
     )  # fmt: skip
+    write_json(store.folder / STUDY, provenance.ended(study, store, before).to_json())
     return c.folder
 
 
@@ -188,7 +196,7 @@ def checked(
     published = Published(config.corruption_dir) if config.corruption_dir else None
     corrupted = _corruptions(config, request, data, published, sources)
     suite_requests = _ask(config, request, data, sources)
-    folder = writable(Path(config.out), "--out")
+    folder = own_folder(Path(config.out), "--out", RESULTS, config.force)
     return _Checked(request, run_options, sources, data, aim, divide_by, published, corrupted, suite_requests, folder)
 
 
@@ -237,7 +245,7 @@ def _models(
 def _study(config: Evaluation, c: _Checked, models: Sequence[ModelUnderTest]) -> Study:
     """Return the plan's data; what further suites are asked for is put in by the caller."""
     request, data = c.request, c.data
-    command, given = _commands(config)
+    command, given = _commands(c.sources.outside.asked or config)
     return Study(
         ensembles=tuple(record for record, _ in models),
         dataset=data.record(),

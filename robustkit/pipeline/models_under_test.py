@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import torch
 from robustkit import models
 from robustkit.base import paths
 from robustkit.base.errors import RunError, UserError
+from robustkit.base.files import sha256_of
 from robustkit.base.parallel import run_all
 from robustkit.base.progress import Reporter
 from robustkit.base.version import __version__
 from robustkit.data import Dataset, Split
-from robustkit.ensembles.checkpoint import load_ensemble, save_ensemble
+from robustkit.ensembles.checkpoint import WEIGHTS, load_ensemble, read_meta, save_ensemble
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.evaluation.cell import RunOptions
 from robustkit.functional.stats import wilson
@@ -98,7 +100,8 @@ def trained(
     if ensemble is None:
         ensemble = load_ensemble(folder, arch=spec.arch)
     archs = [spec.arch] * spec.members
-    return record_of(spec.defense.name, spec.defense.name, spec.defense.params, archs, ensemble), ensemble
+    record = record_of(spec.defense.name, spec.defense.name, spec.defense.params, archs, ensemble)
+    return replace(record, **_origin(read_meta(folder))), ensemble
 
 
 def guesses(accuracy: float, split: Split) -> bool:
@@ -169,7 +172,18 @@ def from_checkpoint(
     ensemble = load_ensemble(path, fusion=fusion, arch=arch)
     method = (meta.get("training") or {}).get("defense") or {"name": "unknown", "params": {}}
     archs = [member["arch"] for member in meta["members"]]
-    return record_of(name_of(meta), method["name"], method["params"], archs, ensemble), ensemble
+    record = record_of(name_of(meta), method["name"], method["params"], archs, ensemble)
+    return replace(record, **_origin(meta)), ensemble
+
+
+def _origin(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where an ensemble is from, by the JSON of its checkpoint: the file, the recipe, what came of it."""
+    weights = (Path(meta["folder"]) / WEIGHTS).resolve()
+    recipe = meta.get("training")
+    return {
+        "checkpoint": {"path": str(weights), "sha256": sha256_of(weights)},
+        "training": {"recipe": recipe, "metrics": meta.get("metrics") or {}} if recipe else None,
+    }
 
 
 def name_of(meta: Any) -> str:

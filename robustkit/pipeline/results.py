@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ from robustkit import suites
 from robustkit.corruptions._results import corruption_results
 from robustkit.functional.stats import wilson
 from robustkit.records.cells import EnsembleRecord, Run
+from robustkit.records.json_schema import NAME
+from robustkit.records.outcomes import SampleOutcomes
 from robustkit.records.samples import NOT_ATTACKED
 from robustkit.records.schema import (
     SCHEMA_VERSION,
@@ -34,8 +36,11 @@ Bools = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
 
 
-def build(study: Study, store: Store) -> Results:
-    """Return the results of a study whose cells are all in the store; RunError names the first that is missing."""
+def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = None) -> Results:
+    """Return the results of a study whose cells are all in the store; RunError names the first that is missing.
+
+    ``outcomes`` is given what became of each sample, one item an ensemble.
+    """
     evaluations: list[Evaluation] = []
     worst: list[WorstCase] = []
     transfer: list[Transfer] = []
@@ -47,9 +52,11 @@ def build(study: Study, store: Store) -> Results:
         clean = store.get(study.clean(ensemble))
         environment = environment or dict(clean.environment)
         ensembles.append(_ensemble(ensemble, clean))
+        right: list[Doubles] = []
         if "attacks" in study.suites:
             known = Known.of(study, store, ensemble)
             evaluations += [_evaluation(known, run, clean) for run in known.runs]
+            right = [run.correctness for run in known.runs]
             worst += [_worst_case(known, *budget) for budget in known.budgets()]
             escalation += [taken for budget in known.budgets() if (taken := path(known, *budget))]
             runs = {run.run.cell.key: run.run for run in known.requested if run.run.cell.eps is None}
@@ -59,11 +66,14 @@ def build(study: Study, store: Store) -> Results:
                 for targeted in (False, True):
                     cells = study.transfer(ensemble, spec, targeted)
                     transfer += _transfer(study, ensemble, [store.get(cell) for cell in cells], clean)
+        if outcomes is not None:
+            s = clean.samples
+            outcomes.append(SampleOutcomes(ensemble.id, s.ids, s.y, s.prediction, s.correctness, right))
     data = study.dataset
     found = DatasetResult(name=data.name, split=data.split, n=data.n, classes=list(data.classes), sha256=data.sha256)
     if data.image_size:
         found["image_size"] = data.image_size
-    return Results(
+    results = Results(
         schema_version=SCHEMA_VERSION,
         robustkit_version=study.version,
         environment=environment,
@@ -84,6 +94,8 @@ def build(study: Study, store: Store) -> Results:
         diversity=_suite("diversity", study, store),
         pools=_suite("pools", study, store),
     )
+    origin = {"$schema": NAME, **({"run": dict(study.run)} if study.run else {})}
+    return cast(Results, {**origin, **results})
 
 
 def _suite(name: str, study: Study, store: Store) -> list[Any]:
@@ -99,6 +111,9 @@ def _ensemble(record: EnsembleRecord, clean: Run) -> EnsembleResult:
         arch="+".join(dict.fromkeys(record.arch)),
         members=record.members,
         weights_sha256=record.weights_sha256,
+        fusion=record.fusion,
+        checkpoint=dict(record.checkpoint) if record.checkpoint else None,  # type: ignore[typeddict-item]
+        training=dict(record.training) if record.training else None,  # type: ignore[typeddict-item]
         accuracy=float(clean.samples.correctness.mean()),
         member_accuracy=[float(a) for a in own.mean(1)],
     )

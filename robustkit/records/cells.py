@@ -174,7 +174,11 @@ class Facts:
 
 @dataclass(frozen=True)
 class EnsembleRecord:
-    """What a report says of an ensemble: ``key`` is what cells name it by, ``id`` is what people call it."""
+    """What a report says of an ensemble: ``key`` is what cells name it by, ``id`` is what people call it.
+
+    ``checkpoint`` and ``training`` say where it is from, where that is known
+    (:class:`~robustkit.records.schema_run.EnsembleOrigin`).
+    """
 
     id: str
     key: str
@@ -184,6 +188,8 @@ class EnsembleRecord:
     members: int
     fusion: str
     weights_sha256: str
+    checkpoint: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON."""

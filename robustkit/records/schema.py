@@ -2,7 +2,7 @@
 
 Every number is a plain float in [0, 1] unless its field says otherwise. The fields of suites that did not run are
 empty lists; those of the further suites are in :mod:`robustkit.records.schema_suites` and
-:mod:`robustkit.records.schema_members`.
+:mod:`robustkit.records.schema_members`, those that say how a run came about in :mod:`robustkit.records.schema_run`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypedDict, get_args
 
 from robustkit.records.schema_members import DiversityResult, PoolResult
+from robustkit.records.schema_run import EnsembleOrigin, RunOrigin
 from robustkit.records.schema_suites import AuditResult, CalibrationResult, DetectionResult, OodResult
 
 SCHEMA_VERSION = 1  # of results.json and of the records in the store
@@ -47,7 +48,7 @@ class DatasetResult(Prepared):
     sha256: str
 
 
-class EnsembleResult(TypedDict):
+class EnsembleResult(EnsembleOrigin):
     """One evaluated ensemble; accuracies are on clean samples. ``arch`` is one name, or "a+b" where members differ."""
 
     id: str
@@ -209,7 +210,7 @@ class CorruptionResult(TypedDict):
     levels: list[CorruptionLevel]
 
 
-class Results(TypedDict):
+class Results(RunOrigin):
     """The whole of ``results.json``."""
 
     schema_version: int

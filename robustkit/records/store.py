@@ -35,6 +35,7 @@ class Store:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
+        self.saved = False  # whether anything was written through this object
 
     def __contains__(self, cell: object) -> bool:
         return isinstance(cell, Cell) and self.load(cell) is not None
@@ -103,6 +104,7 @@ class Store:
         write_atomic(self._path(cell, "npz"), lambda stream: stream.write(content))
         whole = {**meta, "schema_version": SCHEMA_VERSION, "npz_sha256": hashlib.sha256(content).hexdigest()}
         write_json(self._path(cell, "json"), whole)
+        self.saved = True
 
     def _read(self, cell: Cell, skip: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]] | None:
         """Return the record of a cell and its arrays but those to skip, or None where they are not whole."""

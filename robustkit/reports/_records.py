@@ -15,7 +15,8 @@ Record = dict[str, Any]
 def ensembles(results: Results) -> list[Record]:
     """Return one record per ensemble."""
     return [
-        {**e, "params": _json(e["params"]), "member_accuracy": _json(e["member_accuracy"])} for e in ordered(results)
+        {k: _json(v) if k in ("params", "member_accuracy", "checkpoint", "training") else v for k, v in e.items()}
+        for e in ordered(results)
     ]
 
 

@@ -120,6 +120,9 @@ def _settings(results: Results) -> list[tuple[str, str]]:
     """Return the settings of every ensemble and attack, each once."""
     label = labeller(results)
     found = [(f"ensemble {e['id']}", f.settings_text(e["params"])) for e in results["ensembles"]]
+    for one in results["ensembles"]:
+        if trained := one.get("training"):
+            found.append((f"training of {one['id']}", f.settings_text(trained["recipe"])))
     for e in results["evaluations"]:
         found.append((f"{label(e)} at {budget_text(*budget(e))} ({e['backend']})", f.settings_text(e["params"])))
     for t in results["transfer"]:
@@ -137,7 +140,13 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     ]
     if "image_size" in results["dataset"]:
         found.append(("image size", results["dataset"]["image_size"]))
+    if run := results.get("run"):
+        found += [("command", run["command"]), ("started", run["started"]), ("finished", run["finished"] or f.NONE)]
+        found += [(f"version of {name}", number) for name, number in run["versions"].items()]
+    found += [(f"fusion rule of {e['id']}", e["fusion"]) for e in results["ensembles"] if "fusion" in e]
     found += [(f"weights sha256 of {e['id']}", e["weights_sha256"]) for e in results["ensembles"]]
+    files = [(e["id"], file) for e in results["ensembles"] if (file := e.get("checkpoint"))]
+    found += [(f"checkpoint of {name}", f"{file['path']}, sha256 {file['sha256']}") for name, file in files]
     return found + _flat(results["environment"], "")
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from robustkit import api, data
 from robustkit.base import paths
@@ -106,13 +106,13 @@ class Lab:
         models: dict[str, Any] = (
             {"pool": list(pool)} if pool else {"checkpoint": [self.folder(column) for column in columns]}
         )
-        results = api.evaluate(
+        results = cast(Results, api.evaluate(
             **models, dataset=self.ask.dataset,
             data_dir=self.ask.data_dir, attacks=None if "preset" in options else [name for name, _ in grid] or None,
             n=self.count(images), arch=self.code, settings={**own, **_flat(asked)}, device=self.ask.device,
             workers=self.ask.workers, seed=self.ask.seed, out=folder, reporter=self.reporter,
             **{"reference": False, "keep_examples": False, "formats": ("html",), **options},
-        )  # fmt: skip
+        ))  # fmt: skip
         self.evaluations.append(folder)
         scored = {f"test images ({part})": results["dataset"]["n"]}
         paper = {f"test images ({part})": images.paper} if images.stated else {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from robustkit.base.configuration import Configuration
 from robustkit.base.names import Layout, Scale
 from robustkit.base.option import Option
 from robustkit.base.types import Names
@@ -30,6 +31,8 @@ from robustkit.study.options_run import (
     Kept,
     Machine,
     Pace,
+    Placed,
+    Printed,
     Samples,
     Watched,
     Workers,
@@ -43,8 +46,8 @@ MODELS, SHOWN_SUITES, OUTPUT = "Models", "Suites", "Output"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(
-    Watched, Formats, Kept, Workers, Batches, Pace, Machine, Verdicts, Frost, Suites, Assignments, Attacks, Threat,
-    Samples, Data, Fused,
+    Watched, Placed, Formats, Kept, Workers, Batches, Pace, Machine, Verdicts, Frost, Suites, Assignments, Attacks,
+    Threat, Samples, Data, Fused,
 ):  # fmt: skip
     """What ``evaluate`` and ``audit`` share."""
 
@@ -57,6 +60,11 @@ class EvaluateConfig(Evaluation, Trained, Network, Stored, Method):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluateCommand(Printed, EvaluateConfig):
+    """``robustkit evaluate`` with what only the command takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AuditConfig(Evaluation, Preprocessing, Audited, AuditedModels):
     """``robustkit audit``."""
 
@@ -66,11 +74,23 @@ class AuditConfig(Evaluation, Preprocessing, Audited, AuditedModels):
         Option(SUITES.help, default="all; ood with --ood only; transfer and diversity of two or more members"),
     ] = None
     n: Annotated[int | None, Option("Only the first N test samples; in Python None: all.", least=1)] = 256
+    force: Annotated[
+        bool,
+        Option(
+            "Evaluate a model even where channels, classes or accuracy say that the data are not its own, and write to "
+            "--out even if it holds something else.", group=OUTPUT,
+        ),
+    ] = False  # fmt: skip
     out: Out = Path("robustkit-audit")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(Watched, Pace, Machine, Assignments, Data, Fused, Trained, Network):
+class AuditCommand(Printed, AuditConfig):
+    """``robustkit audit`` with what only the command takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Watched, Placed, Pace, Machine, Assignments, Data, Fused, Trained, Network):
     """``robustkit train``."""
 
     defense: Annotated[str, Option("The defence to train with, as `list defenses` names it.", group=MODELS)] = "adp"
@@ -180,10 +200,29 @@ class ReproduceConfig(Watched, Workers, Machine, Assignments, Network, Samples, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportConfig(Formats):
+class CacheConfig(Configuration):
+    """``robustkit cache``."""
+
+    clear: Annotated[bool, Option("Delete what is shown; on a terminal you are asked before.", group="Cache")] = False
+    older_than: Annotated[
+        str | None, Option("Only what was last written longer ago: 90m, 12h, 30d, 2w.", group="Cache")
+    ] = None
+    kind: Annotated[
+        Names | None, Option("Only ensembles, data, fastpath or forward.", default="all", group="Cache")
+    ] = None
+    yes: Annotated[bool, Option("Delete without asking.", needs=("clear",), group="Cache")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig(Placed, Formats):
     """``robustkit report``."""
 
     path: Annotated[
         str | Path, Option("The --out folder of an evaluation, or its runs.", positional=True, group=OUTPUT)
     ] = field(kw_only=False)
     out: Annotated[str | Path | None, Option("Where to write.", default="beside the runs", group=OUTPUT)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportCommand(Printed, ReportConfig):
+    """``robustkit report`` with what only the command takes."""

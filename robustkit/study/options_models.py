@@ -139,9 +139,6 @@ class Audited(Configuration):
         ),
     ] = None
     trust_pickle: Annotated[bool, Option("Run the code in the files, with all that it may do.")] = False
-    force: Annotated[
-        bool, Option("Evaluate a model even where channels, classes or accuracy say that the data are not its own.")
-    ] = False
     surrogate: Annotated[
         str | Path | None,
         Option(

@@ -98,7 +98,25 @@ class Kept(Configuration):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Printed(Configuration):
+    """Output."""
+
+    verbose: Annotated[bool, Option("Print every table, not the answer alone.", short="-v", command=True)] = False
+    quiet: Annotated[
+        bool,
+        Option("Print where the report is and nothing else.", short="-q", command=True, unless=("verbose",)),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed(Configuration):
+    """Output."""
+
+    force: Annotated[bool, Option("Write to --out even if it holds something else.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Formats(Configuration):
     """Output."""
 
-    formats: Annotated[Names, Option("html, tex, md, csv, figures.", flag="--format")] = FORMATS
+    formats: Annotated[Names, Option("html, tex, md, csv, figures; robustbench, card.", flag="--format")] = FORMATS

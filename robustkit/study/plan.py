@@ -73,6 +73,8 @@ class Study:
         By whose errors those on corrupted images are divided: an ensemble's id, ``alexnet``, or empty: by the data.
     command, given : str
         The command line that asks for the same models and data, what an advice begins with, and that of its attacks.
+    run : mapping
+        How and when it was asked for (:class:`~robustkit.records.schema_run.RunRecord`); empty where nobody noted it.
     """
 
     ensembles: tuple[EnsembleRecord, ...]
@@ -95,6 +97,7 @@ class Study:
     corruption_reference: str = ""
     command: str = "robustkit evaluate"
     given: str = ""
+    run: Mapping[str, Any] = field(default_factory=dict)
 
     def cells(self) -> Iterator[Cell]:
         """Yield every cell of the plan, cheap ones that others need first."""
@@ -213,6 +216,7 @@ class Study:
             "corruption_reference": self.corruption_reference,
             "command": self.command,
             "given": self.given,
+            "run": dict(self.run),
         }
 
     @classmethod

@@ -127,10 +127,12 @@ class _Runner:
             clean = _take(job.store.get(job.study.clean(record)), len(split))
             run_options = replace(job.run_options, workers=max(1, job.run_options.workers // max(1, self.beside)))
             score = f", {cell.params['score']}" if cell.name == ADAPTIVE else ""
-            with job.reporter.task(f"detection, {record.id}: {describe(cell)}{score}", len(split)) as advance:
+            name = f"detection, {record.id}: {describe(cell)}{score}"
+            with job.reporter.task(name, len(split)) as advance:
                 ensemble, crafting = job.ensembles[record.key], job.craftings.of(record.key)
                 run = run_cell(cell, ensemble, split, clean, run_options, advance, crafting)
             job.store.save(run)
+            job.reporter.finished(name, run.seconds)
         self.warned.update(dict.fromkeys(f"{record.id}: {warning}" for warning in run.warnings))
         return run
 

@@ -69,7 +69,8 @@ class Diversity:
                         arrays = attributions(*given, inner, lambda n=1, note="": advance(n, record.id))
                     else:
                         arrays = similarities(*given, inner.device, lambda n=1, note="": advance(n, record.id))
-                    job.store.save_facts(Facts(cell, arrays, time.perf_counter() - started))
+                    job.store.save_facts(facts := Facts(cell, arrays, time.perf_counter() - started))
+                    job.reporter.finished(f"diversity, {record.id}: {cell.name}", facts.seconds)
 
             run_all(work, lacking, job.run_options.workers)
         return []

@@ -9,6 +9,7 @@ import numpy as np
 
 from robustkit import ood
 from robustkit.base.errors import RunError
+from robustkit.base.lines import spoken
 from robustkit.base.parallel import run_all
 from robustkit.evaluation.cell import run_cell
 from robustkit.metrics.roc import roc
@@ -45,9 +46,10 @@ class Ood:
                 cell = _cell(job.study, record, asked)
                 if job.store.load(cell) is None:
                     lacking.setdefault(asked["name"], []).append(cell)
-        total = sum(asked["n"] * len(lacking.get(asked["name"], ())) for asked in job.request["sets"])
+        total = sum(len(lacking.get(asked["name"], ())) for asked in job.request["sets"])
+        ids = {record.key: record.id for record in job.study.ensembles}
         if total:
-            with job.reporter.task("out-of-distribution sets", total) as advance:
+            with job.reporter.pieces("out-of-distribution sets", total) as done:
                 for asked in job.request["sets"]:
                     cells = lacking.get(asked["name"], [])
                     made = _again(job, asked) if cells else None
@@ -55,8 +57,8 @@ class Ood:
                     def work(cell: Cell, made: OodSet | None = made) -> None:
                         if made is not None:
                             ensemble = job.ensembles[cell.ensemble]
-                            job.store.save(run_cell(cell, ensemble, made.split, None, job.run_options))
-                            advance(len(made.split), made.name)
+                            job.store.save(run := run_cell(cell, ensemble, made.split, None, job.run_options))
+                            done(f"{ids[cell.ensemble]}: images of {made.name}, {spoken(run.seconds)}")
 
                     run_all(work, cells, job.run_options.workers)
         return list(_warnings(job.study, job.store))

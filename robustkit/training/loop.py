@@ -87,8 +87,9 @@ def fit(
     """
     device = device or torch.device("cpu")
     reporter = reporter or Reporter()
-    training = Training(spec, data, outliers, device, ranks or Ranks())
-    training.resume(progress)
+    with reporter.alive(f"preparing the training of {spec.defense.name}"):
+        training = Training(spec, data, outliers, device, ranks or Ranks())
+        training.resume(progress)
     if training.history:
         reporter.say(f"  going on after epoch {len(training.history)} of {spec.epochs}, from {progress}")
     with reporter.task(f"training {spec.defense.name}", spec.epochs * training.work.steps) as advance:

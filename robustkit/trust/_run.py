@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from robustkit.base.lines import spoken
 from robustkit.base.parallel import run_all
 from robustkit.base.progress import Reporter
 from robustkit.data import Split
@@ -38,11 +39,14 @@ def probe_all(
     def run(one: tuple[EnsembleRecord, Run, Item]) -> None:
         record, clean, item = one
         if store.load_facts(item.cell) is None:
-            with reporter.task(f"{record.id}: {describe(item.cell)}", 1):
+            began = time.perf_counter()
+            with reporter.task(name := f"{record.id}: {describe(item.cell)}", 1):
                 store.save_facts(_facts(item, clean, ensembles[record.key], split, inner, craftings))
-        done(1)
+            done(f"check of {name}, {spoken(time.perf_counter() - began)}")
+        else:
+            done()
 
-    with reporter.task("checking the numbers", len(work)) as done:
+    with reporter.pieces("checking the numbers", len(work)) as done:
         run_all(run, work, run_options.workers)
 
 

@@ -10,7 +10,7 @@ import networks
 import pytest
 import safetensors.torch
 import torch
-from in_process import invoke
+from in_process import invoke, parsed
 from torch import nn
 
 import robustkit
@@ -224,7 +224,14 @@ def test_the_command(files: list[Path], tmp_path: Path):
     code, printed, error = invoke(*asked, "--trust", "off", "--workers", 1, "--normalize", "none", "--out", out)
     assert code == 0, error
     assert printed.splitlines()[-1] == f"report: {out / 'report.html'}"
-    findings = json.loads((out / "results.json").read_text("utf-8"))["audit"][0]["findings"]
+    results = json.loads((out / "results.json").read_text("utf-8"))
+    again = parsed(results["run"]["command"])  # whole, so that it can be typed again
+    assert (again.dataset, again.n, again.trust, again.models) == ("digits", 24, "off", list(files))
+    assert results["run"]["configuration"]["dataset"] == "digits"
+    assert not any("..." in c["advice"] for number in results["worst_case"] for c in number["checks"])
+    end = printed.splitlines()
+    assert len(end[next(at for at, line in enumerate(end) if line.startswith("audited keeps ")) :]) <= 12
+    findings = results["audit"][0]["findings"]
     assert ("normalisation", "none", "given") in [(f["what"], f["value"], f["how"]) for f in findings]
 
 

@@ -102,7 +102,8 @@ def test_heads(results):
     assert results["ensembles"] == [
         {
             "id": "adp", "defense": "adp", "params": {"alpha": 2.0}, "arch": "lenet+resnet20", "members": 2,
-            "weights_sha256": "ab" * 32, "accuracy": 7 / 8, "member_accuracy": [7 / 8, 7 / 8],
+            "weights_sha256": "ab" * 32, "fusion": "mean-prob", "checkpoint": None, "training": None,
+            "accuracy": 7 / 8, "member_accuracy": [7 / 8, 7 / 8],
         }
     ]  # fmt: skip
 

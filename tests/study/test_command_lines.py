@@ -58,9 +58,9 @@ def same(a: Any, b: Any) -> bool:
             return ",".join(map(str, value))
         return str(value) if isinstance(value, Path) else value
 
-    stated = [field for field in options_of(type(a)) if not field.option.python]
+    stated = [field for field in options_of(type(b)) if not field.option.python]
     repeatable = {field.name: get_origin(field.read) is list for field in stated}
-    return type(a) is type(b) and all(
+    return isinstance(a, type(b)) and all(
         plain(getattr(a, name), several) == plain(getattr(b, name), several) for name, several in repeatable.items()
     )
 

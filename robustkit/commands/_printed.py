@@ -1,0 +1,72 @@
+"""What the commands that end with a report print: progress, the answer, where the report is. Never imports torch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from robustkit.base import options
+from robustkit.base.progress import Reporter
+from robustkit.base.types import Names
+
+# By format; of all others: tables.
+WRITTEN = {
+    "html": "report.html",
+    "figures": "figures",
+    "json": "results.json",
+    "robustbench": "robustbench",
+    "card": "cards",
+}
+
+
+def answer(
+    config: Any, folder: str | Path, work: Callable[[Any, Reporter], Any], console: Console | None = None
+) -> None:
+    """Do the work of a command, print the answer, then every table if the user wants them, and the path at the end.
+
+    Parameters
+    ----------
+    config : Printed with Formats
+        What the command takes.
+    folder : path
+        Where the report is written.
+    work : callable
+        Of ``robustkit.api`` and whom to report to, to the results.
+    """
+    console = console or Console()
+    reporter = Reporter(None if config.quiet else console)
+    with loading(console, reporter):
+        from robustkit import api
+        from robustkit.reports import terminal
+    with reporter.alive("working"):
+        results = work(api, reporter)
+    path = Path(folder) / written(config.formats)
+    if config.quiet:
+        print(path)
+        return
+    terminal.show_answer(results, console)
+    if config.verbose:
+        terminal.show(results, console)
+    print(f"report: {path}")
+
+
+@contextmanager
+def loading(console: Console, reporter: Reporter) -> Iterator[None]:
+    """Say that torch is being imported, which takes seconds, unless nobody is told anything."""
+    with contextlib.ExitStack() as stack:
+        if reporter.console is not None:
+            stack.enter_context(console.status("loading torch ..."))
+        stack.enter_context(reporter.alive("loading torch"))
+        yield
+
+
+def written(formats: Names) -> str:
+    """Return the file to look at first: the page, or what was made instead of one."""
+    chosen = options.names(formats) if formats else ("json",)
+    first = "html" if "html" in chosen else chosen[0]
+    return WRITTEN.get(first, "tables")

@@ -1,0 +1,82 @@
+"""How a run came about: the command and all its options, when it began and ended, the versions. Never imports torch."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from robustkit.base.version import __version__
+from robustkit.records.schema_run import RunRecord
+from robustkit.records.store import STUDY, Store
+from robustkit.study.config import EvaluateConfig, Evaluation
+from robustkit.study.plan import Study
+
+# Whose versions may have a part in a number; those of them that are installed are noted.
+DISTRIBUTIONS = (
+    "torch", "torchvision", "numpy", "scipy", "scikit-learn", "safetensors", "torchattacks", "foolbox", "onnx",
+    "onnx2torch", "timm",
+)  # fmt: skip
+
+
+def begun(config: Evaluation, study: Study, before: Mapping[str, Any]) -> Study:
+    """Return the study with its run record; the same study keeps the start that its store knows (:func:`record_of`)."""
+    record = RunRecord(
+        command=config.command("evaluate" if isinstance(config, EvaluateConfig) else "audit"),
+        configuration=config.resolved(),
+        started=before.get("started") or _now(),
+        finished=None,
+        versions=_versions(),
+    )
+    return replace(study, run=record)
+
+
+def ended(study: Study, store: Store, before: Mapping[str, Any]) -> Study:
+    """Return the study with the end of its run; one that found everything in the store keeps the record it had.
+
+    Parameters
+    ----------
+    before : mapping
+        The record that the store had of the same study, empty where it had none.
+    """
+    if before.get("finished") and not store.saved:
+        return replace(study, run=before)
+    return replace(study, run={**study.run, "finished": _now()})
+
+
+def record_of(store: Store, study: Study) -> Mapping[str, Any]:
+    """Return the run record that the store has of this study, empty where it has none."""
+    before = _stored(store)
+    return before.run if before is not None and _question(before) == _question(study) else {}
+
+
+def _stored(store: Store) -> Study | None:
+    try:
+        return Study.from_json(json.loads((store.folder / STUDY).read_text("utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _question(study: Study) -> dict[str, Any]:
+    """Return what is asked, without when, by whom, where from and what followed."""
+    bare = replace(study, run={}, follow_ups=(), command="", given="")
+    ensembles = [{"id": record.id, "key": record.key} for record in study.ensembles]
+    return {**bare.to_json(), "ensembles": ensembles}
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    found = {"robustkit": __version__, "python": platform.python_version()}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
