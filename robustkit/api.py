@@ -1,12 +1,12 @@
-"""The public functions: train, evaluate, audit, self_test, report, load_runs. The command line adds nothing to them.
+"""The public functions: train, evaluate, audit, self_test, report, check, compare, load_runs.
 
-Their keywords are the fields of :mod:`robustkit.study.config`, with their types, defaults and descriptions.
+The command line adds nothing to them. Their keywords are the fields of :mod:`robustkit.study.config`, with their
+types, defaults and descriptions.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -18,22 +18,34 @@ from robustkit.base import paths
 from robustkit.base.configuration import takes
 from robustkit.base.devices import find_device
 from robustkit.base.errors import UserError
-from robustkit.base.files import writable, write_json
-from robustkit.base.options import names
+from robustkit.base.files import listed, writable, write_json
+from robustkit.base.options import names, some_of
 from robustkit.base.parallel import default_workers
 from robustkit.base.progress import Reporter
+from robustkit.comparison import page as compared
 from robustkit.ensembles.checkpoint import read_meta
 from robustkit.evaluation.cell import RunOptions
+from robustkit.gates import running as gates
+from robustkit.gates.judging import Gate
 from robustkit.pipeline import evaluate as pipeline
 from robustkit.pipeline import models_under_test, selftest
 from robustkit.pipeline.request import check_training, defended
 from robustkit.pipeline.results import build
+from robustkit.pipeline.stored import read_study
 from robustkit.records.schema import Results
-from robustkit.records.store import STUDY, Store, open_runs
+from robustkit.records.schema_comparison import Comparison
+from robustkit.records.store import Store, open_runs
 from robustkit.reports._history import write_history
-from robustkit.study.config import AuditConfig, EvaluateConfig, ReportConfig, SelfTestConfig, TrainConfig
+from robustkit.study.config import (
+    AuditConfig,
+    CheckConfig,
+    CompareConfig,
+    EvaluateConfig,
+    ReportConfig,
+    SelfTestConfig,
+    TrainConfig,
+)
 from robustkit.study.options_run import Data
-from robustkit.study.plan import Study
 from robustkit.training.ranks import joined, own_device
 from robustkit.training.untrained import accuracies
 
@@ -56,9 +68,14 @@ def evaluate(config: EvaluateConfig) -> Results:
         On bad input, before any work is done.
     RunError
         If something fails while running; the store keeps what finished.
+    GateError
+        If what ``minimum``, ``require`` or ``against_baseline`` ask for does not hold; results and report are written.
     """
     formats = _formats(config.formats)
-    return report(pipeline.evaluate(_with_data(config)), formats=formats)
+    gates.prepare(config)
+    results = report(pipeline.evaluate(_with_data(config)), formats=formats)
+    gates.enforce(config, config.out)
+    return results
 
 
 @takes(AuditConfig)
@@ -79,9 +96,14 @@ def audit(config: AuditConfig) -> Results:
         On a file, an architecture or data that cannot be used, before anything is evaluated.
     RunError
         If something fails while running; the store keeps what finished.
+    GateError
+        If what ``minimum``, ``require`` or ``against_baseline`` ask for does not hold; results and report are written.
     """
     formats = _formats(config.formats)
-    return report(running.audit(_with_data(config)), formats=formats)
+    gates.prepare(config)
+    results = report(running.audit(_with_data(config)), formats=formats)
+    gates.enforce(config, config.out)
+    return results
 
 
 def _formats(formats: str | Iterable[str]) -> tuple[str, ...]:
@@ -194,10 +216,7 @@ def report(config: ReportConfig) -> Results:
     """
     chosen = list(dict.fromkeys([*_formats(config.formats), "json"]))
     store = open_runs(config.path)
-    try:
-        study = Study.from_json(json.loads((store.folder / STUDY).read_text("utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"'{store.folder / STUDY}' cannot be read ({error}); run `robustkit evaluate` again.") from None
+    study = read_study(store)
     results = build(study, store)
     folder = writable(Path(config.out) if config.out else store.folder.parent, "--out")
     if {"figures", "html"} & set(chosen):
@@ -206,6 +225,45 @@ def report(config: ReportConfig) -> Results:
         _suites.write_sheets(study, store, folder)
     reports.write(results, folder, chosen)
     return results
+
+
+@takes(CheckConfig)
+def check(config: CheckConfig) -> list[Gate]:
+    """Hold stored numbers against what is required of them, and say of each requirement whether it holds.
+
+    Returns
+    -------
+    list of Gate
+        One for each requirement of each number, with ``passed`` and a sentence that says what was found.
+
+    Raises
+    ------
+    UserError
+        If the results cannot be read, or something is required of a number that is not there.
+    """
+    return gates.run(config)[0].gates
+
+
+@takes(CompareConfig)
+def compare(config: CompareConfig) -> list[Comparison]:
+    """Put stored evaluations side by side, image by image, and write the page and tables.
+
+    Returns
+    -------
+    list of Comparison
+        Every number of every model beside that of the first, with paired intervals and tests.
+
+    Raises
+    ------
+    UserError
+        If one cannot be read, or they cannot be compared: other test images, other classes, no common eps.
+    RunError
+        If runs are missing.
+    """
+    formats = some_of(config.formats, "format", compared.FORMATS)
+    found = compared.compared(listed(config.paths))
+    compared.write(found, Path(config.out), formats)
+    return found.comparisons
 
 
 def load_runs(path: str | Path) -> Store:

@@ -11,8 +11,11 @@ from cyclopts.help import DefaultFormatter
 from robustkit.base.version import __version__
 from robustkit.commands.audit import audit
 from robustkit.commands.bench import bench
+from robustkit.commands.check import check
+from robustkit.commands.compare import compare
 from robustkit.commands.corrupt import corrupt
 from robustkit.commands.evaluate import evaluate
+from robustkit.commands.leaderboard import leaderboard
 from robustkit.commands.options import columns, command
 from robustkit.commands.report import report
 from robustkit.commands.reproduce import reproduce
@@ -20,8 +23,11 @@ from robustkit.commands.train import train
 from robustkit.study.config import (
     AuditConfig,
     BenchConfig,
+    CheckConfig,
+    CompareConfig,
     CorruptConfig,
     EvaluateConfig,
+    LeaderboardConfig,
     ReportConfig,
     ReproduceConfig,
     TrainConfig,
@@ -42,6 +48,9 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "corrupt": (CorruptConfig, corrupt),
     "reproduce": (ReproduceConfig, reproduce),
     "report": (ReportConfig, report),
+    "check": (CheckConfig, check),
+    "compare": (CompareConfig, compare),
+    "leaderboard": (LeaderboardConfig, leaderboard),
     "bench": (BenchConfig, bench),
 }
 for config, function in COMMANDS.values():

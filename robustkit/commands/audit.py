@@ -6,8 +6,11 @@ from rich.console import Console
 
 from robustkit.base.names import SUITES
 from robustkit.base.progress import Reporter
+from robustkit.commands.check import settle
 from robustkit.commands.report import written
+from robustkit.gates import running
 from robustkit.study.config import AuditConfig
+from robustkit.study.options_run import GATES
 
 
 def audit(config: AuditConfig) -> None:
@@ -18,9 +21,11 @@ def audit(config: AuditConfig) -> None:
     from robustkit.pipeline import request
 
     request.check(config, SUITES)
+    running.prepare(config)
     console = Console()
     with console.status("loading torch ..."):
         from robustkit import api
         from robustkit.reports import terminal
-    terminal.show(api.audit(**config.keywords(), reporter=Reporter(console)), console)
-    print(written(config.out, config.formats))
+    keywords = {key: value for key, value in config.keywords().items() if key not in GATES}
+    terminal.show(api.audit(**keywords, reporter=Reporter(console)), console)
+    settle(config, config.out, written(config.out, config.formats))

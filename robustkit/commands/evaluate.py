@@ -5,8 +5,11 @@ from __future__ import annotations
 from rich.console import Console
 
 from robustkit.base.progress import Reporter
+from robustkit.commands.check import settle
 from robustkit.commands.report import written
+from robustkit.gates import running
 from robustkit.study.config import EvaluateConfig
+from robustkit.study.options_run import GATES
 
 
 def evaluate(config: EvaluateConfig) -> None:
@@ -17,9 +20,11 @@ def evaluate(config: EvaluateConfig) -> None:
     from robustkit.pipeline import request
 
     request.check(config)
+    running.prepare(config)
     console = Console()
     with console.status("loading torch ..."):
         from robustkit import api
         from robustkit.reports import terminal
-    terminal.show(api.evaluate(**config.keywords(), reporter=Reporter(console)), console)
-    print(written(config.out, config.formats))
+    keywords = {key: value for key, value in config.keywords().items() if key not in GATES}
+    terminal.show(api.evaluate(**keywords, reporter=Reporter(console)), console)
+    settle(config, config.out, written(config.out, config.formats))

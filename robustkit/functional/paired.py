@@ -178,5 +178,5 @@ def _needed(difference: float, discordant: float, low: float, high: float) -> in
 
 
 def told(difference: float) -> float:
-    """Return the difference that :class:`Paired` says how many images tell apart: as large as seen, at least a point."""
+    """Return the difference that :class:`Paired` says how many images tell apart: as seen, at least a point."""
     return max(abs(difference), _LEAST)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from robustkit import suites
 from robustkit.corruptions._results import corruption_results
 from robustkit.functional.stats import wilson
+from robustkit.pipeline.outcomes import Outcomes, comparisons
 from robustkit.records.cells import EnsembleRecord, Run
 from robustkit.records.samples import NOT_ATTACKED
 from robustkit.records.schema import (
@@ -43,12 +44,15 @@ def build(study: Study, store: Store) -> Results:
     ensembles: list[EnsembleResult] = []
     escalation: list[Escalation] = []
     environment: dict[str, object] = {}
+    outcomes: dict[str, Outcomes] = {}
     for ensemble in study.ensembles:
         clean = store.get(study.clean(ensemble))
         environment = environment or dict(clean.environment)
         ensembles.append(_ensemble(ensemble, clean))
+        outcomes[ensemble.id] = Outcomes.of(clean, ())
         if "attacks" in study.suites:
             known = Known.of(study, store, ensemble)
+            outcomes[ensemble.id] = Outcomes.of(clean, known.runs)
             evaluations += [_evaluation(known, run, clean) for run in known.runs]
             worst += [_worst_case(known, *budget) for budget in known.budgets()]
             escalation += [taken for budget in known.budgets() if (taken := path(known, *budget))]
@@ -76,6 +80,7 @@ def build(study: Study, store: Store) -> Results:
         transfer=transfer,
         minimum_norm=smallest,
         escalation=escalation,
+        comparisons=comparisons(study.ensembles, outcomes),
         corruptions=corruption_results(study, store),
         audit=_suite("audit", study, store),
         detection=_suite("detection", study, store),

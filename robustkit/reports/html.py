@@ -9,35 +9,26 @@ from typing import Any
 from robustkit.records.schema import Results, WorstCase
 from robustkit.reports import _format as f
 from robustkit.reports import _suite_audit, _suites, report
-from robustkit.reports._checks import Headline, by_check, headline_budget, headlines, worst_of
+from robustkit.reports._checks import Headline, by_check, headline_budget, headlines
 from robustkit.reports._files import write_text
 from robustkit.reports._labels import baseline_of, budget, budget_text, labeller
+from robustkit.reports._page import page
 from robustkit.reports._table import Table
 from robustkit.reports._tables import find, tables
-
-MARKS = {"trusted": "\N{CHECK MARK}", "unchecked": "~", "suspect": "?", "invalid": "!"}
 
 
 @report("html", title="HTML report")
 def html(results: Results, out: Path) -> list[Path]:
     """Write ``report.html``: one file with everything inside, nothing loaded from elsewhere, no scripts."""
-    import jinja2
-
     from robustkit.reports._figures import drawings
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("robustkit.reports"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"percent": f.percent, "interval": f.interval, "number": f.number, "worst_of": worst_of}
-    environment.filters["budget"] = lambda run: budget_text(*budget(run))
     every = tables(results)
     pictures = [
         {"kind": d.kind, "alt": d.alt, "source": _embedded("image/svg+xml", d.svg())} for d in drawings(results)
     ]
-    text = environment.get_template("report.html.j2").render(
+    text = page(
+        "report.html.j2",
         results=results,
-        marks=MARKS,
         scope=_scope(results),
         headlines=list(headlines(results)),
         takeaway=_takeaway(results, list(headlines(results))),

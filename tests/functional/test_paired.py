@@ -37,7 +37,9 @@ def test_eight_samples_by_hand():
     found = compare(first, second)
     assert (found.only_first, found.only_second, found.n) == (5, 1, 8)
     assert found.difference == 4 / 8
-    assert found.p == pytest.approx(2 * (1 + 6) / 2**6)  # none or one of six coins: 1 + 6 of 64 ways, and as many on the other side
+    assert found.p == pytest.approx(
+        2 * (1 + 6) / 2**6
+    )  # none or one of six coins: 1 + 6 of 64 ways, and as many on the other side
     # Tango's interval: 4 - 8 d is 1.96 standard deviations of its own at either end.
     for delta in (found.low, found.high):
         share = (math.sqrt((11 * delta + delta - 6) ** 2 + 64 * delta * (1 - delta)) - (12 * delta - 6)) / 32
