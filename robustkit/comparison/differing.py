@@ -53,4 +53,4 @@ def table(evaluations: Sequence[StoredEvaluation]) -> Table:
     rows = [cells(topic, *said[topic]) for topic in differ]
     records = [dict(zip(("topic", *found), (topic, *said[topic]), strict=True)) for topic in topics]
     note = f"The same in all: {same}."
-    return Table(NAME, "What differs", ["", *found], "l" * (1 + len(found)), rows, note, records=records)
+    return Table(NAME, "What differs", ["what", *found], "l" * (1 + len(found)), rows, note, records=records)

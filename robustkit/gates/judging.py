@@ -90,5 +90,6 @@ def _verdicts(numbers: Sequence[Number], least: Verdict, said: bool) -> Iterator
             continue
         failed = ", ".join(check["name"] for check in number.checks if not check["passed"])
         why = f" ({failed})" if failed and not holds else ""
-        text = f"{number}{'' if holds else f'{why}, but {least} is required'}"
+        asked = least if least == ORDER[0] else f"{least} or better"
+        text = f"{number}{'' if holds else f'{why}, but {asked} is required'}"
         yield Gate("verdict", f"verdict of at least {least}", number.ensemble, number.what, holds, text)

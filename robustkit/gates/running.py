@@ -92,9 +92,7 @@ def run(config: CheckConfig) -> tuple[Outcome, list[Path]]:
     """
     formats = some_of(config.formats or (), "format", FORMATS)
     if not asked(config) and config.write_baseline is None:  # a check that cannot fail is none
-        raise UserError(
-            "check has nothing to hold; give --min, --require or --against-baseline, or --write-baseline a file."
-        )
+        raise UserError("check has nothing to hold; give --min, --require, --against-baseline or --write-baseline.")
     outcome = judged(config, config.path)
     written = write(outcome, formats, config.out)
     if config.write_baseline is not None:
