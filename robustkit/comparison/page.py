@@ -110,9 +110,7 @@ def write(found: ComparedEvaluations, out: Path, formats: Sequence[str]) -> list
 def _sentence(row: Comparison) -> str:
     at = "" if row["eps"] is None else f" at eps {budget_text(row['eps'], row['norm'])}"
     what = "right on clean images" if row["eps"] is None else f"left by every attack{at}"
-    asked = f" {row['needed']} images would tell so much apart." if row["needed"] else ""
     return (
         f"{row['ensemble']}: {f.percent(row['accuracy'])} % {what}, {row['reference']} "
-        f"{f.percent(row['reference_accuracy'])} %: {_comparisons.difference(row)} points, p = "
-        f"{_comparisons.p_text(row['p_holm'])} by Holm.{asked}".replace("p = <", "p < ")
+        f"{f.percent(row['reference_accuracy'])} %: {_comparisons.told_text(row)}"
     )

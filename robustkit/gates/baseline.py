@@ -121,7 +121,7 @@ def _gate(row: Comparison) -> Gate:
     if row["eps"] is not None:
         what += f" at {budget_text(row['eps'], row['norm'])}"
     low, high = (f.points(end) for end in row["ci95"])
-    p = f"p = {_comparisons.p_text(row['p_holm'])}".replace("= <", "< ")
+    p = _comparisons.p_said(row)
     change = f"{'fell' if row['difference'] < 0 else 'rose'} by {100 * abs(row['difference']):.1f} points"
     said = (
         f"{row['ensemble']}: {what} {change if row['difference'] else 'is the same'} "

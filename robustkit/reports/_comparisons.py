@@ -64,6 +64,11 @@ def p_text(p: float) -> str:
     return "<.001" if p < 0.001 else "1" if p > 0.9995 else f"{p:.3f}".removeprefix("0")
 
 
+def p_said(row: Comparison) -> str:
+    """Return the adjusted p-value in a sentence: ``p = .012``, ``p < .001``."""
+    return f"p = {p_text(row['p_holm'])}".replace("= <", "< ")
+
+
 def needed(row: Comparison) -> str:
     """Return how many samples tell how many points apart: ``1240 for 2.0 points``; ``-`` where it is told already."""
     return f.NONE if row["needed"] is None else f"{row['needed']} for {100 * told(row['difference']):.1f} points"
@@ -75,6 +80,18 @@ def of_attacks(results: Results, label: Callable[[Run], str]) -> dict[tuple[str,
     return {
         (row["norm"], row["eps"] or 0.0, label(row), row["ensemble"]): row for row in rows if row["number"] == "attack"
     }
+
+
+def of_worst_cases(results: Results, eps: float, norm: str) -> list[Comparison]:
+    """Return the comparisons of worst cases at a budget."""
+    rows = results.get("comparisons", [])
+    return [row for row in rows if row["number"] == "worst_case" and (row["eps"], row["norm"]) == (eps, norm)]
+
+
+def told_text(row: Comparison) -> str:
+    """Return a difference in a sentence's end, with its interval, p, and where it is not told how many images would."""
+    more = f" {row['needed']} images would tell so much apart." if row["needed"] else ""
+    return f"{difference(row)} points, {p_said(row)} by Holm.{more}"
 
 
 def _about(row: Comparison, label: Callable[[Run], str]) -> tuple[str, str]:

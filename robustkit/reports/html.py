@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from robustkit.records.schema import Results, WorstCase
+from robustkit.reports import _comparisons, _suite_audit, _suites, report
 from robustkit.reports import _format as f
-from robustkit.reports import _suite_audit, _suites, report
 from robustkit.reports._checks import Headline, by_check, headline_budget, headlines
 from robustkit.reports._files import write_text
 from robustkit.reports._labels import baseline_of, budget, budget_text, labeller
@@ -94,10 +94,14 @@ def _takeaway(results: Results, lines: list[Headline]) -> list[str]:
     worst = {h.ensemble["id"]: h.worst for h in lines if h.worst}
     if at is None or base not in worst:
         return []
-    plain = worst[base]
+    plain, rows = worst[base], {r["ensemble"]: r for r in _comparisons.of_worst_cases(results, *at)}
     return [
         f"Against the worst of all attacks, eps {budget_text(*at)}, {name} keeps {_share(w)}, {base} {_share(plain)}: "
-        f"{f.points(w['robust_accuracy'] - plain['robust_accuracy'])} points."
+        + (
+            _comparisons.told_text(rows[name])
+            if name in rows
+            else f"{f.points(w['robust_accuracy'] - plain['robust_accuracy'])} points."
+        )
         for name, w in worst.items()
         if name != base
     ]
