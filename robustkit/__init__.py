@@ -11,19 +11,14 @@ from typing import TYPE_CHECKING, Any
 from robustkit.base.version import __version__
 
 __all__ = [
-    "__version__",
-    "audit",
-    "evaluate",
-    "load_ensemble",
-    "load_results",
-    "load_runs",
-    "report",
-    "self_test",
-    "train",
-]
+    "__version__", "audit", "check", "compare", "evaluate", "load_ensemble", "load_results", "load_runs", "report",
+    "self_test", "train",
+]  # fmt: skip
 
 _LAZY = {
     "audit": "robustkit.api",
+    "check": "robustkit.api",
+    "compare": "robustkit.api",
     "evaluate": "robustkit.api",
     "train": "robustkit.api",
     "load_runs": "robustkit.api",
@@ -35,7 +30,7 @@ _LAZY = {
 _SUBPACKAGES = {"attacks", "data", "defenses", "models", "metrics", "reports", "reproduce", "search"}
 
 if TYPE_CHECKING:
-    from robustkit.api import audit, evaluate, load_runs, report, self_test, train
+    from robustkit.api import audit, check, compare, evaluate, load_runs, report, self_test, train
     from robustkit.ensembles.checkpoint import load_ensemble
     from robustkit.reports._evaluated import load_results
 

@@ -1,6 +1,7 @@
 """``python -m robustkit`` and the ``robustkit`` command.
 
-Exit codes: 0 done, 2 bad usage or bad input, 1 something failed while running, 130 interrupted.
+Exit codes: 0 done, and what was required holds; 1 it is not so: something failed while running, or a requirement was
+missed, and the last line on stderr says which; 2 bad usage or bad input, nothing was done; 130 interrupted.
 """
 
 from __future__ import annotations

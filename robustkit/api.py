@@ -1,12 +1,12 @@
-"""The public functions: train, search, evaluate, audit, self_test, report, load_runs. The command adds nothing to them.
+"""The public functions: train, search, evaluate, audit, self_test, report, check, compare, load_runs.
 
-Their keywords are the fields of :mod:`robustkit.study.config`, with their types, defaults and descriptions.
+The command line adds nothing to them. Their keywords are the fields of :mod:`robustkit.study.config`, with their
+types, defaults and descriptions.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -18,26 +18,33 @@ from robustkit.base import paths
 from robustkit.base.configuration import takes
 from robustkit.base.devices import find_device
 from robustkit.base.errors import UserError
-from robustkit.base.files import own_folder, writable, write_json
-from robustkit.base.options import names
+from robustkit.base.files import listed, own_folder, writable, write_json
+from robustkit.base.options import names, some_of
 from robustkit.base.parallel import default_workers
 from robustkit.base.progress import Reporter
+from robustkit.comparison import page as compared
 from robustkit.ensembles.checkpoint import META, WEIGHTS, read_meta
 from robustkit.evaluation.cell import RunOptions
+from robustkit.gates import running as gates
+from robustkit.gates.judging import Gate
 from robustkit.pipeline import evaluate as pipeline
 from robustkit.pipeline import models_under_test, selftest
 from robustkit.pipeline.current import StudyStore
 from robustkit.pipeline.evaluate import RESULTS
 from robustkit.pipeline.request import check_training, defended
 from robustkit.pipeline.results import build
+from robustkit.pipeline.stored import read_study
 from robustkit.records.outcomes import SampleOutcomes
-from robustkit.records.store import STUDY, Store, open_runs
+from robustkit.records.schema_comparison import Comparison
+from robustkit.records.store import Store, open_runs
 from robustkit.reports._evaluated import EvaluationResults
 from robustkit.reports._history import write_history
 from robustkit.reports._samples import write_samples
 from robustkit.search import run as searching
 from robustkit.study.config import (
     AuditConfig,
+    CheckConfig,
+    CompareConfig,
     EvaluateConfig,
     Evaluation,
     ReportConfig,
@@ -46,7 +53,6 @@ from robustkit.study.config import (
     TrainConfig,
 )
 from robustkit.study.options_run import Data
-from robustkit.study.plan import Study
 from robustkit.training.ranks import joined, own_device
 from robustkit.training.untrained import accuracies
 
@@ -70,8 +76,11 @@ def evaluate(config: EvaluateConfig) -> EvaluationResults:
         On bad input, before any work is done.
     RunError
         If something fails while running; the store keeps what finished.
+    GateError
+        If what ``minimum``, ``require`` or ``against_baseline`` ask for does not hold; results and report are written.
     """
     formats = _formats(config.formats)
+    gates.prepare(config)
     return _reported(config, pipeline.evaluate(_with_data(config)), formats)
 
 
@@ -93,14 +102,20 @@ def audit(config: AuditConfig) -> EvaluationResults:
         On a file, an architecture or data that cannot be used, before anything is evaluated.
     RunError
         If something fails while running; the store keeps what finished.
+    GateError
+        If what ``minimum``, ``require`` or ``against_baseline`` ask for does not hold; results and report are written.
     """
     formats = _formats(config.formats)
+    gates.prepare(config)
     return _reported(config, running.audit(_with_data(config)), formats)
 
 
 def _reported(config: Evaluation, folder: Path, formats: tuple[str, ...]) -> EvaluationResults:
+    """Report an evaluation that is done, then hold its numbers against what is required of them."""
     with (config.reporter or Reporter()).alive("writing the report"):
-        return report(folder, formats=formats)
+        results = report(folder, formats=formats)
+    gates.enforce(config, folder)
+    return results
 
 
 def _formats(formats: str | Iterable[str]) -> tuple[str, ...]:
@@ -238,10 +253,7 @@ def report(config: ReportConfig) -> EvaluationResults:
     """
     chosen = list(dict.fromkeys([*_formats(config.formats), "json"]))
     store = open_runs(config.path)
-    try:
-        study = Study.from_json(json.loads((store.folder / STUDY).read_text("utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"'{store.folder / STUDY}' cannot be read ({error}); run `robustkit evaluate` again.") from None
+    study = read_study(store)
     outcomes: list[SampleOutcomes] = []
     results = build(study, store, outcomes)
     folder = store.folder.parent
@@ -255,6 +267,45 @@ def report(config: ReportConfig) -> EvaluationResults:
     results["samples"] = write_samples(results, outcomes, folder)
     reports.write(results, folder, chosen)
     return EvaluationResults(results)
+
+
+@takes(CheckConfig)
+def check(config: CheckConfig) -> list[Gate]:
+    """Hold stored numbers against what is required of them, and say of each requirement whether it holds.
+
+    Returns
+    -------
+    list of Gate
+        One for each requirement of each number, with ``passed`` and a sentence that says what was found.
+
+    Raises
+    ------
+    UserError
+        If the results cannot be read, or something is required of a number that is not there.
+    """
+    return gates.run(config)[0].gates
+
+
+@takes(CompareConfig)
+def compare(config: CompareConfig) -> list[Comparison]:
+    """Put stored evaluations side by side, image by image, and write the page and tables.
+
+    Returns
+    -------
+    list of Comparison
+        Every number of every model beside that of the first, with paired intervals and tests.
+
+    Raises
+    ------
+    UserError
+        If one cannot be read, or they cannot be compared: other test images, other classes, no common eps.
+    RunError
+        If runs are missing.
+    """
+    formats = some_of(config.formats, "format", compared.FORMATS)
+    found = compared.compared(listed(config.paths))
+    compared.write(found, Path(config.out), formats)
+    return found.comparisons
 
 
 def load_runs(path: str | Path) -> Store:

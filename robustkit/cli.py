@@ -12,8 +12,11 @@ from robustkit.base.version import __version__
 from robustkit.commands.audit import audit
 from robustkit.commands.bench import bench
 from robustkit.commands.cache import cache
+from robustkit.commands.check import check
+from robustkit.commands.compare import compare
 from robustkit.commands.corrupt import corrupt
 from robustkit.commands.evaluate import evaluate
+from robustkit.commands.leaderboard import leaderboard
 from robustkit.commands.options import columns, command
 from robustkit.commands.report import report
 from robustkit.commands.reproduce import reproduce
@@ -23,8 +26,11 @@ from robustkit.study.config import (
     AuditCommand,
     BenchConfig,
     CacheConfig,
+    CheckConfig,
+    CompareConfig,
     CorruptConfig,
     EvaluateCommand,
+    LeaderboardConfig,
     ReportCommand,
     ReproduceConfig,
     SearchConfig,
@@ -47,6 +53,9 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "corrupt": (CorruptConfig, corrupt),
     "reproduce": (ReproduceConfig, reproduce),
     "report": (ReportCommand, report),
+    "check": (CheckConfig, check),
+    "compare": (CompareConfig, compare),
+    "leaderboard": (LeaderboardConfig, leaderboard),
     "bench": (BenchConfig, bench),
     "cache": (CacheConfig, cache),
 }

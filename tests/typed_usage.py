@@ -13,6 +13,8 @@ robustkit.evaluate(defense="adp", attacks=["pgd", "mim"], eps=[0.1, "8/255"], no
 robustkit.audit("model.pt", (torch.zeros(1, 1, 8, 8), torch.zeros(1)), escalate=True, batch_size=64)
 robustkit.audit([torch.nn.Linear(2, 2), "b.pt", torch.sigmoid], dataset="mnist")
 robustkit.train(defense="adp", epochs=2, settings={"adp.alpha": 1.0})
+passed = [gate.passed for gate in robustkit.check("out", minimum=["worst_case@0.1>=0.3"], require="trusted")]
+differences: list[float] = [row["difference"] for row in robustkit.compare(["a", "b"])]
 
 results = robustkit.load_results("out")
 robust: float = results["worst_case"][0]["robust_accuracy"]
@@ -25,4 +27,5 @@ robustkit.evaluate(n="many")  # type: ignore[arg-type]
 robustkit.evaluate(norm="l7")  # type: ignore[arg-type]
 robustkit.evaluate("adp")  # type: ignore[call-arg]
 robustkit.audit()  # type: ignore[call-arg]
+robustkit.check("out", require="trustd")  # type: ignore[arg-type]
 robustkit.train(recipe="papr")  # type: ignore[arg-type]

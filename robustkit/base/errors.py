@@ -1,4 +1,4 @@
-"""The two ways in which a command ends badly, and the sentences that go with them."""
+"""The ways in which a command ends badly, and the sentences that go with them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ class UserError(ValueError):
 
 class RunError(RuntimeError):
     """Something failed while running: the store keeps what finished, the same command resumes (exit code 1)."""
+
+
+class GateError(RunError):
+    """What was required of the numbers does not hold; they are stored and reported all the same (exit code 1)."""
 
 
 def unknown(kind: str, value: str, accepted: Iterable[str], unlisted: Iterable[str] = ()) -> UserError:

@@ -69,6 +69,22 @@ def number(text: str | float, name: str = "value") -> float:
     return value
 
 
+def eps_text(eps: float) -> str:
+    """Return a budget as people write it: ``8/255`` where it is a whole number of grey levels, else ``0.05``.
+
+    0.2 is 51/255, but nobody means that: one or two decimals that say it exactly win over the fraction.
+    """
+    levels = round(eps * 255)
+    if levels and abs(eps * 255 - levels) < 1e-6 and abs(eps - round(eps, 2)) > 1e-9:
+        return f"{levels}/255"
+    return f"{eps:.6g}"
+
+
+def budget_text(eps: float, norm: str) -> str:
+    """Return a budget, with its norm where that is not linf, which goes without saying."""
+    return eps_text(eps) if norm == "linf" else f"{eps_text(eps)} {norm}"
+
+
 def in_range(name: str, value: float) -> float:
     """Check a value against the range of its name, where the vocabulary has one; of ``adp.alpha`` that of ``alpha``."""
     low, high, closed = RANGES.get(name.rpartition(".")[2], (float("-inf"), float("inf"), True))
@@ -114,6 +130,13 @@ def choice(value: str, kind: str, accepted: Iterable[str]) -> str:
     if value not in (known := list(accepted)):
         raise unknown(kind, value, known)
     return value
+
+
+def some_of(text: str | Iterable[str], kind: str, accepted: Iterable[str]) -> tuple[str, ...]:
+    """Read ``html,md`` or a list into distinct names, each of which is accepted; none of an empty list."""
+    parts = text.split(",") if isinstance(text, str) else list(text)
+    known = list(accepted)
+    return tuple(dict.fromkeys(choice(part.strip(), kind, known) for part in parts if part.strip()))
 
 
 def assignments(items: Iterable[str] | Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What the commands that end with a report print: progress, the answer, where the report is. Never imports torch."""
+"""What the commands that end with a report print: progress, the answer, gates, where the report is. No torch here."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from rich.console import Console
 from robustkit.base import options
 from robustkit.base.progress import Reporter
 from robustkit.base.types import Names
+from robustkit.commands.check import settle
+from robustkit.study.options_run import Gates
 
 # By format; of all others: tables.
 WRITTEN = {
@@ -46,13 +48,16 @@ def answer(
     with reporter.alive("working"):
         results = work(api, reporter)
     path = Path(folder) / written(config.formats)
-    if config.quiet:
-        print(path)
-        return
-    terminal.show_answer(results, console)
+    quiet: bool = config.quiet
+    last = str(path) if quiet else f"report: {path}"
+    if not quiet:
+        terminal.show_answer(results, console)
     if config.verbose:
         terminal.show(results, console)
-    print(f"report: {path}")
+    if isinstance(config, Gates):
+        settle(config, folder, last, quiet=quiet)
+    else:
+        print(last)
 
 
 @contextmanager

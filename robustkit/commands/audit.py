@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from robustkit.base.names import SUITES
 from robustkit.commands._printed import answer
+from robustkit.gates import running
 from robustkit.study.config import AuditCommand
+from robustkit.study.options_run import GATES
 
 
 def audit(config: AuditCommand) -> None:
@@ -15,4 +17,6 @@ def audit(config: AuditCommand) -> None:
     from robustkit.pipeline import request
 
     request.check(config, SUITES)
-    answer(config, config.out, lambda api, reporter: api.audit(**config.keywords(), reporter=reporter))
+    running.prepare(config)
+    keywords = {key: value for key, value in config.keywords().items() if key not in GATES}
+    answer(config, config.out, lambda api, reporter: api.audit(**keywords, reporter=reporter))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from robustkit.commands._printed import answer
+from robustkit.gates import running
 from robustkit.study.config import EvaluateCommand
+from robustkit.study.options_run import GATES
 
 
 def evaluate(config: EvaluateCommand) -> None:
@@ -14,4 +16,6 @@ def evaluate(config: EvaluateCommand) -> None:
     from robustkit.pipeline import request
 
     request.check(config)
-    answer(config, config.out, lambda api, reporter: api.evaluate(**config.keywords(), reporter=reporter))
+    running.prepare(config)
+    keywords = {key: value for key, value in config.keywords().items() if key not in GATES}
+    answer(config, config.out, lambda api, reporter: api.evaluate(**keywords, reporter=reporter))

@@ -71,7 +71,7 @@ def sentence(error: CycloptsError) -> str:
 
 def columns(console: Console, options: ConsoleOptions, entries: list[HelpEntry]) -> tuple[ColumnSpec, ...]:
     """Return the columns of a table of options; a name is never broken, however narrow the terminal."""
-    longest = max(len(name) for entry in entries for name in entry.names) + len(" FLOAT")
+    longest = max((len(name) for entry in entries for name in entry.names), default=0) + len(" FLOAT")
     wide = max(longest, math.ceil(console.width * 0.35))
     name = ColumnSpec(renderer=NameRenderer(max_width=wide), style="cyclopts.name", max_width=wide, no_wrap=True)
     return (name, ColumnSpec(renderer=DescriptionRenderer()))

@@ -32,6 +32,7 @@ from robustkit.records.cells import Spec
 from robustkit.records.store import STUDY, Store
 from robustkit.study.config import EvaluateConfig, Evaluation
 from robustkit.study.evaluation_data import EvaluationData, evaluation_data, too_many
+from robustkit.study.options_run import GATES
 from robustkit.study.plan import Study
 from robustkit.suites import SuiteRequest, ask_suites
 from robustkit.training.spec import TrainSpec
@@ -279,5 +280,5 @@ def _commands(config: Evaluation) -> tuple[str, str]:
     attacks += [word for _, text in said if text not in others for word in ("--set", text)]
     command = "evaluate" if isinstance(config, EvaluateConfig) else "audit"
     # Where nobody was to look there is nothing to escalate: an advice asks for the checks.
-    left_out = (*ATTACKS, "trust") if config.trust == "off" else ATTACKS
+    left_out = (*ATTACKS, *GATES, *(("trust",) if config.trust == "off" else ()))
     return plain.command(command, without=left_out), shlex.join(attacks)

@@ -19,7 +19,7 @@ from robustkit.data import Facts
 from robustkit.defenses import defense
 from robustkit.ood import chosen as chosen_sets
 from robustkit.records.cells import Spec
-from robustkit.study import presets
+from robustkit.study import presets, requirements
 from robustkit.study.config import EvaluateConfig, Evaluation, TrainConfig
 from robustkit.training import spec as trainspec
 
@@ -76,11 +76,13 @@ def check(config: Evaluation, default_suites: Sequence[str] = DEFAULT_SUITES) ->
         check_members(config.fusion, getattr(config, "members", None) or trainspec.TrainSpec.members)
     _check_methods(table, [name for name, _ in rows], _parts(names), config)
     _check_verdicts(config)
+    budgets = budgets or _own_eps(rows) or facts.threat.eps
+    requirements.foresee(config, attacks if "attacks" in suites else (), budgets, norm)
     return Request(
         defenses=tuple(defended(name, table) for name in names),
         attacks=attacks,
         dataset=facts,
-        eps=budgets or _own_eps(rows) or facts.threat.eps,
+        eps=budgets,
         norm=norm,
         suites=suites,
         corruptions=corruptions,

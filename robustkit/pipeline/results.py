@@ -11,6 +11,7 @@ import numpy.typing as npt
 from robustkit import suites
 from robustkit.corruptions._results import corruption_results
 from robustkit.functional.stats import wilson
+from robustkit.pipeline.outcomes import Outcomes, comparisons
 from robustkit.records.cells import EnsembleRecord, Run
 from robustkit.records.json_schema import NAME
 from robustkit.records.outcomes import SampleOutcomes
@@ -48,13 +49,16 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
     ensembles: list[EnsembleResult] = []
     escalation: list[Escalation] = []
     environment: dict[str, object] = {}
+    correct: dict[str, Outcomes] = {}
     for ensemble in study.ensembles:
         clean = store.get(study.clean(ensemble))
         environment = environment or dict(clean.environment)
         ensembles.append(_ensemble(ensemble, clean))
         right: list[Doubles] = []
+        correct[ensemble.id] = Outcomes.of(clean, ())
         if "attacks" in study.suites:
             known = Known.of(study, store, ensemble)
+            correct[ensemble.id] = Outcomes.of(clean, known.runs)
             evaluations += [_evaluation(known, run, clean) for run in known.runs]
             right = [run.correctness for run in known.runs]
             worst += [_worst_case(known, *budget) for budget in known.budgets()]
@@ -86,6 +90,7 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
         transfer=transfer,
         minimum_norm=smallest,
         escalation=escalation,
+        comparisons=comparisons(study.ensembles, correct),
         corruptions=corruption_results(study, store),
         audit=_suite("audit", study, store),
         detection=_suite("detection", study, store),

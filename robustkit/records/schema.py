@@ -2,13 +2,15 @@
 
 Every number is a plain float in [0, 1] unless its field says otherwise. The fields of suites that did not run are
 empty lists; those of the further suites are in :mod:`robustkit.records.schema_suites` and
-:mod:`robustkit.records.schema_members`, those that say how a run came about in :mod:`robustkit.records.schema_run`.
+:mod:`robustkit.records.schema_members`, comparisons in :mod:`robustkit.records.schema_comparison`, and those that say
+how a run came about in :mod:`robustkit.records.schema_run`.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal, TypedDict, get_args
 
+from robustkit.records.schema_comparison import Compared
 from robustkit.records.schema_members import DiversityResult, PoolResult
 from robustkit.records.schema_run import EnsembleOrigin, RunOrigin
 from robustkit.records.schema_suites import AuditResult, CalibrationResult, DetectionResult, OodResult
@@ -210,8 +212,8 @@ class CorruptionResult(TypedDict):
     levels: list[CorruptionLevel]
 
 
-class Results(RunOrigin):
-    """The whole of ``results.json``."""
+class Numbers(TypedDict):
+    """What gates, comparisons and leaderboards read of ``results.json``: in the files of every version so far."""
 
     schema_version: int
     robustkit_version: str
@@ -221,6 +223,11 @@ class Results(RunOrigin):
     ensembles: list[EnsembleResult]
     evaluations: list[Evaluation]
     worst_case: list[WorstCase]
+
+
+class Results(RunOrigin, Compared, Numbers):
+    """The whole of ``results.json``."""
+
     surrogates: list[EnsembleResult]
     transfer: list[Transfer]
     minimum_norm: list[MinimumNorm]

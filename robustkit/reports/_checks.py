@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from robustkit.records.schema import ORDER, EnsembleResult, Evaluation, Results, Verdict, WorstCase
+from robustkit.records.schema import ORDER, EnsembleResult, Evaluation, Numbers, Results, Verdict, WorstCase
 from robustkit.reports._format import number
 from robustkit.reports._labels import Run, budget, budget_text, labeller, ordered
 
@@ -86,18 +87,19 @@ class Headline:
     others: list[WorstCase]
 
 
-def headline_budget(results: Results) -> tuple[float, str] | None:
+def headline_budget(results: Numbers) -> tuple[float, str] | None:
     """Return the (eps, norm) to quote: the one that most runs used; None where nothing ran.
 
     Of several, the one that the transfer matrices were made at (a dataset's middling eps), else the largest.
     """
-    made = {budget(t) for t in results["transfer"]}
+    transfer: Any = results.get("transfer", ())  # which no more than the numbers of a file lack
+    made = {budget(t) for t in transfer}
     runs = [budget(e) for e in results["evaluations"]] or [budget(w) for w in results["worst_case"]]
     count = Counter(runs)
     return max(count, key=lambda b: (count[b], b[1] == "linf", b in made, b[0]), default=None)
 
 
-def headlines(results: Results) -> Iterator[Headline]:
+def headlines(results: Numbers) -> Iterator[Headline]:
     """Yield the headline of every ensemble, the baseline first."""
     label, at = labeller(results), headline_budget(results)
     for ensemble in ordered(results):

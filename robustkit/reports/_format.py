@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from robustkit.base.options import eps_text as eps_text
 from robustkit.records.schema import Verdict
 
 MARKS: dict[Verdict, str] = {"trusted": "+", "unchecked": "~", "suspect": "?", "invalid": "!"}
@@ -28,17 +29,6 @@ def points(difference: float) -> str:
     """Return a difference of shares in percentage points, with its sign: ``+12.3``, and ``0.0`` for none."""
     text = f"{100 * difference:+.1f}"
     return "0.0" if float(text) == 0 else text
-
-
-def eps_text(eps: float) -> str:
-    """Return a budget as people write it: ``8/255`` where it is a whole number of grey levels, else ``0.05``.
-
-    0.2 is 51/255, but nobody means that: one or two decimals that say it exactly win over the fraction.
-    """
-    levels = round(eps * 255)
-    if levels and abs(eps * 255 - levels) < 1e-6 and abs(eps - round(eps, 2)) > 1e-9:
-        return f"{levels}/255"
-    return f"{eps:.6g}"
 
 
 def number(value: float | None) -> str:

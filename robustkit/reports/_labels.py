@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from robustkit.records.schema import EnsembleResult, Results, Transfer
-from robustkit.reports._format import eps_text, plain
+from robustkit.base.options import budget_text as budget_text
+from robustkit.records.schema import EnsembleResult, Numbers, Transfer
+from robustkit.reports._format import plain
 
 Run = Mapping[str, Any]  # an Evaluation or a Transfer
 OfEnsemble = TypeVar("OfEnsemble", bound=Mapping[str, Any])  # a record with the id of its ensemble
@@ -22,18 +23,14 @@ def budget(run: Run) -> tuple[float, str]:
     return float(source.get("eps", 0.0)), str(source.get("norm", "linf"))
 
 
-def budget_text(eps: float, norm: str) -> str:
-    """Return a budget, with its norm where that is not linf, which goes without saying."""
-    return eps_text(eps) if norm == "linf" else f"{eps_text(eps)} {norm}"
-
-
-def labeller(results: Results) -> Callable[[Run], str]:
+def labeller(results: Numbers) -> Callable[[Run], str]:
     """Return the function that names the attack of a run: ``pgd-10``, ``pgd-100``, ``fgsm, targeted``.
 
     Steps are always named, as papers do. Another setting is named only where two runs of one ensemble at one budget
     would otherwise share a name, and there only if it is not that of the first run.
     """
-    runs: list[Run] = [*results["evaluations"], *results["transfer"]]
+    transfer: Any = results.get("transfer", ())  # which no more than the numbers of a file lack
+    runs: list[Run] = [*results["evaluations"], *transfer]
 
     def short(run: Run) -> str:
         own = run["params"].get("steps")
@@ -81,18 +78,18 @@ def panel_text(run: Transfer, label: Callable[[Run], str]) -> str:
     return f"{label(run)} at {budget_text(*budget(run))}: {metric_text(run['metric'])}"
 
 
-def baseline_of(results: Results) -> str | None:
+def baseline_of(results: Numbers) -> str | None:
     """Return the id of the plain ensemble that the others are compared with, if there is one."""
     return next((e["id"] for e in results["ensembles"] if e["defense"] == "baseline"), None)
 
 
-def ordered(results: Results) -> list[EnsembleResult]:
+def ordered(results: Numbers) -> list[EnsembleResult]:
     """Return the ensembles with the baseline first, otherwise in the order of the file."""
     plain_id = baseline_of(results)
     return sorted(results["ensembles"], key=lambda e: e["id"] != plain_id)
 
 
-def in_order(results: Results, records: Iterable[OfEnsemble]) -> list[OfEnsemble]:
+def in_order(results: Numbers, records: Iterable[OfEnsemble]) -> list[OfEnsemble]:
     """Return records in the order of their ensembles, those of one as they were; of an unlisted ensemble last."""
     place = {e["id"]: at for at, e in enumerate(ordered(results))}
     return sorted(records, key=lambda record: place.get(record["ensemble"], len(place)))

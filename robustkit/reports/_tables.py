@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from robustkit.functional.stats import wilson
 from robustkit.records.schema import ORDER, Evaluation, Results, WorstCase
+from robustkit.records.schema_comparison import Comparison
+from robustkit.reports import _comparisons, _records, _suites
 from robustkit.reports import _format as f
-from robustkit.reports import _records, _suites
 from robustkit.reports._checks import failing, hint
 from robustkit.reports._labels import baseline_of, budget, budget_text, in_order, labeller, ordered, panel_text
 from robustkit.reports._table import Cell, Table, cells
@@ -19,6 +20,7 @@ def tables(results: Results) -> list[Table]:
         ensembles(results),
         robustness(results),
         worst_case(results),
+        *_comparisons.tables(results),
         escalations(results),
         minimum_norms(results),
         checks(results),
@@ -51,13 +53,16 @@ def robustness(results: Results) -> Table:
         found.setdefault(((norm, eps), label(e)), {})[e["ensemble"]] = e
     others = [i for i in ids if i != plain] if plain else []
     order = {name: at for at, name in enumerate(_attack_order(results))}
+    paired = _comparisons.of_attacks(results, label)
     rows = []
     for ((norm, eps), attack), by in sorted(found.items(), key=lambda item: (item[0][0], order[item[0][1]])):
-        numbers = [_robust(by.get(i)) for i in ids]
-        differences = [_difference(by.get(i), by.get(plain or "")) for i in others]
+        numbers = [share(by.get(i)) for i in ids]
+        beside = [(by.get(i), by.get(plain or ""), paired.get((norm, eps, attack, i))) for i in others]
+        differences = [_difference(*numbers) for numbers in beside]
         rows.append([*cells(budget_text(eps, norm), attack), *numbers, *differences])
     columns = ["eps", "attack", *ids, *(f"{i} - {plain}" for i in others)]
-    note = f"In % with Wilson 95 % interval; differences in points. Verdicts: {f.LEGEND}."
+    told = ", with paired intervals" if paired else ""
+    note = f"In % with Wilson 95 % interval; differences in points{told}. Verdicts: {f.LEGEND}."
     records = _records.evaluations(results, label)
     return Table(
         "robustness", "Robust accuracy", columns, "ll" + "r" * (len(columns) - 2), rows, note, 2, True, records
@@ -71,7 +76,7 @@ def worst_case(results: Results) -> Table:
     rows = []
     for norm, eps in sorted({key[:2] for key in found}):
         line = [found.get((norm, eps, i)) for i in ids]
-        rows.append([*cells(budget_text(eps, norm)), *(_robust(w) for w in line)])
+        rows.append([*cells(budget_text(eps, norm)), *(share(w) for w in line)])
     note = (
         f"A sample counts as robust only if no attack broke it. In % with Wilson 95 % interval. Verdicts: {f.LEGEND}."
     )
@@ -174,18 +179,20 @@ def _attack_order(results: Results) -> list[str]:
     return sorted(key, key=lambda name: key[name])
 
 
-def _robust(e: Evaluation | WorstCase | None) -> Cell:
+def share(e: Evaluation | WorstCase | None) -> Cell:
+    """Return a robust accuracy with its interval and verdict; ``-`` for none."""
     if e is None:
         return Cell(f.NONE)
     return Cell(f"{f.percent(e['robust_accuracy'])} {f.interval(e['ci95'])}", e["verdict"], hint(e))
 
 
-def _difference(e: Evaluation | None, base: Evaluation | None) -> Cell:
-    """Return the difference, marked only where one of the two numbers is not trusted."""
+def _difference(e: Evaluation | None, base: Evaluation | None, paired: Comparison | None) -> Cell:
+    """Return the difference, with its interval where it is known, marked where one of the two is not trusted."""
     if e is None or base is None:
         return Cell(f.NONE)
     worse = max(e["verdict"], base["verdict"], key=ORDER.index)
-    return Cell(f.points(e["robust_accuracy"] - base["robust_accuracy"]), None if worse == ORDER[0] else worse)
+    text = _comparisons.difference(paired) if paired else f.points(e["robust_accuracy"] - base["robust_accuracy"])
+    return Cell(text, None if worse == ORDER[0] else worse)
 
 
 def find(every: Sequence[Table], name: str) -> Table | None:

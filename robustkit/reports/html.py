@@ -7,37 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from robustkit.records.schema import Results, WorstCase
+from robustkit.reports import _comparisons, _suite_audit, _suites, report
 from robustkit.reports import _format as f
-from robustkit.reports import _suite_audit, _suites, report
-from robustkit.reports._checks import Headline, by_check, headline_budget, headlines, worst_of
+from robustkit.reports._checks import Headline, by_check, headline_budget, headlines
 from robustkit.reports._files import write_text
 from robustkit.reports._labels import baseline_of, budget, budget_text, labeller
+from robustkit.reports._page import page
 from robustkit.reports._table import Table
 from robustkit.reports._tables import find, tables
-
-MARKS = {"trusted": "\N{CHECK MARK}", "unchecked": "~", "suspect": "?", "invalid": "!"}
 
 
 @report("html", title="HTML report")
 def html(results: Results, out: Path) -> list[Path]:
     """Write ``report.html``: one file with everything inside, nothing loaded from elsewhere, no scripts."""
-    import jinja2
-
     from robustkit.reports._figures import drawings
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("robustkit.reports"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"percent": f.percent, "interval": f.interval, "number": f.number, "worst_of": worst_of}
-    environment.filters["budget"] = lambda run: budget_text(*budget(run))
     every = tables(results)
     pictures = [
         {"kind": d.kind, "alt": d.alt, "source": _embedded("image/svg+xml", d.svg())} for d in drawings(results)
     ]
-    text = environment.get_template("report.html.j2").render(
+    text = page(
+        "report.html.j2",
         results=results,
-        marks=MARKS,
         scope=_scope(results),
         headlines=list(headlines(results)),
         takeaway=_takeaway(results, list(headlines(results))),
@@ -103,10 +94,14 @@ def _takeaway(results: Results, lines: list[Headline]) -> list[str]:
     worst = {h.ensemble["id"]: h.worst for h in lines if h.worst}
     if at is None or base not in worst:
         return []
-    plain = worst[base]
+    plain, rows = worst[base], {r["ensemble"]: r for r in _comparisons.of_worst_cases(results, *at)}
     return [
         f"Against the worst of all attacks, eps {budget_text(*at)}, {name} keeps {_share(w)}, {base} {_share(plain)}: "
-        f"{f.points(w['robust_accuracy'] - plain['robust_accuracy'])} points."
+        + (
+            _comparisons.told_text(rows[name])
+            if name in rows
+            else f"{f.points(w['robust_accuracy'] - plain['robust_accuracy'])} points."
+        )
         for name, w in worst.items()
         if name != base
     ]

@@ -8,7 +8,7 @@ from typing import Any, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from robustkit.base.errors import UserError
 from robustkit.base.files import write_json
-from robustkit.records.schema import SCHEMA_VERSION, Results
+from robustkit.records.schema import SCHEMA_VERSION, Numbers, Results
 from robustkit.reports import report
 
 
@@ -28,6 +28,15 @@ def load_results(path: Path) -> Results:
     UserError
         If it is missing, is not valid JSON, lacks a field, or was written by a newer robustkit.
     """
+    return cast(Results, _read(path, Results))
+
+
+def load_numbers(path: Path) -> Numbers:
+    """Read of ``results.json`` no more than its numbers, which older files have as well; errors as of all of it."""
+    return cast(Numbers, _read(path, Numbers))
+
+
+def _read(path: Path, kind: Any) -> Any:
     path = Path(path)
     path = path / "results.json" if path.is_dir() else path
     try:
@@ -46,10 +55,15 @@ def load_results(path: Path) -> Results:
         raise UserError(
             f"'{path}' has schema_version {version}; this robustkit reads up to {SCHEMA_VERSION}: upgrade robustkit."
         )
-    wrong = _wrong(value, Results, "")
+    wrong = _wrong(value, kind, "")
+    if wrong and version < SCHEMA_VERSION:
+        raise UserError(
+            f"'{path}' has schema_version {version}; this robustkit reads {SCHEMA_VERSION}: make it again with "
+            "`robustkit report`."
+        )
     if wrong:
         raise UserError(f"'{path}' is not a results.json: {wrong}; give one that 'evaluate' wrote.")
-    return cast(Results, value)
+    return value
 
 
 def _wrong(value: Any, kind: Any, where: str) -> str:

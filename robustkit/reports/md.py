@@ -22,11 +22,12 @@ def markdown(table: Table) -> str:
     """Return one table as GitHub Markdown: title, table, note."""
     rule = ["---:" if letter == "r" else ":---" for letter in table.align]
     lines = [table.columns, rule, *([str(cell) for cell in row] for row in table.rows)]
-    body = [line if line is rule else [_escape(text) for text in line] for line in lines]
-    parts = [f"### {_escape(table.title)}", "\n".join(f"| {' | '.join(line)} |" for line in body)]
-    return "\n\n".join([*parts, *([_escape(table.note)] if table.note else [])]) + "\n"
+    body = [line if line is rule else [escape(text) for text in line] for line in lines]
+    parts = [f"### {escape(table.title)}", "\n".join(f"| {' | '.join(line)} |" for line in body)]
+    return "\n\n".join([*parts, *([escape(table.note)] if table.note else [])]) + "\n"
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Return a text with what Markdown would read as markup escaped, on one line."""
     # Underscores inside words are literal in GitHub Markdown; a name that starts with one is not.
     return re.sub(r"([\\|<>*`#]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))

@@ -41,7 +41,7 @@ def show(results: Results, console: Console) -> None:
         Where to print; without colour the marks and numbers say the same.
     """
     every = tables(results)
-    for name in ("ensembles", "robustness", "worst-case", "escalation", "minimum-norm"):
+    for name in ("ensembles", "robustness", "worst-case", "comparisons", "escalation", "minimum-norm"):
         table = find(every, name)
         if table:
             show_table(table, console)

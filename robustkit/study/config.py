@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from robustkit.base.configuration import Configuration
 from robustkit.base.names import Layout, Scale
 from robustkit.base.option import Option
-from robustkit.base.types import Names
+from robustkit.base.types import Names, Paths
 from robustkit.study.options_attacks import SUITES, Assignments, Attacks, Frost, Suites, Threat, Verdicts
 from robustkit.study.options_models import (
     Audited,
@@ -28,6 +28,7 @@ from robustkit.study.options_run import (
     Data,
     DataLike,
     Formats,
+    Gates,
     Kept,
     Machine,
     Pace,
@@ -46,8 +47,8 @@ MODELS, SHOWN_SUITES, OUTPUT = "Models", "Suites", "Output"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(
-    Watched, Placed, Formats, Kept, Workers, Batches, Pace, Machine, Verdicts, Frost, Suites, Assignments, Attacks,
-    Threat, Samples, Data, Fused,
+    Watched, Placed, Formats, Kept, Gates, Workers, Batches, Pace, Machine, Verdicts, Frost, Suites, Assignments,
+    Attacks, Threat, Samples, Data, Fused,
 ):  # fmt: skip
     """What ``evaluate`` and ``audit`` share."""
 
@@ -226,3 +227,55 @@ class ReportConfig(Placed, Formats):
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand(Printed, ReportConfig):
     """``robustkit report`` with what only the command takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckConfig(Gates):
+    """``robustkit check``."""
+
+    path: Annotated[
+        str | Path, Option("The --out folder of an evaluation or audit, or its results.json.", positional=True)
+    ] = field(kw_only=False)
+    write_baseline: Annotated[
+        str | Path | None, Option("Write what is right on which sample to this file, for a later --against-baseline.")
+    ] = None
+    formats: Annotated[
+        Names | None, Option("junit, sarif, md: also written, as check.xml, check.sarif, check.md.", flag="--format")
+    ] = None
+    out: Annotated[str | Path | None, Option("Where to write these.", default="beside results.json", group=OUTPUT)] = (
+        None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(Configuration):
+    """``robustkit compare``."""
+
+    paths: Annotated[
+        Paths,
+        Option("The --out folders of evaluations; the first is what the others are compared with.", read=list[Path],
+               positional=True, group="Evaluations"),
+    ] = field(kw_only=False)  # fmt: skip
+    out: Annotated[str | Path, Option("Folder of compare.html and the tables.", group=OUTPUT)] = Path(
+        "robustkit-compare"
+    )
+    formats: Annotated[Names, Option("html, md, tex, csv.", flag="--format", group=OUTPUT)] = ("html", "md", "csv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardConfig(Configuration):
+    """``robustkit leaderboard``."""
+
+    path: Annotated[
+        str | Path, Option("A folder with evaluations and audits anywhere below it.", positional=True, group=OUTPUT)
+    ] = field(kw_only=False)
+    eps: Annotated[
+        str | float | None, Option("Rank at this budget.", default="each evaluation's own headline", group="Ranking")
+    ] = None
+    norm: Annotated[
+        Literal["l0", "l1", "l2", "linf"] | None,
+        Option("Rank at budgets of this norm.", needs=("eps",), group="Ranking"),
+    ] = None
+    out: Annotated[str | Path | None, Option("The page.", default="leaderboard.html in that folder", group=OUTPUT)] = (
+        None
+    )

@@ -7,6 +7,7 @@ Never imports torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,9 +17,11 @@ from robustkit.base.names import FORMATS, Speed
 from robustkit.base.option import Option
 from robustkit.base.progress import Reporter
 from robustkit.base.types import Names
+from robustkit.records.schema import Verdict
 
 DataLike = Any  # :func:`robustkit.data.in_memory` says what of a program's own can be data
 DATASET = Option("digits, mnist, cifar10, ..., imagefolder:PATH or npz:PATH, as `list datasets` names them.", read=str)
+GATES = ("minimum", "require", "against_baseline")  # the options that ask something of the numbers, and change none
 OUT = Option("Folder of results.json, report.html, tables, figures and runs.", group="Output")
 
 
@@ -120,3 +123,28 @@ class Formats(Configuration):
     """Output."""
 
     formats: Annotated[Names, Option("html, tex, md, csv, figures; robustbench, card.", flag="--format")] = FORMATS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gates(Configuration):
+    """Gates."""
+
+    minimum: Annotated[
+        str | Iterable[str] | None,
+        Option(
+            "What a number has to be, like 'worst_case@8/255>=0.30'; repeatable. Exit code 1 where it is not.",
+            flag="--min",
+            read=list[str],
+        ),
+    ] = None
+    require: Annotated[
+        Verdict | None,
+        Option(
+            "The least verdict of the numbers in --min, else of every worst case.",
+            default="suspect for what --min names: an invalid number never passes",
+        ),
+    ] = None
+    against_baseline: Annotated[
+        str | Path | None,
+        Option("A file of check --write-baseline; a number that fell since (paired test, Holm, 5 %) does not pass."),
+    ] = None

@@ -27,7 +27,7 @@ from robustkit.study.config import AuditConfig, EvaluateConfig, TrainConfig
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = {
     "evaluate": api.evaluate, "audit": api.audit, "train": api.train, "report": api.report, "corrupt": _copy.corrupt,
-    "reproduce": runner.reproduce,
+    "reproduce": runner.reproduce, "check": api.check, "compare": api.compare,
 }  # fmt: skip
 
 

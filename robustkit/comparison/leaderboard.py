@@ -1,0 +1,142 @@
+"""Stored evaluations below a folder in one table, by verdict, and of one verdict by the worst case."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from robustkit.base.errors import UserError
+from robustkit.base.files import writable
+from robustkit.base.options import budget_text
+from robustkit.records.schema import ORDER, EnsembleResult, Numbers, WorstCase
+from robustkit.reports import _format as f
+from robustkit.reports._checks import headline_budget, headlines
+from robustkit.reports._files import write_text
+from robustkit.reports._labels import budget
+from robustkit.reports._page import page
+from robustkit.reports._table import Table, cells
+from robustkit.reports._tables import share
+from robustkit.reports.json_file import load_numbers
+
+RESULTS, PAGE = "results.json", "report.html"
+COLUMNS = [
+    "rank", "model", "verdict", "worst case %", "eps", "clean %", "strongest attack", "data", "n", "members",
+    "robustkit", "folder",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of one stored evaluation, at one budget; ``worst`` is None where it was not attacked."""
+
+    folder: Path
+    numbers: Numbers
+    ensemble: EnsembleResult
+    worst: WorstCase | None
+    strongest: str
+
+    @property
+    def place(self) -> tuple[int, float]:
+        """By which entries are ranked, the lowest first."""
+        if self.worst is None:
+            return len(ORDER), 0.0
+        return ORDER.index(self.worst["verdict"]), -self.worst["robust_accuracy"]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Ranked entries, and what could not be read, a sentence each."""
+
+    folder: Path
+    entries: list[Entry]
+    unread: list[str]
+
+    @property
+    def mixed(self) -> list[str]:
+        """What keeps the numbers from being compared row by row: other images, other budgets."""
+        attacked = [entry for entry in self.entries if entry.worst]
+        images = {entry.numbers["dataset"]["sha256"] for entry in attacked}
+        budgets = {budget(entry.worst) for entry in attacked if entry.worst}
+        return [what for what, count in (("images", len(images)), ("budgets", len(budgets))) if count > 1]
+
+
+def leaderboard(folder: Path | str, eps: float | None = None, norm: str | None = None) -> Leaderboard:
+    """Read every ``results.json`` below a folder, at a budget or at each evaluation's headline.
+
+    Raises
+    ------
+    UserError
+        If there is none that can be read, or none at this budget, naming those there are.
+    """
+    folder = Path(folder)
+    paths = sorted(folder.rglob(RESULTS))
+    if not paths:
+        raise UserError(f"'{folder}' holds no {RESULTS}; give a folder with evaluations or audits below it.")
+    entries: list[Entry] = []
+    unread, budgets = [], set[tuple[str, float]]()
+    for path in paths:
+        try:
+            numbers = load_numbers(path)
+        except UserError as error:
+            unread.append(str(error))
+            continue
+        budgets |= {(w["norm"], w["eps"]) for w in numbers["worst_case"]}
+        entries += _entries(path.parent, numbers, eps, norm)
+    if not entries and eps is not None and budgets:
+        there = ", ".join(budget_text(eps, norm) for norm, eps in sorted(budgets))
+        raise UserError(f"--eps {eps:.6g} was run by none of the evaluations below '{folder}'; there are {there}.")
+    if not entries:
+        raise UserError(unread[0] if unread else f"the evaluations below '{folder}' hold no model.")
+    return Leaderboard(folder, sorted(entries, key=lambda entry: entry.place), unread)
+
+
+def _entries(folder: Path, numbers: Numbers, eps: float | None, norm: str | None) -> Iterator[Entry]:
+    if eps is None:
+        yield from (Entry(folder, numbers, h.ensemble, h.worst, h.strongest) for h in headlines(numbers))
+        return
+    for w in numbers["worst_case"]:
+        if abs(w["eps"] - eps) <= 1e-9 and norm in (None, w["norm"]):
+            ensemble = next(e for e in numbers["ensembles"] if e["id"] == w["ensemble"])
+            at = headline_budget(numbers)
+            strongest = {h.ensemble["id"]: h.strongest for h in headlines(numbers)} if at == budget(w) else {}
+            yield Entry(folder, numbers, ensemble, w, strongest.get(w["ensemble"], ""))
+
+
+def table(found: Leaderboard) -> Table:
+    """Return the ranking as a table for a terminal."""
+    rows = []
+    for rank, entry in enumerate(found.entries, 1):
+        w, data, e = entry.worst, entry.numbers["dataset"], entry.ensemble
+        where = os.path.relpath(entry.folder, found.folder)
+        rows.append([
+            *cells(str(rank), e["id"], w["verdict"] if w else f.NONE), share(w),
+            *cells(budget_text(*budget(w)) if w else f.NONE, f.percent(e["accuracy"]), entry.strongest or f.NONE),
+            *cells(data["name"], str(data["n"]), f"{e['members']} x {e['arch']}"),
+            *cells(entry.numbers["robustkit_version"], where),
+        ])  # fmt: skip
+    title = f"{len(rows)} models below {found.folder}"
+    return Table("leaderboard", title, COLUMNS, "rllrlrllrlll", rows, note(found), 2)
+
+
+def note(found: Leaderboard) -> str:
+    """Return how the ranking is made, and what it does not say."""
+    said = "By verdict, then by the worst case over all attacks, with its Wilson 95 % interval."
+    if found.mixed:
+        mixed = " or ".join(found.mixed)
+        said += f" The models were not all evaluated on the same {mixed}: ranks across these say little."
+    return " ".join([said, *(f"Left out: {sentence}" for sentence in found.unread)])
+
+
+def write(found: Leaderboard, path: Path) -> Path:
+    """Write the page, whose columns sort at a click; links lead to the reports that lie beside the results."""
+    writable(path.parent, "--out")
+    rows = []
+    for entry in found.entries:
+        at = os.path.relpath(entry.folder / PAGE, path.parent)
+        link = Path(at).as_posix() if (entry.folder / PAGE).is_file() else ""
+        rows.append({"entry": entry, "link": link, "where": os.path.relpath(entry.folder, found.folder)})
+    order = {verdict: at for at, verdict in enumerate(ORDER)}
+    text = page("leaderboard.html.j2", found=found, rows=rows, note=note(found), order=order, last=len(ORDER))
+    return write_text(path, text)

@@ -1,0 +1,116 @@
+"""The page and the tables of a comparison of stored evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from robustkit.base.files import writable
+from robustkit.base.options import budget_text
+from robustkit.comparison import comparing, differing, seeds
+from robustkit.comparison.comparing import Model
+from robustkit.comparison.reading import StoredEvaluation, read_all
+from robustkit.functional.stats import wilson
+from robustkit.records.schema_comparison import Comparison
+from robustkit.reports import _comparisons
+from robustkit.reports import _format as f
+from robustkit.reports._files import write_text
+from robustkit.reports._labels import labeller
+from robustkit.reports._page import page
+from robustkit.reports._table import Table, cells
+from robustkit.reports._tables import share
+
+FORMATS = ("html", "md", "tex", "csv")
+
+
+@dataclass(frozen=True)
+class ComparedEvaluations:
+    """Evaluations and their models, every comparison with the first model, and the tables in reading order."""
+
+    evaluations: list[StoredEvaluation]
+    models: list[Model]
+    comparisons: list[Comparison]
+    tables: list[Table]
+
+    @property
+    def takeaway(self) -> list[str]:
+        """The worst case of each model beside the first's, in a sentence; clean accuracy where nothing was attacked."""
+        worst = [row for row in self.comparisons if row["number"] == "worst_case"]
+        most = max((row["eps"] or 0.0 for row in worst), default=0.0)
+        return [_sentence(row) for row in worst or self.comparisons if not worst or row["eps"] == most]
+
+
+def compared(paths: Sequence[Path | str]) -> ComparedEvaluations:
+    """Read stored evaluations and compare every model with the first.
+
+    Raises
+    ------
+    UserError
+        If one cannot be read, or they cannot be compared.
+    RunError
+        If runs are missing.
+    """
+    evaluations = read_all(paths)
+    models = comparing.models_of(evaluations)
+    comparing.check(evaluations, models)
+    rows = comparing.rows(models)
+    every = {**evaluations[0].numbers, "evaluations": [e for one in evaluations for e in one.numbers["evaluations"]]}
+    label = labeller(every)  # type: ignore[arg-type]
+    first = [row for row in rows if row["number"] != "attack"]
+    second = [row for row in rows if row["number"] == "attack"]
+    tables = [numbers(models), _comparisons.table(first, label), seeds.table(models), differing.table(evaluations)]
+    tables.append(
+        _comparisons.table(second, label, "comparisons-attacks", "Under each attack, differences from")
+        if second else None
+    )  # fmt: skip
+    return ComparedEvaluations(evaluations, models, rows, [table for table in tables if table and table.rows])
+
+
+def numbers(models: Sequence[Model]) -> Table:
+    """Return each model's own numbers with their verdicts: clean, and at worst at every budget of any."""
+    budgets = sorted({at for model in models for at in model.worst})
+    rows, records = [], []
+    for model in models:
+        data, e = model.evaluation.numbers["dataset"], model.ensemble
+        clean = f"{f.percent(e['accuracy'])} {f.interval(wilson(round(e['accuracy'] * data['n']), data['n']))}"
+        found = [model.worst.get(at) for at in budgets]
+        rows.append([*cells(model.name, f"{e['members']} x {e['arch']}", clean), *map(share, found)])
+        records += [
+            {"model": model.name, "evaluation": model.evaluation.name, "clean_accuracy": e["accuracy"],
+             "eps": w["eps"], "norm": w["norm"], "worst_case": w["robust_accuracy"], "verdict": w["verdict"]}
+            for w in found if w
+        ]  # fmt: skip
+    columns = ["model", "members", "clean %", *(f"worst case % at {budget_text(eps, norm)}" for norm, eps in budgets)]
+    note = f"With Wilson 95 % interval. Verdicts, each of the version that gave it: {f.LEGEND}."
+    return Table("models", "Models", columns, "ll" + "r" * (1 + len(budgets)), rows, note, records=records)
+
+
+def write(found: ComparedEvaluations, out: Path, formats: Sequence[str]) -> list[Path]:
+    """Write ``compare.html`` and the tables below ``out``; return the files, the page first."""
+    from robustkit.reports.csv_tables import comma_separated
+    from robustkit.reports.md import markdown
+    from robustkit.reports.tex import latex
+
+    folder = writable(out, "--out")
+    written = []
+    if "html" in formats:
+        text = page(
+            "compare.html.j2", found=found, tables={table.name: table for table in found.tables},
+            takeaway=found.takeaway, data=found.evaluations[0].numbers["dataset"],
+        )  # fmt: skip
+        written.append(write_text(folder / "compare.html", text))
+    ways = {"md": markdown, "tex": latex, "csv": comma_separated}
+    for name, way in ways.items():
+        if name in formats:
+            written += [write_text(folder / "tables" / f"{table.name}.{name}", way(table)) for table in found.tables]
+    return written
+
+
+def _sentence(row: Comparison) -> str:
+    at = "" if row["eps"] is None else f" at eps {budget_text(row['eps'], row['norm'])}"
+    what = "right on clean images" if row["eps"] is None else f"left by every attack{at}"
+    return (
+        f"{row['ensemble']}: {f.percent(row['accuracy'])} % {what}, {row['reference']} "
+        f"{f.percent(row['reference_accuracy'])} %: {_comparisons.told_text(row)}"
+    )

@@ -1,0 +1,69 @@
+"""Every number of ``results.json`` that something can be required of, with the names it goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from robustkit.base.options import budget_text
+from robustkit.functional.stats import wilson
+from robustkit.records.schema import Check, Numbers, Verdict
+from robustkit.reports import _format as f
+from robustkit.reports._labels import labeller
+from robustkit.study.requirements import CLEAN, WORST, Requirement
+
+
+@dataclass(frozen=True)
+class Number:
+    """One accuracy; ``names`` are what it is called by, ``verdict`` is None of clean ones, as are ``eps`` and norm."""
+
+    ensemble: str
+    names: tuple[str, ...]
+    eps: float | None
+    norm: str
+    value: float
+    ci95: Sequence[float]
+    verdict: Verdict | None
+    checks: Sequence[Check]
+
+    @property
+    def what(self) -> str:
+        """What it is, in words: ``worst case at 8/255``."""
+        name = {WORST: "worst case", CLEAN: "clean accuracy"}.get(self.names[0], self.names[-1])
+        return name if self.eps is None else f"{name} at {budget_text(self.eps, self.norm)}"
+
+    def __str__(self) -> str:
+        shown = f"{self.ensemble}: {self.what} is {100 * self.value:.4g} % {f.interval(self.ci95)}"
+        return f"{shown}, {self.verdict}" if self.verdict else shown
+
+
+def numbers_of(results: Numbers) -> list[Number]:
+    """Return the worst cases, then clean accuracies, then the number of each attack."""
+    n, label = results["dataset"]["n"], labeller(results)
+    found = [
+        Number(w["ensemble"], (WORST,), w["eps"], w["norm"], w["robust_accuracy"], w["ci95"], w["verdict"], w["checks"])
+        for w in results["worst_case"]
+    ]
+    found += [
+        Number(e["id"], (CLEAN,), None, "", e["accuracy"], wilson(round(e["accuracy"] * n), n), None, ())
+        for e in results["ensembles"]
+    ]
+    found += [
+        Number(
+            e["ensemble"], tuple(dict.fromkeys((e["attack"], label(e)))), e["eps"], e["norm"], e["robust_accuracy"],
+            e["ci95"], e["verdict"], e["checks"],
+        )
+        for e in results["evaluations"]
+    ]  # fmt: skip
+    return found
+
+
+def meant(one: Requirement, numbers: Sequence[Number]) -> list[Number]:
+    """Return the numbers that a requirement is about; a UserError names those there are where it is about none."""
+    names = dict.fromkeys(name for number in numbers for name in number.names)
+    ensemble, metric = one.about(names, list(dict.fromkeys(number.ensemble for number in numbers)))
+    found = [number for number in numbers if metric in number.names and ensemble in ("", number.ensemble)]
+    if metric == CLEAN:
+        return found
+    budgets = one.at((number.norm, number.eps) for number in found if number.eps is not None)
+    return [number for number in found if (number.norm, number.eps) in budgets]

@@ -1,0 +1,45 @@
+"""The types of ``results.json`` that compare ensembles on the same samples. Never imports torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+
+class Comparison(TypedDict):
+    """One number of an ensemble beside that of the ``reference``, on the same n samples.
+
+    ``number`` says which: ``clean``, ``worst_case``, ``common`` (the worst case over those attacks that both met, where
+    they met others as well; of ``robustkit compare`` alone), or ``attack``, whose ``attack``, ``backend``, ``params``
+    and ``targeted`` are those of both; ``eps`` is None and ``norm`` empty of clean accuracies. ``difference`` is
+    ensemble minus reference, ``ci95`` its paired interval (Tango 1998). ``only_ensemble`` and ``only_reference`` count
+    samples that one of the two alone gets right; None where answers are drawn. ``p`` is McNemar's, exact and two-sided
+    (where answers are drawn, the paired t test's), and ``p_holm`` the same with all of its table in mind: clean
+    accuracies and worst cases are one table, attacks another. ``needed`` is how many samples would tell the difference,
+    or a point where it is smaller, apart (four times in five, at 5 %); None where the interval excludes zero.
+    """
+
+    ensemble: str
+    reference: str
+    number: Literal["clean", "worst_case", "common", "attack"]
+    attack: str
+    backend: str
+    params: dict[str, Any]
+    targeted: bool
+    eps: float | None
+    norm: str
+    n: int
+    accuracy: float
+    reference_accuracy: float
+    difference: float
+    ci95: list[float]
+    only_ensemble: int | None
+    only_reference: int | None
+    p: float
+    p_holm: float
+    needed: int | None
+
+
+class Compared(TypedDict, total=False):
+    """Empty where one ensemble was evaluated; files from before there were comparisons lack the key."""
+
+    comparisons: list[Comparison]
