@@ -10,6 +10,7 @@ from cyclopts.help import DefaultFormatter
 
 from robustkit.base.version import __version__
 from robustkit.commands.audit import audit
+from robustkit.commands import run
 from robustkit.commands.bench import bench
 from robustkit.commands.corrupt import corrupt
 from robustkit.commands.evaluate import evaluate
@@ -46,6 +47,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
 }
 for config, function in COMMANDS.values():
     command(app, config)(function)
+run.add(app, COMMANDS)
 
 
 @app.command(name="list")

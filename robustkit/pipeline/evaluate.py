@@ -67,6 +67,8 @@ class _Sources:
     metas: tuple[Mapping[str, Any], ...]
     defenses: tuple[Spec, ...]
     outside: OutsideModels
+    seeds: tuple[int, ...] = ()
+    seed: int = 0
 
     @classmethod
     def of(cls, config: Evaluation, request: Request, outside: OutsideModels | None) -> _Sources:
@@ -78,13 +80,31 @@ class _Sources:
             pool = pools.find(listed(config.pool), config.subset_size, config.pool_attribution)
         folders = tuple(pool.folders if pool else listed(config.checkpoint))
         defenses = beside_baseline(request.defenses) if config.baseline and not folders else request.defenses
-        return cls(pool, folders, tuple(map(read_meta, folders)), defenses, outside or OutsideModels((), ()))
+        return cls(
+            pool, folders, tuple(map(read_meta, folders)), defenses, outside or OutsideModels((), ()),
+            () if config.seeds is None else options.seeds(config.seeds), config.seed,
+        )  # fmt: skip
+
+    @property
+    def trainings(self) -> list[tuple[Spec, int]]:
+        """What is trained, each defence with each seed."""
+        return [(one, seed) for one in self.defenses for seed in self.seeds or (self.seed,)]
+
+    @property
+    def groups(self) -> list[tuple[str, int | None]]:
+        """What the models that differ in nothing but the seed are called, and the seed; nothing without several."""
+        if not self.seeds:
+            return [("", None)] * len(self.ids)
+        names = models_under_test.distinct(one.name for one in self.defenses)
+        return [(name, seed) for name in names for seed in self.seeds]
 
     @property
     def ids(self) -> list[str]:
         """What each model is called."""
         named = [record.id for record, _ in self.outside.models] or [*map(models_under_test.name_of, self.metas)]
-        return models_under_test.distinct(named or [one.name for one in self.defenses])
+        if named or not self.seeds:
+            return models_under_test.distinct(named or [one.name for one in self.defenses])
+        return [f"{name}-seed{seed}" for name, seed in self.groups]
 
     def fusions(self, fusion: str | None) -> dict[str, str]:
         """Return the fusion rule of each model."""
@@ -227,10 +247,10 @@ def _models(
         if sources.defenses:
             fields = {name: getattr(config, name) for name in ("arch", "members", "epochs", "fusion")}
             recipe = {**request.training, **fields}
-            pairs += models_under_test.trained_all(sources.defenses, data, recipe, run_options, reporter, config.seed)
+            pairs += models_under_test.trained_all(sources.trainings, data, recipe, run_options, reporter)
     return [
-        (replace(record, id=id), ensemble.to(run_options.device))
-        for id, (record, ensemble) in zip(sources.ids, pairs, strict=True)
+        (replace(record, id=id, group=group, seed=seed), ensemble.to(run_options.device))
+        for id, (group, seed), (record, ensemble) in zip(sources.ids, sources.groups, pairs, strict=True)
     ]
 
 
@@ -249,6 +269,7 @@ def _study(config: Evaluation, c: _Checked, models: Sequence[ModelUnderTest]) ->
         target=c.aim,
         reference=config.reference,
         seed=config.seed,
+        attack_seed=config.attack_seed,
         version=__version__,
         trust=config.trust,
         eot=config.eot,

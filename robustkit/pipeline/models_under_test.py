@@ -69,7 +69,7 @@ def trained(
 
     ``progress`` is where a training that is not done is kept; by default in the cache.
     """
-    folder = paths.cache_dir() / "ensembles" / spec.key
+    folder = folder_of(spec)
     ranks = ranks or Ranks()
     ensemble = _cached(folder, spec)
     if not ranks.decided(ensemble is not None):
@@ -105,24 +105,42 @@ def guesses(accuracy: float, split: Split) -> bool:
 
 
 def trained_all(
-    defenses: Sequence[Spec], data: EvaluationData, asked: Mapping[str, Any], run_options: RunOptions,
-    reporter: Reporter, seed: int = 0,
+    trainings: Sequence[tuple[Spec, int]], data: EvaluationData, asked: Mapping[str, Any], run_options: RunOptions,
+    reporter: Reporter,
 ) -> list[ModelUnderTest]:  # fmt: skip
-    """Train defences on the data's training split side by side, or take them from the cache.
+    """Train defences, each with a seed, on the data's training split side by side, or take them from the cache.
 
     A :class:`UserError` says what does not fit one of them before any is trained.
     """
-    jobs = []
-    for one in defenses:
-        outliers = outliers_of(one, data.load)
-        spec = train_spec(one, data.dataset, asked, outliers=outliers, speed=run_options.speed, seed=seed)
-        check_training(spec, data.dataset, outliers)
-        jobs.append((spec, outliers))
+    jobs = training_jobs(trainings, data, asked, run_options.speed)
     return run_all(
         lambda job: trained(job[0], data.dataset, run_options.device, reporter, outliers=job[1]),
         jobs,
         run_options.workers,
     )
+
+
+def training_jobs(
+    trainings: Sequence[tuple[Spec, int]], data: EvaluationData, asked: Mapping[str, Any], speed: str
+) -> list[tuple[TrainSpec, Dataset | None]]:
+    """Return the recipe of each training with its outliers; a :class:`UserError` says what does not fit one of them."""
+    jobs = []
+    for one, seed in trainings:
+        outliers = outliers_of(one, data.load)
+        spec = train_spec(one, data.dataset, asked, outliers=outliers, speed=speed, seed=seed)
+        check_training(spec, data.dataset, outliers)
+        jobs.append((spec, outliers))
+    return jobs
+
+
+def is_cached(spec: TrainSpec) -> bool:
+    """Return whether a training has been done already."""
+    return _cached(folder_of(spec), spec) is not None
+
+
+def folder_of(spec: TrainSpec) -> Path:
+    """Return the folder in the cache that a training's ensemble is kept in."""
+    return paths.cache_dir() / "ensembles" / spec.key
 
 
 def _cached(folder: Path, spec: TrainSpec) -> Ensemble | None:
