@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from robustkit.base.configuration import takes
 from robustkit.base.devices import find_device
 from robustkit.base.errors import UserError
 from robustkit.base.files import writable, write_json
-from robustkit.base.options import names
+from robustkit.base.options import names, seeds
 from robustkit.base.parallel import default_workers
 from robustkit.base.progress import Reporter
 from robustkit.ensembles.checkpoint import read_meta
@@ -120,7 +121,9 @@ def train(config: TrainConfig) -> dict[str, Any]:
     Returns
     -------
     dict
-        The metrics: validation and test accuracy, fused and per member, best epoch, seconds.
+        The metrics: validation and test accuracy, fused and per member, best epoch, seconds. With several seeds
+        ``seeds`` holds those of each, ``test_accuracy`` and ``test_accuracy_std`` are over seeds (ddof=1), and the
+        checkpoints lie in ``out/DEFENSE-seedN``.
 
     Raises
     ------
@@ -131,6 +134,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
     """
     config = _with_data(config)
     request = check_training(config)
+    if config.seeds is not None:
+        return _train_each(config, request.defense.name, seeds(config.seeds))
     reporter = config.reporter or Reporter()
     on = own_device(find_device(config.device))
     loaded, outliers = _loaded(config), models_under_test.outliers_of(request.defense, _loader(config))
@@ -151,6 +156,17 @@ def train(config: TrainConfig) -> dict[str, Any]:
             models_under_test.save(ensemble, folder, spec, loaded, metrics, meta["history"])
             write_history(meta["history"], folder, f"{spec.defense.name} on {spec.dataset}")
     return metrics
+
+
+def _train_each(config: TrainConfig, name: str, wanted: tuple[int, ...]) -> dict[str, Any]:
+    """Train once with each seed, each in a folder of its own; return the metrics of each, and over seeds."""
+    by_seed: dict[str, dict[str, Any]] = {}
+    for seed in wanted:
+        one = replace(config, seeds=None, seed=seed, out=Path(config.out) / f"{name}-seed{seed}")
+        by_seed[str(seed)] = train(**one.keywords())
+    accuracies = [metrics["test_accuracy"] for metrics in by_seed.values()]
+    spread = statistics.stdev(accuracies) if len(accuracies) > 1 else None
+    return {"seeds": by_seed, "test_accuracy": statistics.fmean(accuracies), "test_accuracy_std": spread}
 
 
 @takes(SelfTestConfig)

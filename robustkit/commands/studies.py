@@ -1,7 +1,7 @@
-"""What a command does with a study in a file: flags before the file, one run for each cell of a grid. Never imports torch.
+"""What a command does with a study in a file: flags before the file, one run for each cell of a grid.
 
 A command is asked through :func:`run`; which commands may be asked for a plan, and what each refuses before any work,
-is stated in :data:`CHECKS`.
+is stated in :data:`CHECKS`. Never imports torch.
 """
 
 from __future__ import annotations

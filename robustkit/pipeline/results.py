@@ -11,6 +11,7 @@ import numpy.typing as npt
 from robustkit import suites
 from robustkit.corruptions._results import corruption_results
 from robustkit.functional.stats import wilson
+from robustkit.pipeline.over_seeds import over_seeds
 from robustkit.records.cells import EnsembleRecord, Run
 from robustkit.records.samples import NOT_ATTACKED
 from robustkit.records.schema import (
@@ -63,7 +64,7 @@ def build(study: Study, store: Store) -> Results:
     found = DatasetResult(name=data.name, split=data.split, n=data.n, classes=list(data.classes), sha256=data.sha256)
     if data.image_size:
         found["image_size"] = data.image_size
-    return Results(
+    results = Results(
         schema_version=SCHEMA_VERSION,
         robustkit_version=study.version,
         environment=environment,
@@ -84,6 +85,9 @@ def build(study: Study, store: Store) -> Results:
         diversity=_suite("diversity", study, store),
         pools=_suite("pools", study, store),
     )
+    if aggregates := over_seeds(study.ensembles, data.n, ensembles, evaluations, worst):
+        results["over_seeds"] = aggregates
+    return results
 
 
 def _suite(name: str, study: Study, store: Store) -> list[Any]:
@@ -92,7 +96,7 @@ def _suite(name: str, study: Study, store: Store) -> list[Any]:
 
 def _ensemble(record: EnsembleRecord, clean: Run) -> EnsembleResult:
     own = clean.samples.member_prediction == clean.samples.y
-    return EnsembleResult(
+    result = EnsembleResult(
         id=record.id,
         defense=record.defense,
         params=dict(record.params),
@@ -102,6 +106,9 @@ def _ensemble(record: EnsembleRecord, clean: Run) -> EnsembleResult:
         accuracy=float(clean.samples.correctness.mean()),
         member_accuracy=[float(a) for a in own.mean(1)],
     )
+    if record.group and record.seed is not None:
+        result["group"], result["seed"] = record.group, record.seed
+    return result
 
 
 def _evaluation(known: Known, scored: Scored, clean: Run) -> Evaluation:

@@ -86,6 +86,22 @@ def baseline_of(results: Results) -> str | None:
     return next((e["id"] for e in results["ensembles"] if e["defense"] == "baseline"), None)
 
 
+def groups_of(results: Results) -> dict[str, dict[int, str]]:
+    """Return the ids of the ensembles of a study over seeds, by what they are called together, then by seed."""
+    found: dict[str, dict[int, str]] = {}
+    for e in ordered(results):
+        if e.get("group"):
+            found.setdefault(e["group"], {})[e["seed"]] = e["id"]
+    return found if results.get("over_seeds") else {}
+
+
+def beside_baseline(results: Results) -> dict[str, str]:
+    """Return the plain ensemble that each of the others is compared with: over seeds the one of the same seed."""
+    plain = [e for e in results["ensembles"] if e["defense"] == "baseline"]
+    of = {e.get("seed"): e["id"] for e in reversed(plain)}
+    return {e["id"]: of[e.get("seed")] for e in ordered(results) if e["defense"] != "baseline" and e.get("seed") in of}
+
+
 def ordered(results: Results) -> list[EnsembleResult]:
     """Return the ensembles with the baseline first, otherwise in the order of the file."""
     plain_id = baseline_of(results)

@@ -45,8 +45,8 @@ MODELS, SHOWN_SUITES, OUTPUT = "Models", "Suites", "Output"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(
-    Watched, Formats, Kept, Workers, Batches, Pace, AttackSeed, Machine, Verdicts, Frost, Suites, Assignments, Attacks, Threat,
-    Samples, Data, Fused,
+    Watched, Formats, Kept, Workers, Batches, Pace, AttackSeed, Machine, Verdicts, Frost, Suites, Assignments, Attacks,
+    Threat, Samples, Data, Fused,
 ):  # fmt: skip
     """What ``evaluate`` and ``audit`` share."""
 
