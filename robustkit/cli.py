@@ -9,8 +9,8 @@ from cyclopts import App, Parameter
 from cyclopts.help import DefaultFormatter
 
 from robustkit.base.version import __version__
-from robustkit.commands.audit import audit
 from robustkit.commands import run
+from robustkit.commands.audit import audit
 from robustkit.commands.bench import bench
 from robustkit.commands.corrupt import corrupt
 from robustkit.commands.evaluate import evaluate

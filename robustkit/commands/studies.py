@@ -60,13 +60,18 @@ def run(
     UserError
         If anything of any cell is wrong, before the first begins.
     """
-    cells = configurations(name, config, given, asked.file)
-    if asked.dry_run or name in CHECKS:
+    runs = configurations(name, config, given, asked.file)
+    if name in CHECKS:
         from robustkit.commands import planning
 
-        if not planning.show(name, cells, asked):
+        if not asked.yes:
+            planning.confirm(name, runs, MANY)
+        if asked.dry_run:
+            print("\n".join(planning.plan(name, runs)))
             return
-    for one in cells:
+    for at, one in enumerate(runs, 1):
+        if len(runs) > 1:
+            print(f"{at} of {len(runs)}: {getattr(one, 'out', '')}")
         function(one)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from robustkit.training.beforehand import check_training
 from robustkit.training.loop import Diverged, fit, remedy
 from robustkit.training.ranks import Ranks
 from robustkit.training.spec import TrainSpec
+from robustkit.training.untrained import initialise
 
 ModelUnderTest = tuple[EnsembleRecord, Ensemble]
 Surrogate = tuple[EnsembleRecord, Ensemble, Mapping[str, Any]]  # with the "data" of its checkpoint's record
@@ -95,6 +97,10 @@ def trained(
             )
     if ensemble is None:
         ensemble = load_ensemble(folder, arch=spec.arch)
+    return _with_record(spec, ensemble)
+
+
+def _with_record(spec: TrainSpec, ensemble: Ensemble) -> ModelUnderTest:
     archs = [spec.arch] * spec.members
     return record_of(spec.defense.name, spec.defense.name, spec.defense.params, archs, ensemble), ensemble
 
@@ -133,9 +139,16 @@ def training_jobs(
     return jobs
 
 
-def is_cached(spec: TrainSpec) -> bool:
-    """Return whether a training has been done already."""
-    return _cached(folder_of(spec), spec) is not None
+def cached(spec: TrainSpec) -> ModelUnderTest | None:
+    """Return the ensemble of a training that has been done already, else None."""
+    ensemble = _cached(folder_of(spec), spec)
+    return None if ensemble is None else _with_record(spec, ensemble)
+
+
+def untrained(spec: TrainSpec, loaded: Dataset) -> ModelUnderTest:
+    """Return the ensemble that a training begins with: as large and as slow as what it will give."""
+    record, ensemble = _with_record(spec, initialise(spec, loaded))
+    return replace(record, key=f"untrained-{spec.key}"), ensemble
 
 
 def folder_of(spec: TrainSpec) -> Path:
