@@ -16,7 +16,7 @@ from robustkit.base.parallel import sharing
 from robustkit.corruptions._plan import cells as corruption_cells
 from robustkit.data import Dataset, Split
 from robustkit.ensembles.ensemble import Ensemble
-from robustkit.ensembles.fastpath import Crafting
+from robustkit.ensembles.fastpath import Crafting, fastest
 from robustkit.evaluation.cell import RunOptions, run_cell
 from robustkit.pipeline import costs, trial
 from robustkit.pipeline.attack_costs import PILOT, Count, Pilot, full, guessed
@@ -24,11 +24,13 @@ from robustkit.pipeline.plan_of import Plan
 from robustkit.records.cells import Cell, EnsembleRecord, digest
 from robustkit.records.samples import Samples
 from robustkit.records.store import Store
-from robustkit.study.plan import Study
+from robustkit.study.plan import Study, steps_of
 from robustkit.training.spec import TrainSpec
 
 PROBES = {"off": 0.0, "quick": 0.45, "full": 1.2}  # seconds of the checks for each second of the white-box attacks
 SUITES = {"detection": 60.0, "ood": 6.0, "calibration": 2.0, "diversity": 40.0, "pools": 20.0}  # passes an image
+GRADIENT = 3.0  # forward passes that one with its backward pass costs
+SHORT = 15.0  # seconds of work that is begun without a trial
 EPOCH = 1.1  # epochs for each of its steps' seconds: validation, copies of weights, files
 REPORT = 5.0  # seconds for tables, figures and the page
 ESCALATION = 1.5  # seconds of what follows on doubts for each second of the white-box attacks
@@ -103,6 +105,18 @@ def forecast(q: Question) -> Forecast:
         what, len(cells), stored, len(q.jobs) + q.cached, q.cached, counted.forwards, counted.backwards, seconds
     )
     return Forecast(plan, units, keys)
+
+
+def is_short(q: Question) -> bool:
+    """Return whether the work takes no longer than a few trials: nobody waits to be told so."""
+    ensemble = q.ensembles[q.study.ensembles[0].key]
+    _, x, _ = q.split.batch(range(min(16, len(q.split))))
+    one = fastest(lambda: ensemble(x.to(q.run_options.device)), q.run_options.device, repeats=2) / len(x)
+    epochs = sum(spec.epochs for spec, _ in q.jobs) * len(q.data.split("train"))
+    attacked = sum(steps_of(cell) for cell in q.study.cells()) * len(q.split)
+    suites = sum(SUITES.get(name, 0.0) for name in q.study.suites) * len(q.split) * len(q.study.ensembles)
+    corrupted = len(q.study.corruptions) * len(q.split)
+    return GRADIENT * one * (epochs + attacked + suites + corrupted) < SHORT
 
 
 def _training(q: Question) -> dict[str, float]:

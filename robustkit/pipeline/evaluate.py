@@ -25,7 +25,7 @@ from robustkit.ensembles import pool as pools
 from robustkit.ensembles.checkpoint import read_meta
 from robustkit.evaluation.cell import RunOptions
 from robustkit.pipeline import models_under_test
-from robustkit.pipeline.estimate import Forecast, Question, forecast
+from robustkit.pipeline.estimate import Forecast, Question, forecast, is_short
 from robustkit.pipeline.models_under_test import ModelUnderTest, Surrogate
 from robustkit.pipeline.request import Request, beside_baseline, check, check_fusions, check_outputs, target
 from robustkit.pipeline.run import run_evaluation
@@ -188,20 +188,15 @@ def _forecast(config: Evaluation, c: _Checked, reporter: Reporter) -> Forecast |
         (replace(record, id=id, group=group, seed=seed), ensemble.to(device).eval())
         for id, (group, seed), (record, ensemble) in zip(c.sources.ids, c.sources.groups, models, strict=True)
     ]
-    found = forecast(
-        Question(
-            replace(_study(config, c, named), suite_requests=c.suite_requests),
-            {record.key: ensemble for record, ensemble in named},
-            frozenset(untrained),
-            jobs,
-            len(c.sources.trainings) - len(jobs),
-            c.data.dataset,
-            c.data.split,
-            Store(c.folder / "runs"),
-            c.run_options,
-            config.escalate,
-        )  # fmt: skip
-    )
+    question = Question(
+        replace(_study(config, c, named), suite_requests=c.suite_requests),
+        {record.key: ensemble for record, ensemble in named}, frozenset(untrained), jobs,
+        len(c.sources.trainings) - len(jobs), c.data.dataset, c.data.split, Store(c.folder / "runs"), c.run_options,
+        config.escalate,
+    )  # fmt: skip
+    if reporter.planned is None and is_short(question):
+        return None
+    found = forecast(question)
     if reporter.planned is not None:
         reporter.planned(found.plan)
     if found.plan.stored < found.plan.cells:
