@@ -7,10 +7,14 @@ types, defaults and descriptions.
 from __future__ import annotations
 
 import functools
+import os
+import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+import torch
 
 from robustkit import data, models, reports
 from robustkit.auditing import running
@@ -19,7 +23,8 @@ from robustkit.base.configuration import takes
 from robustkit.base.devices import find_device
 from robustkit.base.errors import UserError
 from robustkit.base.files import listed, own_folder, writable, write_json
-from robustkit.base.options import names, some_of
+from robustkit.base.names import SUITES
+from robustkit.base.options import names, seeds, some_of
 from robustkit.base.parallel import default_workers
 from robustkit.base.progress import Reporter
 from robustkit.comparison import page as compared
@@ -28,10 +33,13 @@ from robustkit.evaluation.cell import RunOptions
 from robustkit.gates import running as gates
 from robustkit.gates.judging import Gate
 from robustkit.pipeline import evaluate as pipeline
-from robustkit.pipeline import models_under_test, selftest
+from robustkit.pipeline import models_under_test, resolved, selftest
 from robustkit.pipeline.current import StudyStore
+from robustkit.pipeline.estimate import training_seconds
 from robustkit.pipeline.evaluate import RESULTS
-from robustkit.pipeline.request import check_training, defended
+from robustkit.pipeline.plan_of import Plan, Planned, together
+from robustkit.pipeline.request import TrainingRequest, check_training, defended
+from robustkit.pipeline.request import check as checked
 from robustkit.pipeline.results import build
 from robustkit.pipeline.stored import read_study
 from robustkit.records.outcomes import SampleOutcomes
@@ -53,6 +61,7 @@ from robustkit.study.config import (
     TrainConfig,
 )
 from robustkit.study.options_run import Data
+from robustkit.training.beforehand import check_training as check_fits
 from robustkit.training.ranks import joined, own_device
 from robustkit.training.untrained import accuracies
 
@@ -81,7 +90,10 @@ def evaluate(config: EvaluateConfig) -> EvaluationResults:
     """
     formats = _formats(config.formats)
     gates.prepare(config)
-    return _reported(config, pipeline.evaluate(_with_data(config)), formats)
+    folder = pipeline.evaluate(_with_data(config))
+    asked = checked(config)
+    resolved.write(folder, "evaluate", config, (*asked.attacks, *asked.defenses))
+    return _reported(config, folder, formats)
 
 
 @takes(AuditConfig)
@@ -107,7 +119,9 @@ def audit(config: AuditConfig) -> EvaluationResults:
     """
     formats = _formats(config.formats)
     gates.prepare(config)
-    return _reported(config, running.audit(_with_data(config)), formats)
+    folder = running.audit(_with_data(config))
+    resolved.write(folder, "audit", config, checked(config, SUITES).attacks)
+    return _reported(config, folder, formats)
 
 
 def _reported(config: Evaluation, folder: Path, formats: tuple[str, ...]) -> EvaluationResults:
@@ -154,7 +168,9 @@ def train(config: TrainConfig) -> dict[str, Any]:
     Returns
     -------
     dict
-        The metrics: validation and test accuracy, fused and per member, best epoch, seconds.
+        The metrics: validation and test accuracy, fused and per member, best epoch, seconds. With several seeds
+        ``seeds`` holds those of each, ``test_accuracy`` and ``test_accuracy_std`` are over seeds (ddof=1), and the
+        checkpoints lie in ``out/DEFENSE-seedN``.
 
     Raises
     ------
@@ -165,9 +181,13 @@ def train(config: TrainConfig) -> dict[str, Any]:
     """
     config = _with_data(config)
     request = check_training(config)
+    if config.seeds is not None:
+        return _train_each(config, request.defense.name, seeds(config.seeds))
     reporter = config.reporter or Reporter()
     on = own_device(find_device(config.device))
     loaded, outliers = _loaded(config), models_under_test.outliers_of(request.defense, _loader(config))
+    if reporter.planned is not None or (reporter.console is not None and "WORLD_SIZE" not in os.environ):
+        _plan_training(config, request, loaded, outliers, on, reporter)
     folder = own_folder(Path(config.out), "--out", TRAINED, config.force)
     with joined(on) as ranks:
         spec = models_under_test.train_spec(
@@ -184,7 +204,60 @@ def train(config: TrainConfig) -> dict[str, Any]:
         if ranks.leads:
             models_under_test.save(ensemble, folder, spec, loaded, metrics, meta["history"])
             write_history(meta["history"], folder, f"{spec.defense.name} on {spec.dataset}")
+            resolved.write(folder, "train", config, [request.defense])
     return metrics
+
+
+def _plan_training(
+    config: TrainConfig, request: TrainingRequest, loaded: data.Dataset, outliers: data.Dataset | None,
+    on: torch.device, reporter: Reporter,
+) -> None:  # fmt: skip
+    """Say how long a training takes, or give the plan to who asked for it."""
+    spec = models_under_test.train_spec(
+        request.defense, loaded, request.fields, paper=request.recipe, outliers=outliers, speed=config.speed,
+        seed=config.seed,
+    )  # fmt: skip
+    kept = models_under_test.cached(spec) is not None
+    if kept and reporter.planned is None:
+        return
+    check_fits(spec, loaded, outliers)
+    seconds = 0.0 if kept else training_seconds([(spec, outliers)], loaded, RunOptions(on))
+    plan = Plan(
+        f"{spec.defense.name}: {spec.members} x {spec.arch} on {spec.dataset}, {spec.epochs} epochs", trainings=1,
+        cached=int(kept), seconds={"training": seconds},
+    )  # fmt: skip
+    if reporter.planned is not None:
+        reporter.planned(plan)
+    reporter.say(f"[dim]{plan.sentence()}[/dim]")
+
+
+def _train_each(config: TrainConfig, name: str, wanted: tuple[int, ...]) -> dict[str, Any]:
+    """Train once with each seed, each in a folder of its own; return the metrics of each, and over seeds."""
+    by_seed: dict[str, dict[str, Any]] = {}
+    if config.reporter is not None and config.reporter.planned is not None:
+        return _plan_each(config, wanted)
+    for seed in wanted:
+        one = replace(config, seeds=None, seed=seed, out=Path(config.out) / f"{name}-seed{seed}")
+        by_seed[str(seed)] = train(**one.keywords())
+    accuracies = [metrics["test_accuracy"] for metrics in by_seed.values()]
+    spread = statistics.stdev(accuracies) if len(accuracies) > 1 else None
+    return {"seeds": by_seed, "test_accuracy": statistics.fmean(accuracies), "test_accuracy_std": spread}
+
+
+def _plan_each(config: TrainConfig, wanted: tuple[int, ...]) -> dict[str, Any]:
+    """Give the plan of all trainings to who asked for it: as many as there are seeds, one after the other."""
+    reporter = config.reporter or Reporter()
+    plans = []
+    for seed in wanted:
+        one = replace(config, seeds=None, seed=seed)
+        try:
+            train(**one.keywords())
+        except Planned as found:
+            plans.append(found.plan)
+    whole = together(plans)
+    if reporter.planned is not None:
+        reporter.planned(replace(whole, what=f"{plans[0].what}, {len(plans)} seeds"))
+    return {}
 
 
 @takes(SearchConfig)

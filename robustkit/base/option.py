@@ -49,6 +49,10 @@ class Option:
         Whether only a command can give it: it is about what is printed.
     short : str
         A second spelling of the command's, of one letter: ``-v``.
+    axis : bool
+        Whether a study may list several values, one evaluation or training each.
+    several : str
+        The option that takes several values where this one takes one.
     beyond : callable or None
         Whether a text that is none of the choices is accepted all the same; a :class:`UserError` says what is wrong.
     """
@@ -68,6 +72,8 @@ class Option:
     python: bool = False
     command: bool = False
     short: str = ""
+    axis: bool = False
+    several: str = ""
     beyond: Callable[[str], bool] | None = None
 
 
@@ -125,6 +131,8 @@ class Stated:
         """Raise a :class:`UserError` unless ``value`` is of the type, one of the choices, and not too small."""
         if not fits(value, self.type):
             shown = textwrap.shorten(repr(value), 60, placeholder=" ...")
+            if self.option.several and isinstance(value, list | tuple):
+                raise UserError(f"{self.label} {shown} is several; give them to {self.option.several}.")
             # Cause: in Python, a value of another type was given: a number as text, a list where one value is meant.
             raise UserError(
                 f"{self.label} {shown} is of type {type(value).__name__}; it must be {described(self.type)}."

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, NoReturn, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -34,10 +34,14 @@ class Reporter:
         None says nothing at all, for use from Python.
     every : float
         Where no terminal shows bars: seconds of silence after which a line says what is going on.
+    planned : callable or None
+        Takes the plan of a run that is not to be run; it has to raise, and nothing is written before it does.
     """
 
-    def __init__(self, console: Console | None = None, every: float = BEAT) -> None:
-        self.console = console
+    def __init__(
+        self, console: Console | None = None, every: float = BEAT, planned: Callable[[Any], NoReturn] | None = None
+    ) -> None:
+        self.console, self.planned = console, planned
         self._lines = Lines(self._print, every)
         self._progress: Progress | None = None
         self._open_tasks = 0

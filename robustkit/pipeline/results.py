@@ -12,6 +12,7 @@ from robustkit import suites
 from robustkit.corruptions._results import corruption_results
 from robustkit.functional.stats import wilson
 from robustkit.pipeline.outcomes import Outcomes, comparisons
+from robustkit.pipeline.over_seeds import over_seeds
 from robustkit.records.cells import EnsembleRecord, Run
 from robustkit.records.json_schema import NAME
 from robustkit.records.outcomes import SampleOutcomes
@@ -99,6 +100,8 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
         diversity=_suite("diversity", study, store),
         pools=_suite("pools", study, store),
     )
+    if aggregates := over_seeds(study.ensembles, data.n, ensembles, evaluations, worst):
+        results["over_seeds"] = aggregates
     origin = {"$schema": NAME, **({"run": dict(study.run)} if study.run else {})}
     return cast(Results, {**origin, **results})
 
@@ -109,7 +112,7 @@ def _suite(name: str, study: Study, store: Store) -> list[Any]:
 
 def _ensemble(record: EnsembleRecord, clean: Run) -> EnsembleResult:
     own = clean.samples.member_prediction == clean.samples.y
-    return EnsembleResult(
+    result = EnsembleResult(
         id=record.id,
         defense=record.defense,
         params=dict(record.params),
@@ -122,6 +125,9 @@ def _ensemble(record: EnsembleRecord, clean: Run) -> EnsembleResult:
         accuracy=float(clean.samples.correctness.mean()),
         member_accuracy=[float(a) for a in own.mean(1)],
     )
+    if record.group and record.seed is not None:
+        result["group"], result["seed"] = record.group, record.seed
+    return result
 
 
 def _evaluation(known: Known, scored: Scored, clean: Run) -> Evaluation:

@@ -177,7 +177,8 @@ class EnsembleRecord:
     """What a report says of an ensemble: ``key`` is what cells name it by, ``id`` is what people call it.
 
     ``checkpoint`` and ``training`` say where it is from, where that is known
-    (:class:`~robustkit.records.schema_run.EnsembleOrigin`).
+    (:class:`~robustkit.records.schema_run.EnsembleOrigin`). In a study over seeds ``group`` is what those that differ
+    in the training's ``seed`` alone are called together.
     """
 
     id: str
@@ -190,10 +191,15 @@ class EnsembleRecord:
     weights_sha256: str
     checkpoint: Mapping[str, Any] | None = None
     training: Mapping[str, Any] | None = None
+    group: str = ""
+    seed: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON."""
-        return {**asdict(self), "arch": list(self.arch), "params": dict(self.params)}
+        value = {**asdict(self), "arch": list(self.arch), "params": dict(self.params)}
+        if not self.group:  # a study of one seed is what it was before there were such fields
+            del value["group"], value["seed"]
+        return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> EnsembleRecord:

@@ -24,6 +24,7 @@ from robustkit.study.options_models import (
 from robustkit.study.options_run import (
     DATASET,
     OUT,
+    AttackSeed,
     Batches,
     Data,
     DataLike,
@@ -35,6 +36,7 @@ from robustkit.study.options_run import (
     Placed,
     Printed,
     Samples,
+    Seeds,
     Watched,
     Workers,
 )
@@ -47,8 +49,8 @@ MODELS, SHOWN_SUITES, OUTPUT = "Models", "Suites", "Output"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(
-    Watched, Placed, Formats, Kept, Gates, Workers, Batches, Pace, Machine, Verdicts, Frost, Suites, Assignments,
-    Attacks, Threat, Samples, Data, Fused,
+    Watched, Placed, Formats, Kept, Gates, Workers, Batches, Pace, AttackSeed, Machine, Verdicts, Frost, Suites,
+    Assignments, Attacks, Threat, Samples, Data, Fused,
 ):  # fmt: skip
     """What ``evaluate`` and ``audit`` share."""
 
@@ -56,7 +58,7 @@ class Evaluation(
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(Evaluation, Trained, Network, Stored, Method):
+class EvaluateConfig(Evaluation, Seeds, Trained, Network, Stored, Method):
     """``robustkit evaluate``."""
 
 
@@ -91,10 +93,12 @@ class AuditCommand(Printed, AuditConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(Watched, Placed, Pace, Machine, Assignments, Data, Fused, Trained, Network):
+class TrainConfig(Watched, Placed, Pace, Seeds, Machine, Assignments, Data, Fused, Trained, Network):
     """``robustkit train``."""
 
-    defense: Annotated[str, Option("The defence to train with, as `list defenses` names it.", group=MODELS)] = "adp"
+    defense: Annotated[
+        str, Option("The defence to train with, as `list defenses` names it.", group=MODELS, axis=True)
+    ] = "adp"
     recipe: Annotated[
         Literal["paper"] | None,
         Option(
