@@ -113,7 +113,7 @@ def foresee(config: Evaluation, attacks: Sequence[Spec], budgets: Sequence[float
     names = [spec.name for spec in attacks]
     there = {(norm, float(eps)) for spec in attacks for eps in spec.params.get("eps", budgets)}
     if config.reference and names:
-        names, there = [*names, REFERENCE[0]], there | {(norm, eps) for eps in budgets}
+        names, there = [*names, REFERENCE], there | {(norm, eps) for eps in budgets}
     # What may follow is not known, nor are the largest budgets of attacks in another norm, which the images decide.
     unsure = config.escalate or any(norm_for(spec.name, norm) != norm for spec in attacks)
     for one in map(parse, listed(config.minimum)):
