@@ -65,13 +65,16 @@ def audit(config: AuditConfig) -> Path:
             if not config.force:
                 matching.check(one, member.facts["name"], loaded)
         others = []
-        if config.surrogate is not None:  # which may be trained for hours: what else is asked for has to fit before
+        planned = reporter.planned is not None  # of a plan neither a surrogate nor several ways to run it are a part
+        # A surrogate may be trained for hours: what else is asked for has to fit before.
+        if config.surrogate is not None and not planned:
             model = _model(config, name, members, [one.how for one in found])
             pipeline.checked(config, OutsideModels([model], _facts(name, members, found, loaded)), suites)
             others = [independent.surrogate_of(config, loaded, device, reporter)]
-        found = _settled(
-            config, suites, name, members, found, x.to(device), y.to(device), loaded.classes, others, reporter
-        )
+        if not planned:
+            found = _settled(
+                config, suites, name, members, found, x.to(device), y.to(device), loaded.classes, others, reporter
+            )
         model = _model(config, name, members, [one.how for one in found])
         facts = _facts(name, members, found, loaded)
         return pipeline.evaluate(config, OutsideModels([model], facts, others, time.perf_counter() - began), suites)
