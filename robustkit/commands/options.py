@@ -43,11 +43,13 @@ def command(app: App, config: type[C]) -> Callable[[Callable[[C], None]], Callab
     stated = [field for field in options_of(config) if not field.option.python]
     positional = [field for field in stated if field.option.positional]
 
+    beside = ASKED.keys() - {field.name for field in stated}
+
     def decorate(function: Callable[[C], None]) -> Callable[[C], None]:
         name = function.__name__
 
         def call(*places: Any, **values: Any) -> None:
-            asked = studies.Asked(*(values.pop(key, default) for key, default in ASKED.items()))
+            asked = studies.Asked(**{key: values.pop(key, ASKED[key]) for key in beside})
             named = {field.name: value for field, value in zip(positional, places, strict=False)}
             given = {key: value for key, value in {**named, **values}.items() if not _is_in_file(value)}
             studies.run(name, config, function, given, asked)

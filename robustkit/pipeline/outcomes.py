@@ -60,9 +60,17 @@ def question(one: Scored) -> Question:
     return one.name, cell.backend, cell.norm, one.eps, canonical(cell.params), cell.targeted
 
 
-def reference_of(ensembles: Sequence[EnsembleRecord]) -> EnsembleRecord:
-    """Return what the others are compared with: the plain ensemble, else the first."""
-    return next((one for one in ensembles if one.defense == "baseline"), ensembles[0])
+def reference_of(ensembles: Sequence[EnsembleRecord], seed: int | None = None) -> EnsembleRecord:
+    """Return what the others are compared with: the plain ensemble, of the same training seed if any, else the first.
+
+    Parameters
+    ----------
+    seed : int or None
+        Of the ensemble that is compared, in a study over seeds.
+    """
+    plain = [one for one in ensembles if one.defense == "baseline"]
+    same = [one for one in plain or ensembles if one.seed == seed]
+    return (same or plain or ensembles)[0]
 
 
 def comparisons(ensembles: Sequence[EnsembleRecord], outcomes: Mapping[str, Outcomes]) -> list[Comparison]:
@@ -75,9 +83,10 @@ def comparisons(ensembles: Sequence[EnsembleRecord], outcomes: Mapping[str, Outc
     """
     if len(ensembles) < 2:
         return []
-    reference = reference_of(ensembles).id
-    others = [one.id for one in ensembles if one.id != reference]
-    found = [row for other in others for row in pair(other, outcomes[other], reference, outcomes[reference])]
+    pairs = [(one.id, reference_of(ensembles, one.seed).id) for one in ensembles]
+    found = [
+        row for own, other in pairs if own != other for row in pair(own, outcomes[own], other, outcomes[other])
+    ]  # fmt: skip
     for table in (True, False):
         adjust([row for row in found if (row["number"] == "attack") is table])
     return found

@@ -55,13 +55,13 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
         clean = store.get(study.clean(ensemble))
         environment = environment or dict(clean.environment)
         ensembles.append(_ensemble(ensemble, clean))
-        right: list[Doubles] = []
-        correct[ensemble.id] = Outcomes.of(clean, ())
-        if "attacks" in study.suites:
-            known = Known.of(study, store, ensemble)
-            correct[ensemble.id] = Outcomes.of(clean, known.runs)
-            evaluations += [_evaluation(known, run, clean) for run in known.runs]
-            right = [run.correctness for run in known.runs]
+        known = Known.of(study, store, ensemble) if "attacks" in study.suites else None
+        scored = known.runs if known else []
+        correct[ensemble.id] = Outcomes.of(clean, scored)
+        if outcomes is not None:
+            outcomes.append(_of_samples(ensemble, clean, scored))
+        if known:
+            evaluations += [_evaluation(known, run, clean) for run in scored]
             worst += [_worst_case(known, *budget) for budget in known.budgets()]
             escalation += [taken for budget in known.budgets() if (taken := path(known, *budget))]
             runs = {run.run.cell.key: run.run for run in known.requested if run.run.cell.eps is None}
@@ -71,9 +71,6 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
                 for targeted in (False, True):
                     cells = study.transfer(ensemble, spec, targeted)
                     transfer += _transfer(study, ensemble, [store.get(cell) for cell in cells], clean)
-        if outcomes is not None:
-            s = clean.samples
-            outcomes.append(SampleOutcomes(ensemble.id, s.ids, s.y, s.prediction, s.correctness, right))
     data = study.dataset
     found = DatasetResult(name=data.name, split=data.split, n=data.n, classes=list(data.classes), sha256=data.sha256)
     if data.image_size:
@@ -104,6 +101,11 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
         results["over_seeds"] = aggregates
     origin = {"$schema": NAME, **({"run": dict(study.run)} if study.run else {})}
     return cast(Results, {**origin, **results})
+
+
+def _of_samples(ensemble: EnsembleRecord, clean: Run, runs: Sequence[Scored]) -> SampleOutcomes:
+    s = clean.samples
+    return SampleOutcomes(ensemble.id, s.ids, s.y, s.prediction, s.correctness, [run.correctness for run in runs])
 
 
 def _suite(name: str, study: Study, store: Store) -> list[Any]:
