@@ -23,7 +23,7 @@ MANY = 10_000  # cells from which on a study begins only when its user has seen 
 class Asked:
     """What a command line says beside the options of its configuration."""
 
-    file: Path | None = None
+    config: Path | None = None
     dry_run: bool = False
     yes: bool = False
 
@@ -60,7 +60,7 @@ def run(
     UserError
         If anything of any cell is wrong, before the first begins.
     """
-    runs = configurations(name, config, given, asked.file)
+    runs = configurations(name, config, given, asked.config)
     if name in CHECKS:
         from robustkit.commands import planning
 
