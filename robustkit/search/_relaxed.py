@@ -84,12 +84,12 @@ class _ChannelsLast(torch.autograd.Function):
         return x.contiguous(memory_format=torch.channels_last)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return gradient.contiguous(memory_format=torch.channels_last)
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    out: Tensor = _ChannelsLast.apply(x)  # type: ignore[no-untyped-call]
+    out: Tensor = _ChannelsLast.apply(x)
     return out
 
 
