@@ -11,6 +11,7 @@ from robustkit.reproduce._lab import Lab
 from robustkit.reproduce._parts import Claim, Outcome
 
 MEASURES = (paper.ATTRIBUTION, paper.NORMALISED, paper.DISAGREEMENT)
+VAST = 0.75  # the paper names no share
 
 
 @reproduction(
@@ -33,9 +34,10 @@ def design_diversity_figure6(lab: Lab) -> Outcome:
                    one, paper.VOTING, paper.ATTRIBUTION, True),
         paper.sign("the same trend can be observed with voting: disagreement is negatively correlated",
                    one, paper.VOTING, paper.DISAGREEMENT, False),
-        Claim("the vast majority of the ensembles reside under the zero line, in contrast to averaging",
-              f"{100 * below:.0f} % lose by voting, {100 * averaged:.0f} % by averaging",
-              below > 0.5 and below > averaged),
+        Claim("the vast majority of the ensembles reside under the zero line", f"{100 * below:.0f} % lose",
+              below > VAST),
+        Claim("voting produces mostly ensembles that decrease the final performance, in contrast to averaging",
+              f"{100 * below:.0f} % lose by voting, {100 * averaged:.0f} % by averaging", below > 0.5 > averaged),
     ]  # fmt: skip
     rows = [*paper.gain_rows(found, one, paper.VOTING, 364), *paper.correlation_rows(one, paper.VOTING, MEASURES)]
     alt = "Gain of each ensemble over its best member against its diversity, voting."

@@ -30,7 +30,7 @@ ENFORCED = (
     Column("Att. div.", "attribution", {"attribution.lam": 0.001, "attribution.bounded": False}, "mean-logit"),
     Column("Pred. div.", "gncl", {"gncl.lam": 0.2}, "mean-logit"),
 )
-UNLIKE = ("ResNext50_16_4", "MNASNET_1", "deit_tiny_p16_224")  # the paper does not say which three
+UNLIKE = ("ResNext50_16_4", "MNASNET_1p", "deit_tiny_p16_224")  # the paper does not say which three
 HETERO = Column("Hetero.", "baseline", fusion="mean-logit")
 
 
