@@ -18,7 +18,7 @@ from robustkit.search._relaxed import RelaxedCell, RelaxedNetwork
 from robustkit.search._space import Mixture, Space
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-import plain_cell  # noqa: E402  the reference
+import _plain_cell  # noqa: E402  the reference
 
 MIXED = Genotype((1, 0, 3), ("sep_conv_5x5", "avg_pool_3x3", "dil_conv_3x3"))
 
@@ -38,7 +38,7 @@ def drawn(space: Space) -> Tensor:
 def test_equal_to_every_operation_by_itself(nodes: int, partial: int):
     space = Space(nodes)
     fast = RelaxedCell(space, 4, partial).double()
-    plain = plain_cell.like(fast)
+    plain = _plain_cell.like(fast)
     (x0, x1), vector = inputs(4, 5), drawn(space)
     mixture = space.softmax(vector)
     out, reference = (cell(x0, x1, mixture.alpha, mixture.beta) for cell in (fast, plain))
@@ -51,6 +51,21 @@ def test_equal_to_every_operation_by_itself(nodes: int, partial: int):
     for mine, other in zip(ours[:3], theirs[:3], strict=True):
         torch.testing.assert_close(mine, other, atol=1e-11, rtol=1e-11)
     torch.testing.assert_close(ours[3][0], theirs[3][:, 0], atol=1e-11, rtol=1e-11)
+
+
+@pytest.mark.parametrize("partial", [1, 4])
+def test_equal_in_the_precision_and_layout_of_a_search(partial: int):
+    space = Space()
+    fast = RelaxedCell(space, 16, partial)
+    plain = _plain_cell.like(fast)
+    x0, x1 = (x.detach().float().contiguous(memory_format=torch.channels_last) for x in inputs(16, 8, batch=16))
+    vector = drawn(space).detach().float().requires_grad_()
+    gradients = []
+    for cell, precision in ((fast, torch.float32), (plain.double(), torch.float64)):
+        mixture = space.softmax(vector.to(precision))
+        out = cell(x0.to(precision), x1.to(precision), mixture.alpha, mixture.beta)
+        gradients.append(torch.autograd.grad(out.square().mean() + out.mean(1).exp().mean(), vector)[0].double())
+    assert (gradients[0] - gradients[1]).norm() < 1e-4 * gradients[1].norm()
 
 
 def test_gradients_are_those_of_differences():
@@ -79,7 +94,7 @@ def test_gradient_of_a_relaxed_sample():
 def test_a_one_hot_mixture_is_the_discrete_cell():
     space = Space()
     fast = RelaxedCell(space, 4, 1).double()
-    plain, discrete = plain_cell.like(fast), Cell(MIXED, 4).double()
+    plain, discrete = _plain_cell.like(fast), Cell(MIXED, 4).double()
     for (parent, node, name), mine in zip(MIXED.chosen, discrete.operations, strict=True):
         theirs = plain.mixed[space.edges.index((parent, node))].operations[OPERATIONS.index(name)]
         mine.load_state_dict(theirs.state_dict(), strict=False)  # the discrete one's batch norm has weights: 1 and 0
