@@ -16,7 +16,7 @@ from robustkit.base.errors import UserError
 from robustkit.base.progress import Reporter
 from robustkit.ensembles.checkpoint import load_ensemble, read_meta
 from robustkit.ensembles.ensemble import Ensemble
-from robustkit.models._genotype import from_json, read
+from robustkit.models._genotype import Genotype, from_json, read
 from robustkit.search import _alternate, _choose, get, method
 from robustkit.search._lab import SearchLab
 
@@ -275,3 +275,22 @@ def test_command_lists_methods():
         code, said, _ = invoke(*words)
         assert code == 0
         assert all(entry.name in said for entry in method)
+
+
+def test_an_architecture_by_its_file(few: data.Dataset, tmp_path: Path):
+    file = tmp_path / "one.json"
+    genotype = Genotype((1, 2), ("skip_connect", "dil_conv_3x3"))
+    file.write_text(json.dumps({**genotype.to_json(), "network": {"width": 4}}))
+    common = {"arch": f"genotype:{file}", "dataset": few, "device": "cpu"}
+    api.train(**common, defense="baseline", members=2, epochs=1, speed="off", out=tmp_path / "trained")
+    torch.save(load_ensemble(tmp_path / "trained").members[0].network.state_dict(), tmp_path / "one.pt")
+    audited = api.audit(
+        tmp_path / "one.pt", **common, n=20, attacks="fgsm", eps=0.1, suites="attacks", trust="off", reference=False,
+        force=True, formats=(), out=tmp_path / "audit",
+    )  # fmt: skip
+    assert len(audited["ensembles"]) == 1
+    file.unlink()
+    (row, _) = read_meta(tmp_path / "trained")["members"]
+    assert row["arch"] == "genotype"
+    assert row["params"] == {"genotype": genotype.to_json(), "width": 4}
+    assert len(load_ensemble(tmp_path / "trained")) == 2
