@@ -37,7 +37,7 @@ PAPER: Mapping[str, Any] = {
 }  # fmt: skip
 SMALL: Mapping[str, Any] = {"epochs": 6, "hyper_share": 2.0, "draws": 32, "hyper_lr": 0.1}
 RETRAINING: Mapping[str, Any] = {"epochs": 50, "lr": 0.025, "optimiser": "adam", "schedule": "cosine"}
-SMALL_RETRAINING: Mapping[str, Any] = {"epochs": 8, "lr": 0.001}
+SMALL_RETRAINING: Mapping[str, Any] = {"epochs": 8}
 # Parameters of the search for the optimum, and of the candidates; the others are the hypernetwork's.
 OPTIMUM = ("epochs", "nodes", "batch_size", "lr", "architecture_lr", "partial", "width")
 CHOICE = ("candidates", "lam", "cells")
