@@ -12,12 +12,13 @@ from robustkit.base import options
 from robustkit.base.errors import UserError
 from robustkit.base.paths import cache_dir
 
-# Folders of the cache that may be cleared. What else lies there is not known to be ours and stays.
+# Folders and files of the cache that may be cleared. What else lies there is not known to be ours and stays.
 KINDS = {
     "ensembles": "trained ensembles, and trainings that were interrupted",
     "data": "datasets that were downloaded",
     "fastpath": "which faster copy of an ensemble is attacked on this machine",
     "forward": "which way of training a network is fastest on this machine",
+    "costs.json": "how long what ran took on this machine, for estimates",
 }
 UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
@@ -67,11 +68,12 @@ def seconds(text: str) -> float:
     return value * unit
 
 
-def _inside(folder: Path) -> Iterator[Path]:
-    try:
-        yield from sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return
+def _inside(place: Path) -> Iterator[Path]:
+    """Yield what lies in a folder; of a file the file."""
+    if place.is_dir():
+        yield from sorted(place.iterdir())
+    elif place.is_file():
+        yield place
 
 
 def _entry(kind: str, path: Path, now: float) -> Entry:

@@ -53,8 +53,8 @@ class Lines:
         """Begin a task; until the last one is closed, no silence is longer than ``every``."""
         task = Task(description, total, listed, work, time.monotonic())
         with self._lock:
-            if not self._tasks:
-                self._last = time.monotonic()
+            if not self._tasks:  # of a pause before it no more counts than leaves it a moment to say something itself
+                self._last = max(self._last, time.monotonic() - 0.8 * self._every)
             self._tasks.append(task)
             if self._beating is None:
                 self._wake.clear()

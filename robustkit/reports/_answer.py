@@ -34,10 +34,13 @@ def answer(results: Results, width: int = 80) -> list[str]:
     table = _worst_cases(results, width)
     while len(said) > 1 and sum(map(len, said)) + len(table) + len(trust) + len(command) > MOST:
         said.pop()
-    lines = sum(said, [])[: MOST - len(table) - len(trust)]
-    if len(lines) + len(table) + len(trust) + len(command) > MOST:  # a cut command would run something else
+    lines = sum(said, [])
+    if len(lines) + len(trust) + len(command) > MOST:  # a cut command would run something else
         trust, command = [*textwrap.wrap(counted.partition(" This ")[0], width), "What would settle most: see -v."], []
-    return [*lines, *table[: MOST - len(lines) - len(trust)], *trust, *command]
+    room = MOST - len(lines) - len(trust) - len(command)
+    if room < len(table):  # the sentence has the number to quote
+        table = table[:room] if room > 1 else []
+    return [*lines, *table, *trust, *command]
 
 
 def _sentences(results: Results) -> Iterator[str]:

@@ -213,7 +213,7 @@ class CacheConfig(Configuration):
         str | None, Option("Only what was last written longer ago: 90m, 12h, 30d, 2w.", group="Cache")
     ] = None
     kind: Annotated[
-        Names | None, Option("Only ensembles, data, fastpath or forward.", default="all", group="Cache")
+        Names | None, Option("Only ensembles, data, fastpath, forward or costs.json.", default="all", group="Cache")
     ] = None
     yes: Annotated[bool, Option("Delete without asking.", needs=("clear",), group="Cache")] = False
 

@@ -76,6 +76,14 @@ def test_all_of_it_but_what_is_not_ours_is_cleared(filled: Path):
     assert (code, "deleted" in printed) == (0, False)
 
 
+def test_a_kind_may_be_a_file(filled: Path):
+    (filled / "costs.json").write_text("{}")
+    assert [(one.kind, one.size) for one in cache.entries(["costs.json"])] == [("costs.json", 2)]
+    invoke("cache", "--clear", "--kind", "costs.json")
+    assert not (filled / "costs.json").exists()
+    assert len(files(filled)) == 5
+
+
 def test_a_link_is_removed_and_what_it_leads_to_is_not(filled: Path, tmp_path: Path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "precious").write_text("x")

@@ -72,6 +72,17 @@ def test_a_line_resets_the_silence_and_the_end_of_the_work_ends_it():
     assert threading.active_count() <= before  # another test may just have ended one more
 
 
+def test_the_silence_between_two_pieces_of_work_counts_as_well():
+    stream, reporter = watched(0.5)
+    reporter.say("first")
+    began = stream.times[0]
+    for _ in range(5):
+        with reporter.alive("loading"):
+            time.sleep(0.15)
+    assert len(stream.times) >= 2
+    assert stream.times[1] - began < 0.7
+
+
 def test_what_is_only_alive_says_for_how_long():
     stream, reporter = watched(0.05)
     with reporter.alive("writing the report"):

@@ -52,6 +52,8 @@ def test_never_more_than_twelve_lines_with_the_path(results: Results, width: int
     results["worst_case"] = found
     results["ensembles"] = results["ensembles"][2:]
     doubt(results, 0, COMMAND + " --set pgd.restarts=5" * 9)
+    assert len(answer(results, width)) <= MOST
+    doubt(results, 0, COMMAND)
     lines = answer(results, width)
     assert len(lines) <= MOST
     assert max(map(len, lines)) <= width
@@ -61,6 +63,17 @@ def test_never_more_than_twelve_lines_with_the_path(results: Results, width: int
     stream = io.StringIO()
     show_answer(results, Console(file=stream, width=width))
     assert stream.getvalue().splitlines() == lines
+
+
+def test_a_long_command_goes_before_the_table(results: Results) -> None:
+    files = " ".join(f"--checkpoint trainings/of-another-day/ensemble-{at}" for at in range(5))
+    long = f"robustkit evaluate {files} --attacks pgd"
+    for at in range(5):
+        doubt(results, at, long)
+    lines = answer(results)
+    assert len(lines) <= MOST
+    assert not any(line.startswith("worst case %") for line in lines)
+    assert shlex.split("\n".join(lines).partition("  robustkit")[2].replace("\\\n", " ")) == shlex.split(long)[1:]
 
 
 def test_no_attack_no_worst_case(results: Results, empty: Results) -> None:
