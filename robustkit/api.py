@@ -7,10 +7,14 @@ types, defaults and descriptions.
 from __future__ import annotations
 
 import functools
+import os
+import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+import torch
 
 from robustkit import data, models, reports
 from robustkit.auditing import running
@@ -18,34 +22,30 @@ from robustkit.base import paths
 from robustkit.base.configuration import takes
 from robustkit.base.devices import find_device
 from robustkit.base.errors import UserError
-from robustkit.base.files import listed, writable, write_json
-from robustkit.base.options import names, some_of
+from robustkit.base.files import writable, write_json
+from robustkit.base.names import SUITES
+from robustkit.base.options import names, seeds
 from robustkit.base.parallel import default_workers
 from robustkit.base.progress import Reporter
-from robustkit.comparison import page as compared
+from robustkit.comparison.page import compare as compare
 from robustkit.ensembles.checkpoint import read_meta
 from robustkit.evaluation.cell import RunOptions
 from robustkit.gates import running as gates
-from robustkit.gates.judging import Gate
+from robustkit.gates.running import check as check
 from robustkit.pipeline import evaluate as pipeline
-from robustkit.pipeline import models_under_test, selftest
-from robustkit.pipeline.request import check_training, defended
+from robustkit.pipeline import models_under_test, resolved, selftest
+from robustkit.pipeline.estimate import training_seconds
+from robustkit.pipeline.plan_of import Plan, Planned, together
+from robustkit.pipeline.request import TrainingRequest, check_training, defended
+from robustkit.pipeline.request import check as check_request
 from robustkit.pipeline.results import build
 from robustkit.pipeline.stored import read_study
 from robustkit.records.schema import Results
-from robustkit.records.schema_comparison import Comparison
 from robustkit.records.store import Store, open_runs
 from robustkit.reports._history import write_history
-from robustkit.study.config import (
-    AuditConfig,
-    CheckConfig,
-    CompareConfig,
-    EvaluateConfig,
-    ReportConfig,
-    SelfTestConfig,
-    TrainConfig,
-)
+from robustkit.study.config import AuditConfig, EvaluateConfig, ReportConfig, SelfTestConfig, TrainConfig
 from robustkit.study.options_run import Data
+from robustkit.training.beforehand import check_training as check_fits
 from robustkit.training.ranks import joined, own_device
 from robustkit.training.untrained import accuracies
 
@@ -73,7 +73,10 @@ def evaluate(config: EvaluateConfig) -> Results:
     """
     formats = _formats(config.formats)
     gates.prepare(config)
-    results = report(pipeline.evaluate(_with_data(config)), formats=formats)
+    folder = pipeline.evaluate(_with_data(config))
+    asked = check_request(config)
+    resolved.write(folder, "evaluate", config, (*asked.attacks, *asked.defenses))
+    results = report(folder, formats=formats)
     gates.enforce(config, config.out)
     return results
 
@@ -101,7 +104,9 @@ def audit(config: AuditConfig) -> Results:
     """
     formats = _formats(config.formats)
     gates.prepare(config)
-    results = report(running.audit(_with_data(config)), formats=formats)
+    folder = running.audit(_with_data(config))
+    resolved.write(folder, "audit", config, check_request(config, SUITES).attacks)
+    results = report(folder, formats=formats)
     gates.enforce(config, config.out)
     return results
 
@@ -142,7 +147,9 @@ def train(config: TrainConfig) -> dict[str, Any]:
     Returns
     -------
     dict
-        The metrics: validation and test accuracy, fused and per member, best epoch, seconds.
+        The metrics: validation and test accuracy, fused and per member, best epoch, seconds. With several seeds
+        ``seeds`` holds those of each, ``test_accuracy`` and ``test_accuracy_std`` are over seeds (ddof=1), and the
+        checkpoints lie in ``out/DEFENSE-seedN``.
 
     Raises
     ------
@@ -153,9 +160,13 @@ def train(config: TrainConfig) -> dict[str, Any]:
     """
     config = _with_data(config)
     request = check_training(config)
+    if config.seeds is not None:
+        return _train_each(config, request.defense.name, seeds(config.seeds))
     reporter = config.reporter or Reporter()
     on = own_device(find_device(config.device))
     loaded, outliers = _loaded(config), models_under_test.outliers_of(request.defense, _loader(config))
+    if reporter.planned is not None or (reporter.console is not None and "WORLD_SIZE" not in os.environ):
+        _plan_training(config, request, loaded, outliers, on, reporter)
     folder = writable(Path(config.out), "--out")
     with joined(on) as ranks:
         spec = models_under_test.train_spec(
@@ -172,7 +183,60 @@ def train(config: TrainConfig) -> dict[str, Any]:
         if ranks.leads:
             models_under_test.save(ensemble, folder, spec, loaded, metrics, meta["history"])
             write_history(meta["history"], folder, f"{spec.defense.name} on {spec.dataset}")
+            resolved.write(folder, "train", config, [request.defense])
     return metrics
+
+
+def _plan_training(
+    config: TrainConfig, request: TrainingRequest, loaded: data.Dataset, outliers: data.Dataset | None,
+    on: torch.device, reporter: Reporter,
+) -> None:  # fmt: skip
+    """Say how long a training takes, or give the plan to who asked for it."""
+    spec = models_under_test.train_spec(
+        request.defense, loaded, request.fields, paper=request.recipe, outliers=outliers, speed=config.speed,
+        seed=config.seed,
+    )  # fmt: skip
+    kept = models_under_test.cached(spec) is not None
+    if kept and reporter.planned is None:
+        return
+    check_fits(spec, loaded, outliers)
+    seconds = 0.0 if kept else training_seconds([(spec, outliers)], loaded, RunOptions(on))
+    plan = Plan(
+        f"{spec.defense.name}: {spec.members} x {spec.arch} on {spec.dataset}, {spec.epochs} epochs", trainings=1,
+        cached=int(kept), seconds={"training": seconds},
+    )  # fmt: skip
+    if reporter.planned is not None:
+        reporter.planned(plan)
+    reporter.say(f"[dim]{plan.sentence()}[/dim]")
+
+
+def _train_each(config: TrainConfig, name: str, wanted: tuple[int, ...]) -> dict[str, Any]:
+    """Train once with each seed, each in a folder of its own; return the metrics of each, and over seeds."""
+    by_seed: dict[str, dict[str, Any]] = {}
+    if config.reporter is not None and config.reporter.planned is not None:
+        return _plan_each(config, wanted)
+    for seed in wanted:
+        one = replace(config, seeds=None, seed=seed, out=Path(config.out) / f"{name}-seed{seed}")
+        by_seed[str(seed)] = train(**one.keywords())
+    accuracies = [metrics["test_accuracy"] for metrics in by_seed.values()]
+    spread = statistics.stdev(accuracies) if len(accuracies) > 1 else None
+    return {"seeds": by_seed, "test_accuracy": statistics.fmean(accuracies), "test_accuracy_std": spread}
+
+
+def _plan_each(config: TrainConfig, wanted: tuple[int, ...]) -> dict[str, Any]:
+    """Give the plan of all trainings to who asked for it: as many as there are seeds, one after the other."""
+    reporter = config.reporter or Reporter()
+    plans = []
+    for seed in wanted:
+        one = replace(config, seeds=None, seed=seed)
+        try:
+            train(**one.keywords())
+        except Planned as found:
+            plans.append(found.plan)
+    whole = together(plans)
+    if reporter.planned is not None:
+        reporter.planned(replace(whole, what=f"{plans[0].what}, {len(plans)} seeds"))
+    return {}
 
 
 @takes(SelfTestConfig)
@@ -225,45 +289,6 @@ def report(config: ReportConfig) -> Results:
         _suites.write_sheets(study, store, folder)
     reports.write(results, folder, chosen)
     return results
-
-
-@takes(CheckConfig)
-def check(config: CheckConfig) -> list[Gate]:
-    """Hold stored numbers against what is required of them, and say of each requirement whether it holds.
-
-    Returns
-    -------
-    list of Gate
-        One for each requirement of each number, with ``passed`` and a sentence that says what was found.
-
-    Raises
-    ------
-    UserError
-        If the results cannot be read, or something is required of a number that is not there.
-    """
-    return gates.run(config)[0].gates
-
-
-@takes(CompareConfig)
-def compare(config: CompareConfig) -> list[Comparison]:
-    """Put stored evaluations side by side, image by image, and write the page and tables.
-
-    Returns
-    -------
-    list of Comparison
-        Every number of every model beside that of the first, with paired intervals and tests.
-
-    Raises
-    ------
-    UserError
-        If one cannot be read, or they cannot be compared: other test images, other classes, no common eps.
-    RunError
-        If runs are missing.
-    """
-    formats = some_of(config.formats, "format", compared.FORMATS)
-    found = compared.compared(listed(config.paths))
-    compared.write(found, Path(config.out), formats)
-    return found.comparisons
 
 
 def load_runs(path: str | Path) -> Store:

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from cyclopts.help import DefaultFormatter
 
 from robustkit.base.version import __version__
+from robustkit.commands import run
 from robustkit.commands.audit import audit
 from robustkit.commands.bench import bench
 from robustkit.commands.check import check
@@ -55,6 +56,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
 }
 for config, function in COMMANDS.values():
     command(app, config)(function)
+run.add(app, COMMANDS)
 
 
 @app.command(name="list")

@@ -45,6 +45,10 @@ class Option:
         Whether the command takes it without a flag.
     python : bool
         Whether only Python can give it: no command line can hold it.
+    axis : bool
+        Whether a study may list several values, one evaluation or training each.
+    several : str
+        The option that takes several values where this one takes one.
     beyond : callable or None
         Whether a text that is none of the choices is accepted all the same; a :class:`UserError` says what is wrong.
     """
@@ -62,6 +66,8 @@ class Option:
     read: Any = None
     positional: bool = False
     python: bool = False
+    axis: bool = False
+    several: str = ""
     beyond: Callable[[str], bool] | None = None
 
 
@@ -117,6 +123,8 @@ class Stated:
         """Raise a :class:`UserError` unless ``value`` is of the type, one of the choices, and not too small."""
         if not fits(value, self.type):
             shown = textwrap.shorten(repr(value), 60, placeholder=" ...")
+            if self.option.several and isinstance(value, list | tuple):
+                raise UserError(f"{self.label} {shown} is several; give them to {self.option.several}.")
             # Cause: in Python, a value of another type was given: a number as text, a list where one value is meant.
             raise UserError(
                 f"{self.label} {shown} is of type {type(value).__name__}; it must be {described(self.type)}."

@@ -10,6 +10,7 @@ from typing import Any
 from robustkit.base.errors import UserError, unknown
 from robustkit.base.registry import REQUIRED, Entry, Registry
 
+MOST_SEEDS = 1000
 # One vocabulary everywhere, so one table of what a value of that name may be: (lowest, highest, lowest is allowed).
 RANGES: dict[str, tuple[float, float, bool]] = {
     "eps": (0.0, 1.0, True),
@@ -108,6 +109,24 @@ def eps_list(text: str | float | Iterable[str | float] | None) -> tuple[float, .
     if not parts:
         raise UserError("eps is empty; write a list like 2/255,4/255,8/255.")
     return tuple(sorted({in_range("eps", number(p, "eps")) for p in parts}))
+
+
+def seeds(text: str | int | Iterable[int]) -> tuple[int, ...]:
+    """Read ``0-4``, ``0,1,2``, a number or a list of numbers into distinct seeds, in the order in which they stand."""
+    shown = text if isinstance(text, str | int) else ",".join(map(str, text))
+    found: list[int] = []
+    for part in str(shown).split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise UserError(f"seeds '{shown}' are not written like 0-4 or 0,1,2 ('{part.strip()}').")
+        if last - first >= MOST_SEEDS:
+            raise UserError(f"seeds '{shown}' are more than {MOST_SEEDS}; name fewer.")
+        found += range(first, last + 1)
+    if twice := [seed for at, seed in enumerate(found) if seed in found[:at]]:
+        # Cause: two ranges of seeds overlap, and what one seed gives would count twice.
+        raise UserError(f"seeds '{shown}' name {twice[0]} twice; name each once.")
+    return tuple(found)
 
 
 def names(text: str | Iterable[str], registry: Registry | None = None, kind: str = "name") -> tuple[str, ...]:

@@ -8,8 +8,9 @@ sums its gradients in another order with another number of threads, as it does o
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -24,6 +25,17 @@ MOST = 8  # beyond this, Python's own lock costs more than a further worker give
 def default_workers(device: torch.device) -> int:
     """Return how many workers suit a device: one for a GPU, one for each core of a CPU, at most eight."""
     return min(MOST, torch.get_num_threads()) if device.type == "cpu" else 1
+
+
+@contextlib.contextmanager
+def sharing(workers: int) -> Iterator[None]:
+    """Compute with the share of torch's threads that each of so many workers has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // max(1, workers)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def run_all(function: Callable[[T], R], items: Sequence[T], workers: int) -> list[R]:

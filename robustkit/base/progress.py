@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, NoReturn, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -24,10 +24,12 @@ class Reporter:
     ----------
     console : rich.console.Console or None
         None says nothing at all, for use from Python.
+    planned : callable or None
+        Takes the plan of a run that is not to be run; it has to raise, and nothing is written before it does.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console
+    def __init__(self, console: Console | None = None, planned: Callable[[Any], NoReturn] | None = None) -> None:
+        self.console, self.planned = console, planned
         self._progress: Progress | None = None
         self._open_tasks = 0
         self._lock = threading.Lock()

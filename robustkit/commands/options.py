@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import re
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from cyclopts import (
     App,
+    ArgumentCollection,
     CycloptsError,
     Group,
     MissingArgumentError,
@@ -28,8 +31,11 @@ from robustkit.base.configuration import Configuration, options_of
 from robustkit.base.errors import UserError
 from robustkit.base.option import Stated, default_of
 from robustkit.base.types import members
+from robustkit.commands import studies
 
 C = TypeVar("C", bound=Configuration)
+ASKED: dict[str, Any] = {"config": None, "dry_run": False, "yes": False}  # what every command takes beside its options
+IN_FILE = "\0"  # stands for a value that only the file has
 
 
 def command(app: App, config: type[C]) -> Callable[[Callable[[C], None]], Callable[[C], None]]:
@@ -38,13 +44,18 @@ def command(app: App, config: type[C]) -> Callable[[Callable[[C], None]], Callab
     positional = [field for field in stated if field.option.positional]
 
     def decorate(function: Callable[[C], None]) -> Callable[[C], None]:
-        def call(*places: Any, **values: Any) -> None:
-            named = {field.name: value for field, value in zip(positional, places, strict=True)}
-            function(config(**named, **values))
+        name = function.__name__
 
-        call.__signature__ = inspect.Signature(_parameters(positional, stated))  # type: ignore[attr-defined]
+        def call(*places: Any, **values: Any) -> None:
+            asked = studies.Asked(*(values.pop(key, default) for key, default in ASKED.items()))
+            named = {field.name: value for field, value in zip(positional, places, strict=False)}
+            given = {key: value for key, value in {**named, **values}.items() if not _is_in_file(value)}
+            studies.run(name, config, function, given, asked)
+
+        own = _own_parameters(name in studies.CHECKS)
+        call.__signature__ = inspect.Signature([*_parameters(positional, stated), *own])  # type: ignore[attr-defined]
         call.__doc__ = function.__doc__
-        app.command(call, name=function.__name__)
+        app.command(call, name=name, config=_leave_to_file)
         return function
 
     return decorate
@@ -77,10 +88,13 @@ def columns(console: Console, options: ConsoleOptions, entries: list[HelpEntry])
     return (name, ColumnSpec(renderer=DescriptionRenderer()))
 
 
-def _number(kind: type, tokens: Sequence[Token]) -> int | float:
-    """Read a number as it is written: a whole number is not rounded to."""
+def _number(kind: type, tokens: Sequence[Token], several: str = "") -> int | float:
+    """Read a number as it is written: a whole number is not rounded to; ``several`` is the option for a list."""
     word = tokens[0]
     text = word.value.strip()
+    if several and "," in text:
+        # Cause: a list was given to an option that takes one value.
+        raise UserError(f"{word.keyword} '{text}' is several; give them to {several}.")
     if kind is not int:
         return options.number(text, str(word.keyword))
     if not re.fullmatch(r"[+-]?[0-9]+", text):
@@ -105,11 +119,44 @@ def _parameter(field: Stated, kind: Any, groups: dict[str, Group]) -> inspect.Pa
         show_default=(lambda _: shown) if shown and field.default is not False else False,
         negative=() if switch and field.default is False else None,
         negative_iterable=(),
-        converter=_number if field.read in (int, float) else None,
+        converter=functools.partial(_number, several=field.option.several) if field.read in (int, float) else None,
     )
     read = field.read if field.required else field.read | types.NoneType
     default = inspect.Parameter.empty if field.default is MISSING else field.default
     return inspect.Parameter(field.name, kind, default=default, annotation=Annotated[read, how])
+
+
+def _own_parameters(planned: bool) -> list[inspect.Parameter]:
+    """Return what is said beside the options of a configuration."""
+    group = Group("Study", sort_key=1000)
+    own = [("config", Path, "A study: TOML whose keys are these options; what is said here goes before the file.")]
+    if planned:
+        own += [
+            ("dry_run", bool, "Print the plan, what it costs and how long it takes; run nothing."),
+            ("yes", bool, f"Begin a study of {studies.MANY} cells or more without asking."),
+        ]
+    return [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=ASKED[name],
+            annotation=Annotated[
+                kind | types.NoneType, Parameter(help=text, group=group, negative=(), show_default=False)
+            ],
+        )
+        for name, kind, text in own
+    ]  # fmt: skip
+
+
+def _leave_to_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Let a file give what has to be given; what it lacks is said when it is read."""
+    if not any(argument.name == "--config" and argument.tokens for argument in arguments):
+        return
+    for argument in arguments:
+        if argument.required and not argument.tokens:
+            argument.append(Token(value=IN_FILE, source="config"))
+
+
+def _is_in_file(value: Any) -> bool:
+    return IN_FILE in [str(one) for one in (value if isinstance(value, list) else [value])]
 
 
 def _help(field: Stated) -> str:

@@ -25,6 +25,13 @@ def train(config: TrainConfig) -> None:
     metrics = api.train(**config.keywords(), reporter=Reporter(console))
     if int(os.environ.get("RANK", "0")):  # of several processes, one speaks
         return
+    if "seeds" in metrics:
+        own = ", ".join(f"{one['test_accuracy']:.4f}" for one in metrics["seeds"].values())
+        spread = metrics["test_accuracy_std"]
+        shown = "" if spread is None else f" ± {spread:.4f}"
+        console.print(f"test accuracy {metrics['test_accuracy']:.4f}{shown} over seeds ({own})", highlight=False)
+        print(f"checkpoints: {config.out}")
+        return
     console.print(
         f"test accuracy {metrics['test_accuracy']:.4f}, members "
         f"{', '.join(f'{a:.4f}' for a in metrics['test_member_accuracy'])}; best epoch {metrics['best_epoch']:.0f}",

@@ -25,6 +25,7 @@ from robustkit.ensembles import pool as pools
 from robustkit.ensembles.checkpoint import read_meta
 from robustkit.evaluation.cell import RunOptions
 from robustkit.pipeline import models_under_test
+from robustkit.pipeline.estimate import Forecast, Question, forecast
 from robustkit.pipeline.models_under_test import ModelUnderTest, Surrogate
 from robustkit.pipeline.request import Request, beside_baseline, check, check_fusions, check_outputs, target
 from robustkit.pipeline.run import run_evaluation
@@ -68,6 +69,8 @@ class _Sources:
     metas: tuple[Mapping[str, Any], ...]
     defenses: tuple[Spec, ...]
     outside: OutsideModels
+    seeds: tuple[int, ...] = ()
+    seed: int = 0
 
     @classmethod
     def of(cls, config: Evaluation, request: Request, outside: OutsideModels | None) -> _Sources:
@@ -79,13 +82,31 @@ class _Sources:
             pool = pools.find(listed(config.pool), config.subset_size, config.pool_attribution)
         folders = tuple(pool.folders if pool else listed(config.checkpoint))
         defenses = beside_baseline(request.defenses) if config.baseline and not folders else request.defenses
-        return cls(pool, folders, tuple(map(read_meta, folders)), defenses, outside or OutsideModels((), ()))
+        return cls(
+            pool, folders, tuple(map(read_meta, folders)), defenses, outside or OutsideModels((), ()),
+            () if config.seeds is None else options.seeds(config.seeds), config.seed,
+        )  # fmt: skip
+
+    @property
+    def trainings(self) -> list[tuple[Spec, int]]:
+        """What is trained, each defence with each seed."""
+        return [(one, seed) for one in self.defenses for seed in self.seeds or (self.seed,)]
+
+    @property
+    def groups(self) -> list[tuple[str, int | None]]:
+        """What the models that differ in nothing but the seed are called, and the seed; nothing without several."""
+        if not self.seeds:
+            return [("", None)] * len(self.ids)
+        names = models_under_test.distinct(one.name for one in self.defenses)
+        return [(name, seed) for name in names for seed in self.seeds]
 
     @property
     def ids(self) -> list[str]:
         """What each model is called."""
         named = [record.id for record, _ in self.outside.models] or [*map(models_under_test.name_of, self.metas)]
-        return models_under_test.distinct(named or [one.name for one in self.defenses])
+        if named or not self.seeds:
+            return models_under_test.distinct(named or [one.name for one in self.defenses])
+        return [f"{name}-seed{seed}" for name, seed in self.groups]
 
     def fusions(self, fusion: str | None) -> dict[str, str]:
         """Return the fusion rule of each model."""
@@ -123,6 +144,7 @@ def evaluate(
     """
     reporter = config.reporter or Reporter()
     c = checked(config, outside, default_suites, reporter)
+    forecast = _forecast(config, c, reporter)
     models = _models(config, c.request, c.data, c.run_options, c.sources, reporter)
     suite_requests = c.suite_requests
     if c.sources.pool:
@@ -135,11 +157,62 @@ def evaluate(
     on_device = {record.key: ensemble for record, ensemble in models}
     device = c.run_options.device
     on_device |= {record.key: ensemble.to(device) for record, ensemble, _ in c.sources.outside.surrogates}
+    seconds: dict[str, float] = {}
     run_evaluation(
         replace(study, suite_requests=suite_requests), on_device, c.data.split, Store(c.folder / "runs"),
         c.run_options, reporter, config.escalate_budget if config.escalate else 0.0, c.published, c.data,
+        seconds,
     )  # fmt: skip
+    if forecast is not None:
+        forecast.note(seconds)
     return c.folder
+
+
+def _forecast(config: Evaluation, c: _Checked, reporter: Reporter) -> Forecast | None:
+    """Say what the run will do and how long it takes, where somebody listens; or give the plan to who asked for it."""
+    if reporter.console is None and reporter.planned is None:
+        return None
+    models, untrained, jobs = [*c.sources.outside.models], [], []
+    if isinstance(config, EvaluateConfig):
+        models += [
+            models_under_test.from_checkpoint(path, meta, config.arch, config.fusion, c.data.dataset)
+            for path, meta in zip(c.sources.folders, c.sources.metas, strict=True)
+        ]
+        wanted = models_under_test.training_jobs(c.sources.trainings, c.data, _recipe(config, c.request), config.speed)
+        for job in wanted:
+            kept = models_under_test.cached(job[0])
+            models.append(kept or models_under_test.untrained(job[0], c.data.dataset))
+            untrained += [] if kept else [models[-1][0].key]
+            jobs += [] if kept else [job]
+    device = c.run_options.device
+    named = [
+        (replace(record, id=id, group=group, seed=seed), ensemble.to(device).eval())
+        for id, (group, seed), (record, ensemble) in zip(c.sources.ids, c.sources.groups, models, strict=True)
+    ]
+    found = forecast(
+        Question(
+            replace(_study(config, c, named), suite_requests=c.suite_requests),
+            {record.key: ensemble for record, ensemble in named},
+            frozenset(untrained),
+            jobs,
+            len(c.sources.trainings) - len(jobs),
+            c.data.dataset,
+            c.data.split,
+            Store(c.folder / "runs"),
+            c.run_options,
+            config.escalate,
+        )  # fmt: skip
+    )
+    if reporter.planned is not None:
+        reporter.planned(found.plan)
+    if found.plan.stored < found.plan.cells:
+        reporter.say(f"[dim]{found.plan.sentence()}[/dim]")
+    return found
+
+
+def _recipe(config: EvaluateConfig, request: Request) -> dict[str, Any]:
+    """Return the fields of a training's recipe that were asked for."""
+    return {**request.training, **{name: getattr(config, name) for name in ("arch", "members", "epochs", "fusion")}}
 
 
 @dataclass(frozen=True)
@@ -189,7 +262,8 @@ def checked(
     published = Published(config.corruption_dir) if config.corruption_dir else None
     corrupted = _corruptions(config, request, data, published, sources)
     suite_requests = _ask(config, request, data, sources)
-    folder = writable(Path(config.out), "--out")
+    planned = reporter is not None and reporter.planned is not None
+    folder = Path(config.out) if planned else writable(Path(config.out), "--out")
     return _Checked(request, run_options, sources, data, aim, divide_by, published, corrupted, suite_requests, folder)
 
 
@@ -226,12 +300,11 @@ def _models(
             for path, meta in zip(sources.folders, sources.metas, strict=True)
         ]
         if sources.defenses:
-            fields = {name: getattr(config, name) for name in ("arch", "members", "epochs", "fusion")}
-            recipe = {**request.training, **fields}
-            pairs += models_under_test.trained_all(sources.defenses, data, recipe, run_options, reporter, config.seed)
+            recipe = _recipe(config, request)
+            pairs += models_under_test.trained_all(sources.trainings, data, recipe, run_options, reporter)
     return [
-        (replace(record, id=id), ensemble.to(run_options.device))
-        for id, (record, ensemble) in zip(sources.ids, pairs, strict=True)
+        (replace(record, id=id, group=group, seed=seed), ensemble.to(run_options.device))
+        for id, (group, seed), (record, ensemble) in zip(sources.ids, sources.groups, pairs, strict=True)
     ]
 
 
@@ -250,6 +323,7 @@ def _study(config: Evaluation, c: _Checked, models: Sequence[ModelUnderTest]) ->
         target=c.aim,
         reference=config.reference,
         seed=config.seed,
+        attack_seed=config.attack_seed,
         version=__version__,
         trust=config.trust,
         eot=config.eot,

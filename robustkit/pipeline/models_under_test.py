@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from robustkit.training.beforehand import check_training
 from robustkit.training.loop import Diverged, fit, remedy
 from robustkit.training.ranks import Ranks
 from robustkit.training.spec import TrainSpec
+from robustkit.training.untrained import initialise
 
 ModelUnderTest = tuple[EnsembleRecord, Ensemble]
 Surrogate = tuple[EnsembleRecord, Ensemble, Mapping[str, Any]]  # with the "data" of its checkpoint's record
@@ -69,7 +71,7 @@ def trained(
 
     ``progress`` is where a training that is not done is kept; by default in the cache.
     """
-    folder = paths.cache_dir() / "ensembles" / spec.key
+    folder = folder_of(spec)
     ranks = ranks or Ranks()
     ensemble = _cached(folder, spec)
     if not ranks.decided(ensemble is not None):
@@ -95,6 +97,10 @@ def trained(
             )
     if ensemble is None:
         ensemble = load_ensemble(folder, arch=spec.arch)
+    return _with_record(spec, ensemble)
+
+
+def _with_record(spec: TrainSpec, ensemble: Ensemble) -> ModelUnderTest:
     archs = [spec.arch] * spec.members
     return record_of(spec.defense.name, spec.defense.name, spec.defense.params, archs, ensemble), ensemble
 
@@ -105,24 +111,49 @@ def guesses(accuracy: float, split: Split) -> bool:
 
 
 def trained_all(
-    defenses: Sequence[Spec], data: EvaluationData, asked: Mapping[str, Any], run_options: RunOptions,
-    reporter: Reporter, seed: int = 0,
+    trainings: Sequence[tuple[Spec, int]], data: EvaluationData, asked: Mapping[str, Any], run_options: RunOptions,
+    reporter: Reporter,
 ) -> list[ModelUnderTest]:  # fmt: skip
-    """Train defences on the data's training split side by side, or take them from the cache.
+    """Train defences, each with a seed, on the data's training split side by side, or take them from the cache.
 
     A :class:`UserError` says what does not fit one of them before any is trained.
     """
-    jobs = []
-    for one in defenses:
-        outliers = outliers_of(one, data.load)
-        spec = train_spec(one, data.dataset, asked, outliers=outliers, speed=run_options.speed, seed=seed)
-        check_training(spec, data.dataset, outliers)
-        jobs.append((spec, outliers))
+    jobs = training_jobs(trainings, data, asked, run_options.speed)
     return run_all(
         lambda job: trained(job[0], data.dataset, run_options.device, reporter, outliers=job[1]),
         jobs,
         run_options.workers,
     )
+
+
+def training_jobs(
+    trainings: Sequence[tuple[Spec, int]], data: EvaluationData, asked: Mapping[str, Any], speed: str
+) -> list[tuple[TrainSpec, Dataset | None]]:
+    """Return the recipe of each training with its outliers; a :class:`UserError` says what does not fit one of them."""
+    jobs = []
+    for one, seed in trainings:
+        outliers = outliers_of(one, data.load)
+        spec = train_spec(one, data.dataset, asked, outliers=outliers, speed=speed, seed=seed)
+        check_training(spec, data.dataset, outliers)
+        jobs.append((spec, outliers))
+    return jobs
+
+
+def cached(spec: TrainSpec) -> ModelUnderTest | None:
+    """Return the ensemble of a training that has been done already, else None."""
+    ensemble = _cached(folder_of(spec), spec)
+    return None if ensemble is None else _with_record(spec, ensemble)
+
+
+def untrained(spec: TrainSpec, loaded: Dataset) -> ModelUnderTest:
+    """Return the ensemble that a training begins with: as large and as slow as what it will give."""
+    record, ensemble = _with_record(spec, initialise(spec, loaded))
+    return replace(record, key=f"untrained-{spec.key}"), ensemble
+
+
+def folder_of(spec: TrainSpec) -> Path:
+    """Return the folder in the cache that a training's ensemble is kept in."""
+    return paths.cache_dir() / "ensembles" / spec.key
 
 
 def _cached(folder: Path, spec: TrainSpec) -> Ensemble | None:

@@ -72,6 +72,8 @@ def check(config: Evaluation, default_suites: Sequence[str] = DEFAULT_SUITES) ->
     table = options.assignments(config.settings)
     attacks = _attacks(rows, table, config.backend, norm)
     names = _defenses(config)
+    if isinstance(config, EvaluateConfig) and config.seeds is not None:
+        options.seeds(config.seeds)
     if names:
         check_members(config.fusion, getattr(config, "members", None) or trainspec.TrainSpec.members)
     _check_methods(table, [name for name, _ in rows], _parts(names), config)
@@ -97,6 +99,8 @@ def check_training(config: TrainConfig) -> TrainingRequest:
         raise UserError(f"train takes one defence, not {len(names)}; run it once for each.")
     if config.arch is not None:
         models.check(config.arch)
+    if config.seeds is not None:
+        options.seeds(config.seeds)
     dataset = data.describe(name_of(config.dataset)).name
     recipe, own = trainspec.paper(names[0], dataset) if config.recipe == "paper" else ({}, {})
     table = options.assignments(config.settings)

@@ -12,6 +12,8 @@ from robustkit import suites
 from robustkit.corruptions._results import corruption_results
 from robustkit.functional.stats import wilson
 from robustkit.pipeline.outcomes import Outcomes, comparisons
+from robustkit.pipeline.outcomes import over_seeds as compared_over_seeds
+from robustkit.pipeline.over_seeds import over_seeds
 from robustkit.records.cells import EnsembleRecord, Run
 from robustkit.records.samples import NOT_ATTACKED
 from robustkit.records.schema import (
@@ -63,11 +65,12 @@ def build(study: Study, store: Store) -> Results:
                 for targeted in (False, True):
                     cells = study.transfer(ensemble, spec, targeted)
                     transfer += _transfer(study, ensemble, [store.get(cell) for cell in cells], clean)
+    compared = comparisons(study.ensembles, outcomes)
     data = study.dataset
     found = DatasetResult(name=data.name, split=data.split, n=data.n, classes=list(data.classes), sha256=data.sha256)
     if data.image_size:
         found["image_size"] = data.image_size
-    return Results(
+    results = Results(
         schema_version=SCHEMA_VERSION,
         robustkit_version=study.version,
         environment=environment,
@@ -80,7 +83,8 @@ def build(study: Study, store: Store) -> Results:
         transfer=transfer,
         minimum_norm=smallest,
         escalation=escalation,
-        comparisons=comparisons(study.ensembles, outcomes),
+        comparisons=compared,
+        comparisons_over_seeds=compared_over_seeds(study.ensembles, compared),
         corruptions=corruption_results(study, store),
         audit=_suite("audit", study, store),
         detection=_suite("detection", study, store),
@@ -89,6 +93,9 @@ def build(study: Study, store: Store) -> Results:
         diversity=_suite("diversity", study, store),
         pools=_suite("pools", study, store),
     )
+    if aggregates := over_seeds(study.ensembles, data.n, ensembles, evaluations, worst):
+        results["over_seeds"] = aggregates
+    return results
 
 
 def _suite(name: str, study: Study, store: Store) -> list[Any]:
@@ -97,7 +104,7 @@ def _suite(name: str, study: Study, store: Store) -> list[Any]:
 
 def _ensemble(record: EnsembleRecord, clean: Run) -> EnsembleResult:
     own = clean.samples.member_prediction == clean.samples.y
-    return EnsembleResult(
+    result = EnsembleResult(
         id=record.id,
         defense=record.defense,
         params=dict(record.params),
@@ -107,6 +114,9 @@ def _ensemble(record: EnsembleRecord, clean: Run) -> EnsembleResult:
         accuracy=float(clean.samples.correctness.mean()),
         member_accuracy=[float(a) for a in own.mean(1)],
     )
+    if record.group and record.seed is not None:
+        result["group"], result["seed"] = record.group, record.seed
+    return result
 
 
 def _evaluation(known: Known, scored: Scored, clean: Run) -> Evaluation:

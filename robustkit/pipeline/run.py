@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from robustkit import suites
@@ -14,6 +16,7 @@ from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.evaluation.cell import RunOptions
 from robustkit.evaluation.execute import Craftings, execute
+from robustkit.pipeline import costs
 from robustkit.records.store import STUDY, Store
 from robustkit.study.evaluation_data import EvaluationData
 from robustkit.study.plan import REFERENCE, Study
@@ -29,6 +32,7 @@ FOR_MEMBERS = ("mora", "quorum")  # do not, and look at the members
 def run_evaluation(
     study: Study, ensembles: Mapping[str, Ensemble], split: Split, store: Store, run_options: RunOptions,
     reporter: Reporter, escalate: float = 0.0, published: Published | None = None, data: EvaluationData | None = None,
+    seconds: dict[str, float] | None = None,
 ) -> Study:  # fmt: skip
     """Run what the store lacks of a study, and note the study in the store; return it with what followed.
 
@@ -42,6 +46,8 @@ def run_evaluation(
         A published set of corrupted images that the study's corruptions are read from.
     data : EvaluationData or None
         Where the split is from; the study's further suites need the rest of it.
+    seconds : dict or None
+        Filled with the wall time of each stage: ``attacks``, ``corruptions``, a suite, ``probes``, ``escalation``.
     """
     craftings = Craftings(study, ensembles, split, run_options, reporter)
     warned: set[str] = set()
@@ -53,20 +59,27 @@ def run_evaluation(
                 reporter.say(f"[yellow]warning:[/yellow] {warning}")
             warned.add(warning)
 
+    def stage(name: str) -> AbstractContextManager[None]:
+        return costs.noting({} if seconds is None else seconds, name, time.perf_counter)
+
     for note in notes(study):
         reporter.say(f"[dim]{note}[/dim]")
-    run(study)
-    for warning in run_corruptions(study, ensembles, split, store, run_options, reporter, published):
-        reporter.say(f"[yellow]warning:[/yellow] {warning}")
+    with stage("attacks"):
+        run(study)
+    with stage("corruptions"):
+        for warning in run_corruptions(study, ensembles, split, store, run_options, reporter, published):
+            reporter.say(f"[yellow]warning:[/yellow] {warning}")
     for name, asked in study.suite_requests.items():
         if data is None:
             raise ValueError(f"suite '{name}' needs the dataset")
         job = Job(study, asked, ensembles, data, store, run_options, reporter, craftings)
-        for warning in suites.get(name).run(job):
-            reporter.say(f"[yellow]warning:[/yellow] {warning}")
+        with stage(name):
+            for warning in suites.get(name).run(job):
+                reporter.say(f"[yellow]warning:[/yellow] {warning}")
     if study.trust == "off" or "attacks" not in study.suites:
         return study
-    probe_all(study, ensembles, split, store, run_options, reporter, craftings)
+    with stage("probes"):
+        probe_all(study, ensembles, split, store, run_options, reporter, craftings)
     for _ in range(ROUNDS if escalate else 0):
         more = next_round(study, store, escalate)
         if not more:
@@ -77,7 +90,8 @@ def run_evaluation(
             why = ", ".join(one.because)
             reporter.say(f"escalating {ids[one.ensemble]} at eps {one.eps:.4g}: {one.attack.name}{steps} ({why})")
         study = replace(study, follow_ups=(*study.follow_ups, *more))
-        run(study)
+        with stage("escalation"):
+            run(study)
     return study
 
 

@@ -174,7 +174,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class EnsembleRecord:
-    """What a report says of an ensemble: ``key`` is what cells name it by, ``id`` is what people call it."""
+    """What a report says of an ensemble: ``key`` is what cells name it by, ``id`` is what people call it.
+
+    In a study over seeds ``group`` is what those that differ in the training's ``seed`` alone are called together.
+    """
 
     id: str
     key: str
@@ -184,10 +187,15 @@ class EnsembleRecord:
     members: int
     fusion: str
     weights_sha256: str
+    group: str = ""
+    seed: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON."""
-        return {**asdict(self), "arch": list(self.arch), "params": dict(self.params)}
+        value = {**asdict(self), "arch": list(self.arch), "params": dict(self.params)}
+        if not self.group:  # a study of one seed is what it was before there were such fields
+            del value["group"], value["seed"]
+        return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> EnsembleRecord:

@@ -48,7 +48,14 @@ class DatasetResult(Prepared):
     sha256: str
 
 
-class EnsembleResult(TypedDict):
+class OfSeed(TypedDict, total=False):
+    """Of which training ``seed`` an ensemble of a study over seeds is, and what those of all seeds are called."""
+
+    group: str
+    seed: int
+
+
+class EnsembleResult(OfSeed):
     """One evaluated ensemble; accuracies are on clean samples. ``arch`` is one name, or "a+b" where members differ."""
 
     id: str
@@ -100,6 +107,30 @@ class WorstCase(TypedDict):
     ci95: list[float]
     verdict: Verdict
     checks: list[Check]
+
+
+class OverSeeds(TypedDict):
+    """One accuracy of ensembles that differ in the training's seed alone: mean, and standard deviation (ddof=1).
+
+    ``metric`` is ``accuracy`` (clean; eps 0, no attack), ``robust_accuracy`` (of one attack) or ``worst_case``.
+    ``values`` are those of ``ensembles``, trained with ``seeds``. ``ci95`` is the interval over samples of the mean,
+    which says nothing of seeds; ``std`` says nothing of samples.
+    """
+
+    group: str
+    metric: str
+    attack: str
+    backend: str
+    params: dict[str, Any]
+    eps: float
+    norm: str
+    targeted: bool
+    ensembles: list[str]
+    seeds: list[int]
+    values: list[float]
+    mean: float
+    std: float
+    ci95: list[float]
 
 
 class EscalationStep(TypedDict):
@@ -210,6 +241,12 @@ class CorruptionResult(TypedDict):
     levels: list[CorruptionLevel]
 
 
+class Seeded(TypedDict, total=False):
+    """What only a study over seeds has."""
+
+    over_seeds: list[OverSeeds]
+
+
 class Numbers(TypedDict):
     """What gates, comparisons and leaderboards read of ``results.json``: in the files of every version so far."""
 
@@ -223,7 +260,7 @@ class Numbers(TypedDict):
     worst_case: list[WorstCase]
 
 
-class Results(Compared, Numbers):
+class Results(Seeded, Compared, Numbers):
     """The whole of ``results.json``."""
 
     surrogates: list[EnsembleResult]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from robustkit.functional.stats import wilson
-from robustkit.records.schema import Results, Verdict
+from robustkit.records.schema import ORDER, Results, Verdict
 from robustkit.reports._format import eps_text
-from robustkit.reports._labels import labeller, ordered
+from robustkit.reports._labels import groups_of, labeller, ordered
 from robustkit.reports._style import DPI, GRID, INK, PALETTE, SOFT, bare
 
 WORST = "worst case"
@@ -44,17 +45,18 @@ class Point:
 def curves(results: Results) -> Figure:
     """Draw a panel per norm: colour = ensemble, line style = attack, worst case thick, marker = verdict.
 
-    Bands are Wilson 95 % intervals. A curve starts at eps 0 with the clean accuracy if it has a number at the smallest
+    Bands are Wilson 95 % intervals; in a study over seeds a curve is their mean, and its band one standard deviation
+    to both sides. A curve starts at eps 0 with the clean accuracy if it has a number at the smallest
     eps; one that was run at larger budgets only is not extended to where nothing was measured.
     """
-    found = _points(results)
-    n = results["dataset"]["n"]
+    found, clean = _points(results), _clean(results)
+    over_seeds = bool(groups_of(results))
     norms = sorted({norm for norm, _, _ in found}, key=lambda norm: (norm != "linf", norm))
     attacks = list(dict.fromkeys(attack for _, attack, _ in found if attack != WORST))
     dashes = {attack: _DASHES[at % len(_DASHES)] for at, attack in enumerate(attacks)}
-    colours = {e["id"]: PALETTE[at % len(PALETTE)] for at, e in enumerate(ordered(results))}
+    colours = {name: PALETTE[at % len(PALETTE)] for at, name in enumerate(clean)}
     verdicts = {p.verdict for points in found.values() for p in points if p.verdict}
-    parts = _legend_parts(colours, dashes, any(a == WORST for _, a, _ in found), verdicts)
+    parts = _legend_parts(colours, dashes, any(a == WORST for _, a, _ in found), verdicts, over_seeds)
     tall = max(4.2, sum(_height(part) for part in parts.values()))
     wide = 0.8 + 0.072 * max(len(text) for part in parts.values() for _, text in part)
     figure = Figure(figsize=(5.4 * len(norms) + wide, tall), layout="constrained", facecolor="white", dpi=DPI)
@@ -64,8 +66,7 @@ def curves(results: Results) -> Figure:
         here = {(attack, one): points for (other, attack, one), points in found.items() if other == norm}
         first = min(point.eps for points in here.values() for point in points)
         for (attack, one), points in here.items():
-            clean = next(e["accuracy"] for e in results["ensembles"] if e["id"] == one)
-            start = [Point(0.0, clean, wilson(round(clean * n), n))] if points[0].eps <= first else []
+            start = [clean[one]] if points[0].eps <= first else []
             _curve(axes, [*start, *points], colours[one], None if attack == WORST else dashes[attack])
         _decorate(axes, sorted({p.eps for points in here.values() for p in points}), norm)
     panels[0].set_ylabel("accuracy (%)", fontsize=10, color=INK)
@@ -73,17 +74,47 @@ def curves(results: Results) -> Figure:
     return figure
 
 
+def _clean(results: Results) -> dict[str, Point]:
+    """Return where each curve begins, the baseline's first."""
+    n, groups = results["dataset"]["n"], groups_of(results)
+    share = {e["id"]: e["accuracy"] for e in ordered(results)}
+    if groups:
+        return {name: _mean([Point(0.0, share[i], ()) for i in ids.values()]) for name, ids in groups.items()}
+    return {one: Point(0.0, value, wilson(round(value * n), n)) for one, value in share.items()}
+
+
+def _mean(points: Sequence[Point]) -> Point:
+    """Return the mean over seeds of points at one eps, with a standard deviation to both sides, the worst verdict."""
+    shares = [p.share for p in points]
+    mean, spread = statistics.fmean(shares), statistics.stdev(shares)
+    verdict = max((p.verdict for p in points if p.verdict), key=ORDER.index, default=None)
+    return Point(points[0].eps, mean, (max(0.0, mean - spread), min(1.0, mean + spread)), verdict)
+
+
 def _points(results: Results) -> dict[tuple[str, str, str], list[Point]]:
     """Return the points of every curve by (norm, attack, ensemble), the attacks first, the worst case on top."""
     label = labeller(results)
-    known = {e["id"] for e in results["ensembles"]}
+    known = {e["id"]: e["id"] for e in results["ensembles"]}
+    seeds = groups_of(results)
+    known |= {i: group for group, ids in seeds.items() for i in ids.values()}
     found = defaultdict[tuple[str, str, str], list[Point]](list)
     for e in results["evaluations"]:
         point = Point(e["eps"], e["robust_accuracy"], e["ci95"], e["verdict"])
-        found[e["norm"], label(e), e["ensemble"]].append(point)
+        found[e["norm"], label(e), known.get(e["ensemble"], "")].append(point)
     for w in results["worst_case"]:
-        found[w["norm"], WORST, w["ensemble"]].append(Point(w["eps"], w["robust_accuracy"], w["ci95"]))
-    return {key: sorted(points, key=lambda p: p.eps) for key, points in found.items() if key[2] in known}
+        point = Point(w["eps"], w["robust_accuracy"], w["ci95"])
+        found[w["norm"], WORST, known.get(w["ensemble"], "")].append(point)
+    if seeds:
+        found = defaultdict(list, {key: _over_seeds(points) for key, points in found.items()})
+    return {key: sorted(points, key=lambda p: p.eps) for key, points in found.items() if key[2] and points}
+
+
+def _over_seeds(points: Sequence[Point]) -> list[Point]:
+    """Return a point for each eps that several seeds have one at."""
+    by = defaultdict[float, list[Point]](list)
+    for point in points:
+        by[point.eps].append(point)
+    return [_mean(same) for same in by.values() if len(same) > 1]
 
 
 def _curve(axes: Axes, points: Sequence[Point], colour: str, style: Style | None) -> None:
@@ -121,7 +152,9 @@ def _decorate(axes: Axes, eps: Sequence[float], norm: str) -> None:
     axes.tick_params(labelsize=9, colors=SOFT, length=0)
 
 
-def _legend_parts(colours: dict[str, str], dashes: dict[str, Style], worst: bool, verdicts: set[Verdict]) -> Entries:
+def _legend_parts(
+    colours: dict[str, str], dashes: dict[str, Style], worst: bool, verdicts: set[Verdict], over_seeds: bool
+) -> Entries:
     """Return what colour, line, marker and band mean, by heading."""
     lines: list[tuple[Artist, str]] = [(Line2D([], [], color=INK, linewidth=2.8), WORST)] if worst else []
     lines += [(Line2D([], [], color=INK, linewidth=1.3, linestyle=d), _short(name)) for name, d in dashes.items()]
@@ -134,7 +167,12 @@ def _legend_parts(colours: dict[str, str], dashes: dict[str, Style], worst: bool
         "Ensemble": [(Line2D([], [], color=colour, linewidth=4), _short(name)) for name, colour in colours.items()],
         "Attack": lines,
         "Verdict": marks,
-        "Band": [(Patch(color=INK, alpha=0.15, linewidth=0), "Wilson 95 % interval")],
+        "Band": [
+            (
+                Patch(color=INK, alpha=0.15, linewidth=0),
+                "standard deviation over seeds" if over_seeds else "Wilson 95 % interval",
+            )
+        ],
     }
     return {title: part for title, part in parts.items() if part}
 

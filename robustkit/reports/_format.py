@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from robustkit.base.options import eps_text as eps_text
@@ -15,9 +15,40 @@ LEGEND = "+ trusted, ~ unchecked, ? suspect, ! invalid"
 NONE = "-"  # what a missing value looks like
 
 
+class Number(str):
+    """A number as it is shown, with the number itself and how others of its kind are shown.
+
+    Attributes
+    ----------
+    value : float
+        In the unit in which it is shown.
+    show : callable
+        From such a value to its text.
+    """
+
+    value: float
+    show: Callable[[float], str]
+
+    @classmethod
+    def of(cls, value: float, show: Callable[[float], str]) -> Number:
+        """Return a value as it is shown."""
+        made = cls(show(value))
+        made.value, made.show = value, show
+        return made
+
+
+def as_number(text: str) -> Number | None:
+    """Return a text that is a number as one."""
+    return text if isinstance(text, Number) else None
+
+
 def percent(share: float | None) -> str:
     """Return a share in percent with one decimal: 0.448 -> ``44.8``; ``-`` for none."""
-    return NONE if share is None else f"{100 * share:.1f}"
+    return NONE if share is None else Number.of(100 * share, _one_decimal)
+
+
+def _one_decimal(value: float) -> str:
+    return f"{value:.1f}"
 
 
 def interval(ci95: Sequence[float]) -> str:
@@ -27,14 +58,20 @@ def interval(ci95: Sequence[float]) -> str:
 
 def points(difference: float) -> str:
     """Return a difference of shares in percentage points, with its sign: ``+12.3``, and ``0.0`` for none."""
-    text = f"{100 * difference:+.1f}"
+    return Number.of(100 * difference, _signed)
+
+
+def _signed(value: float) -> str:
+    text = f"{value:+.1f}"
     return "0.0" if float(text) == 0 else text
 
 
 def number(value: float | None) -> str:
     """Return a number of any unit with three significant digits, no exponent where it stays short."""
-    if value is None:
-        return NONE
+    return NONE if value is None else Number.of(value, _three_digits)
+
+
+def _three_digits(value: float) -> str:
     if float(value).is_integer() and abs(value) < 1e15:
         return str(int(value))
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"

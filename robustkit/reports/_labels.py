@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from robustkit.base.options import budget_text as budget_text
-from robustkit.records.schema import EnsembleResult, Numbers, Transfer
+from robustkit.records.schema import EnsembleResult, Numbers, Results, Transfer
 from robustkit.reports._format import plain
 
 Run = Mapping[str, Any]  # an Evaluation or a Transfer
@@ -81,6 +81,22 @@ def panel_text(run: Transfer, label: Callable[[Run], str]) -> str:
 def baseline_of(results: Numbers) -> str | None:
     """Return the id of the plain ensemble that the others are compared with, if there is one."""
     return next((e["id"] for e in results["ensembles"] if e["defense"] == "baseline"), None)
+
+
+def groups_of(results: Results) -> dict[str, dict[int, str]]:
+    """Return the ids of the ensembles of a study over seeds, by what they are called together, then by seed."""
+    found: dict[str, dict[int, str]] = {}
+    for e in ordered(results):
+        if e.get("group"):
+            found.setdefault(e["group"], {})[e["seed"]] = e["id"]
+    return found if results.get("over_seeds") else {}
+
+
+def beside_baseline(results: Results) -> dict[str, str]:
+    """Return the plain ensemble that each of the others is compared with: over seeds the one of the same seed."""
+    plain = [e for e in results["ensembles"] if e["defense"] == "baseline"]
+    of = {e.get("seed"): e["id"] for e in reversed(plain)}
+    return {e["id"]: of[e.get("seed")] for e in ordered(results) if e["defense"] != "baseline" and e.get("seed") in of}
 
 
 def ordered(results: Numbers) -> list[EnsembleResult]:

@@ -11,11 +11,15 @@ from robustkit.reports import _format as f
 
 @dataclass(frozen=True)
 class Cell:
-    """One formatted cell; ``verdict`` puts a mark beside the number, ``hint`` says why."""
+    """One formatted cell; ``verdict`` puts a mark beside the number, ``hint`` says why.
+
+    ``number`` is the number that the text begins with, in full precision: what is averaged over seeds.
+    """
 
     text: str
     verdict: Verdict | None = None
     hint: str = ""
+    number: f.Number | None = None
 
     def __str__(self) -> str:
         return f"{self.text} {f.MARKS[self.verdict]}" if self.verdict else self.text
@@ -56,4 +60,4 @@ class Table:
 
 def cells(*texts: str) -> list[Cell]:
     """Return formatted cells of plain texts."""
-    return [Cell(text) for text in texts]
+    return [Cell(text, number=f.as_number(text)) for text in texts]

@@ -7,15 +7,20 @@ from collections.abc import Iterator, Sequence
 from robustkit.functional.stats import wilson
 from robustkit.records.schema import ORDER, Evaluation, Results, WorstCase
 from robustkit.records.schema_comparison import Comparison
-from robustkit.reports import _comparisons, _records, _suites
+from robustkit.reports import _comparisons, _over_seeds, _records, _suites
 from robustkit.reports import _format as f
 from robustkit.reports._checks import failing, hint
-from robustkit.reports._labels import baseline_of, budget, budget_text, in_order, labeller, ordered, panel_text
+from robustkit.reports._labels import beside_baseline, budget, budget_text, in_order, labeller, ordered, panel_text
 from robustkit.reports._table import Cell, Table, cells
 
 
 def tables(results: Results) -> list[Table]:
-    """Return every table that has rows, in reading order."""
+    """Return every table that has rows, in reading order; in a study over seeds those over seeds first."""
+    by_seed = _by_ensemble(results)
+    return _over_seeds.combined(by_seed, [_by_ensemble(one) for one in _over_seeds.split(results)], results)
+
+
+def _by_ensemble(results: Results) -> list[Table]:
     every = [
         ensembles(results),
         robustness(results),
@@ -36,9 +41,11 @@ def ensembles(results: Results) -> Table:
     """Return what was evaluated, with clean accuracies."""
     n, rows = results["dataset"]["n"], []
     for e in ordered(results):
-        share = f"{f.percent(e['accuracy'])} {f.interval(wilson(round(e['accuracy'] * n), n))}"
+        share = f.percent(e["accuracy"])
+        whole = Cell(f"{share} {f.interval(wilson(round(e['accuracy'] * n), n))}", number=f.as_number(share))
         own = " ".join(f.percent(a) for a in e["member_accuracy"])
-        rows.append(cells(e["id"], e["defense"], e["arch"], str(e["members"]), share, own or f.NONE))
+        about = cells(e["id"], e["defense"], e["arch"], str(e["members"]))
+        rows.append([*about, whole, *cells(own or f.NONE)])
     columns = ["ensemble", "defense", "arch", "members", "clean accuracy %", "member accuracies %"]
     note = f"Clean accuracy on n = {n} samples with Wilson 95 % interval."
     return Table("ensembles", "Ensembles", columns, "lllrrl", rows, note, records=_records.ensembles(results))
@@ -46,21 +53,20 @@ def ensembles(results: Results) -> Table:
 
 def robustness(results: Results) -> Table:
     """Return robust accuracy: a row per budget and attack, ensembles side by side, then differences to the baseline."""
-    label, ids, plain = labeller(results), [e["id"] for e in ordered(results)], baseline_of(results)
+    label, ids, pairs = labeller(results), [e["id"] for e in ordered(results)], beside_baseline(results)
     found: dict[tuple[tuple[str, float], str], dict[str, Evaluation]] = {}
     for e in results["evaluations"]:
         eps, norm = budget(e)
         found.setdefault(((norm, eps), label(e)), {})[e["ensemble"]] = e
-    others = [i for i in ids if i != plain] if plain else []
     order = {name: at for at, name in enumerate(_attack_order(results))}
     paired = _comparisons.of_attacks(results, label)
     rows = []
     for ((norm, eps), attack), by in sorted(found.items(), key=lambda item: (item[0][0], order[item[0][1]])):
         numbers = [share(by.get(i)) for i in ids]
-        beside = [(by.get(i), by.get(plain or ""), paired.get((norm, eps, attack, i))) for i in others]
-        differences = [_difference(*numbers) for numbers in beside]
+        beside = [(by.get(i), by.get(plain), paired.get((norm, eps, attack, i))) for i, plain in pairs.items()]
+        differences = [_difference(*both) for both in beside]
         rows.append([*cells(budget_text(eps, norm), attack), *numbers, *differences])
-    columns = ["eps", "attack", *ids, *(f"{i} - {plain}" for i in others)]
+    columns = ["eps", "attack", *ids, *(f"{i} - {plain}" for i, plain in pairs.items())]
     told = ", with paired intervals" if paired else ""
     note = f"In % with Wilson 95 % interval; differences in points{told}. Verdicts: {f.LEGEND}."
     records = _records.evaluations(results, label)
@@ -183,7 +189,8 @@ def share(e: Evaluation | WorstCase | None) -> Cell:
     """Return a robust accuracy with its interval and verdict; ``-`` for none."""
     if e is None:
         return Cell(f.NONE)
-    return Cell(f"{f.percent(e['robust_accuracy'])} {f.interval(e['ci95'])}", e["verdict"], hint(e))
+    percent = f.percent(e["robust_accuracy"])
+    return Cell(f"{percent} {f.interval(e['ci95'])}", e["verdict"], hint(e), f.as_number(percent))
 
 
 def _difference(e: Evaluation | None, base: Evaluation | None, paired: Comparison | None) -> Cell:
@@ -191,8 +198,9 @@ def _difference(e: Evaluation | None, base: Evaluation | None, paired: Compariso
     if e is None or base is None:
         return Cell(f.NONE)
     worse = max(e["verdict"], base["verdict"], key=ORDER.index)
-    text = _comparisons.difference(paired) if paired else f.points(e["robust_accuracy"] - base["robust_accuracy"])
-    return Cell(text, None if worse == ORDER[0] else worse)
+    points = f.points(e["robust_accuracy"] - base["robust_accuracy"])
+    text = _comparisons.difference(paired) if paired else points
+    return Cell(text, None if worse == ORDER[0] else worse, number=f.as_number(points))
 
 
 def find(every: Sequence[Table], name: str) -> Table | None:

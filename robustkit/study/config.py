@@ -24,6 +24,7 @@ from robustkit.study.options_models import (
 from robustkit.study.options_run import (
     DATASET,
     OUT,
+    AttackSeed,
     Batches,
     Data,
     DataLike,
@@ -33,6 +34,7 @@ from robustkit.study.options_run import (
     Machine,
     Pace,
     Samples,
+    Seeds,
     Watched,
     Workers,
 )
@@ -45,8 +47,8 @@ MODELS, SHOWN_SUITES, OUTPUT = "Models", "Suites", "Output"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(
-    Watched, Formats, Kept, Gates, Workers, Batches, Pace, Machine, Verdicts, Frost, Suites, Assignments, Attacks,
-    Threat, Samples, Data, Fused,
+    Watched, Formats, Kept, Gates, Workers, Batches, Pace, AttackSeed, Machine, Verdicts, Frost, Suites, Assignments,
+    Attacks, Threat, Samples, Data, Fused,
 ):  # fmt: skip
     """What ``evaluate`` and ``audit`` share."""
 
@@ -54,7 +56,7 @@ class Evaluation(
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(Evaluation, Trained, Network, Stored, Method):
+class EvaluateConfig(Evaluation, Seeds, Trained, Network, Stored, Method):
     """``robustkit evaluate``."""
 
 
@@ -72,10 +74,12 @@ class AuditConfig(Evaluation, Preprocessing, Audited, AuditedModels):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(Watched, Pace, Machine, Assignments, Data, Fused, Trained, Network):
+class TrainConfig(Watched, Pace, Seeds, Machine, Assignments, Data, Fused, Trained, Network):
     """``robustkit train``."""
 
-    defense: Annotated[str, Option("The defence to train with, as `list defenses` names it.", group=MODELS)] = "adp"
+    defense: Annotated[
+        str, Option("The defence to train with, as `list defenses` names it.", group=MODELS, axis=True)
+    ] = "adp"
     recipe: Annotated[
         Literal["paper"] | None,
         Option(

@@ -32,7 +32,7 @@ class Threat(Configuration):
         str | float | Iterable[str | float] | None,
         Option("Budgets in [0, 1], like 2/255,4/255,8/255.", default="the dataset's"),
     ] = None
-    norm: Annotated[Norm | None, Option("Norm of the perturbations.", default="the dataset's")] = None
+    norm: Annotated[Norm | None, Option("Norm of the perturbations.", default="the dataset's", axis=True)] = None
     targeted: Annotated[
         bool, Option("White-box attacks aim at random labels.", suites=ATTACKING, unless=("target",))
     ] = False

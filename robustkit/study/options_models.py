@@ -77,7 +77,7 @@ class Network(Configuration):
         str | None,
         Option(
             "small-resnet, resnet20, ..., a torchvision name, timm/NAME, or module:factory (runs that code).",
-            label="architecture", default="by the dataset",
+            label="architecture", default="by the dataset", axis=True,
         ),
     ] = None  # fmt: skip
 
@@ -86,8 +86,12 @@ class Network(Configuration):
 class Trained(Configuration):
     """Models."""
 
-    members: Annotated[int | None, Option("Members of a trained ensemble.", default="3", least=1, unless=STORED)] = None
-    epochs: Annotated[int | None, Option("Training epochs.", default="by the dataset", least=1, unless=STORED)] = None
+    members: Annotated[
+        int | None, Option("Members of a trained ensemble.", default="3", least=1, unless=STORED, axis=True)
+    ] = None
+    epochs: Annotated[
+        int | None, Option("Training epochs.", default="by the dataset", least=1, unless=STORED, axis=True)
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +105,7 @@ class Fused(Configuration):
             label="fusion rule",
             default="mean-prob; of a checkpoint its own",
             beyond=chances.accepted,
+            axis=True,
         ),
     ] = None
 

@@ -18,9 +18,12 @@ from robustkit.base.option import Option
 from robustkit.base.progress import Reporter
 from robustkit.base.types import Names
 from robustkit.records.schema import Verdict
+from robustkit.study.options_models import STORED
 
 DataLike = Any  # :func:`robustkit.data.in_memory` says what of a program's own can be data
-DATASET = Option("digits, mnist, cifar10, ..., imagefolder:PATH or npz:PATH, as `list datasets` names them.", read=str)
+DATASET = Option(
+    "digits, mnist, cifar10, ..., imagefolder:PATH or npz:PATH, as `list datasets` names them.", read=str, axis=True
+)
 GATES = ("minimum", "require", "against_baseline")  # the options that ask something of the numbers, and change none
 OUT = Option("Folder of results.json, report.html, tables, figures and runs.", group="Output")
 
@@ -53,7 +56,26 @@ class Machine(Configuration):
     """Run."""
 
     device: Annotated[str, Option("auto, cpu, cuda, cuda:0 or mps.")] = "auto"
-    seed: Annotated[int, Option("Seed of everything random.")] = 0
+    seed: Annotated[int, Option("Seed of everything random.", several="--seeds")] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeds(Configuration):
+    """Run."""
+
+    seeds: Annotated[
+        str | int | Iterable[int] | None,
+        Option("Train, and attack, once with each of these seeds, like 0-4 or 0,1,2.", unless=("seed", *STORED)),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackSeed(Configuration):
+    """Run."""
+
+    attack_seed: Annotated[
+        int | None, Option("Seed of the attacks and of what checks them.", default="the training's")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

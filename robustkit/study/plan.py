@@ -51,6 +51,8 @@ class Study:
         Budgets of the white-box attacks, ascending.
     transfer_eps : float
         Budget of the transfer matrices.
+    attack_seed : int or None
+        The seed of every attack; None: the training's, of an ensemble that says it, else ``seed``.
     target : str
         Whose rule names the target labels of the white-box attacks; empty: untargeted. Transfer runs both ways always.
     reference : bool
@@ -84,6 +86,7 @@ class Study:
     target: str = ""
     reference: bool = True
     seed: int = 0
+    attack_seed: int | None = None
     version: str = ""
     trust: str = "quick"
     follow_ups: tuple[FollowUp, ...] = ()
@@ -124,6 +127,11 @@ class Study:
         """Return the cell that scores the clean images."""
         return Cell("clean", ensemble.key, self.dataset.sha256, seed=self.seed, version=self.version)
 
+    def seed_of(self, ensemble: EnsembleRecord) -> int:
+        """Return the seed with which an ensemble is attacked."""
+        trained = self.seed if ensemble.seed is None else ensemble.seed
+        return trained if self.attack_seed is None else self.attack_seed
+
     def white_box(self, ensemble: EnsembleRecord) -> Iterator[Cell]:
         """Yield the attacks on the fused output, by attack, then by ascending eps; minimum-norm attacks run once."""
         for spec in self.attacks:
@@ -142,7 +150,7 @@ class Study:
         for more in self.follow_ups:
             if more.ensemble == ensemble.key:
                 cell = self._cell("attack", ensemble, more.attack, more.eps, "")
-                yield more, replace(cell, norm=more.norm, seed=self.seed + 1)
+                yield more, replace(cell, norm=more.norm, seed=self.seed_of(ensemble) + 1)
 
     def transferred(self) -> tuple[Spec, ...]:
         """Return the attacks that have transfer matrices: a smallest perturbation barely crosses one boundary."""
@@ -183,7 +191,7 @@ class Study:
             norm=norm_for(spec.name, self.norm),
             target=target,
             source=source,
-            seed=self.seed,
+            seed=self.seed_of(ensemble),
             backend=library or "native",
             version=self.version,
             eot=spec.params.get("eot", self.eot),
@@ -202,6 +210,7 @@ class Study:
             "target": self.target,
             "reference": self.reference,
             "seed": self.seed,
+            "attack_seed": self.attack_seed,
             "version": self.version,
             "trust": self.trust,
             "further": [f.to_json() for f in self.follow_ups],

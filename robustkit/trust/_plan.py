@@ -96,7 +96,9 @@ def _items(study: Study, ensemble: EnsembleRecord, clean: Run, runs: Sequence[Sc
     bounded = [r for r in untargeted if r.eps < largest(r.run.cell.norm, study.dataset.shape)]
     budgets = _telling(bounded, most)
     for entry in probe:
-        if ensemble.members < entry.facts.get("members", 1) or (entry.facts.get("others") and len(study.ensembles) < 2):
+        if ensemble.members < entry.facts.get("members", 1) or (
+            entry.facts.get("others") and not _others(study, ensemble)
+        ):
             continue
         params = dict(entry.facts[study.trust])
         if entry.facts["per"] == "ensemble":
@@ -167,12 +169,18 @@ def _cell(
     study: Study, ensemble: EnsembleRecord, entry: Entry, params: Mapping[str, Any], norm: str = "",
     eps: float | None = None, after: str = "",
 ) -> Cell:  # fmt: skip
-    others = sorted(e.key for e in study.ensembles if e.key != ensemble.key) if entry.facts.get("others") else []
+    others = _others(study, ensemble) if entry.facts.get("others") else []
     return Cell(
         kind="probe", ensemble=ensemble.key, data=study.dataset.sha256, eps=eps, norm=norm, after=after,
-        attack=Spec("probe", entry.name, {**params, **({"others": others} if others else {})}), seed=study.seed,
+        attack=Spec("probe", entry.name, {**params, **({"others": others} if others else {})}),
+        seed=study.seed_of(ensemble),
         version=study.version, eot=study.eot,
     )  # fmt: skip
+
+
+def _others(study: Study, ensemble: EnsembleRecord) -> list[str]:
+    """Return the keys of the other ensembles; in a study over seeds of those of the same one."""
+    return sorted(e.key for e in study.ensembles if e.key != ensemble.key and e.seed == ensemble.seed)
 
 
 def _passes(item: Item, runs: Sequence[Scored]) -> float:

@@ -1,0 +1,99 @@
+"""What a command does with a study in a file: flags before the file, one run for each cell of a grid.
+
+A command is asked through :func:`run`; which commands may be asked for a plan, and what each refuses before any work,
+is stated in :data:`CHECKS`. Never imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from robustkit.base.configuration import Configuration
+from robustkit.base.errors import UserError
+from robustkit.study import file as studies
+from robustkit.study.problems import Check, problems_of
+
+MANY = 10_000  # cells from which on a study begins only when its user has seen how long it takes
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line says beside the options of its configuration."""
+
+    file: Path | None = None
+    dry_run: bool = False
+    yes: bool = False
+
+
+def _evaluate(config: Any) -> None:
+    from robustkit.pipeline import request
+
+    request.check(config)
+
+
+def _audit(config: Any) -> None:
+    from robustkit.base.names import SUITES
+    from robustkit.pipeline import request
+
+    request.check(config, SUITES)
+
+
+def _train(config: Any) -> None:
+    from robustkit.pipeline import request
+
+    request.check_training(config)
+
+
+CHECKS: Mapping[str, Check] = {"evaluate": _evaluate, "audit": _audit, "train": _train}
+
+
+def run(
+    name: str, config: type[Configuration], function: Callable[[Any], None], given: Mapping[str, Any], asked: Asked
+) -> None:
+    """Run a command on every cell of what a file and the command line ask for; the command line decides where both do.
+
+    Raises
+    ------
+    UserError
+        If anything of any cell is wrong, before the first begins.
+    """
+    runs = configurations(name, config, given, asked.file)
+    if name in CHECKS:
+        from robustkit.commands import planning
+
+        if not asked.yes:
+            planning.confirm(name, runs, MANY)
+        if asked.dry_run:
+            print("\n".join(planning.plan(name, runs)))
+            return
+    for at, one in enumerate(runs, 1):
+        if len(runs) > 1:
+            print(f"{at} of {len(runs)}: {getattr(one, 'out', '')}")
+        function(one)
+
+
+def configurations(
+    name: str, config: type[Configuration], given: Mapping[str, Any], path: Path | None
+) -> list[Configuration]:
+    """Return the configuration of every cell of a grid, checked."""
+    if path is None:
+        return [config(**given)]
+    read = studies.read(path, {name: config}, name)
+    whole = replace(read, values={**read.values, **given})
+    refuse(whole, config, CHECKS.get(name))
+    grid = studies.combinations(config, whole.values)
+    if len(grid) == 1:
+        return [config(**grid[0][0])]
+    out = Path(config(**grid[0][0]).out)  # type: ignore[attr-defined]
+    return [config(**{**values, "out": out / studies.folder(values, chosen)}) for values, chosen in grid]
+
+
+def refuse(read: studies.StudyFile, config: type[Configuration], check: Check | None) -> None:
+    """Raise a :class:`UserError` that names the first thing wrong with a study, and how many there are."""
+    problems = problems_of(read, config, check)
+    if problems:
+        more = f" ({len(problems) - 1} more: robustkit validate {read.path})" if len(problems) > 1 else ""
+        raise UserError(f"{problems[0].at(read.path)}{more}")
