@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from robustkit.functional.paired import told
 from robustkit.records.schema import Results
@@ -11,6 +12,7 @@ from robustkit.reports import _format as f
 from robustkit.reports._labels import Run, budget_text, labeller
 from robustkit.reports._table import Cell, Table, cells
 
+Row = TypeVar("Row", Comparison, SeedComparison)
 LEVEL = 0.05  # of a test, all of its table in mind
 NUMBERS = {"clean": "clean accuracy", "worst_case": "worst case", "common": "worst case, attacks of both"}
 NOTE = (
@@ -98,7 +100,7 @@ def p_text(p: float) -> str:
     return "<.001" if p < 0.001 else "1" if p > 0.9995 else f"{p:.3f}".removeprefix("0")
 
 
-def p_said(row: Comparison) -> str:
+def p_said(row: Comparison | SeedComparison) -> str:
     """Return the adjusted p-value in a sentence: ``p = .012``, ``p < .001``."""
     return f"p = {p_text(row['p_holm'])}".replace("= <", "< ")
 
@@ -116,15 +118,15 @@ def of_attacks(results: Results, label: Callable[[Run], str]) -> dict[tuple[str,
     }
 
 
-def of_worst_cases(results: Results, eps: float, norm: str) -> list[Comparison]:
+def of_worst_cases(rows: Sequence[Row], eps: float, norm: str) -> list[Row]:
     """Return the comparisons of worst cases at a budget."""
-    rows = results.get("comparisons", [])
     return [row for row in rows if row["number"] == "worst_case" and (row["eps"], row["norm"]) == (eps, norm)]
 
 
-def told_text(row: Comparison) -> str:
+def told_text(row: Comparison | SeedComparison) -> str:
     """Return a difference in a sentence's end, with its interval, p, and where it is not told how many images would."""
-    more = f" {row['needed']} images would tell so much apart." if row["needed"] else ""
+    needed = row.get("needed")  # seeds are not made of images
+    more = f" {needed} images would tell so much apart." if needed else ""
     return f"{difference(row)} points, {p_said(row)} by Holm.{more}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -216,7 +217,10 @@ def test_a_study_over_seeds_is_compared_seed_by_seed(tmp_path: Path):
     compared_again = {table.name: table for table in compared([tmp_path]).tables}["comparisons-over-seeds"]
     assert compared_again.records[1]["p"] == pytest.approx(worst["p"])
     api.report(tmp_path, formats=("html", "tex"))
-    assert "Over seeds, differences from baseline" in (tmp_path / "report.html").read_text()
+    text = (tmp_path / "report.html").read_text()
+    assert "Over seeds, differences from baseline" in text
+    (takeaway,) = re.findall(r'<p class="takeaway">(.*?)</p>', text)
+    assert takeaway.startswith("Against the worst of all attacks, eps 0.1, over 3 seeds, adp minus baseline: +12.0 [")
 
 
 def test_a_store_of_an_older_version_is_compared(tmp_path: Path):
