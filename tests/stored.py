@@ -49,17 +49,30 @@ def samples(right: Sequence[int], classes: int = 10) -> Samples:
 
 def evaluation(
     folder: Path, right: Mapping[str, Right], *, attacks: Sequence[str] = ("pgd",), verdict: str = "trusted",
-    sha: str = "d" * 64, classes: int = 10, environment: Mapping[str, Any] | None = None, **study: Any,
+    sha: str = "d" * 64, classes: int = 10, environment: Mapping[str, Any] | None = None,
+    groups: Mapping[str, tuple[str, int]] | None = None, **study: Any,
 ) -> Path:  # fmt: skip
     """Write an evaluation as the command would, every number with the verdict; return its folder.
 
-    ``right`` is by ensemble; several attacks all break the same.
+    ``right`` is by ensemble; several attacks all break the same. ``groups`` are those of a study over seeds: what an
+    ensemble is called beside those of the other seeds, and its seed.
     """
     n = len(next(iter(right.values()))[None])
     eps = tuple(sorted({e for own in right.values() for e in own if e is not None}))
     records = tuple(
-        EnsembleRecord(id, hashlib.sha256(id.encode()).hexdigest(), id, {}, ("net",), 2, "mean-prob", "ab" * 32)
-        for id in right
+        EnsembleRecord(
+            id,
+            hashlib.sha256(id.encode()).hexdigest(),
+            group or id,
+            {},
+            ("net",),
+            2,
+            "mean-prob",
+            "ab" * 32,
+            group,
+            seed,
+        )
+        for id, (group, seed) in ((id, (groups or {}).get(id, ("", None))) for id in right)
     )
     names = tuple(str(label) for label in range(classes))
     made = Study(

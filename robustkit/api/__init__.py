@@ -17,33 +17,30 @@ from robustkit.api._training import train as train
 from robustkit.auditing import running
 from robustkit.base.configuration import takes
 from robustkit.base.devices import find_device
-from robustkit.base.files import listed, own_folder, writable, write_json
+from robustkit.base.files import own_folder, writable, write_json
 from robustkit.base.names import SUITES
-from robustkit.base.options import names, some_of
+from robustkit.base.options import names
 from robustkit.base.parallel import default_workers
 from robustkit.base.progress import Reporter
-from robustkit.comparison import page as compared
+from robustkit.comparison.page import compare as compare
 from robustkit.evaluation.cell import RunOptions
 from robustkit.gates import running as gates
-from robustkit.gates.judging import Gate
+from robustkit.gates.running import check as check
 from robustkit.pipeline import evaluate as pipeline
 from robustkit.pipeline import models_under_test, resolved, selftest
 from robustkit.pipeline.current import StudyStore
 from robustkit.pipeline.evaluate import RESULTS
-from robustkit.pipeline.request import check as checked
+from robustkit.pipeline.request import check as check_request
 from robustkit.pipeline.request import defended
 from robustkit.pipeline.results import build
 from robustkit.pipeline.stored import read_study
 from robustkit.records.outcomes import SampleOutcomes
-from robustkit.records.schema_comparison import Comparison
 from robustkit.records.store import Store, open_runs
 from robustkit.reports._evaluated import EvaluationResults
 from robustkit.reports._samples import write_samples
 from robustkit.search import run as searching
 from robustkit.study.config import (
     AuditConfig,
-    CheckConfig,
-    CompareConfig,
     EvaluateConfig,
     Evaluation,
     ReportConfig,
@@ -73,7 +70,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationResults:
     formats = _formats(config.formats)
     gates.prepare(config)
     folder = pipeline.evaluate(with_data(config))
-    asked = checked(config)
+    asked = check_request(config)
     resolved.write(folder, "evaluate", config, (*asked.attacks, *asked.defenses))
     return _reported(config, folder, formats)
 
@@ -102,7 +99,7 @@ def audit(config: AuditConfig) -> EvaluationResults:
     formats = _formats(config.formats)
     gates.prepare(config)
     folder = running.audit(with_data(config))
-    resolved.write(folder, "audit", config, checked(config, SUITES).attacks)
+    resolved.write(folder, "audit", config, check_request(config, SUITES).attacks)
     return _reported(config, folder, formats)
 
 
@@ -200,45 +197,6 @@ def report(config: ReportConfig) -> EvaluationResults:
     results["samples"] = write_samples(results, outcomes, folder)
     reports.write(results, folder, chosen)
     return EvaluationResults(results)
-
-
-@takes(CheckConfig)
-def check(config: CheckConfig) -> list[Gate]:
-    """Hold stored numbers against what is required of them, and say of each requirement whether it holds.
-
-    Returns
-    -------
-    list of Gate
-        One for each requirement of each number, with ``passed`` and a sentence that says what was found.
-
-    Raises
-    ------
-    UserError
-        If the results cannot be read, or something is required of a number that is not there.
-    """
-    return gates.run(config)[0].gates
-
-
-@takes(CompareConfig)
-def compare(config: CompareConfig) -> list[Comparison]:
-    """Put stored evaluations side by side, image by image, and write the page and tables.
-
-    Returns
-    -------
-    list of Comparison
-        Every number of every model beside that of the first, with paired intervals and tests.
-
-    Raises
-    ------
-    UserError
-        If one cannot be read, or they cannot be compared: other test images, other classes, no common eps.
-    RunError
-        If runs are missing.
-    """
-    formats = some_of(config.formats, "format", compared.FORMATS)
-    found = compared.compared(listed(config.paths))
-    compared.write(found, Path(config.out), formats)
-    return found.comparisons
 
 
 def load_runs(path: str | Path) -> Store:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.console import Console
 from rich.text import Text
 
-from robustkit.base import options
-from robustkit.base.files import listed
 from robustkit.study.config import CompareConfig
 
 
@@ -20,9 +16,7 @@ def compare(config: CompareConfig) -> None:
     from robustkit.comparison import page
     from robustkit.reports.terminal import show_table
 
-    formats = options.some_of(config.formats, "format", page.FORMATS)
-    found = page.compared(listed(config.paths))
-    written = page.write(found, Path(config.out), formats)
+    found, written = page.run(config)
     console = Console()
     for sentence in found.takeaway:
         console.print(Text(sentence))

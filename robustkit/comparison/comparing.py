@@ -10,7 +10,7 @@ import numpy as np
 from robustkit.base.errors import UserError
 from robustkit.base.options import budget_text
 from robustkit.comparison.reading import StoredEvaluation
-from robustkit.pipeline.outcomes import Outcomes, adjust, compared, pair, reference_of
+from robustkit.pipeline.outcomes import Outcomes, adjust, compared, pair, plain_of
 from robustkit.records.schema import EnsembleResult, WorstCase
 from robustkit.records.schema_comparison import Comparison
 
@@ -42,7 +42,7 @@ def models_of(evaluations: Sequence[StoredEvaluation]) -> list[Model]:
     evaluation and id.
     """
     ids = [e["id"] for evaluation in evaluations for e in evaluation.numbers["ensembles"]]
-    first = reference_of(evaluations[0].study.ensembles).id
+    first = plain_of(evaluations[0].study.ensembles).id
     found = []
     for at, evaluation in enumerate(evaluations):
         own = evaluation.numbers["ensembles"]

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustkit.base.files import writable
-from robustkit.base.options import budget_text
+from robustkit.base.configuration import takes
+from robustkit.base.files import listed, writable
+from robustkit.base.options import budget_text, some_of
 from robustkit.comparison import comparing, differing, seeds
 from robustkit.comparison.comparing import Model
 from robustkit.comparison.reading import StoredEvaluation, read_all
@@ -20,6 +21,7 @@ from robustkit.reports._labels import labeller
 from robustkit.reports._page import page
 from robustkit.reports._table import Table, cells
 from robustkit.reports._tables import share
+from robustkit.study.config import CompareConfig
 
 FORMATS = ("html", "md", "tex", "csv")
 
@@ -59,12 +61,37 @@ def compared(paths: Sequence[Path | str]) -> ComparedEvaluations:
     label = labeller(every)  # type: ignore[arg-type]
     first = [row for row in rows if row["number"] != "attack"]
     second = [row for row in rows if row["number"] == "attack"]
-    tables = [numbers(models), _comparisons.table(first, label), seeds.table(models), differing.table(evaluations)]
-    tables.append(
-        _comparisons.table(second, label, "comparisons-attacks", "Under each attack, differences from")
-        if second else None
-    )  # fmt: skip
-    return ComparedEvaluations(evaluations, models, rows, [table for table in tables if table and table.rows])
+    tables = [
+        numbers(models), _comparisons.table(first, label), seeds.table(models, label), differing.table(evaluations),
+        _comparisons.table(second, label, "comparisons-attacks", "Under each attack, differences from"),
+    ]  # fmt: skip
+    return ComparedEvaluations(evaluations, models, rows, [table for table in tables if table.rows])
+
+
+@takes(CompareConfig)
+def compare(config: CompareConfig) -> list[Comparison]:
+    """Put stored evaluations side by side, image by image, and write the page and tables.
+
+    Returns
+    -------
+    list of Comparison
+        Every number of every model beside that of the first, with paired intervals and tests.
+
+    Raises
+    ------
+    UserError
+        If one cannot be read, or they cannot be compared: other test images, other classes, no common eps.
+    RunError
+        If runs are missing.
+    """
+    return run(config)[0].comparisons
+
+
+def run(config: CompareConfig) -> tuple[ComparedEvaluations, list[Path]]:
+    """Compare stored evaluations and write what was asked for; return the comparison and the files, the page first."""
+    formats = some_of(config.formats, "format", FORMATS)
+    found = compared(listed(config.paths))
+    return found, write(found, Path(config.out), formats)
 
 
 def numbers(models: Sequence[Model]) -> Table:

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from robustkit.base.configuration import takes
 from robustkit.base.errors import GateError, UserError
 from robustkit.base.files import writable
 from robustkit.base.options import some_of
@@ -98,3 +99,20 @@ def run(config: CheckConfig) -> tuple[Outcome, list[Path]]:
     if config.write_baseline is not None:
         written.append(write_baseline(config.write_baseline, config.path))
     return outcome, written
+
+
+@takes(CheckConfig)
+def check(config: CheckConfig) -> list[Gate]:
+    """Hold stored numbers against what is required of them, and say of each requirement whether it holds.
+
+    Returns
+    -------
+    list of Gate
+        One for each requirement of each number, with ``passed`` and a sentence that says what was found.
+
+    Raises
+    ------
+    UserError
+        If the results cannot be read, or something is required of a number that is not there.
+    """
+    return run(config)[0].gates

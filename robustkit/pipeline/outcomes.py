@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from robustkit.functional.paired import compare, holm
+from robustkit.functional.paired import compare, holm, paired_t
 from robustkit.records.cells import EnsembleRecord, Run, canonical
-from robustkit.records.schema_comparison import Comparison
+from robustkit.records.schema_comparison import Comparison, SeedComparison
 from robustkit.trust import Scored
 
 Doubles = npt.NDArray[np.float64]
@@ -60,39 +61,39 @@ def question(one: Scored) -> Question:
     return one.name, cell.backend, cell.norm, one.eps, canonical(cell.params), cell.targeted
 
 
-def reference_of(ensembles: Sequence[EnsembleRecord], seed: int | None = None) -> EnsembleRecord:
-    """Return what the others are compared with: the plain ensemble, of the same training seed if any, else the first.
+def plain_of(ensembles: Sequence[EnsembleRecord]) -> EnsembleRecord:
+    """Return what others are compared with: the plain ensemble, else the first."""
+    return next((one for one in ensembles if one.defense == "baseline"), ensembles[0])
 
-    Parameters
-    ----------
-    seed : int or None
-        Of the ensemble that is compared, in a study over seeds.
+
+def references(ensembles: Sequence[EnsembleRecord]) -> dict[str, str]:
+    """Return with which ensemble each of the others is compared, by id: the plain one, else the first.
+
+    In a study over seeds it is that one of the same seed; what has no such partner is left out.
     """
-    plain = [one for one in ensembles if one.defense == "baseline"]
-    same = [one for one in plain or ensembles if one.seed == seed]
-    return (same or plain or ensembles)[0]
+    first = plain_of(ensembles)
+    same = [one for one in ensembles if one is first or (first.group and one.group == first.group)]
+    by_seed = {one.seed: one.id for one in same}
+    taken = {one.id for one in same}
+    return {one.id: by_seed[one.seed] for one in ensembles if one.id not in taken and one.seed in by_seed}
 
 
 def comparisons(ensembles: Sequence[EnsembleRecord], outcomes: Mapping[str, Outcomes]) -> list[Comparison]:
-    """Compare every ensemble with the reference: clean, at worst at each budget, and under each attack both met.
+    """Compare every ensemble with its reference: clean, at worst at each budget, and under each attack both met.
 
     Parameters
     ----------
     outcomes : mapping of str to Outcomes
         By the ensembles' ids.
     """
-    if len(ensembles) < 2:
-        return []
-    pairs = [(one.id, reference_of(ensembles, one.seed).id) for one in ensembles]
-    found = [
-        row for own, other in pairs if own != other for row in pair(own, outcomes[own], other, outcomes[other])
-    ]  # fmt: skip
+    pairs = references(ensembles) if ensembles else {}
+    found = [row for id, reference in pairs.items() for row in pair(id, outcomes[id], reference, outcomes[reference])]
     for table in (True, False):
         adjust([row for row in found if (row["number"] == "attack") is table])
     return found
 
 
-def adjust(rows: Sequence[Comparison]) -> None:
+def adjust(rows: Sequence[Comparison] | Sequence[SeedComparison]) -> None:
     """Note in each row of a table its p-value with all of the table in mind."""
     for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = p
@@ -124,4 +125,34 @@ def compared(
         accuracy=float(own.mean()), reference_accuracy=float(other.mean()), difference=found.difference,
         ci95=[found.low, found.high], only_ensemble=found.only_first, only_reference=found.only_second,
         p=found.p, p_holm=found.p, needed=found.needed,
+    )  # fmt: skip
+
+
+def over_seeds(ensembles: Sequence[EnsembleRecord], rows: Sequence[Comparison]) -> list[SeedComparison]:
+    """Return the differences of a study over seeds, each over two or more seeds; nothing where there are none."""
+    groups = {one.id: (one.group, one.seed) for one in ensembles}
+    found: dict[str, tuple[Comparison, dict[int, float]]] = {}
+    for row in rows:
+        (group, seed), (reference, _) = groups[row["ensemble"]], groups[row["reference"]]
+        if group and seed is not None:
+            about = {key: row[key] for key in ("number", "attack", "backend", "params", "targeted", "eps", "norm")}
+            key = canonical({**about, "ensemble": group, "reference": reference})
+            named = Comparison(**{**row, "ensemble": group, "reference": reference})
+            found.setdefault(key, (named, {}))[1][seed] = row["difference"]
+    made = [seed_comparison(row, values) for row, values in found.values() if len(values) > 1]
+    for table in (True, False):
+        adjust([row for row in made if (row["number"] == "attack") is table])
+    return made
+
+
+def seed_comparison(row: Comparison, values: Mapping[int, float]) -> SeedComparison:
+    """Return one difference over seeds, of what a row compares, given the difference with each seed."""
+    seeds = sorted(values)
+    differences = [values[seed] for seed in seeds]
+    low, high, p = paired_t(differences)
+    return SeedComparison(
+        ensemble=row["ensemble"], reference=row["reference"], number=row["number"], attack=row["attack"],
+        backend=row["backend"], params=row["params"], targeted=row["targeted"], eps=row["eps"], norm=row["norm"],
+        seeds=seeds, values=differences, difference=statistics.fmean(differences),
+        std=statistics.stdev(differences), ci95=[low, high], p=p, p_holm=p,
     )  # fmt: skip

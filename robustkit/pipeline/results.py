@@ -12,6 +12,7 @@ from robustkit import suites
 from robustkit.corruptions._results import corruption_results
 from robustkit.functional.stats import wilson
 from robustkit.pipeline.outcomes import Outcomes, comparisons
+from robustkit.pipeline.outcomes import over_seeds as compared_over_seeds
 from robustkit.pipeline.over_seeds import over_seeds
 from robustkit.records.cells import EnsembleRecord, Run
 from robustkit.records.json_schema import NAME
@@ -71,6 +72,7 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
                 for targeted in (False, True):
                     cells = study.transfer(ensemble, spec, targeted)
                     transfer += _transfer(study, ensemble, [store.get(cell) for cell in cells], clean)
+    compared = comparisons(study.ensembles, correct)
     data = study.dataset
     found = DatasetResult(name=data.name, split=data.split, n=data.n, classes=list(data.classes), sha256=data.sha256)
     if data.image_size:
@@ -88,7 +90,8 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
         transfer=transfer,
         minimum_norm=smallest,
         escalation=escalation,
-        comparisons=comparisons(study.ensembles, correct),
+        comparisons=compared,
+        comparisons_over_seeds=compared_over_seeds(study.ensembles, compared),
         corruptions=corruption_results(study, store),
         audit=_suite("audit", study, store),
         detection=_suite("detection", study, store),

@@ -39,7 +39,34 @@ class Comparison(TypedDict):
     needed: int | None
 
 
+class SeedComparison(TypedDict):
+    """One difference over training seeds: each of ``values`` is that of two ensembles of one of ``seeds``.
+
+    ``ensemble`` and ``reference`` are what those of all seeds are called; the other fields are those of a
+    :class:`Comparison`, but that ``ci95`` and ``p`` are of the paired t test over seeds, and ``std`` is the standard
+    deviation of the differences (ddof=1). What is the same with every seed has a p of 0, or of 1 where it is 0.
+    """
+
+    ensemble: str
+    reference: str
+    number: str
+    attack: str
+    backend: str
+    params: dict[str, Any]
+    targeted: bool
+    eps: float | None
+    norm: str
+    seeds: list[int]
+    values: list[float]
+    difference: float
+    std: float
+    ci95: list[float]
+    p: float
+    p_holm: float
+
+
 class Compared(TypedDict, total=False):
     """Empty where one ensemble was evaluated; files from before there were comparisons lack the key."""
 
     comparisons: list[Comparison]
+    comparisons_over_seeds: list[SeedComparison]

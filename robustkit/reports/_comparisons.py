@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from robustkit.functional.paired import told
 from robustkit.records.schema import Results
-from robustkit.records.schema_comparison import Comparison
+from robustkit.records.schema_comparison import Comparison, SeedComparison
 from robustkit.reports import _format as f
 from robustkit.reports._labels import Run, budget_text, labeller
 from robustkit.reports._table import Cell, Table, cells
 
+Row = TypeVar("Row", Comparison, SeedComparison)
 LEVEL = 0.05  # of a test, all of its table in mind
 NUMBERS = {"clean": "clean accuracy", "worst_case": "worst case", "common": "worst case, attacks of both"}
 NOTE = (
@@ -29,17 +31,18 @@ def tables(results: Results) -> list[Table]:
     first = [row for row in rows if row["number"] != "attack"]
     second = [row for row in rows if row["number"] == "attack"]
     name = "comparisons-attacks"
-    return [table(first, label), table(second, label, name, "Under each attack, differences from")]
+    seeds = seeds_table(results.get("comparisons_over_seeds", []), label)
+    return [seeds, table(first, label), table(second, label, name, "Under each attack, differences from")]
 
 
 def table(
     rows: Sequence[Comparison], label: Callable[[Run], str], name: str = "comparisons", title: str = "Differences from"
 ) -> Table:
     """Return one table of comparisons with one reference, whose p-values were adjusted together."""
-    ordered = sorted(rows, key=lambda row: (row["eps"] is not None, row["norm"], row["eps"] or 0.0))
+    ordered, apart = sorted(rows, key=_place), len({row["reference"] for row in rows}) > 1  # each seed has its own
     body = [
         [
-            *cells(*_about(row, label), row["ensemble"]),
+            *cells(*_about(row, label), f"{row['ensemble']} - {row['reference']}" if apart else row["ensemble"]),
             *cells(f.percent(row["accuracy"]), f.percent(row["reference_accuracy"]), difference(row)),
             *cells(_alone(row), p_text(row["p"]), p_text(row["p_holm"]) + ("*" if row["p_holm"] < LEVEL else "")),
             Cell(needed(row)),
@@ -47,13 +50,46 @@ def table(
         for row in ordered
     ]
     note = NOTE.format(n=rows[0]["n"] if rows else 0, tests=len(rows))
-    whole = f"{title} {rows[0]['reference'] if rows else ''}".strip()
+    whole = title.removesuffix(" from") if apart or not rows else f"{title} {rows[0]['reference']}"
     grouped = len({row["ensemble"] for row in rows}) > 1
     records = [_record(row, label) for row in ordered]
     return Table(name, whole, COLUMNS, "lllrrrrrrr", body, note, 3, grouped, records)
 
 
-def difference(row: Comparison) -> str:
+def seeds_table(rows: Sequence[SeedComparison], label: Callable[[Run], str]) -> Table:
+    """Return the table of differences over seeds: mean, paired t interval, standard deviation, p-values."""
+    ordered = sorted(rows, key=lambda row: (row["number"] == "attack", *_place(row)))
+    body = [
+        [
+            *cells(*_about(row, label), row["ensemble"], difference(row), f"{100 * row['std']:.1f}"),
+            *cells(p_text(row["p"]), p_text(row["p_holm"]) + ("*" if row["p_holm"] < LEVEL else "")),
+        ]
+        for row in ordered
+    ]
+    seeds = rows[0]["seeds"] if rows else []
+    note = (
+        f"Mean over {len(seeds)} seeds ({', '.join(map(str, seeds))}) of the difference within each, in points, with "
+        "the 95 % interval and p-value of the paired t test over seeds, and the standard deviation of the differences; "
+        "* below .05 by Holm, numbers of single attacks apart."
+    )
+    title = f"Over seeds, differences from {rows[0]['reference']}" if rows else ""
+    columns = ["eps", "number", "ensemble", "difference", "deviation", "p", "p, Holm"]
+    return Table("comparisons-over-seeds", title, columns, "lllrrrr", body, note, 3, True, [*map(_record_of, ordered)])
+
+
+def _record_of(row: SeedComparison) -> dict[str, object]:
+    kept = {key: value for key, value in row.items() if key not in ("ci95", "params", "seeds", "values")}
+    return {
+        **kept, "params": f.plain(row["params"]), "ci_low": row["ci95"][0], "ci_high": row["ci95"][1],
+        "seeds": f.plain(row["seeds"]), "values": f.plain(row["values"]),
+    }  # fmt: skip
+
+
+def _place(row: Comparison | SeedComparison) -> tuple[bool, str, float]:
+    return row["eps"] is not None, row["norm"], row["eps"] or 0.0
+
+
+def difference(row: Comparison | SeedComparison) -> str:
     """Return a difference in points with its interval: ``+12.2 [+8.1, +16.3]``."""
     low, high = row["ci95"]
     return f"{f.points(row['difference'])} [{f.points(low)}, {f.points(high)}]"
@@ -64,7 +100,7 @@ def p_text(p: float) -> str:
     return "<.001" if p < 0.001 else "1" if p > 0.9995 else f"{p:.3f}".removeprefix("0")
 
 
-def p_said(row: Comparison) -> str:
+def p_said(row: Comparison | SeedComparison) -> str:
     """Return the adjusted p-value in a sentence: ``p = .012``, ``p < .001``."""
     return f"p = {p_text(row['p_holm'])}".replace("= <", "< ")
 
@@ -82,19 +118,19 @@ def of_attacks(results: Results, label: Callable[[Run], str]) -> dict[tuple[str,
     }
 
 
-def of_worst_cases(results: Results, eps: float, norm: str) -> list[Comparison]:
+def of_worst_cases(rows: Sequence[Row], eps: float, norm: str) -> list[Row]:
     """Return the comparisons of worst cases at a budget."""
-    rows = results.get("comparisons", [])
     return [row for row in rows if row["number"] == "worst_case" and (row["eps"], row["norm"]) == (eps, norm)]
 
 
-def told_text(row: Comparison) -> str:
+def told_text(row: Comparison | SeedComparison) -> str:
     """Return a difference in a sentence's end, with its interval, p, and where it is not told how many images would."""
-    more = f" {row['needed']} images would tell so much apart." if row["needed"] else ""
+    needed = row.get("needed")  # seeds are not made of images
+    more = f" {needed} images would tell so much apart." if needed else ""
     return f"{difference(row)} points, {p_said(row)} by Holm.{more}"
 
 
-def _about(row: Comparison, label: Callable[[Run], str]) -> tuple[str, str]:
+def _about(row: Comparison | SeedComparison, label: Callable[[Run], str]) -> tuple[str, str]:
     where = f.NONE if row["eps"] is None else budget_text(row["eps"], row["norm"])
     return where, NUMBERS.get(row["number"]) or label(row)
 

@@ -32,7 +32,8 @@ def _of(names: Mapping[str, str], results: Results) -> Results:
     found: dict[str, Any] = {}
     for key, value in results.items():
         found[key] = [_renamed(one, names) for one in value if _kept(one, names)] if isinstance(value, list) else value
-    found.pop("over_seeds", None)
+    for key in ("over_seeds", "comparisons", "comparisons_over_seeds"):  # a p-value has no mean over seeds
+        found.pop(key, None)
     return cast(Results, found)
 
 

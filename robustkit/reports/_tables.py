@@ -64,7 +64,7 @@ def robustness(results: Results) -> Table:
     for ((norm, eps), attack), by in sorted(found.items(), key=lambda item: (item[0][0], order[item[0][1]])):
         numbers = [share(by.get(i)) for i in ids]
         beside = [(by.get(i), by.get(plain), paired.get((norm, eps, attack, i))) for i, plain in pairs.items()]
-        differences = [_difference(*numbers) for numbers in beside]
+        differences = [_difference(*both) for both in beside]
         rows.append([*cells(budget_text(eps, norm), attack), *numbers, *differences])
     columns = ["eps", "attack", *ids, *(f"{i} - {plain}" for i, plain in pairs.items())]
     told = ", with paired intervals" if paired else ""
@@ -189,8 +189,8 @@ def share(e: Evaluation | WorstCase | None) -> Cell:
     """Return a robust accuracy with its interval and verdict; ``-`` for none."""
     if e is None:
         return Cell(f.NONE)
-    share = f.percent(e["robust_accuracy"])
-    return Cell(f"{share} {f.interval(e['ci95'])}", e["verdict"], hint(e), f.as_number(share))
+    percent = f.percent(e["robust_accuracy"])
+    return Cell(f"{percent} {f.interval(e['ci95'])}", e["verdict"], hint(e), f.as_number(percent))
 
 
 def _difference(e: Evaluation | None, base: Evaluation | None, paired: Comparison | None) -> Cell:

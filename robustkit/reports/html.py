@@ -11,7 +11,7 @@ from robustkit.reports import _comparisons, _suite_audit, _suites, report
 from robustkit.reports import _format as f
 from robustkit.reports._checks import Headline, by_check, headline_budget, headlines
 from robustkit.reports._files import write_text
-from robustkit.reports._labels import baseline_of, budget, budget_text, labeller
+from robustkit.reports._labels import beside_baseline, budget, budget_text, labeller
 from robustkit.reports._page import page
 from robustkit.reports._table import Table
 from robustkit.reports._tables import find, tables
@@ -90,20 +90,26 @@ def _scope(results: Results) -> list[str]:
 
 def _takeaway(results: Results, lines: list[Headline]) -> list[str]:
     """Return the result in sentences: every defence beside the baseline at the headline budget."""
-    base, at = baseline_of(results), headline_budget(results)
+    at, against = headline_budget(results), "Against the worst of all attacks, eps "
     worst = {h.ensemble["id"]: h.worst for h in lines if h.worst}
-    if at is None or base not in worst:
+    pairs = {i: plain for i, plain in beside_baseline(results).items() if i in worst and plain in worst}
+    if at is None:
         return []
-    plain, rows = worst[base], {r["ensemble"]: r for r in _comparisons.of_worst_cases(results, *at)}
+    if seeds := _comparisons.of_worst_cases(results.get("comparisons_over_seeds", []), *at):
+        return [
+            f"{against}{budget_text(*at)}, over {len(row['seeds'])} seeds, {row['ensemble']} minus {row['reference']}: "
+            + _comparisons.told_text(row)
+            for row in seeds
+        ]
+    rows = {row["ensemble"]: row for row in _comparisons.of_worst_cases(results.get("comparisons", []), *at)}
     return [
-        f"Against the worst of all attacks, eps {budget_text(*at)}, {name} keeps {_share(w)}, {base} {_share(plain)}: "
+        f"{against}{budget_text(*at)}, {i} keeps {_share(worst[i])}, {plain} {_share(worst[plain])}: "
         + (
-            _comparisons.told_text(rows[name])
-            if name in rows
-            else f"{f.points(w['robust_accuracy'] - plain['robust_accuracy'])} points."
+            _comparisons.told_text(rows[i])
+            if i in rows
+            else f"{f.points(worst[i]['robust_accuracy'] - worst[plain]['robust_accuracy'])} points."
         )
-        for name, w in worst.items()
-        if name != base
+        for i, plain in pairs.items()
     ]
 
 

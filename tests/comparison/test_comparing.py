@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -174,18 +175,52 @@ def test_of_several_seeds_the_paired_t_interval(tmp_path: Path):
         for seed, (a, b) in enumerate(broken)
     ]
     found = compared(folders)
-    (table,) = [table for table in found.tables if table.name == "over-seeds"]
+    (table,) = [table for table in found.tables if table.name == "comparisons-over-seeds"]
     clean, worst = table.records
     expected = scipy_stats.ttest_rel([b / 50 for _, b in broken], [a / 50 for a, _ in broken])
     interval = expected.confidence_interval(0.95)
-    assert (worst["low"], worst["high"], worst["p"]) == pytest.approx((interval.low, interval.high, expected.pvalue))
-    assert worst["deviation"] == pytest.approx(np.std([(b - a) / 50 for a, b in broken], ddof=1))
-    assert (clean["difference"], clean["p"], worst["seeds"]) == (0.0, 1.0, 4)
+    assert (worst["ci_low"], worst["ci_high"]) == pytest.approx((interval.low, interval.high))
+    assert worst["p"] == pytest.approx(expected.pvalue)
+    assert worst["std"] == pytest.approx(np.std([(b - a) / 50 for a, b in broken], ddof=1))
+    assert (clean["difference"], clean["p"], worst["seeds"]) == (0.0, 1.0, "[0, 1, 2, 3]")
     assert worst["p_holm"] == pytest.approx(2 * worst["p"])
     alike = [
         table.name for table in compared([folders[0], one(tmp_path / "x", "gncl", some(50, 9), some(50, 5))]).tables
     ]
-    assert "over-seeds" not in alike
+    assert "comparisons-over-seeds" not in alike
+
+
+def test_a_study_over_seeds_is_compared_seed_by_seed(tmp_path: Path):
+    broken = [(20, 26), (22, 25), (18, 27)]
+    right, groups = {}, {}
+    for seed, (a, b) in enumerate(broken):
+        for id, standing in (("adp", b), ("baseline", a)):
+            right[f"{id}-seed{seed}"] = {None: some(50, 48), 0.1: some(50, standing)}
+            groups[f"{id}-seed{seed}"] = (id, seed)
+    results = load_results(evaluation(tmp_path, right, groups=groups))
+    pairs = {(row["ensemble"], row["reference"]) for row in results["comparisons"]}
+    assert pairs == {(f"adp-seed{seed}", f"baseline-seed{seed}") for seed in range(3)}
+    clean, worst, attack = results["comparisons_over_seeds"]
+    assert (worst["ensemble"], worst["reference"], worst["seeds"]) == ("adp", "baseline", [0, 1, 2])
+    assert worst["values"] == pytest.approx([(b - a) / 50 for a, b in broken])
+    expected = scipy_stats.ttest_rel([b / 50 for _, b in broken], [a / 50 for a, _ in broken])
+    assert worst["p"] == pytest.approx(expected.pvalue)
+    assert (worst["p_holm"], attack["p_holm"]) == (pytest.approx(2 * worst["p"]), worst["p"])
+    assert clean["p"] == 1.0
+    every = _tables.tables(results)
+    table = _tables.find(every, "comparisons-over-seeds")
+    assert table.title == "Over seeds, differences from baseline"
+    assert table.rows[1][3].text.startswith("+12.0 [")
+    single = _tables.find(every, "comparisons")
+    assert single.title == "Differences"  # each seed has a reference of its own
+    assert "adp-seed2 - baseline-seed2" in [row[2].text for row in single.rows]
+    compared_again = {table.name: table for table in compared([tmp_path]).tables}["comparisons-over-seeds"]
+    assert compared_again.records[1]["p"] == pytest.approx(worst["p"])
+    api.report(tmp_path, formats=("html", "tex"))
+    text = (tmp_path / "report.html").read_text()
+    assert "Over seeds, differences from baseline" in text
+    (takeaway,) = re.findall(r'<p class="takeaway">(.*?)</p>', text)
+    assert takeaway.startswith("Against the worst of all attacks, eps 0.1, over 3 seeds, adp minus baseline: +12.0 [")
 
 
 def test_a_store_of_an_older_version_is_compared(tmp_path: Path):
