@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from robustkit.reports import _format as f
 from robustkit.reports import _suite_audit, _suites, report
 from robustkit.reports._checks import Headline, by_check, headline_budget, headlines, worst_of
 from robustkit.reports._files import write_text
-from robustkit.reports._labels import baseline_of, budget, budget_text, labeller
+from robustkit.reports._labels import baseline_of, budget, budget_text, groups_of, labeller
+from robustkit.reports._over_seeds import EACH, SIGN
 from robustkit.reports._table import Table
 from robustkit.reports._tables import find, tables
 
+EACH_SEED = tuple(f"{name}-{EACH}" for name in ("ensembles", "robustness", "worst-case", "minimum-norm"))
 MARKS = {"trusted": "\N{CHECK MARK}", "unchecked": "~", "suspect": "?", "invalid": "!"}
 
 
@@ -43,6 +46,7 @@ def html(results: Results, out: Path) -> list[Path]:
         takeaway=_takeaway(results, list(headlines(results))),
         groups=by_check(results),
         tables={table.name: table for table in every},
+        each_seed=[table for table in every if table.name in EACH_SEED],
         audit=_audit(results),
         sections=_sections(results, out, every, pictures),
         pictures=pictures,
@@ -103,12 +107,25 @@ def _takeaway(results: Results, lines: list[Headline]) -> list[str]:
     worst = {h.ensemble["id"]: h.worst for h in lines if h.worst}
     if at is None or base not in worst:
         return []
+    if groups := groups_of(results):
+        return _over_seeds(results, at, groups)
     plain = worst[base]
     return [
         f"Against the worst of all attacks, eps {budget_text(*at)}, {name} keeps {_share(w)}, {base} {_share(plain)}: "
         f"{f.points(w['robust_accuracy'] - plain['robust_accuracy'])} points."
         for name, w in worst.items()
         if name != base
+    ]
+
+
+def _over_seeds(results: Results, at: tuple[float, str], groups: Mapping[str, Any]) -> list[str]:
+    """Return the worst case of every defence at a budget, over seeds."""
+    return [
+        f"Against the worst of all attacks, eps {budget_text(*at)}, {o['group']} keeps {f.percent(o['mean'])} {SIGN} "
+        f"{f.percent(o['std'])} % (mean {SIGN} standard deviation over {len(o['seeds'])} seeds; over samples "
+        f"{f.interval(o['ci95'])})."
+        for o in results.get("over_seeds", [])
+        if o["metric"] == "worst_case" and (o["eps"], o["norm"]) == at and o["group"] in groups
     ]
 
 
