@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ from robustkit.reports import _comparisons, _suite_audit, _suites, report
 from robustkit.reports import _format as f
 from robustkit.reports._checks import Headline, by_check, headline_budget, headlines
 from robustkit.reports._files import write_text
-from robustkit.reports._labels import beside_baseline, budget, budget_text, labeller
+from robustkit.reports._labels import beside_baseline, budget, budget_text, groups_of, labeller
+from robustkit.reports._over_seeds import EACH, SIGN
 from robustkit.reports._page import page
 from robustkit.reports._table import Table
 from robustkit.reports._tables import find, tables
+
+EACH_SEED = tuple(f"{name}-{EACH}" for name in ("ensembles", "robustness", "worst-case", "minimum-norm"))
 
 
 @report("html", title="HTML report")
@@ -34,6 +38,7 @@ def html(results: Results, out: Path) -> list[Path]:
         takeaway=_takeaway(results, list(headlines(results))),
         groups=by_check(results),
         tables={table.name: table for table in every},
+        each_seed=[table for table in every if table.name in EACH_SEED],
         audit=_audit(results),
         sections=_sections(results, out, every, pictures),
         pictures=pictures,
@@ -95,12 +100,8 @@ def _takeaway(results: Results, lines: list[Headline]) -> list[str]:
     pairs = {i: plain for i, plain in beside_baseline(results).items() if i in worst and plain in worst}
     if at is None:
         return []
-    if seeds := _comparisons.of_worst_cases(results.get("comparisons_over_seeds", []), *at):
-        return [
-            f"{against}{budget_text(*at)}, over {len(row['seeds'])} seeds, {row['ensemble']} minus {row['reference']}: "
-            + _comparisons.told_text(row)
-            for row in seeds
-        ]
+    if groups := groups_of(results):
+        return _over_seeds(results, at, groups)
     rows = {row["ensemble"]: row for row in _comparisons.of_worst_cases(results.get("comparisons", []), *at)}
     return [
         f"{against}{budget_text(*at)}, {i} keeps {_share(worst[i])}, {plain} {_share(worst[plain])}: "
@@ -111,6 +112,24 @@ def _takeaway(results: Results, lines: list[Headline]) -> list[str]:
         )
         for i, plain in pairs.items()
     ]
+
+
+def _over_seeds(results: Results, at: tuple[float, str], groups: Mapping[str, Any]) -> list[str]:
+    """Return the worst case of every defence at a budget, over seeds, then the differences."""
+    against = f"Against the worst of all attacks, eps {budget_text(*at)}, "
+    kept = [
+        f"{against}{o['group']} keeps {f.percent(o['mean'])} {SIGN} "
+        f"{f.percent(o['std'])} % (mean {SIGN} standard deviation over {len(o['seeds'])} seeds; over samples "
+        f"{f.interval(o['ci95'])})."
+        for o in results.get("over_seeds", [])
+        if o["metric"] == "worst_case" and (o["eps"], o["norm"]) == at and o["group"] in groups
+    ]
+    differences = [
+        f"{against}over {len(row['seeds'])} seeds, {row['ensemble']} minus {row['reference']}: "
+        + _comparisons.told_text(row)
+        for row in _comparisons.of_worst_cases(results.get("comparisons_over_seeds", []), *at)
+    ]
+    return [*kept, *differences]
 
 
 def _share(w: WorstCase) -> str:

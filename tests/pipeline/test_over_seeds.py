@@ -208,3 +208,12 @@ def test_train_with_seeds_writes_a_checkpoint_each(tmp_path: Path):
     values = [metrics["seeds"][seed]["test_accuracy"] for seed in ("0", "3")]
     assert metrics["test_accuracy_std"] == pytest.approx(statistics.stdev(values))
     assert sorted(path.parent.name for path in tmp_path.glob("*/ensemble.json")) == ["baseline-seed0", "baseline-seed3"]
+
+
+def test_the_page_begins_with_the_mean_and_holds_every_seed(study: Path, tmp_path: Path):
+    results = api.report(study / "out", out=tmp_path, formats="html")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    eps = max(w["eps"] for w in results["worst_case"])
+    (o,) = [o for o in results["over_seeds"] if (o["metric"], o["group"], o["eps"]) == ("worst_case", "gncl", eps)]
+    assert f"gncl keeps {100 * o['mean']:.1f} ± {100 * o['std']:.1f} %" in page
+    assert "Worst case over all attacks, each seed" in page
