@@ -1,4 +1,6 @@
-"""Make ``docs/options.md`` and ``docs/options.schema.json``: ``python docs/make_options.py``.
+"""Make ``docs/options.md``, ``docs/options.schema.json`` and the package's schema of studies.
+
+``python docs/make_options.py`` writes all three.
 
 ``tests/study/test_config.py`` holds both current.
 """
@@ -11,6 +13,7 @@ from pathlib import Path
 from robustkit.base.configuration import json_schema, table
 from robustkit.cli import COMMANDS
 from robustkit.study.config import EvaluateConfig
+from robustkit.study.schema import FILE, study_schema
 
 HERE = Path(__file__).parent
 HEAD = """# Options
@@ -34,6 +37,12 @@ def schema() -> str:
     return json.dumps(json_schema(EvaluateConfig), indent=1) + "\n"
 
 
+def studies() -> str:
+    """Return the JSON Schema of a study file."""
+    return json.dumps(study_schema({name: config for name, (config, _) in COMMANDS.items()}), indent=1) + "\n"
+
+
 if __name__ == "__main__":
+    FILE.write_text(studies(), "utf-8")
     (HERE / "options.md").write_text(page(), "utf-8")
     (HERE / "options.schema.json").write_text(schema(), "utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,9 +25,9 @@ from robustkit.base.progress import Reporter
 from robustkit.data import Dataset
 from robustkit.ensembles.ensemble import Ensemble, fingerprint
 from robustkit.pipeline import evaluate as pipeline
-from robustkit.pipeline.evaluate import OutsideModels
 from robustkit.pipeline.models_under_test import ModelUnderTest, Surrogate, record_of
 from robustkit.pipeline.request import check
+from robustkit.pipeline.sources import OutsideModels
 from robustkit.records.cells import digest
 from robustkit.study.config import AuditConfig
 
@@ -51,6 +52,7 @@ def audit(config: AuditConfig) -> Path:
     device = find_device(config.device)
     split = loaded.everything() if loaded.whole else loaded.split("test")
     _, x, y = split.take(MOST).batch(range(min(len(split), MOST)))
+    began = time.perf_counter()
     members = members_of(config, loaded, x.to(device))
     check_members(config.fusion, len(members))
     modes = [(part, part.training) for member in members for part in member.network.modules()]
@@ -63,15 +65,19 @@ def audit(config: AuditConfig) -> Path:
             if not config.force:
                 matching.check(one, member.facts["name"], loaded)
         others = []
-        if config.surrogate is not None:  # which may be trained for hours: what else is asked for has to fit before
+        planned = reporter.planned is not None  # of a plan neither a surrogate nor several ways to run it are a part
+        # A surrogate may be trained for hours: what else is asked for has to fit before.
+        if config.surrogate is not None and not planned:
             model = _model(config, name, members, [one.how for one in found])
             pipeline.checked(config, OutsideModels([model], _facts(name, members, found, loaded)), suites)
             others = [independent.surrogate_of(config, loaded, device, reporter)]
-        found = _settled(
-            config, suites, name, members, found, x.to(device), y.to(device), loaded.classes, others, reporter
-        )
+        if not planned:
+            found = _settled(
+                config, suites, name, members, found, x.to(device), y.to(device), loaded.classes, others, reporter
+            )
         model = _model(config, name, members, [one.how for one in found])
-        return pipeline.evaluate(config, OutsideModels([model], _facts(name, members, found, loaded), others), suites)
+        facts = _facts(name, members, found, loaded)
+        return pipeline.evaluate(config, OutsideModels([model], facts, others, time.perf_counter() - began), suites)
     finally:
         for part, training in modes:  # a model in memory is its owner's
             part.training = training

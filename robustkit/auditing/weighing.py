@@ -19,6 +19,7 @@ from robustkit.pipeline import evaluate as pipeline
 from robustkit.pipeline.models_under_test import ModelUnderTest, Surrogate
 from robustkit.pipeline.request import check
 from robustkit.pipeline.results import build
+from robustkit.pipeline.sources import OutsideModels
 from robustkit.records.store import STUDY, Store
 from robustkit.reports._checks import headline_budget
 from robustkit.reports._labels import budget, budget_text
@@ -71,7 +72,7 @@ def weigh(
     ``suites`` are those that the audit runs.
     """
     reporter.say(f"{len(models)} ways to run it are left: all are attacked, and the lowest worst case is quoted")
-    folder = pipeline.evaluate(_alone(config, suites), pipeline.OutsideModels(models, [], surrogates), SUITE)
+    folder = pipeline.evaluate(_alone(config, suites), OutsideModels(models, [], surrogates), SUITE)
     store = Store(folder / "runs")
     results = build(Study.from_json(json.loads((store.folder / STUDY).read_text("utf-8"))), store)
     at = headline_budget(results)

@@ -129,7 +129,9 @@ def _parameter(field: Stated, kind: Any, groups: dict[str, Group]) -> inspect.Pa
 def _own_parameters(planned: bool) -> list[inspect.Parameter]:
     """Return what is said beside the options of a configuration."""
     group = Group("Study", sort_key=1000)
-    own = [("config", Path, "A study: TOML whose keys are these options; what is said here goes before the file.")]
+    own: list[tuple[str, type, str]] = [
+        ("config", Path, "A study: TOML whose keys are these options; what is said here goes before the file.")
+    ]
     if planned:
         own += [
             ("dry_run", bool, "Print the plan, what it costs and how long it takes; run nothing."),

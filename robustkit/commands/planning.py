@@ -62,7 +62,10 @@ def cells_of(config: Configuration) -> int:
     """Return how many cells an evaluation has, about: without reading its data or its models; 0 of what is none."""
     if not isinstance(config, Evaluation):
         return 0
-    asked = request.check(config, SUITES) if not isinstance(config, EvaluateConfig) else request.check(config)
+    try:
+        asked = request.check(config, SUITES) if not isinstance(config, EvaluateConfig) else request.check(config)
+    except UserError:  # which the command itself says
+        return 0
     trained = isinstance(config, EvaluateConfig) and asked.defenses
     models = len(request.beside_baseline(asked.defenses)) if trained else 1
     seeds = getattr(config, "seeds", None)

@@ -22,8 +22,9 @@ from robustkit.study.plan import Study
 
 FULL = 2  # images on which all steps of an attack are counted ...
 LONGEST = {"steps": 10, "restarts": 1, "queries": 50}  # ... of a longer one so many, times what is left out
-MOST = 24  # images on which it is counted when it stops
-PILOT = 2.0  # seconds that all pilots together may take, about
+MOST, SLOW = 24, 10  # images on which it is counted when it stops; of a slow model fewer
+SLOWLY = 5e-4  # seconds of a pass of an image from which on a model is slow
+PILOT = 8.0  # seconds that all pilots together may take on a busy machine; alone a second or two
 EARLY = 0.3  # share of its steps that an attack takes on an image that it breaks
 
 
@@ -87,15 +88,16 @@ class Pilot:
         clean: Samples,
         run_options: RunOptions,
         seconds: float,
-    ) -> None:  # fmt: skip
+        one: float,
+    ) -> None:
         self.ensemble, self.crafting, self.split, self.clean = ensemble, crafting, split, clean
-        self.run_options = run_options
+        self.run_options, self.most = run_options, SLOW if one > SLOWLY else MOST
         self.until = time.perf_counter() + seconds
 
     def count(self, chain: Iterable[Cell]) -> Count | None:
         """Return the passes of the cells of one attack at ascending eps; None where the time is used up."""
         n = len(self.split)
-        few = self.split.take(min(MOST, n))
+        few = self.split.take(min(self.most, n))
         total, lost = Count(0.0, 0.0), np.zeros(len(few), np.bool_)
         for cell in chain:
             if time.perf_counter() > self.until:

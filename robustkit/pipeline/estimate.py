@@ -13,22 +13,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from robustkit.base.parallel import sharing
+from robustkit.base.progress import Reporter
 from robustkit.corruptions._plan import cells as corruption_cells
 from robustkit.data import Dataset, Split
 from robustkit.ensembles.ensemble import Ensemble
-from robustkit.ensembles.fastpath import Crafting
+from robustkit.ensembles.fastpath import fastest
 from robustkit.evaluation.cell import RunOptions, run_cell
+from robustkit.evaluation.crafting import rough_params
+from robustkit.evaluation.execute import Craftings
 from robustkit.pipeline import costs, trial
 from robustkit.pipeline.attack_costs import PILOT, Count, Pilot, full, guessed
 from robustkit.pipeline.plan_of import Plan
 from robustkit.records.cells import Cell, EnsembleRecord, digest
 from robustkit.records.samples import Samples
 from robustkit.records.store import Store
-from robustkit.study.plan import Study
+from robustkit.study.plan import Study, steps_of
 from robustkit.training.spec import TrainSpec
 
 PROBES = {"off": 0.0, "quick": 0.45, "full": 1.2}  # seconds of the checks for each second of the white-box attacks
 SUITES = {"detection": 60.0, "ood": 6.0, "calibration": 2.0, "diversity": 40.0, "pools": 20.0}  # passes an image
+ROUGHLY = 0.8  # of the passes of a long attack that a rough model takes, where there is one
+GRADIENT = 3.0  # forward passes that one with its backward pass costs
+SHORT = 15.0  # seconds of work that is begun without a trial
 EPOCH = 1.1  # epochs for each of its steps' seconds: validation, copies of weights, files
 REPORT = 5.0  # seconds for tables, figures and the page
 ESCALATION = 1.5  # seconds of what follows on doubts for each second of the white-box attacks
@@ -105,6 +111,18 @@ def forecast(q: Question) -> Forecast:
     return Forecast(plan, units, keys)
 
 
+def is_short(q: Question) -> bool:
+    """Return whether the work takes no longer than a few trials: nobody waits to be told so."""
+    ensemble = q.ensembles[q.study.ensembles[0].key]
+    _, x, _ = q.split.batch(range(min(16, len(q.split))))
+    one = fastest(lambda: ensemble(x.to(q.run_options.device)), q.run_options.device, repeats=2) / len(x)
+    epochs = sum(spec.epochs for spec, _ in q.jobs) * len(q.data.split("train"))
+    attacked = sum(steps_of(cell) for cell in q.study.cells()) * len(q.split)
+    suites = sum(SUITES.get(name, 0.0) for name in q.study.suites) * len(q.split) * len(q.study.ensembles)
+    corrupted = len(q.study.corruptions) * len(q.split)
+    return GRADIENT * one * (epochs + attacked + suites + corrupted) < SHORT
+
+
 def _training(q: Question) -> dict[str, float]:
     if not q.jobs:
         return {}
@@ -147,6 +165,7 @@ class _Counted:
 
     def __init__(self, q: Question) -> None:
         self.q, self.n = q, len(q.split)
+        self.craftings = Craftings(q.study, q.ensembles, q.split, q.run_options, Reporter())
         self.forwards = self.backwards = 0.0
         self.white_box = self.attacks = 0.0
         first = q.study.ensembles[0]
@@ -156,7 +175,7 @@ class _Counted:
         for record in q.study.ensembles:
             ensemble = q.ensembles[record.key]
             if _kind(record) not in alike:
-                alike[_kind(record)] = trial.passes(ensemble, Crafting(ensemble), q.split, q.run_options)
+                alike[_kind(record)] = trial.passes(ensemble, self.craftings.of(record.key), q.split, q.run_options)
             self.passes[record.key] = alike[_kind(record)]
         everyone = len(q.study.ensembles)
         self.unit = self.passes[first.key].both * self.n * everyone
@@ -167,10 +186,12 @@ class _Counted:
     def _attacks(self, record: EnsembleRecord, seconds: float) -> None:
         q, ensemble = self.q, self.q.ensembles[record.key]
         clean = _clean(q, record, ensemble)
-        untrained = record.key in q.untrained
-        pilot = None if untrained else Pilot(ensemble, Crafting(ensemble), q.split, clean, q.run_options, seconds)
-        largest = max(q.data.threat.eps, default=0.0)
         one = self.passes[record.key]
+        pilot = None
+        if record.key not in q.untrained:
+            crafting = self.craftings.of(record.key)
+            pilot = Pilot(ensemble, crafting, q.split, clean, q.run_options, seconds, one.both)
+        largest = max(q.data.threat.eps, default=0.0)
         for chain in (chain for chain in q.study.chains() if chain[0].ensemble == record.key):
             white = chain[0].kind == "attack"
             count = pilot.count(chain) if pilot and white else None
@@ -182,8 +203,9 @@ class _Counted:
             alone = 1 / record.members if chain[0].source.startswith("member-") else 1.0
             self.forwards += count.forwards * self.n * alone
             self.backwards += count.backwards * self.n * alone
+            both = (1 - ROUGHLY) * one.both + ROUGHLY * one.rough if rough_params(chain[0]) else one.both
             took = self.n * (
-                alone * (count.backwards * one.both + max(0.0, count.forwards - count.backwards) * one.forward)
+                alone * (count.backwards * both + max(0.0, count.forwards - count.backwards) * one.forward)
                 + len(chain) * one.score
             )
             self.attacks += took

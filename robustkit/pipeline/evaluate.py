@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from robustkit.attacks import attack
 from robustkit.base import options
 from robustkit.base.chances import check_members
 from robustkit.base.devices import find_device
-from robustkit.base.files import listed, writable
+from robustkit.base.files import writable
 from robustkit.base.names import DEFAULT_SUITES, ESCALATION
 from robustkit.base.parallel import default_workers
 from robustkit.base.progress import Reporter
 from robustkit.base.version import __version__
 from robustkit.corruptions._plan import ask, reference_of
 from robustkit.corruptions._published import Published
-from robustkit.ensembles import pool as pools
-from robustkit.ensembles.checkpoint import read_meta
 from robustkit.evaluation.cell import RunOptions
 from robustkit.pipeline import models_under_test
-from robustkit.pipeline.estimate import Forecast, Question, forecast
-from robustkit.pipeline.models_under_test import ModelUnderTest, Surrogate
-from robustkit.pipeline.request import Request, beside_baseline, check, check_fusions, check_outputs, target
+from robustkit.pipeline.announce import announce, recipe_of
+from robustkit.pipeline.models_under_test import ModelUnderTest
+from robustkit.pipeline.request import Request, check, check_fusions, check_outputs, target
 from robustkit.pipeline.run import run_evaluation
+from robustkit.pipeline.sources import OutsideModels, Sources
 from robustkit.records.cells import Spec
 from robustkit.records.store import Store
 from robustkit.study.config import EvaluateConfig, Evaluation
@@ -36,98 +34,8 @@ from robustkit.study.evaluation_data import EvaluationData, evaluation_data, too
 from robustkit.study.options_run import GATES
 from robustkit.study.plan import Study
 from robustkit.suites import SuiteRequest, ask_suites
-from robustkit.training.spec import TrainSpec
 
 ATTACKS = ("attacks", "preset", "backend")  # the options that name attacks
-
-
-@dataclass(frozen=True)
-class OutsideModels:
-    """Models that are neither trained here nor robustkit's checkpoints.
-
-    Attributes
-    ----------
-    models : sequence of ModelUnderTest
-        What is evaluated.
-    facts : sequence of mapping
-        What is known of each member, for the report.
-    surrogates : sequence of Surrogate
-        Independent models, a row each in the transfer matrices.
-    """
-
-    models: Sequence[ModelUnderTest]
-    facts: Sequence[Mapping[str, Any]]
-    surrogates: Sequence[Surrogate] = ()
-
-
-@dataclass(frozen=True)
-class _Sources:
-    """Where the models come from: folders with their records, or defences to train, or the caller."""
-
-    pool: pools.Pool | None
-    folders: tuple[Path, ...]
-    metas: tuple[Mapping[str, Any], ...]
-    defenses: tuple[Spec, ...]
-    outside: OutsideModels
-    seeds: tuple[int, ...] = ()
-    seed: int = 0
-
-    @classmethod
-    def of(cls, config: Evaluation, request: Request, outside: OutsideModels | None) -> _Sources:
-        """Read the records of checkpoints; a UserError says what is wrong with one."""
-        if not isinstance(config, EvaluateConfig):
-            return cls(None, (), (), (), outside or OutsideModels((), ()))
-        pool = None
-        if config.pool:
-            pool = pools.find(listed(config.pool), config.subset_size, config.pool_attribution)
-        folders = tuple(pool.folders if pool else listed(config.checkpoint))
-        defenses = beside_baseline(request.defenses) if config.baseline and not folders else request.defenses
-        return cls(
-            pool, folders, tuple(map(read_meta, folders)), defenses, outside or OutsideModels((), ()),
-            () if config.seeds is None else options.seeds(config.seeds), config.seed,
-        )  # fmt: skip
-
-    @property
-    def trainings(self) -> list[tuple[Spec, int]]:
-        """What is trained, each defence with each seed."""
-        return [(one, seed) for one in self.defenses for seed in self.seeds or (self.seed,)]
-
-    @property
-    def groups(self) -> list[tuple[str, int | None]]:
-        """What the models that differ in nothing but the seed are called, and the seed; nothing without several."""
-        if not self.seeds:
-            return [("", None)] * len(self.ids)
-        names = models_under_test.distinct(one.name for one in self.defenses)
-        return [(name, seed) for name in names for seed in self.seeds]
-
-    @property
-    def ids(self) -> list[str]:
-        """What each model is called."""
-        named = [record.id for record, _ in self.outside.models] or [*map(models_under_test.name_of, self.metas)]
-        if named or not self.seeds:
-            return models_under_test.distinct(named or [one.name for one in self.defenses])
-        return [f"{name}-seed{seed}" for name, seed in self.groups]
-
-    def fusions(self, fusion: str | None) -> dict[str, str]:
-        """Return the fusion rule of each model."""
-        own = [record.fusion for record, _ in self.outside.models] or [str(meta["fusion"]) for meta in self.metas]
-        if not self.outside.models and fusion is not None:
-            own = [fusion] * len(self.ids)
-        return dict(zip(self.ids, own or [TrainSpec.fusion] * len(self.ids), strict=True))
-
-    def outputs(self, data: EvaluationData) -> dict[str, int]:
-        """Return the number of classes that each model answers in, of one from outside by an answer of it."""
-        own = [len(meta["classes"]) for meta in self.metas]
-        for _, ensemble in self.outside.models:
-            device = next((tensor.device for tensor in ensemble.parameters()), torch.device("cpu"))
-            with torch.no_grad():
-                own.append(ensemble(data.split.batch(range(1))[1].to(device)).shape[1])
-        return dict(zip(self.ids, own or [len(data.dataset.classes)] * len(self.ids), strict=True))
-
-    @property
-    def known(self) -> list[Mapping[str, Any]]:
-        """What is known of the training data of every model that is not trained here."""
-        return [*self.metas, *({} for _ in self.outside.models), *(data for *_, data in self.outside.surrogates)]
 
 
 def evaluate(
@@ -144,7 +52,7 @@ def evaluate(
     """
     reporter = config.reporter or Reporter()
     c = checked(config, outside, default_suites, reporter)
-    forecast = _forecast(config, c, reporter)
+    forecast = announce(config, c, functools.partial(_study, config, c), reporter)
     models = _models(config, c.request, c.data, c.run_options, c.sources, reporter)
     suite_requests = c.suite_requests
     if c.sources.pool:
@@ -168,60 +76,13 @@ def evaluate(
     return c.folder
 
 
-def _forecast(config: Evaluation, c: _Checked, reporter: Reporter) -> Forecast | None:
-    """Say what the run will do and how long it takes, where somebody listens; or give the plan to who asked for it."""
-    if reporter.console is None and reporter.planned is None:
-        return None
-    models, untrained, jobs = [*c.sources.outside.models], [], []
-    if isinstance(config, EvaluateConfig):
-        models += [
-            models_under_test.from_checkpoint(path, meta, config.arch, config.fusion, c.data.dataset)
-            for path, meta in zip(c.sources.folders, c.sources.metas, strict=True)
-        ]
-        wanted = models_under_test.training_jobs(c.sources.trainings, c.data, _recipe(config, c.request), config.speed)
-        for job in wanted:
-            kept = models_under_test.cached(job[0])
-            models.append(kept or models_under_test.untrained(job[0], c.data.dataset))
-            untrained += [] if kept else [models[-1][0].key]
-            jobs += [] if kept else [job]
-    device = c.run_options.device
-    named = [
-        (replace(record, id=id, group=group, seed=seed), ensemble.to(device).eval())
-        for id, (group, seed), (record, ensemble) in zip(c.sources.ids, c.sources.groups, models, strict=True)
-    ]
-    found = forecast(
-        Question(
-            replace(_study(config, c, named), suite_requests=c.suite_requests),
-            {record.key: ensemble for record, ensemble in named},
-            frozenset(untrained),
-            jobs,
-            len(c.sources.trainings) - len(jobs),
-            c.data.dataset,
-            c.data.split,
-            Store(c.folder / "runs"),
-            c.run_options,
-            config.escalate,
-        )  # fmt: skip
-    )
-    if reporter.planned is not None:
-        reporter.planned(found.plan)
-    if found.plan.stored < found.plan.cells:
-        reporter.say(f"[dim]{found.plan.sentence()}[/dim]")
-    return found
-
-
-def _recipe(config: EvaluateConfig, request: Request) -> dict[str, Any]:
-    """Return the fields of a training's recipe that were asked for."""
-    return {**request.training, **{name: getattr(config, name) for name in ("arch", "members", "epochs", "fusion")}}
-
-
 @dataclass(frozen=True)
 class _Checked:
     """What is known before any work: every part of it was found to fit the others."""
 
     request: Request
     run_options: RunOptions
-    sources: _Sources
+    sources: Sources
     data: EvaluationData
     aim: str
     divide_by: str
@@ -241,7 +102,7 @@ def checked(
     run_options = RunOptions(
         device, config.batch_size, config.keep_examples, config.workers or default_workers(device), config.speed
     )
-    sources = _Sources.of(config, request, outside)
+    sources = Sources.of(config, request, outside)
     for meta in sources.metas:
         check_members(config.fusion, len(meta["members"]))
     check_fusions(request.attacks, sources.fusions(config.fusion))
@@ -268,7 +129,7 @@ def checked(
 
 
 def _corruptions(
-    config: Evaluation, request: Request, data: EvaluationData, published: Published | None, sources: _Sources
+    config: Evaluation, request: Request, data: EvaluationData, published: Published | None, sources: Sources
 ) -> tuple[Spec, ...]:
     """Return the corruptions of the suite, or those that a pool's validation sets are made with."""
     if "corruptions" in request.suites or (sources.pool and (published or request.corruptions)):
@@ -281,7 +142,7 @@ def _corruptions(
     return ()
 
 
-def _ask(config: Evaluation, request: Request, data: EvaluationData, sources: _Sources) -> dict[str, Mapping[str, Any]]:
+def _ask(config: Evaluation, request: Request, data: EvaluationData, sources: Sources) -> dict[str, Mapping[str, Any]]:
     """Ask each further suite what it is to do; a UserError refuses what cannot be done, before anything is trained."""
     facts = list(sources.outside.facts)
     chosen = (*request.suites, *(("audit",) if facts else ()))
@@ -289,7 +150,7 @@ def _ask(config: Evaluation, request: Request, data: EvaluationData, sources: _S
 
 
 def _models(
-    config: Evaluation, request: Request, data: EvaluationData, run_options: RunOptions, sources: _Sources,
+    config: Evaluation, request: Request, data: EvaluationData, run_options: RunOptions, sources: Sources,
     reporter: Reporter,
 ) -> list[ModelUnderTest]:  # fmt: skip
     """Load the checkpoints, or train the defences, and put everything on the device, each under an id of its own."""
@@ -300,7 +161,7 @@ def _models(
             for path, meta in zip(sources.folders, sources.metas, strict=True)
         ]
         if sources.defenses:
-            recipe = _recipe(config, request)
+            recipe = recipe_of(config, request)
             pairs += models_under_test.trained_all(sources.trainings, data, recipe, run_options, reporter)
     return [
         (replace(record, id=id, group=group, seed=seed), ensemble.to(run_options.device))

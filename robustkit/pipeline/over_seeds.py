@@ -49,7 +49,7 @@ def over_seeds(
             targeted=False,
         )
     for one in evaluations:
-        same = {k: one[k] for k in ("attack", "backend", "params", "eps", "norm", "targeted")}  # type: ignore[literal-required]
+        same = {k: one[k] for k in ("attack", "backend", "params", "eps", "norm", "targeted")}
         note(one["ensemble"], one["robust_accuracy"], metric="robust_accuracy", **same)
     for w in worst:
         about = {"attack": "", "backend": "", "params": {}, "eps": w["eps"], "norm": w["norm"], "targeted": False}

@@ -77,15 +77,17 @@ def read(path: Path | str, commands: Mapping[str, Config], command: str = "") ->
     except ValueError as error:
         at = re.search(r"line (\d+)", str(error))
         said = re.sub(r" \(at .*\)$", "", str(error))
-        return StudyFile(path, command, problems=(Problem(int(at[1]) if at else 0, f"this is no TOML: {said}."),))
+        return StudyFile(
+            path, command, problems=(Problem(int(at[1]) if at else text.count("\n"), f"this is no TOML: {said}."),)
+        )
     lines = toml_lines.lines_of(text)
     named = content.get("command", command or DEFAULT_COMMAND)
-    if not isinstance(named, str) or named not in commands:
-        wrong = unknown("command", str(named), commands)
-        return StudyFile(path, command, problems=(Problem(lines.get(("command",), 0), str(wrong)),))
+    line = lines.get(("command",), 0)
     if command and named != command:
         sentence = f"the study is one of 'robustkit {named}'; give it to that, or to `robustkit run`."
-        return StudyFile(path, command, problems=(Problem(lines[("command",)], sentence),))
+        return StudyFile(path, command, problems=(Problem(line, sentence),))
+    if not isinstance(named, str) or named not in commands:
+        return StudyFile(path, command, problems=(Problem(line, str(unknown("command", str(named), commands))),))
     return _typed(StudyFile(path, named, lines=lines), content, commands[named])
 
 
@@ -154,11 +156,8 @@ def _assigned(table: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 def combinations(config: Config, values: Values) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Return every evaluation of a grid: its keywords, and the values that tell it from the others, by field."""
-    axes = {
-        one.name: values[one.name]
-        for one in options_of(config)
-        if one.option.axis and isinstance(values.get(one.name), list)
-    }
+    may = {one.name for one in options_of(config) if one.option.axis}
+    axes = {name: value for name, value in values.items() if name in may and isinstance(value, list)}
     for name, several in axes.items():
         if len(set(map(str, several))) < len(several):
             twice = next(v for at, v in enumerate(several) if v in several[:at])

@@ -121,7 +121,7 @@ class Study:
             if cell.kind != "clean":
                 chain = found.pop(cell.after, [])
                 found[cell.key] = [*chain, cell]
-        return sorted(found.values(), key=lambda chain: -sum(_steps(cell) for cell in chain))
+        return sorted(found.values(), key=lambda chain: -sum(steps_of(cell) for cell in chain))
 
     def clean(self, ensemble: EnsembleRecord) -> Cell:
         """Return the cell that scores the clean images."""
@@ -250,6 +250,7 @@ def _chained(cells: Iterable[Cell]) -> Iterator[Cell]:
         yield linked
 
 
-def _steps(cell: Cell) -> int:
+def steps_of(cell: Cell) -> int:
+    """Return how many steps, or queries, the attack of a cell takes at most, over all restarts."""
     params = cell.attack.params if cell.attack else {}
     return int(params.get("steps", params.get("queries", 1))) * int(params.get("restarts", 1))

@@ -25,7 +25,8 @@ BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 
 def parse(text: str) -> dict[str, Any]:
     """Return what a TOML text holds; ``ValueError`` says where it is none."""
-    return tomllib.loads(text)
+    content: dict[str, Any] = tomllib.loads(text)
+    return content
 
 
 def lines_of(text: str) -> dict[Path, int]:
@@ -72,7 +73,7 @@ class _Scanner:
         for key in keys:
             path += (key,)
             places = [known[-1] for known in self.lines if known[:-1] == path and isinstance(known[-1], int)]
-            path += (max(places),) if places else ()  # type: ignore[type-var]
+            path += (max(places),) if places else ()
         return path
 
     def _pair(self, table: Path) -> None:

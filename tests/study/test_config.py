@@ -22,6 +22,7 @@ from robustkit.cli import COMMANDS, app
 from robustkit.corruptions import _copy
 from robustkit.pipeline import request
 from robustkit.reproduce import runner
+from robustkit.study import schema
 from robustkit.study.config import AuditConfig, EvaluateConfig, TrainConfig
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +66,7 @@ def test_pages_are_current():
         sys.path.pop(0)
     assert (ROOT / "docs" / "options.md").read_text("utf-8") == make_options.page()
     assert (ROOT / "docs" / "options.schema.json").read_text("utf-8") == make_options.schema()
+    assert schema.FILE.read_text("utf-8") == make_options.studies()
 
 
 def test_schema_says_types_choices_and_bounds():
