@@ -144,7 +144,14 @@ def test_main_job_writes_what_it_promises(done: tuple[Path, str]):
     for row in results["worst_case"]:
         same = [e for e in results["evaluations"] if (e["ensemble"], e["eps"]) == (row["ensemble"], row["eps"])]
         assert row["robust_accuracy"] <= min(e["robust_accuracy"] for e in same)
-    assert {p.name for p in out.iterdir()} == {"results.json", "report.html", "tables", "figures", "runs"}
+    assert {p.name for p in out.iterdir()} == {
+        "results.json",
+        "report.html",
+        "study.resolved.toml",
+        "tables",
+        "figures",
+        "runs",
+    }
     assert list((out / "figures").glob("*.png"))
     assert {p.suffix for p in (out / "tables").iterdir()} == {".md", ".csv", ".tex"}
     accuracy = results["evaluations"][0]["robust_accuracy"]
