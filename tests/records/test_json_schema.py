@@ -65,7 +65,7 @@ def test_an_evaluation_of_every_suite_keeps_to_it(evaluated: Path, validator: js
     validator.validate(found)
     assert found["$schema"] == validator.schema["$id"] == json_schema.NAME
     empty = {key for key, value in found.items() if value == []}
-    assert empty <= {"surrogates", "minimum_norm", "audit", "pools", "escalation"}
+    assert empty <= {"surrogates", "minimum_norm", "audit", "pools", "escalation", "comparisons_over_seeds"}
 
 
 def test_an_audit_keeps_to_it(checkpoints: list[Path], tmp_path: Path, validator: jsonschema.Draft202012Validator):
