@@ -148,3 +148,38 @@ def test_figure_9_searches_once_for_all(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("robustkit.api.search", lambda *_, **__: pytest.fail("searched again"))
     again = run("design-diversity-figure9", tmp_path / "b", "imagenet", **given)
     assert again["comparisons"] == written["comparisons"]
+
+
+@pytest.mark.parametrize(
+    ("name", "figures", "claims"),
+    [
+        ("design-diversity-figure6", 1, 4),
+        ("design-diversity-figure7", 1, 2),
+        ("design-diversity-figure10", 1, 2),
+        ("design-diversity-table2", 0, 1),
+    ],
+)
+def test_every_other_one_runs_and_draws(
+    name: str, figures: int, claims: int, four: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(design_diversity_table2, "UNLIKE", ("MNASNET_1", "MNASNET_1p", "dino_deit_tiny1"))
+    monkeypatch.setattr(design_diversity_figure10, "COLUMNS", design_diversity_figure10.COLUMNS[::3])
+    written = run(name, tmp_path, "imagenet")
+    assert (len(written["figures"]), len(written["claims"])) == (figures, claims)
+    for figure in written["figures"]:
+        assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
+    rows = {(r["row"], r["column"]): r for r in written["comparisons"]}
+    if name.endswith("table2"):
+        assert rows["H wrong, LI", "Hetero."]["paper"] == 0.77
+        assert len(rows) == 2 * 5 * 3
+        assert len(read_meta(tmp_path / "ensembles" / "hetero")["members"]) == 3
+    if name.endswith("figure10"):
+        results = json.loads((tmp_path / "evaluations" / "corruptions" / "results.json").read_text())
+        own = next(r for r in results["corruptions"] if r["ensemble"] == "balanced")
+        level = next(row for row in own["levels"] if row["corruption"] == "lines")
+        assert rows["lines", "balanced"]["ours"] == pytest.approx(100 * level["accuracy"])
+    if name.endswith("figure7"):
+        assert len({row for row, _ in rows}) == 4
+        assert {column for _, column in rows} == {
+            "clean", "plasma_noise", "checkerboard_cutout", "water_drop", "lines",
+        }  # fmt: skip
