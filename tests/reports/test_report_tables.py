@@ -256,5 +256,5 @@ def test_unknown_format_writes_nothing(results: Results, tmp_path: Path) -> None
 
 
 def test_registered_reports() -> None:
-    assert report.names() == ["csv", "figures", "html", "json", "md", "tex"]
+    assert report.names() == ["card", "csv", "figures", "html", "json", "md", "robustbench", "tex"]
     assert all(isinstance(entry, Entry) and entry.facts["title"] and entry.summary for entry in report)
