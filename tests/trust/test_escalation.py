@@ -203,8 +203,10 @@ def test_a_second_evaluation_takes_everything_from_the_store(model, split, tmp_p
 
 def test_the_report_tells_the_path_from_the_store_alone(model, split, tmp_path: Path):
     _, results = run(model, split, tmp_path / "runs", SHORT)
-    assert api.report(tmp_path, formats=("csv",)) == results
-    assert json.loads((tmp_path / "results.json").read_text()) == results
+    found = api.report(tmp_path, formats=("csv",))
+    assert json.loads((tmp_path / "results.json").read_text()) == found
+    assert found.pop("samples")["rows"] == results["dataset"]["n"]  # the table beside the numbers
+    assert found == results
     assert "iterations-suffice" in (tmp_path / "tables" / "escalation.csv").read_text()
 
 
