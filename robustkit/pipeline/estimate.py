@@ -36,6 +36,7 @@ ROUGHLY = 0.8  # of the passes of a long attack that a rough model takes, where 
 GRADIENT = 3.0  # forward passes that one with its backward pass costs
 SHORT = 15.0  # seconds of work that is begun without a trial
 EPOCH = 1.1  # epochs for each of its steps' seconds: validation, copies of weights, files
+FIXED = 1.0  # seconds of a training beside its epochs: ways of computing tried, the ensemble written and read
 REPORT = 5.0  # seconds for tables, figures and the page
 ESCALATION = 1.5  # seconds of what follows on doubts for each second of the white-box attacks
 
@@ -141,7 +142,7 @@ def training_seconds(jobs: Sequence[Job], data: Dataset, run_options: RunOptions
     n = len(data.split("train"))
     free = [0.0] * max(1, min(run_options.workers, len(jobs)))
     for spec, _ in jobs:
-        took = EPOCH * spec.epochs * math.ceil(n / spec.batch_size) * steps[_but_seed(spec)]
+        took = FIXED + EPOCH * spec.epochs * math.ceil(n / spec.batch_size) * steps[_but_seed(spec)]
         first = free.index(min(free))
         free[first] += took
     return max(free)
