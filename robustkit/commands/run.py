@@ -49,12 +49,8 @@ def add(app: App, commands: Mapping[str, tuple[type[Configuration], Callable[[An
             print(problem.at(study))
         if problems:
             sys.exit(2)
-        cells = studies.combinations(configs[read.command], read.values)
-        print(
-            f"{study}: robustkit {read.command}, {len(cells)} of them."
-            if len(cells) > 1
-            else f"{study}: robustkit {read.command}."
-        )
+        runs = len(studies.combinations(configs[read.command], read.values))
+        print(f"{study}: robustkit {read.command}{f', a grid of {runs}' if runs > 1 else ''}.")
 
 
 def _file(words: tuple[str, ...]) -> Path:

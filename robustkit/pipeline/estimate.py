@@ -30,12 +30,13 @@ from robustkit.records.store import Store
 from robustkit.study.plan import Study, steps_of
 from robustkit.training.spec import TrainSpec
 
-PROBES = {"off": 0.0, "quick": 0.45, "full": 1.2}  # seconds of the checks for each second of the white-box attacks
-SUITES = {"detection": 60.0, "ood": 6.0, "calibration": 2.0, "diversity": 40.0, "pools": 20.0}  # passes an image
+PROBES = {"off": 0.0, "quick": 0.35, "full": 1.0}  # seconds of the checks for each second of the white-box attacks
+SUITES = {"detection": 180.0, "ood": 6.0, "calibration": 2.0, "diversity": 40.0, "pools": 20.0}  # passes an image
 ROUGHLY = 0.8  # of the passes of a long attack that a rough model takes, where there is one
 GRADIENT = 3.0  # forward passes that one with its backward pass costs
 SHORT = 15.0  # seconds of work that is begun without a trial
 EPOCH = 1.1  # epochs for each of its steps' seconds: validation, copies of weights, files
+FIXED = 1.0  # seconds of a training beside its epochs: ways of computing tried, the ensemble written and read
 REPORT = 5.0  # seconds for tables, figures and the page
 ESCALATION = 1.5  # seconds of what follows on doubts for each second of the white-box attacks
 
@@ -141,7 +142,7 @@ def training_seconds(jobs: Sequence[Job], data: Dataset, run_options: RunOptions
     n = len(data.split("train"))
     free = [0.0] * max(1, min(run_options.workers, len(jobs)))
     for spec, _ in jobs:
-        took = EPOCH * spec.epochs * math.ceil(n / spec.batch_size) * steps[_but_seed(spec)]
+        took = FIXED + EPOCH * spec.epochs * math.ceil(n / spec.batch_size) * steps[_but_seed(spec)]
         first = free.index(min(free))
         free[first] += took
     return max(free)

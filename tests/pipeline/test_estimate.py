@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -73,14 +74,18 @@ def test_passes_of_known_models_are_those_that_the_run_takes(tmp_path: Path, own
     assert plan.forwards == pytest.approx(sum(run.samples.forwards.sum() for run in runs), rel=0.01)
 
 
-def test_train_is_planned_and_its_time_is_near_the_truth(tmp_path: Path, own_cache: Path):
-    keywords = {"defense": "baseline", "arch": "lenet", "epochs": 2, "members": 1, "speed": "off"}
+def test_train_is_planned_and_its_time_is_near_the_truth(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Of the processor, which what else runs on the machine changes little.
+    monkeypatch.setattr(trial, "time", SimpleNamespace(perf_counter=time.thread_time))
+    keywords = {"defense": "baseline", "arch": "lenet", "epochs": 4, "members": 2, "speed": "off"}
     plan = planned(api.train, **keywords, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
     started = time.process_time()
-    seconds = api.train(**keywords, out=tmp_path / "out")["seconds"]
-    assert time.process_time() > started
-    assert seconds / 4 < plan.total < 4 * seconds  # a factor of 1.5 on a quiet machine: docs/studies.md
+    api.train(**keywords, out=tmp_path / "out")
+    took = time.process_time() - started
+    assert took / 3 < plan.total < 3 * took
     assert planned(api.train, **keywords, out=tmp_path / "out").cached == 1
     assert planned(api.train, **{**keywords, "seeds": "0-2"}, out=tmp_path / "out").trainings == 3
 
@@ -92,7 +97,9 @@ def test_trainings_share_the_workers(monkeypatch: pytest.MonkeyPatch, digits):
     steps = -(-len(digits.split("train")) // 64)
     jobs = [(replace(spec, seed=seed), None) for spec in (fast, slow) for seed in (0, 1)]
     took = estimate.training_seconds(jobs, digits, RunOptions(torch.device("cpu"), workers=2))
-    assert took == pytest.approx(estimate.EPOCH * 2 * steps * (0.01 + 0.02))  # each worker trains one of each
+    assert took == pytest.approx(
+        2 * estimate.FIXED + estimate.EPOCH * 2 * steps * (0.01 + 0.02)
+    )  # each worker trains one of each
 
 
 def test_what_stages_cost_is_remembered(own_cache: Path):

@@ -1,0 +1,50 @@
+"""``robustkit run`` and ``validate``, and what is typed wrong about seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from in_process import invoke
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["evaluate", "--seed", "0,1,2"], "--seed '0,1,2' is several; give them to --seeds."),
+        (["train", "--seed", "0,1"], "give them to --seeds"),
+        (["evaluate", "--seeds", "0-2,1"], "seeds '0-2,1' name 1 twice; name each once."),
+        (["train", "--seeds", "1,1"], "name 1 twice"),
+        (["evaluate", "--seeds", "0-2", "--seed", "4"], "no effect beside --seed"),
+        (["evaluate", "--seeds", "0-2", "--checkpoint", "x"], "no effect beside --checkpoint"),
+        (["run"], "run needs a study"),
+        (["run", "nowhere.toml"], "cannot read the study 'nowhere.toml'"),
+        (["audit"], "requires an argument"),  # what no file gives has to be typed
+    ],
+)
+def test_bad_usage_is_one_sentence(words: list[str], said: str):
+    code, out, err = invoke(*words)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_validate_prints_every_problem_and_run_refuses_with_the_first(tmp_path: Path):
+    path = tmp_path / "study.toml"
+    path.write_text('attacks = ["pgd", "mimm"]\nn = "5"\nsede = 1\n', "utf-8")
+    code, out, _ = invoke("validate", path)
+    assert code == 2
+    assert [line.partition(": ")[0] for line in out.splitlines()] == [f"{path}:{line}" for line in (1, 2, 3)]
+    code, out, err = invoke("run", path, "--out", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert "unknown attack 'mimm'" in err
+    assert f"(2 more: robustkit validate {path})" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_validate_of_a_sound_study_says_what_it_is(tmp_path: Path):
+    path = tmp_path / "study.toml"
+    path.write_text('arch = ["lenet", "resnet20"]\nseeds = [0, 1]\n', "utf-8")
+    assert invoke("validate", path) == (0, f"{path}: robustkit evaluate, a grid of 2.\n", "")
+    path.write_text('command = "train"\n', "utf-8")
+    assert invoke("validate", path) == (0, f"{path}: robustkit train.\n", "")
