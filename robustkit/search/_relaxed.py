@@ -63,7 +63,7 @@ class Outgoing(nn.Module):
         for name, operation, size, dilation in SECOND:
             between = functional.relu(normalised(found[operation]))
             found[operation] = self._convolved(name, between, size, dilation, self.edges)
-        # In one piece each: of a strided scale, batch norm with channels last returns a wrong gradient (torch 2.14).
+        # In one piece each: with a strided scale and channels last, batch norm of torch 2.14 gives a wrong gradient.
         scales = joint.T.repeat_interleave(self.channels, 1).contiguous()
         weighed = [normalised(z, scales[operation]) for operation, z in found.items()]
         total = weighed[0] + weighed[1] + weighed[2] + weighed[3]
