@@ -16,7 +16,7 @@ from robustkit.api._data import loader, with_data
 from robustkit.base import paths
 from robustkit.base.configuration import takes
 from robustkit.base.devices import find_device
-from robustkit.base.files import own_folder
+from robustkit.base.files import check_folder, writable
 from robustkit.base.options import seeds
 from robustkit.base.progress import Reporter
 from robustkit.ensembles.checkpoint import META, WEIGHTS, read_meta
@@ -64,9 +64,10 @@ def train(config: TrainConfig) -> dict[str, Any]:
     reporter = config.reporter or Reporter()
     on = own_device(find_device(config.device))
     loaded, outliers = loaded_data(config), models_under_test.outliers_of(request.defense, loader(config))
+    check_folder(Path(config.out), "--out", TRAINED, config.force)
     if reporter.planned is not None or (reporter.console is not None and "WORLD_SIZE" not in os.environ):
         _plan_training(config, request, loaded, outliers, on, reporter)
-    folder = own_folder(Path(config.out), "--out", TRAINED, config.force)
+    folder = writable(Path(config.out), "--out")
     with joined(on) as ranks:
         spec = models_under_test.train_spec(
             request.defense, loaded, request.fields, paper=request.recipe, outliers=outliers, speed=config.speed,

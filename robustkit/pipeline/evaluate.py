@@ -13,7 +13,7 @@ from robustkit.attacks import attack
 from robustkit.base import options
 from robustkit.base.chances import check_members
 from robustkit.base.devices import find_device
-from robustkit.base.files import own_folder, write_json
+from robustkit.base.files import check_folder, writable, write_json
 from robustkit.base.names import DEFAULT_SUITES, ESCALATION
 from robustkit.base.parallel import default_workers
 from robustkit.base.progress import Reporter
@@ -54,7 +54,8 @@ def evaluate(
     """
     reporter = config.reporter or Reporter()
     c = checked(config, outside, default_suites, reporter)
-    forecast = announce(config, c, functools.partial(_study, config, c), reporter)
+    with reporter.alive("estimating how long it takes"):
+        forecast = announce(config, c, functools.partial(_study, config, c), reporter)
     models = _models(config, c.request, c.data, c.run_options, c.sources, reporter)
     suite_requests = c.suite_requests
     if c.sources.pool:
@@ -129,7 +130,8 @@ def checked(
     corrupted = _corruptions(config, request, data, published, sources)
     suite_requests = _ask(config, request, data, sources)
     planned = reporter is not None and reporter.planned is not None
-    folder = Path(config.out) if planned else own_folder(Path(config.out), "--out", RESULTS, config.force)
+    check_folder(Path(config.out), "--out", RESULTS, config.force)
+    folder = Path(config.out) if planned else writable(Path(config.out), "--out")
     return _Checked(request, run_options, sources, data, aim, divide_by, published, corrupted, suite_requests, folder)
 
 

@@ -7,6 +7,7 @@ import shlex
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from typing import cast
 
 from robustkit.records.schema import ORDER, Results, Verdict, WorstCase
 from robustkit.records.schema_members import PoolResult
@@ -28,10 +29,13 @@ MEANING: dict[Verdict, str] = {
 
 def answer(results: Results, width: int = 80) -> list[str]:
     """Return the answer, at most :data:`MOST` lines of ``width`` characters; only the words of a command are longer."""
-    said = [textwrap.wrap(text, width, break_on_hyphens=False) for text in _sentences(results)]
+    shown, spread = _over_seeds(results)
+    sentences = [*_sentences(shown)]
+    sentences[1:1] = spread
+    said = [textwrap.wrap(text, width, break_on_hyphens=False) for text in sentences]
     counted, command = _trust(results, width)
     trust = textwrap.wrap(counted, width)
-    table = _worst_cases(results, width)
+    table = _worst_cases(shown, width)
     while len(said) > 1 and sum(map(len, said)) + len(table) + len(trust) + len(command) > MOST:
         said.pop()
     lines = sum(said, [])
@@ -41,6 +45,32 @@ def answer(results: Results, width: int = 80) -> list[str]:
     if room < len(table):  # the sentence has the number to quote
         table = table[:room] if room > 1 else []
     return [*lines, *table, *trust, *command]
+
+
+def _over_seeds(results: Results) -> tuple[Results, list[str]]:
+    """Return results with the mean over seeds in place of each seed's ensemble, and a sentence with the deviations.
+
+    The verdict of a mean is the worst of its seeds'; without seeds they are as they were, and there is no sentence.
+    """
+    rows = [row for row in results.get("over_seeds", []) if row["metric"] == "worst_case"]
+    if not rows:
+        return results, []
+    groups = {e["id"]: e.get("group", e["id"]) for e in results["ensembles"]}
+    ensembles = {group: {**e, "id": group} for e in results["ensembles"] for group in [groups[e["id"]]]}
+    for row in results.get("over_seeds", []):
+        if row["metric"] == "accuracy":
+            ensembles[row["group"]]["accuracy"] = row["mean"]
+    worst = []
+    for row in rows:
+        own = [w for w in results["worst_case"] if w["ensemble"] in row["ensembles"] and budget(w) == budget(row)]
+        verdict = max((w["verdict"] for w in own), key=ORDER.index)
+        worst.append({**own[0], "ensemble": row["group"], "robust_accuracy": row["mean"], "ci95": row["ci95"],
+                      "verdict": verdict})  # fmt: skip
+    at = headline_budget(results)
+    deviations = [f"{row['group']} {100 * row['std']:.1f}" for row in rows if budget(row) == at]
+    seeds = len(rows[0]["seeds"])
+    said = f"Means over {seeds} seeds; standard deviations there, in points: {', '.join(deviations)}."
+    return cast(Results, {**results, "ensembles": [*ensembles.values()], "worst_case": worst}), [said]
 
 
 def _sentences(results: Results) -> Iterator[str]:

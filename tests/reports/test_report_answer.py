@@ -133,3 +133,27 @@ def test_a_command_is_broken_between_options_and_means_the_same() -> None:
     assert all(line.endswith(" \\") for line in lines[:-1])
     assert "  robustkit audit 'my model.pt' \\" in lines
     assert shlex.split("\n".join(lines).replace("\\\n", " ")) == shlex.split(command)
+
+
+def test_over_seeds_the_means_are_said_with_their_deviations(results: Results) -> None:
+    """Two seeds of each: 8.7 and 3.9 % become means of 8.7 and 5.7, 3.9 and 1.9."""
+    doubled: dict[str, list[Any]] = {"ensembles": [], "worst_case": []}
+    for seed, less in ((0, 0.0), (1, 0.02)):
+        for e in results["ensembles"]:
+            doubled["ensembles"].append({**e, "id": f"{e['id']}-seed{seed}", "group": e["id"], "seed": seed})
+        for w in results["worst_case"]:
+            lower = max(0.0, w["robust_accuracy"] - less)
+            doubled["worst_case"].append({**w, "ensemble": f"{w['ensemble']}-seed{seed}", "robust_accuracy": lower})
+    over = [
+        {"group": w["ensemble"], "metric": "worst_case", "eps": w["eps"], "norm": "linf", "seeds": [0, 1],
+         "ensembles": [f"{w['ensemble']}-seed{seed}" for seed in (0, 1)], "mean": max(0.0, w["robust_accuracy"] - 0.01),
+         "std": 0.0141, "ci95": w["ci95"]}
+        for w in results["worst_case"]
+    ]  # fmt: skip
+    results |= {**doubled, "over_seeds": over}  # type: ignore[typeddict-item]
+    lines = answer(results)
+    text = " ".join(lines)
+    assert text.startswith("adp keeps 7.7 % [8.1, 9.3], baseline 2.9 %, of 500 digits")
+    assert "Means over 2 seeds; standard deviations there, in points: baseline 1.4, adp 1.4." in text
+    assert [line.split()[0] for line in lines if line.startswith(("adp ", "baseline "))] == ["adp", "baseline", "adp"]
+    assert len(lines) <= MOST
