@@ -219,8 +219,11 @@ def test_a_study_over_seeds_is_compared_seed_by_seed(tmp_path: Path):
     api.report(tmp_path, formats=("html", "tex"))
     text = (tmp_path / "report.html").read_text()
     assert "Over seeds, differences from baseline" in text
-    (takeaway,) = re.findall(r'<p class="takeaway">(.*?)</p>', text)
-    assert takeaway.startswith("Against the worst of all attacks, eps 0.1, over 3 seeds, adp minus baseline: +12.0 [")
+    *kept, difference = re.findall(r'<p class="takeaway">(.*?)</p>', text)
+    assert [sentence.partition(" keeps ")[0] for sentence in kept] == [
+        f"Against the worst of all attacks, eps 0.1, {group}" for group in ("baseline", "adp")
+    ]
+    assert difference.startswith("Against the worst of all attacks, eps 0.1, over 3 seeds, adp minus baseline: +12.0 [")
 
 
 def test_a_store_of_an_older_version_is_compared(tmp_path: Path):
