@@ -69,7 +69,8 @@ def evaluate(config: EvaluateConfig) -> EvaluationResults:
     """
     formats = _formats(config.formats)
     gates.prepare(config)
-    folder = pipeline.evaluate(with_data(config))
+    config = with_data(config)
+    folder = pipeline.evaluate(config)
     asked = check_request(config)
     resolved.write(folder, "evaluate", config, (*asked.attacks, *asked.defenses))
     return _reported(config, folder, formats)
@@ -98,7 +99,8 @@ def audit(config: AuditConfig) -> EvaluationResults:
     """
     formats = _formats(config.formats)
     gates.prepare(config)
-    folder = running.audit(with_data(config))
+    config = with_data(config)
+    folder = running.audit(config)
     resolved.write(folder, "audit", config, check_request(config, SUITES).attacks)
     return _reported(config, folder, formats)
 
