@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -166,6 +167,34 @@ def doubtful(tmp_path: Path) -> Path:
         e["checks"] = []
     write_json(tmp_path / "results.json", results)
     return tmp_path
+
+
+def test_a_study_over_seeds_goes_by_its_name_without_the_seed(tmp_path: Path):
+    ids = [f"{name}-seed{seed}" for name in ("adp", "baseline") for seed in (0, 1)]
+    groups = {id: (id.split("-")[0], int(id[-1])) for id in ids}
+    evaluation(tmp_path, {id: {None: some(10, 9), 0.1: some(10, 5)} for id in ids}, groups=groups)
+    code, printed, _ = invoke("check", tmp_path, "--min", " adp : worst_case @ 0.1 >= 50 % ")
+    assert code == 0
+    assert re.findall(r"[a-z]+-seed.", printed) == ["adp-seed0", "adp-seed1"]
+    assert invoke("check", tmp_path, "--min", "adp-seed1:clean>=0.95")[0] == 1
+    assert "Known: adp, adp-seed0" in invoke("check", tmp_path, "--min", "ncl:clean>=0.9")[2]
+
+
+def test_an_interrupted_run_is_called_so(tmp_path: Path):
+    two(tmp_path / "a")
+    (tmp_path / "a" / "results.json").unlink()
+    code, _, error = invoke("check", tmp_path / "a", "--require", "trusted")
+    assert code == 2
+    assert "has runs, but no results.json: was the evaluation interrupted?" in error
+
+
+def test_sarif_names_the_file_by_a_uri(doubtful: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = doubtful.rename(doubtful.with_name("my model#1"))
+    monkeypatch.chdir(folder.parent)
+    invoke("check", folder, "--require", "suspect", "--format", "sarif")
+    (run,) = json.loads((folder / "check.sarif").read_text())["runs"]
+    files = {one["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for one in run["results"]}
+    assert files == {"my%20model%231/results.json"}
 
 
 def test_junit_has_a_case_for_each_gate(doubtful: Path):
