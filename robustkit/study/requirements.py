@@ -2,8 +2,8 @@
 
 The grammar is ``[ENSEMBLE:]NUMBER[@EPS[ NORM]] OPERATOR SHARE``. NUMBER is ``worst_case``, ``clean``, or an attack by
 its name (``pgd``) or by that and its steps, as reports call it (``pgd-10``); without ENSEMBLE, EPS or NORM every one
-that there is has to hold. ENSEMBLE may be that of a study over seeds without its seed: each of them. OPERATOR is one of >=, >, <=, <; SHARE is in [0, 1], or a percentage like 30%. Never imports
-torch.
+that there is has to hold, and with that of a study over seeds without its seed each of these. OPERATOR is one of >=, >,
+<=, <; SHARE is in [0, 1], or a percentage like 30%. Never imports torch.
 """
 
 from __future__ import annotations

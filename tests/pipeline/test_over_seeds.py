@@ -43,7 +43,7 @@ TIMES = ("seconds", "environment", "run", "advice", "path")
 
 
 def numbers(folder: Path) -> dict[str, Any]:
-    """Return the results without what differs between two runs of one study: times, the cache's path, --out in the advice."""
+    """Return the results without what differs between two runs of one study: times, paths, --out in the advice."""
 
     def kept(value: Any) -> Any:
         if isinstance(value, dict):
