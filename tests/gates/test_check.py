@@ -185,7 +185,14 @@ def test_an_interrupted_run_is_called_so(tmp_path: Path):
     (tmp_path / "a" / "results.json").unlink()
     code, _, error = invoke("check", tmp_path / "a", "--require", "trusted")
     assert code == 2
-    assert "has runs, but no results.json: was the evaluation interrupted?" in error
+    assert "has runs, but no results.json, like an interrupted evaluation; run it again" in error
+
+
+def test_what_other_tools_call_it_is_not_what_would_overwrite_it(tmp_path: Path):
+    for given, meant in (("--baseline", "--against-baseline"), ("--fail-under", "--min"), ("--max", "--min")):
+        code, _, error = invoke("check", two(tmp_path / given), given, "baseline.json")
+        assert (code, error.count(f"Unknown option: {given}. Did you mean {meant}?")) == (2, 1)
+    assert "--min" not in invoke("leaderboard", tmp_path, "--max", "3")[2]  # it has no such option
 
 
 def test_sarif_names_the_file_by_a_uri(doubtful: Path, monkeypatch: pytest.MonkeyPatch):
@@ -289,7 +296,7 @@ def test_a_baseline_of_something_else_is_refused(tmp_path: Path):
     evaluation(tmp_path / "c", {"adp": {None: some(40, 40), 0.2: some(40, 30)}})
     code, _, error = invoke("check", tmp_path / "c", "--against-baseline", file)
     assert code == 2
-    assert "has adp at 0.1, which was not run; there are adp at 0.2" in error
+    assert "has 'adp' at 0.1, which was not run; there is 'adp' at 0.2" in error
     written = json.loads(file.read_text())
     for broken, said in (
         ({**written, "baseline_version": 2}, "has baseline_version 2; this robustkit reads 1"),
