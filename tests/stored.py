@@ -69,8 +69,8 @@ def evaluation(
             2,
             "mean-prob",
             "ab" * 32,
-            group,
-            seed,
+            group=group,
+            seed=seed,
         )
         for id, (group, seed) in ((id, (groups or {}).get(id, ("", None))) for id in right)
     )

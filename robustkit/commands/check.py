@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from robustkit.base.errors import GateError
+from robustkit.base.errors import GateError, UserError
 from robustkit.gates import running
 from robustkit.gates.judging import Gate, Outcome
 from robustkit.study.config import CheckConfig
@@ -29,7 +29,11 @@ def check(config: CheckConfig) -> None:
 
 def settle(config: Gates, folder: str | Path, last: str, quiet: bool = False) -> None:
     """Show the gates of an evaluation that is done, then its last line; a GateError where one was missed."""
-    outcome = running.judged(config, folder) if running.asked(config) else None
+    try:
+        outcome = running.judged(config, folder) if running.asked(config) else None
+    except UserError:
+        print(last)  # what was evaluated is there, whatever was asked of it
+        raise
     if outcome and not quiet:
         show(outcome.gates, outcome.notes)
     print(last)

@@ -21,6 +21,7 @@ from cyclopts import (
     Parameter,
     RepeatArgumentError,
     Token,
+    UnknownOptionError,
     UnusedCliTokensError,
 )
 from cyclopts.help import ColumnSpec, DescriptionRenderer, HelpEntry, NameRenderer
@@ -63,6 +64,10 @@ def command(app: App, config: type[C]) -> Callable[[Callable[[C], None]], Callab
     return decorate
 
 
+# What other tools call it, where the nearest name is another thing: --write-baseline would overwrite what is read.
+MEANT = {"--baseline": "--against-baseline", **dict.fromkeys(("--max", "--threshold", "--fail-under"), "--min")}
+
+
 def sentence(error: CycloptsError) -> str:
     """Return what is wrong with a command line and what to do about it, in one sentence."""
     if isinstance(error.__cause__, UserError):
@@ -74,6 +79,10 @@ def sentence(error: CycloptsError) -> str:
         )
     if isinstance(error, RepeatArgumentError):
         return f"{error.token.keyword} is given twice; leave one of them out."
+    if isinstance(error, UnknownOptionError):
+        meant = MEANT.get((error.token.keyword or error.token.value).split("=")[0])
+        if meant and any(meant in argument.names for argument in error.argument_collection):
+            return f"Unknown option: {error.token.keyword or error.token.value}. Did you mean {meant}?"
     text = " ".join(str(error).split())
     if not isinstance(error, MissingArgumentError):
         return text

@@ -71,11 +71,13 @@ def leaderboard(folder: Path | str, eps: float | None = None, norm: str | None =
         If there is none that can be read, or none at this budget, naming those there are.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"'{folder}' is no folder; give one with evaluations or audits below it.")
     paths = sorted(folder.rglob(RESULTS))
     if not paths:
         raise UserError(f"'{folder}' holds no {RESULTS}; give a folder with evaluations or audits below it.")
     entries: list[Entry] = []
-    unread, budgets = [], set[tuple[str, float]]()
+    unread, budgets = list(_interrupted(folder)), set[tuple[str, float]]()
     for path in paths:
         try:
             numbers = load_numbers(path)
@@ -83,13 +85,29 @@ def leaderboard(folder: Path | str, eps: float | None = None, norm: str | None =
             unread.append(str(error))
             continue
         budgets |= {(w["norm"], w["eps"]) for w in numbers["worst_case"]}
-        entries += _entries(path.parent, numbers, eps, norm)
+        own = list(_entries(path.parent, numbers, eps, norm))
+        if not own and eps is not None:
+            unread.append(f"'{path.parent}' was not run at eps {_asked(eps, norm)}.")
+        entries += own
     if not entries and eps is not None and budgets:
         there = ", ".join(budget_text(eps, norm) for norm, eps in sorted(budgets))
-        raise UserError(f"--eps {eps:.6g} was run by none of the evaluations below '{folder}'; there are {there}.")
+        raise UserError(
+            f"--eps {_asked(eps, norm)} was run by none of the evaluations below '{folder}'; there are {there}."
+        )
     if not entries:
         raise UserError(unread[0] if unread else f"the evaluations below '{folder}' hold no model.")
     return Leaderboard(folder, sorted(entries, key=lambda entry: entry.place), unread)
+
+
+def _interrupted(folder: Path) -> Iterator[str]:
+    """Yield a sentence for each evaluation that has runs and no results yet."""
+    for path in sorted(folder.rglob("runs/study.json")):
+        if not (path.parents[1] / RESULTS).is_file():
+            yield f"'{path.parents[1]}' has runs, but no {RESULTS}: run it again, or `robustkit report` it."
+
+
+def _asked(eps: float, norm: str | None) -> str:
+    return f"{eps:.6g}" + (f" {norm}" if norm else "")
 
 
 def _entries(folder: Path, numbers: Numbers, eps: float | None, norm: str | None) -> Iterator[Entry]:

@@ -19,6 +19,7 @@ from robustkit.functional.stats import Z95
 
 Doubles = npt.NDArray[np.float64]
 _HALVINGS = 60  # of an interval of length 2: below the spacing of doubles
+_ROUNDING = 1e-12  # of a mean of at most a million shares
 _POWER = 0.8  # with which a difference is to be seen
 _LEAST = 0.01  # difference that is asked for where the two are equal
 
@@ -60,10 +61,11 @@ def compare(first: npt.ArrayLike, second: npt.ArrayLike) -> Paired:
     x, y = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if x.shape != y.shape or x.ndim != 1 or not len(x):
         raise ValueError(f"two lists of one length are compared, not {x.shape} and {y.shape}")
-    n, difference = len(x), float((x - y).mean())
+    n, difference = len(x), exactly(float((x - y).mean()))
     if not np.isin(x, (0, 1)).all() or not np.isin(y, (0, 1)).all():
         low, high, p = paired_t(x - y)
-        low, high = max(low, -1.0), min(high, 1.0)
+        # Two that do the same on every sample have no spread, and yet n samples do not show that they are the same.
+        low, high = tango(0, 0, n) if not (x - y).any() else (max(low, -1.0), min(high, 1.0))
         spread = float(((x - y) ** 2).mean())
         return Paired(n, difference, low, high, None, None, p, _needed(difference, spread, low, high))
     b, c = int(((x == 1) & (y == 0)).sum()), int(((x == 0) & (y == 1)).sum())
@@ -93,7 +95,7 @@ def tango(b: int, c: int, n: int) -> tuple[float, float]:
 
     T. Tango 1998, Statistics in Medicine 17, 891-908: the differences that a score test does not refuse, with the share
     of discordant pairs fitted under each. Of Wald's, Bonett and Price's, Agresti and Min's and this one it keeps
-    closest to 95 % (docs/gates.md).
+    closest to 95 % (docs/compare.md).
     """
     if n == 0:
         return -1.0, 1.0
@@ -126,16 +128,30 @@ def _score(b: int, c: int, n: int, delta: float) -> float:
     return gap / math.sqrt(variance)
 
 
-def paired_t(differences: npt.ArrayLike) -> tuple[float, float, float]:
+def exactly(difference: float) -> float:
+    """Return a difference of shares, zero where it is no more than the rounding of a sum."""
+    return 0.0 if abs(difference) < _ROUNDING else difference
+
+
+def paired_t(differences: npt.ArrayLike, n: int | None = None) -> tuple[float, float, float]:
     """Return the 95 % interval of a mean difference, (K,) of K pairs, and the p-value of none (paired t test).
 
     Over seeds, each pair is two trainings of one seed. Fewer than two pairs say nothing: the whole line, and 1.
+
+    Parameters
+    ----------
+    n : int or None
+        Each difference is one of shares of so many samples, which are known to a sample. Where all are equal (and not
+        0) the deviation is that of such rounding, 1 / (n sqrt(6)): three seeds that each differ by one image are no
+        proof.
     """
     values = np.asarray(differences, np.float64)
     k = len(values)
     if k < 2:
         return -math.inf, math.inf, 1.0
     mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(k)
+    if n and mean and float(np.ptp(values)) < _ROUNDING:
+        error = 1 / (n * math.sqrt(6 * k))
     half = float(stdtrit(k - 1, 0.975)) * error
     if error == 0:
         return mean, mean, 1.0 if mean == 0 else 0.0

@@ -105,10 +105,10 @@ def gates(baseline: Baseline, evaluation: StoredEvaluation) -> tuple[list[Gate],
     for (id, number, eps, norm), before in baseline.right.items():
         key = (renamed.get(id, id), number, eps, norm)
         if key not in now:
-            there = dict.fromkeys(f"{k[0]} at {_budget(k)}" for k in now if k[1] == number)
+            there = dict.fromkeys(_named(k) for k in now if k[1] == number)
             raise UserError(
-                f"baseline '{baseline.path}' has {id} at {_budget((id, number, eps, norm))}, which was not run; there "
-                f"are {', '.join(there) or 'none'}: run the same, or write a new one with --write-baseline."
+                f"baseline '{baseline.path}' has {_named((id, number, eps, norm))}, which was not run; there is "
+                f"{', '.join(there) or 'none'}: run the same, or write a new one with --write-baseline."
             )
         rows.append(compared(key[0], now[key], "baseline", before, number, eps, norm))
     adjust(rows)
@@ -160,8 +160,8 @@ def _attacks(evaluation: StoredEvaluation) -> list[str]:
     return list(dict.fromkeys([*named, *followed, *(["the reference"] if study.reference and named else [])]))
 
 
-def _budget(key: Key) -> str:
-    return "clean images" if key[2] is None else budget_text(key[2], key[3])
+def _named(key: Key) -> str:
+    return f"'{key[0]}' " + ("on clean images" if key[2] is None else f"at {budget_text(key[2], key[3])}")
 
 
 def _packed(right: Doubles) -> str | list[float]:

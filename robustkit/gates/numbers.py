@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from robustkit.base.options import budget_text
 from robustkit.functional.stats import wilson
@@ -15,7 +15,10 @@ from robustkit.study.requirements import CLEAN, WORST, Requirement
 
 @dataclass(frozen=True)
 class Number:
-    """One accuracy; ``names`` are what it is called by, ``verdict`` is None of clean ones, as are ``eps`` and norm."""
+    """One accuracy; ``names`` are what it is called by, ``verdict`` is None of clean ones, as are ``eps`` and norm.
+
+    ``group`` is what ensembles of a study over seeds are called together, else empty.
+    """
 
     ensemble: str
     names: tuple[str, ...]
@@ -25,6 +28,7 @@ class Number:
     ci95: Sequence[float]
     verdict: Verdict | None
     checks: Sequence[Check]
+    group: str = ""
 
     @property
     def what(self) -> str:
@@ -40,6 +44,7 @@ class Number:
 def numbers_of(results: Numbers) -> list[Number]:
     """Return the worst cases, then clean accuracies, then the number of each attack."""
     n, label = results["dataset"]["n"], labeller(results)
+    groups = {e["id"]: e.get("group", "") for e in results["ensembles"]}
     found = [
         Number(w["ensemble"], (WORST,), w["eps"], w["norm"], w["robust_accuracy"], w["ci95"], w["verdict"], w["checks"])
         for w in results["worst_case"]
@@ -55,14 +60,15 @@ def numbers_of(results: Numbers) -> list[Number]:
         )
         for e in results["evaluations"]
     ]  # fmt: skip
-    return found
+    return [replace(number, group=groups.get(number.ensemble, "")) for number in found]
 
 
 def meant(one: Requirement, numbers: Sequence[Number]) -> list[Number]:
     """Return the numbers that a requirement is about; a UserError names those there are where it is about none."""
     names = dict.fromkeys(name for number in numbers for name in number.names)
-    ensemble, metric = one.about(names, list(dict.fromkeys(number.ensemble for number in numbers)))
-    found = [number for number in numbers if metric in number.names and ensemble in ("", number.ensemble)]
+    ids = (id for number in numbers for id in (number.ensemble, number.group) if id)
+    ensemble, metric = one.about(names, list(dict.fromkeys(ids)))
+    found = [n for n in numbers if metric in n.names and ensemble in ("", n.ensemble, n.group)]
     if metric == CLEAN:
         return found
     budgets = one.at((number.norm, number.eps) for number in found if number.eps is not None)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from robustkit.base.version import __version__
 from robustkit.gates.judging import Outcome
@@ -83,6 +84,6 @@ def _result(outcome: Outcome, rule: str, level: str, said: str, place: str) -> d
 
 
 def _uri(path: Path) -> str:
-    """Return where the file lies: from here, as a service wants it that looks below the repository's root."""
+    """Return where the file lies, as a URI: from here, as a service wants it that looks below the repository's root."""
     whole, here = path.resolve(), Path.cwd()
-    return whole.relative_to(here).as_posix() if whole.is_relative_to(here) else whole.as_uri()
+    return quote(whole.relative_to(here).as_posix()) if whole.is_relative_to(here) else whole.as_uri()

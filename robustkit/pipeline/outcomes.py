@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from robustkit.functional.paired import compare, holm, paired_t
+from robustkit.functional.paired import compare, exactly, holm, paired_t
 from robustkit.records.cells import EnsembleRecord, Run, canonical
 from robustkit.records.schema_comparison import Comparison, SeedComparison
 from robustkit.trust import Scored
@@ -149,10 +149,10 @@ def seed_comparison(row: Comparison, values: Mapping[int, float]) -> SeedCompari
     """Return one difference over seeds, of what a row compares, given the difference with each seed."""
     seeds = sorted(values)
     differences = [values[seed] for seed in seeds]
-    low, high, p = paired_t(differences)
+    low, high, p = paired_t(differences, row["n"])
     return SeedComparison(
         ensemble=row["ensemble"], reference=row["reference"], number=row["number"], attack=row["attack"],
         backend=row["backend"], params=row["params"], targeted=row["targeted"], eps=row["eps"], norm=row["norm"],
-        seeds=seeds, values=differences, difference=statistics.fmean(differences),
+        seeds=seeds, values=differences, difference=exactly(statistics.fmean(differences)),
         std=statistics.stdev(differences), ci95=[low, high], p=p, p_holm=p,
     )  # fmt: skip

@@ -126,7 +126,8 @@ def of_worst_cases(rows: Sequence[Row], eps: float, norm: str) -> list[Row]:
 def told_text(row: Comparison | SeedComparison) -> str:
     """Return a difference in a sentence's end, with its interval, p, and where it is not told how many images would."""
     needed = row.get("needed")  # seeds are not made of images
-    more = f" {needed} images would tell so much apart." if needed else ""
+    points = f"{100 * told(row['difference']):.1f}"
+    more = f" {needed} images would tell {points} points apart." if needed else ""
     return f"{difference(row)} points, {p_said(row)} by Holm.{more}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from robustkit.reports import report
 from robustkit.reports._files import write_text
 from robustkit.reports._labels import budget, budget_text, labeller, ordered
 from robustkit.reports._suite_audit import not_tested
+from robustkit.reports.md import escape
 
 FOLDER = "cards"
 HUB = {  # what datasets are called on the Hub
@@ -28,9 +30,11 @@ def card(results: Results, out: Path) -> list[Path]:
 
     The licence is for its author to add.
     """
+    taken = set[str]()
     return [
         write_text(
-            out / FOLDER / f.slug(e["id"]) / "README.md", f"---\n{yaml(metadata(results, e))}---\n\n{body(results, e)}"
+            out / FOLDER / f.unique(f.slug(e["id"]), taken) / "README.md",
+            f"---\n{yaml(metadata(results, e))}---\n\n{body(results, e)}",
         )
         for e in ordered(results)
     ]
@@ -68,10 +72,11 @@ def metadata(results: Results, e: EnsembleResult) -> dict[str, Any]:
 
 def body(results: Results, e: EnsembleResult) -> str:
     """Return what people read below the metadata."""
-    data, parts = results["dataset"], [f"# {e['id']}"]
+    data, parts = results["dataset"], [f"# {escape(e['id'])}"]
     many = f"An ensemble of {e['members']} classifiers" if e["members"] > 1 else "A classifier"
     fused = f", fused by {e['fusion']}" if e["members"] > 1 and "fusion" in e else ""
-    parts.append(f"{many} ({e['arch']}){fused}; defence: {e['defense']}, {f.settings_text(e['params'])}.")
+    defence = f"{e['defense']}, {f.settings_text(e['params'])}" if e["params"] else e["defense"]
+    parts.append(escape(f"{many} ({e['arch']}){fused}; defence: {defence}."))
     parts.append(
         f"## Robustness\n\nOf {data['n']} images of {data['name']}, {data['split']} split, "
         f"{f.percent(e['accuracy'])} % are classified right without an attack. What is left of them where every attack "
@@ -114,14 +119,20 @@ def yaml(value: Any, indent: int = 0) -> str:
         return "".join(f"{pad}{key}:{_under(inner, indent + 2)}" for key, inner in value.items())
     if isinstance(value, list) and value:
         return "".join(f"{pad}-{_item(inner, indent + 2)}" for inner in value)
-    return f"{pad}{json.dumps(value, ensure_ascii=False)}\n"
+    return f"{pad}{_scalar(value)}\n"
+
+
+def _scalar(value: Any) -> str:
+    # YAML 1.1 reads 2e-05 as a text: it wants a point before the exponent.
+    text = json.dumps(value, ensure_ascii=False)
+    return re.sub(r"^(-?\d+)e", r"\1.0e", text) if isinstance(value, float) else text
 
 
 def _under(value: Any, indent: int) -> str:
     nested = isinstance(value, dict | list) and value
-    return f"\n{yaml(value, indent)}" if nested else f" {json.dumps(value, ensure_ascii=False)}\n"
+    return f"\n{yaml(value, indent)}" if nested else f" {_scalar(value)}\n"
 
 
 def _item(value: Any, indent: int) -> str:
     nested = isinstance(value, dict | list) and value
-    return f" {yaml(value, indent).lstrip()}" if nested else f" {json.dumps(value, ensure_ascii=False)}\n"
+    return f" {yaml(value, indent).lstrip()}" if nested else f" {_scalar(value)}\n"

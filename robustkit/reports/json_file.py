@@ -42,6 +42,12 @@ def _read(path: Path, kind: Any) -> Any:
     try:
         value = json.loads(path.read_text("utf-8"), parse_constant=_no_constant)
     except OSError as error:
+        if not path.exists() and (path.parent / "runs" / "study.json").is_file():
+            # Cause: the evaluation was interrupted, or its results.json was deleted or not copied.
+            raise UserError(
+                f"'{path.parent}' has runs, but no results.json, like an interrupted evaluation; run it again, "
+                f"or `robustkit report {path.parent}`."
+            ) from None
         raise UserError(
             f"cannot read '{path}' ({error.strerror}); give the results.json, or the folder, that 'evaluate' wrote."
         ) from None

@@ -29,9 +29,10 @@ def robustbench(results: Results, out: Path) -> list[Path]:
     ``link``, ``authors`` and ``venue`` are for its author to fill in. ``autoattack_acc`` is there where AutoAttack ran
     (``--attacks autoattack``); ``external`` is the worst case over all attacks.
     """
-    written = []
+    written, taken = [], set[str]()
+    names = {e["id"]: f.unique(f.slug(e["id"]), taken) for e in ordered(results)}  # two ids may be one file's name
     for threat, ensemble, entry in entries(results):
-        path = out / FOLDER / f.slug(results["dataset"]["name"]) / threat / f"{f.slug(ensemble)}.json"
+        path = out / FOLDER / f.slug(results["dataset"]["name"]) / threat / f"{names[ensemble]}.json"
         written.append(write_text(path, json.dumps(entry, indent=2, ensure_ascii=False) + "\n"))
     return written
 

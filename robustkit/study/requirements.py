@@ -2,8 +2,8 @@
 
 The grammar is ``[ENSEMBLE:]NUMBER[@EPS[ NORM]] OPERATOR SHARE``. NUMBER is ``worst_case``, ``clean``, or an attack by
 its name (``pgd``) or by that and its steps, as reports call it (``pgd-10``); without ENSEMBLE, EPS or NORM every one
-that there is has to hold. OPERATOR is one of >=, >, <=, <; SHARE is in [0, 1], or a percentage like 30%. Never imports
-torch.
+that there is has to hold, and with that of a study over seeds without its seed each of these. OPERATOR is one of >=, >,
+<=, <; SHARE is in [0, 1], or a percentage like 30%. Never imports torch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
 FORM = "write it like 'worst_case@8/255>=0.30', 'adp:clean>=0.9' or 'pgd@0.1>=0.5'"
 _SYNTAX = re.compile(
     r"\s*(?P<subject>[^@<>]+?)\s*(?:@\s*(?P<eps>[^\s<>@]+)(?:\s+(?P<norm>l0|l1|l2|linf))?\s*)?"
-    r"(?P<operator>>=|<=|>|<)\s*(?P<share>[^\s<>=]+)\s*"
+    r"(?P<operator>>=|<=|>|<)\s*(?P<share>[^\s<>=]+(?:\s*%)?)\s*"
 )
 _CLOSE = 1e-9  # two ways to write one eps
 
@@ -94,7 +94,8 @@ def parse(text: str) -> Requirement:
         raise UserError(f"--min '{text}' is no requirement; {FORM}.")
     share = _share(match["share"], text)
     eps = None if match["eps"] is None else in_range("eps", number(match["eps"], "eps"))
-    read = Requirement(text.strip(), match["subject"], eps, match["norm"] or "", match["operator"], share)
+    subject = re.sub(r"\s*:\s*", ":", match["subject"])
+    read = Requirement(text.strip(), subject, eps, match["norm"] or "", match["operator"], share)
     if eps is not None and re.fullmatch(rf"(.+:)?{CLEAN}", read.subject):
         raise UserError(f"--min '{text}': clean accuracy has no eps; leave @{match['eps']} out.")
     return read

@@ -61,9 +61,22 @@ def test_what_cannot_be_read_is_left_out_and_said(runs: Path):
     assert leaderboard.note(found).count("Left out: ") == 2
 
 
+def test_what_has_no_number_here_is_said(runs: Path):
+    (runs / "a" / "results.json").unlink()
+    evaluation(runs / "e", {"e": {None: some(20, 20), 0.5: some(20, 10)}})
+    found = leaderboard.leaderboard(runs, 0.1)
+    assert [entry.ensemble["id"] for entry in found.entries] == ["<c>", "<deep/b>", "<d>"]
+    assert "/a' has runs, but no results.json" in found.unread[0]
+    assert "/e' was not run at eps 0.1." in found.unread[1]
+
+
 def test_refused(runs: Path, tmp_path_factory: pytest.TempPathFactory):
     with pytest.raises(UserError, match="--eps 0.3 was run by none of the evaluations below .*; there are 0.1, 0.2"):
         leaderboard.leaderboard(runs, 0.3)
+    with pytest.raises(UserError, match="--eps 0.2 l2 was run by none"):
+        leaderboard.leaderboard(runs, 0.2, "l2")
+    with pytest.raises(UserError, match="results.json' is no folder"):
+        leaderboard.leaderboard(runs / "a" / "results.json")
     with pytest.raises(UserError, match="holds no results.json"):
         leaderboard.leaderboard(tmp_path_factory.mktemp("empty"))
 

@@ -190,6 +190,14 @@ def test_of_several_seeds_the_paired_t_interval(tmp_path: Path):
     assert "comparisons-over-seeds" not in alike
 
 
+def test_how_many_points_the_images_tell_apart_is_said(tmp_path: Path):
+    """Of equal numbers no images tell the difference: they would tell a point."""
+    folders = [one(tmp_path / id, id, some(50, 49), some(50, 10)) for id in ("a", "b")]
+    (said,) = compared(folders).takeaway
+    assert said.endswith(" images would tell 1.0 points apart.")
+    assert ": 0.0 [" in said
+
+
 def test_a_study_over_seeds_is_compared_seed_by_seed(tmp_path: Path):
     broken = [(20, 26), (22, 25), (18, 27)]
     right, groups = {}, {}

@@ -122,3 +122,21 @@ def test_equal_classifiers_are_asked_for_a_point():
 def test_other_lengths_are_refused():
     with pytest.raises(ValueError, match="one length"):
         compare([1, 0], [1, 0, 1])
+
+
+def test_equal_differences_over_seeds_are_no_proof():
+    """Three seeds that each differ by one image of 50 have no deviation that could be measured, which is not none."""
+    low, high, p = paired_t([0.02, 0.02, 0.54 - 0.52], n=50)
+    assert low < 0 < 0.02 < high
+    assert 0.05 < p < 0.06
+    assert paired_t([0.3, 0.3, 0.3], n=50)[2] < 0.001  # fifteen images each
+    assert paired_t([0.0, 0.0, 0.0], n=50) == (0.0, 0.0, 1.0)
+    seeds = [0.02, 0.04, 0.06]
+    assert paired_t(seeds, n=50) == paired_t(seeds)
+
+
+def test_drawn_answers_that_are_equal_on_all_samples_are_not_shown_to_be_equal():
+    found = compare([0.5, 1.0] * 25, [0.5, 1.0] * 25)
+    assert (found.low, found.high) == tango(0, 0, 50)
+    noise = compare([1 / 3, 2 / 3, 0.1] * 10, [2 / 3, 0.1, 1 / 3] * 10)  # equal but for the rounding of their sum
+    assert noise.difference == 0.0

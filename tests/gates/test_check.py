@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -168,6 +169,41 @@ def doubtful(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_study_over_seeds_goes_by_its_name_without_the_seed(tmp_path: Path):
+    ids = [f"{name}-seed{seed}" for name in ("adp", "baseline") for seed in (0, 1)]
+    groups = {id: (id.split("-")[0], int(id[-1])) for id in ids}
+    evaluation(tmp_path, {id: {None: some(10, 9), 0.1: some(10, 5)} for id in ids}, groups=groups)
+    code, printed, _ = invoke("check", tmp_path, "--min", " adp : worst_case @ 0.1 >= 50 % ")
+    assert code == 0
+    assert re.findall(r"[a-z]+-seed.", printed) == ["adp-seed0", "adp-seed1"]
+    assert invoke("check", tmp_path, "--min", "adp-seed1:clean>=0.95")[0] == 1
+    assert "Known: adp, adp-seed0" in invoke("check", tmp_path, "--min", "ncl:clean>=0.9")[2]
+
+
+def test_an_interrupted_run_is_called_so(tmp_path: Path):
+    two(tmp_path / "a")
+    (tmp_path / "a" / "results.json").unlink()
+    code, _, error = invoke("check", tmp_path / "a", "--require", "trusted")
+    assert code == 2
+    assert "has runs, but no results.json, like an interrupted evaluation; run it again" in error
+
+
+def test_what_other_tools_call_it_is_not_what_would_overwrite_it(tmp_path: Path):
+    for given, meant in (("--baseline", "--against-baseline"), ("--fail-under", "--min"), ("--max", "--min")):
+        code, _, error = invoke("check", two(tmp_path / given), given, "baseline.json")
+        assert (code, error.count(f"Unknown option: {given}. Did you mean {meant}?")) == (2, 1)
+    assert "--min" not in invoke("leaderboard", tmp_path, "--max", "3")[2]  # it has no such option
+
+
+def test_sarif_names_the_file_by_a_uri(doubtful: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = doubtful.rename(doubtful.with_name("my model#1"))
+    monkeypatch.chdir(folder.parent)
+    invoke("check", folder, "--require", "suspect", "--format", "sarif")
+    (run,) = json.loads((folder / "check.sarif").read_text())["runs"]
+    files = {one["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for one in run["results"]}
+    assert files == {"my%20model%231/results.json"}
+
+
 def test_junit_has_a_case_for_each_gate(doubtful: Path):
     given = ["--min", "worst_case@0.1>=0.45", "--require", "suspect"]
     assert invoke("check", doubtful, *given, "--format", "junit")[0] == 1
@@ -260,7 +296,7 @@ def test_a_baseline_of_something_else_is_refused(tmp_path: Path):
     evaluation(tmp_path / "c", {"adp": {None: some(40, 40), 0.2: some(40, 30)}})
     code, _, error = invoke("check", tmp_path / "c", "--against-baseline", file)
     assert code == 2
-    assert "has adp at 0.1, which was not run; there are adp at 0.2" in error
+    assert "has 'adp' at 0.1, which was not run; there is 'adp' at 0.2" in error
     written = json.loads(file.read_text())
     for broken, said in (
         ({**written, "baseline_version": 2}, "has baseline_version 2; this robustkit reads 1"),

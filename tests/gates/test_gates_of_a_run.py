@@ -42,7 +42,7 @@ def test_the_command_shows_its_answer_then_fails(here: Path):
 
     code, printed, error = invoke(*COMMAND, "--min", "worst_case@0.05>=0.9", "--require", "trusted")
     assert code == 1
-    assert "worst case %" in printed
+    assert "ensemble keeps 62.5 %" in printed
     assert printed.splitlines()[-1] == "report: out/tables"
     assert error.startswith("robustkit: 2 of 2 requirements missed: ensemble: worst case at 0.05 is 62.5 %")
     assert (here / "out" / "results.json").is_file()

@@ -39,11 +39,11 @@ steps = 3
 """
 
 
-TIMES = ("seconds", "environment", "run", "advice")
+TIMES = ("seconds", "environment", "run", "advice", "path")
 
 
 def numbers(folder: Path) -> dict[str, Any]:
-    """Return the results without what differs between two runs of one study: times, and --out in the advice."""
+    """Return the results without what differs between two runs of one study: times, paths, --out in the advice."""
 
     def kept(value: Any) -> Any:
         if isinstance(value, dict):
@@ -141,7 +141,7 @@ def test_tables_latex_and_curves_have_them(study: Path):
 
 
 def test_eight_numbers_by_hand():
-    records = [EnsembleRecord(f"a-seed{s}", str(s), "a", {}, (), 1, "", "", "a", s) for s in (2, 4)]
+    records = [EnsembleRecord(f"a-seed{s}", str(s), "a", {}, (), 1, "", "", group="a", seed=s) for s in (2, 4)]
     (alone,) = over_seeds(records, 10, [{"id": "a-seed2", "accuracy": 0.5}, {"id": "a-seed4", "accuracy": 0.9}], [], [])
     assert (alone["group"], alone["seeds"], alone["mean"]) == ("a", [2, 4], pytest.approx(0.7))
     assert alone["std"] == pytest.approx(0.4 / 2**0.5)

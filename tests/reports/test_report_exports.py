@@ -128,3 +128,20 @@ def test_the_hubs_own_library_reads_a_card(results: Results, tmp_path: Path) -> 
         w["robust_accuracy"] for w in results["worst_case"] if w["ensemble"] == "adp"
     )]  # fmt: skip
     assert all(r.is_equal_except_value(r) and r.task_type == "image-classification" for r in loaded.data.eval_results)
+
+
+def test_two_ids_of_one_file_name_have_two_files(results: Results, tmp_path: Path) -> None:
+    text = json.dumps(results).replace('"baseline"', '"ADP"')
+    write(json.loads(text), tmp_path, ["card", "robustbench"])
+    assert sorted(path.name for path in (tmp_path / "cards").iterdir()) == ["adp", "adp-2"]
+    names = {json.loads(path.read_text())["name"] for path in tmp_path.glob("robustbench/*/Linf/*.json")}
+    assert names == {"ADP", "adp"}
+
+
+def test_a_card_is_read_as_it_was_meant(results: Results) -> None:
+    odd = "<b>_*a*|`"
+    other = json.loads(json.dumps(results).replace('"adp"', json.dumps(odd)))
+    first = next(e for e in other["ensembles"] if e["id"] == odd)
+    assert r"# \<b\>\_\*a\*\|\`" in card_module.body(other, first)
+    text = card_module.yaml({"a": 2e-05, "b": [-1e-07, 1.5e-05, 0.25, 3], "c": "2e-05"})
+    assert yaml.safe_load(text) == {"a": 2e-05, "b": [-1e-07, 1.5e-05, 0.25, 3], "c": "2e-05"}
