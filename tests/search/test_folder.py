@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from robustkit import api, data
+from robustkit.auditing._formats import _small_all
 from robustkit.base.errors import UserError
 from robustkit.base.progress import Reporter
 from robustkit.ensembles.checkpoint import load_ensemble
@@ -96,3 +97,20 @@ def test_first_weights_of_any_seed(few: data.Dataset, tmp_path: Path):
 
 def test_a_drawing_is_the_same_byte_by_byte():
     assert _drawing._by_matplotlib(PLAIN, "one") == _drawing._by_matplotlib(PLAIN, "one")
+
+
+def test_what_comes_out_is_audited(few: data.Dataset, tmp_path: Path):
+    api.search("random", **asked(tmp_path / "found", few, settings=DRAWN, members=2))
+    audited = api.audit(
+        tmp_path / "found", dataset=few, device="cpu", n=20, attacks="fgsm", eps=0.1, suites="attacks", trust="off",
+        reference=False, force=True, formats=(), out=tmp_path / "audit",
+    )  # fmt: skip
+    assert len(audited["ensembles"]) == 1
+
+
+def test_parameters_of_subnetworks_and_genotypes_are_small_ones():
+    assert _small_all({"genotype": PLAIN.to_json(), "cells": 2})
+    assert _small_all([0, 2, 1])
+    assert not _small_all([10**9])
+    assert not _small_all([0] * 1000)
+    assert not _small_all([[[[[[1]]]]]])

@@ -129,6 +129,7 @@ def altered(**changes: object) -> str:
         ),
         (altered(nodes=4, edges=[{"node": 2, "from": 0, "operation": "sep_conv_7x7"}]), "did you mean 'sep_conv_"),
         (altered(nodes=4, edges=[{"node": 2, "from": 0, "operation": "none"}]), "unknown operation 'none'"),
+        (altered(nodes=4, edges=[{"node": 2, "from": 0.5, "operation": "skip_connect"}]), "0.5 is not a whole number"),
         (altered(network={"cells": 0}), "it may say whole numbers of cells and of width"),
         (altered(network={"depth": 3}), "it may say whole numbers of cells and of width"),
     ],
