@@ -22,6 +22,7 @@ from robustkit.auditing._unwrap import parts, says
 from robustkit.base.installing import install_command
 from robustkit.ensembles.checkpoint import META, WEIGHTS, load_ensemble, read_meta
 
+MOST_VALUES = 64  # of a list or mapping among the parameters of an architecture
 MODELS = frozenset({"zip", "legacy", "pickle", "safetensors", "onnx"})
 FOREIGN = {
     b"\x1f\x8b": "is gzip-compressed",
@@ -261,7 +262,7 @@ def _check_meta(meta: Mapping[str, Any], state: Mapping[str, TensorRef]) -> None
                 "load it with robustkit.load_ensemble(..., arch=...)",
             )
         params = row.get("params") or {}
-        if not isinstance(params, dict) or any(not _small(value) for value in params.values()):
+        if not isinstance(params, dict) or any(not _small_all(value) for value in params.values()):
             raise Damaged(f"has an {META} with unusual parameters of '{clean(row['arch'])}'")
         expected = declared(row["arch"], shape[0], len(classes), params)
         prefix = f"members.{index}.network."
@@ -269,6 +270,14 @@ def _check_meta(meta: Mapping[str, Any], state: Mapping[str, TensorRef]) -> None
         if held != expected:
             # Cause: weights.safetensors and ensemble.json are of two trainings.
             raise Damaged(f"has a {WEIGHTS} that does not fit '{clean(row['arch'])}' as {META} has it")
+
+
+def _small_all(value: object, depth: int = 4) -> bool:
+    """Return whether a value is small, or lists and mappings of a few small ones: lists of widths, a genotype."""
+    if isinstance(value, list | dict):
+        inner = value.values() if isinstance(value, dict) else value
+        return depth > 0 and len(value) <= MOST_VALUES and all(_small_all(one, depth - 1) for one in inner)
+    return _small(value)
 
 
 def _small(value: object) -> bool:

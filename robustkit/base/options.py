@@ -38,6 +38,12 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "batch_size": (1, 10_000_000, True),
     "lr": (0.0, 1e3, False),
     "shrinking_lr": (0.0, 1e3, False),
+    "architecture_lr": (0.0, 1e3, False),
+    "hyper_lr": (0.0, 1e3, False),
+    "hyper_share": (0.0, 1e3, False),
+    "width": (1, 100_000, True),
+    "partial": (1, 100_000, True),
+    "cells": (1, 1000, True),
     "temperature": (0.0, 1e6, False),
     "momentum": (0.0, 0.9999, True),
     "weight_decay": (0.0, 1e3, True),
@@ -47,6 +53,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "low": (0.0, 1.0, True),
     "high": (0.0, 1.0, True),
     "lam": (0.0, 1e6, True),
+    "edgenes.lam": (float("-inf"), float("inf"), True),  # the search says itself what Lambda is
     "weight": (0.0, 1e6, True),
     "tau": (0.0, 1e6, False),
 }
@@ -88,7 +95,7 @@ def budget_text(eps: float, norm: str) -> str:
 
 def in_range(name: str, value: float) -> float:
     """Check a value against the range of its name, where the vocabulary has one; of ``adp.alpha`` that of ``alpha``."""
-    low, high, closed = RANGES.get(name.rpartition(".")[2], (float("-inf"), float("inf"), True))
+    low, high, closed = RANGES.get(name) or RANGES.get(name.rpartition(".")[2], (float("-inf"), float("inf"), True))
     if not (low <= value <= high) or (value == low and not closed):
         left = "[" if closed else "("
         raise UserError(f"{name} {value:g} is out of range; it must be in {left}{low:g}, {high:g}].")
@@ -228,6 +235,7 @@ def coerce(entry: Entry, name: str, value: Any) -> Any:
     """Read one value (text or typed) to the type that the method's signature declares, and check its range."""
     param = entry.param(name)
     label = f"{entry.name}.{name}"
+    ranged = label if label in RANGES else name
     kinds = [part.strip() for part in param.annotation.split("|")]
     if "None" in kinds and (value is None or str(value).lower() == "none"):
         return None
@@ -243,13 +251,13 @@ def coerce(entry: Entry, name: str, value: Any) -> Any:
             read = number(value, label)
             if read != int(read):
                 raise UserError(f"{label} '{value}' is not a whole number.")
-            in_range(name, read)
+            in_range(ranged, read)
             return int(read)
         if kind == "number":  # of another library, which writes 1 where it means 1.0
-            read = in_range(name, number(value, label))
+            read = in_range(ranged, number(value, label))
             return int(read) if read == int(read) else read
         if kind == "float":
-            return in_range(name, number(value, label))
+            return in_range(ranged, number(value, label))
         if kind == "str":
             return str(value)
     raise UserError(f"{label} cannot be set from the command line (it is {param.annotation}).")

@@ -93,6 +93,13 @@ class Genotype:
 PLAIN = Genotype((1, 2, 3), ("sep_conv_3x3",) * 3)  # nobody's search: one convolution after the other
 
 
+def _whole(value: Any) -> int:
+    """Return a number of a node; half a node is no node, and rounding it would build another architecture."""
+    if type(value) is not int:
+        raise ValueError(f"{value!r} is not a whole number")
+    return value
+
+
 def from_json(value: Any, where: str = "the genotype") -> Genotype:
     """Read what :meth:`Genotype.to_json` gives; a :class:`UserError` says in one sentence what is wrong with it."""
     if not isinstance(value, Mapping) or not str(value.get("format", "")).startswith("robustkit-genotype"):
@@ -106,8 +113,8 @@ def from_json(value: Any, where: str = "the genotype") -> Genotype:
             f"{where} is of the space '{value.get('space')}'; only architectures of '{SPACE}' can be built."
         )
     try:
-        rows = {int(row["node"]): (int(row["from"]), str(row["operation"])) for row in value["edges"]}
-        nodes, count = int(value["nodes"]), len(value["edges"])
+        rows = {_whole(row["node"]): (_whole(row["from"]), str(row["operation"])) for row in value["edges"]}
+        nodes, count = _whole(value["nodes"]), len(value["edges"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{where} lacks a node, a parent or an operation of an edge ({error!r}); write it again."

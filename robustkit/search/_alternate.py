@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustkit.base.errors import RunError
+from robustkit.base.options import at_least
 from robustkit.search._lab import SearchLab
 from robustkit.search._relaxed import RelaxedNetwork
 from robustkit.search._space import Mixture
@@ -188,7 +189,13 @@ def alternate(
     -------
     list of dict
         A row of means for each epoch; ``network`` and ``architecture`` are as the last one left them.
+
+    Raises
+    ------
+    UserError
+        If a batch is one sample, of which batch norm learns nothing: no step would be done at all.
     """
+    at_least(f"{lab.asked.get('method', name)}.batch_size", batch_size, 2)
     work = Alternation(lab, name, network, architecture, draw, epochs, batch_size, rates or Rates())
     work.resume()
     if 0 < len(work.history) < epochs:

@@ -57,8 +57,11 @@ def _by_graphviz(genotype: Genotype, title: str) -> bytes | None:
 
 
 def _by_matplotlib(genotype: Genotype, title: str) -> bytes:
+    from matplotlib import rc_context
+
     picture = io.BytesIO()
-    figure(genotype, title).savefig(picture, format="svg", metadata={"Date": None})
+    with rc_context({"svg.hashsalt": title}):  # else the names of its parts are drawn anew each time
+        figure(genotype, title).savefig(picture, format="svg", metadata={"Date": None})
     return picture.getvalue()
 
 

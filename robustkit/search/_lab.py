@@ -55,13 +55,27 @@ def found(name: str, genotype: Genotype, *, cells: int, width: int, facts: Mappi
     return Found(name, GENOTYPE, params, {"architecture": str(genotype), **(facts or {})})
 
 
-def enough(lab: SearchLab, candidates: int, method: str) -> None:
-    """Raise a :class:`UserError`, before any search, if there are fewer candidates than members."""
+def enough(lab: SearchLab, candidates: int, method: str, there: int | None = None) -> None:
+    """Raise a :class:`UserError`, before any search, if there are fewer candidates than members.
+
+    ``there``: how many architectures there are, of which the candidates are to be different ones; None: enough.
+    """
+    if there is not None and there < lab.members <= candidates:
+        raise UserError(
+            f"{lab.members} different members cannot be chosen of {there}, which is all the architectures that "
+            f"'{method}' can draw with these settings; lower --members, or change --set {method}.nodes or what else "
+            "limits them."
+        )
     if candidates < lab.members:
         raise UserError(
             f"{lab.members} members cannot be chosen of {candidates} candidates; give --set "
             f"{method}.candidates={lab.members} or more, or lower --members."
         )
+
+
+def first_seed(seed: int, start: int = 0) -> int:
+    """Return what untrained weights are drawn with: of ``seed`` and ``start`` alone, as torch takes it (64 bits)."""
+    return (seed * 1_000_003 + start) % 2**63
 
 
 @dataclass
@@ -110,6 +124,15 @@ class Checkpoint:
         write_atomic(self.path, lambda stream: stream.write(buffer.getbuffer()))
 
 
+def asked_of(path: Path) -> dict[str, Any] | None:
+    """Return what the search was asked whose state a file of :class:`Checkpoint` is; None where it cannot be read."""
+    try:
+        asked: dict[str, Any] = json.loads(torch.load(path, map_location="cpu", weights_only=True)["asked"])
+    except Exception:  # noqa: BLE001 - whatever is met in a damaged file
+        return None
+    return asked
+
+
 class SearchLab:
     """The data, the device, and what a search keeps and counts.
 
@@ -145,9 +168,10 @@ class SearchLab:
         self._running: dict[str, float] = {}
         self.validation: Split = data.split("validation")
         train = data.split("train")
-        if len(train) < 2:
+        if len(train) < 4:
             raise UserError(
-                f"dataset '{data.name}' has {len(train)} training samples; a search needs two halves of them."
+                f"dataset '{data.name}' has {len(train)} training samples; a search needs two halves of two or more, "
+                "as batch norm learns nothing from one."
             )
         order = torch.randperm(len(train), generator=self.generator(HALVES))
         half = len(train) // 2

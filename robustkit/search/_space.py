@@ -171,6 +171,16 @@ class Space:
             pairs[at] = drawn // len(OPERATIONS), OPERATIONS[drawn % len(OPERATIONS)]
         return Genotype(tuple(p for p, _ in pairs), tuple(o for _, o in pairs))
 
+    def deviations(self, count: int | None) -> int:
+        """Return how many architectures differ from one in exactly ``count`` edges; None: how many there are at all."""
+        if count is None:
+            return architectures(self.nodes)
+        found = [1] + [0] * count  # of the nodes so far, by how many of them differ
+        for node in self.inner:
+            others = node * len(OPERATIONS) - 1
+            found = [now + others * (found[at - 1] if at else 0) for at, now in enumerate(found)]
+        return found[count]
+
     def distinct(self, count: int, draw: Callable[[], Genotype]) -> list[Genotype]:
         """Return ``count`` architectures that differ, drawn one after the other; fewer where there are no more."""
         drawn: dict[Genotype, None] = {}

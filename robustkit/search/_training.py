@@ -21,6 +21,7 @@ from robustkit.study.config import SearchConfig
 from robustkit.training.untrained import accuracies
 
 PLAIN = Spec("defense", "baseline", {})
+MOST_CANDIDATES = 1000  # of one search, for their seeds to be their own
 
 
 def train_all(
@@ -38,7 +39,7 @@ def train_all(
         spec = models_under_test.train_spec(
             PLAIN, data,
             {**fields, "arch": one.arch, "arch_params": one.arch_params, "members": 1}, speed=config.speed,
-            seed=config.seed + at,
+            seed=training_seed(config.seed, at),
         )  # fmt: skip
         _, ensemble = models_under_test.trained(spec, data, device, lab.reporter)
         meta = read_meta(paths.cache_dir() / "ensembles" / spec.key)
@@ -51,6 +52,15 @@ def train_all(
         seconds = sum(float(meta["metrics"].get("seconds", 0.0)) for _, meta in done)
         lab.costs["training"] = Cost(seconds, samples, samples)
     return done
+
+
+def training_seed(seed: int, at: int) -> int:
+    """Return the seed of one candidate's training, of ``seed`` and of its place.
+
+    Those of two seeds never meet: with their sum, the second network of seed 0 and the first of seed 1 were one and the
+    same wherever both searches found one architecture.
+    """
+    return seed * MOST_CANDIDATES + at
 
 
 def _given(

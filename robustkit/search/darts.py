@@ -11,7 +11,7 @@ from robustkit.base.parallel import GLOBAL_RNG
 from robustkit.models._genotype import Genotype
 from robustkit.search import method
 from robustkit.search._alternate import Drawn, Rates, Step, alternate
-from robustkit.search._lab import Found, SearchLab, found
+from robustkit.search._lab import Found, SearchLab, first_seed, found
 from robustkit.search._relaxed import RelaxedNetwork
 from robustkit.search._space import Space
 
@@ -86,7 +86,7 @@ def searched(
 def begin(lab: SearchLab, space: Space, partial: int, width: int, start: int = 0) -> tuple[RelaxedNetwork, Vector]:
     """Return an untrained network and a vector; both depend on the seed and ``start`` alone."""
     with GLOBAL_RNG, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(lab.seed * 1_000_003 + start)
+        torch.manual_seed(seed := first_seed(lab.seed, start))
         space.check(lab.shape)
         network = RelaxedNetwork(space, lab.shape[0], lab.classes, width, partial)
-        return network, Vector(space.size, torch.Generator().manual_seed(lab.seed * 1_000_003 + start))
+        return network, Vector(space.size, torch.Generator().manual_seed(seed))

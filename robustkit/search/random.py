@@ -16,8 +16,8 @@ def random(lab: SearchLab, *, candidates: int = 6, nodes: int = 6, width: int = 
     Of the candidates, which differ, the best subset is chosen as for any method (Random-NES); as many candidates as
     members are the paper's Random.
     """
-    enough(lab, candidates, "random")
     space, generator = Space(nodes), lab.generator(STREAM)
+    enough(lab, candidates, "random", space.deviations(None))
     space.check(lab.shape)
     drawn = space.distinct(candidates, lambda: space.random(generator))
     return [found(f"random-{at}", one, cells=cells, width=width) for at, one in enumerate(drawn)]

@@ -28,10 +28,10 @@ def random_deviation(
         How many edges of each candidate differ from the optimum's, at most Lambda = nodes - 3; None: drawn for each
         candidate out of 0 to Lambda. The paper counts those that are shared: Lambda less this number.
     """
-    enough(lab, candidates, "random-deviation")
     space, generator = Space(nodes), lab.generator(STREAM)
     if replaced is not None:
         space.check_count(replaced, "random-deviation.replaced")
+    enough(lab, candidates, "random-deviation", space.deviations(replaced))
     best = optimum(
         lab, "darts", space, epochs=epochs, batch_size=batch_size, rates=Rates(lr, architecture_lr), partial=partial,
         width=width,

@@ -11,26 +11,29 @@ from typing import Any
 
 from robustkit.base.devices import find_device
 from robustkit.base.errors import UserError
-from robustkit.base.files import writable, write_json
+from robustkit.base.files import check_folder, writable, write_json
 from robustkit.base.progress import Reporter
 from robustkit.base.version import __version__
 from robustkit.data import Dataset
 from robustkit.ensembles.checkpoint import CANDIDATES, save_ensemble
 from robustkit.ensembles.ensemble import Ensemble
+from robustkit.metrics import subsets
 from robustkit.models._genotype import from_json
 from robustkit.search import _ask, _choose, _drawing, method
-from robustkit.search._lab import GENOTYPE, Found, SearchLab
+from robustkit.search._lab import GENOTYPE, Found, SearchLab, asked_of
 from robustkit.search._training import PLAIN, train_all
 from robustkit.study.config import SearchConfig
 from robustkit.training.spec import TrainSpec
 from robustkit.training.untrained import accuracies
 
 FORMAT, RECORD, PROGRESS = 1, "search.json", "search.progress"
+OURS = (RECORD, PROGRESS, CANDIDATES)  # what tells that a folder is that of a search
 
 
 def search(config: SearchConfig, data: Dataset) -> dict[str, Any]:
     """Run the method, train its candidates, choose and write an ensemble; return what ``search.json`` holds."""
     ask, reporter, device = _ask.check(config), config.reporter or Reporter(), find_device(config.device)
+    check_folder(Path(config.out), "--out", OURS, config.force)
     folder = writable(Path(config.out), "--out")
     asked = {
         "method": ask.entry.name, "params": dict(ask.params), "dataset": data.name,
@@ -52,8 +55,11 @@ def search(config: SearchConfig, data: Dataset) -> dict[str, Any]:
         members = [every[at].members[0] for at in choice.subset]
         ensemble = Ensemble(members, config.fusion or TrainSpec.fusion).to(device).eval()
         test, own = accuracies(ensemble, data.split("test"))
+        # The rules that the choice cannot score take the subset that mean-prob likes best; the accuracy is their own.
+        scored = (config.fusion or TrainSpec.fusion) in subsets.RULES
+        validation = choice.accuracy if scored else accuracies(ensemble, lab.validation)[0]
     metrics = {
-        "validation_accuracy": choice.accuracy, "test_accuracy": test, "test_member_accuracy": own,
+        "validation_accuracy": validation, "test_accuracy": test, "test_member_accuracy": own,
         "seconds": sum(cost.seconds for cost in lab.costs.values()),
     }  # fmt: skip
     record = {
@@ -84,7 +90,11 @@ def _before(folder: Path, asked: Mapping[str, Any]) -> list[dict[str, str]]:
     except (OSError, ValueError, KeyError, TypeError):
         return []
     if any(done.get(name) != value for name, value in json.loads(json.dumps(asked)).items()):
-        shutil.rmtree(folder / PROGRESS, ignore_errors=True)
+        # Only what that search left: one that was killed here after it has progress of its own to go on from.
+        for path in (folder / PROGRESS).glob("*.pt"):
+            left = asked_of(path)
+            if left is None or all(done.get(name) == value for name, value in left.items()):
+                path.unlink(missing_ok=True)
     return rows
 
 

@@ -14,7 +14,7 @@ from robustkit.base.parallel import GLOBAL_RNG
 from robustkit.models._elastic import ElasticResNet, Lists, Space
 from robustkit.search import _choosing, _nsga, method
 from robustkit.search._elastic import largest, params, smallest
-from robustkit.search._lab import Found, SearchLab
+from robustkit.search._lab import Found, SearchLab, first_seed
 from robustkit.search._sharing import CALIBRATION, Supernet, calibrated, complexity_of
 from robustkit.search._shrinking import Recipe, Shrinking
 from robustkit.training.step import Samples
@@ -22,6 +22,7 @@ from robustkit.training.step import Samples
 ARCH = "elastic-resnet"
 PHASE = "subnetworks"
 BATCH = 512  # validation images at a time
+LEAST = {"population": 2, "sampled": 0, "batch_size": 2}  # batch norm cannot learn from one sample; of others 1
 
 
 @method(
@@ -40,7 +41,7 @@ def supernet(
     space, targets = Space(_widths(widths)), _targets(complexities)
     counts = {
         "evaluations": evaluations, "population": population, "pretraining": pretraining, "sampled": sampled,
-        "subnetworks": len(targets) or subnetworks,
+        "subnetworks": len(targets) or subnetworks, "batch_size": batch_size,
     }  # fmt: skip
     _check(lab, space, counts, {"complexity": complexity, "tolerance": tolerance})
     net = _untrained(lab, space)
@@ -135,7 +136,7 @@ class Judge:
 
 def _untrained(lab: SearchLab, space: Space) -> Supernet:
     with GLOBAL_RNG, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(lab.seed * 1_000_003)
+        torch.manual_seed(first_seed(lab.seed))
         return Supernet(space, lab.shape[0], lab.classes).to(lab.device)
 
 
@@ -148,7 +149,7 @@ def _check(lab: SearchLab, space: Space, counts: Mapping[str, int], shares: Mapp
             f"{least}x{least}; name fewer with --set supernet.widths."
         )
     for name, value in counts.items():
-        options.at_least(f"supernet.{name}", value, 2 if name == "population" else 0 if name == "sampled" else 1)
+        options.at_least(f"supernet.{name}", value, LEAST.get(name, 1))
     for name, share in shares.items():
         if not 0 < share <= 1:
             raise UserError(f"supernet.{name} {share:g} is not a share of the largest network's; it must be in (0, 1].")

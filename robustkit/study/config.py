@@ -111,7 +111,7 @@ class TrainConfig(Watched, Placed, Pace, Seeds, Machine, Assignments, Data, Fuse
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchConfig(Watched, Workers, Pace, Machine, Assignments, Data, Fused, Trained):
+class SearchConfig(Watched, Placed, Workers, Pace, Machine, Assignments, Data, Fused, Trained):
     """``robustkit search``."""
 
     method: Annotated[

@@ -252,6 +252,22 @@ def test_equal_accuracy_is_decided_by_cross_entropy(monkeypatch: pytest.MonkeyPa
         (["random", "--members", "7"], "7 members cannot be chosen of 6 candidates; give --set random.candidates=7"),
         (["random-deviation", "--set", "random-deviation.replaced=4"], "has 3 edges, so that it must be in [0, 3]"),
         (["darts-ensemble", "--set", "darts-ensemble.candidates=2"], "3 members cannot be chosen of 2 candidates"),
+        (["edgenes", "--set", "edgenes.lam=-0.1"], "edgenes.lam -0.1 is out of range; an architecture of 6 nodes"),
+        (["edgenes", "--set", "edgenes.hyper_lr=-1"], "hyper_lr -1 is out of range"),
+        (["edgenes", "--set", "edgenes.cells=0"], "cells 0 is out of range"),
+        (["darts", "--set", "darts.architecture_lr=0"], "architecture_lr 0 is out of range"),
+        (["darts", "--set", "darts.partial=0"], "partial 0 is out of range"),
+        (["darts", "--set", "darts.width=0"], "width 0 is out of range"),
+        (["darts", "--set", "darts.batch_size=1"], "darts.batch_size 1 is out of range; it must be at least 2"),
+        (["supernet", "--set", "supernet.batch_size=1"], "supernet.batch_size 1 is out of range"),
+        (
+            ["random-deviation", "--set", "random-deviation.replaced=0"],
+            "3 different members cannot be chosen of 1, which is all the architectures that",
+        ),
+        (
+            ["random", "--members", "15", "--set", "random.candidates=20", "--set", "random.nodes=4"],
+            "15 different members cannot be chosen of 14",
+        ),
         (["darts", "--fusion", "random:0.5,0.5"], "has 2 probabilities, but the ensemble has 3 members"),
     ],
 )
@@ -260,6 +276,13 @@ def test_what_cannot_be_is_told_in_one_sentence(words: list[str], message: str, 
     assert code == 2, said + error
     assert message in " ".join(error.split())
     assert not (tmp_path / "out" / "search.json").exists()
+
+
+def test_as_few_training_images_as_no_step_can_be_done_with(tmp_path: Path):
+    x, y = np.random.default_rng(0).random((8, 1, 8, 8), np.float32), np.arange(8) % 2
+    np.savez(tmp_path / "few.npz", x_train=x[:3], y_train=y[:3], x_test=x, y_test=y)
+    with pytest.raises(UserError, match="has 2 training samples; a search needs two halves of two or more"):
+        api.search("darts", dataset=f"npz:{tmp_path / 'few.npz'}", out=tmp_path / "out", device="cpu")
 
 
 def test_images_too_small_for_the_reductions(tmp_path: Path):

@@ -12,7 +12,7 @@ import torch
 
 from robustkit import models
 from robustkit.base.errors import UserError
-from robustkit.models._genotype import Genotype, architectures, from_json, read
+from robustkit.models._genotype import OPERATIONS, Genotype, architectures, from_json, read
 from robustkit.search import _drawing
 from robustkit.search._space import Space
 
@@ -129,6 +129,7 @@ def altered(**changes: object) -> str:
         ),
         (altered(nodes=4, edges=[{"node": 2, "from": 0, "operation": "sep_conv_7x7"}]), "did you mean 'sep_conv_"),
         (altered(nodes=4, edges=[{"node": 2, "from": 0, "operation": "none"}]), "unknown operation 'none'"),
+        (altered(nodes=4, edges=[{"node": 2, "from": 0.5, "operation": "skip_connect"}]), "0.5 is not a whole number"),
         (altered(network={"cells": 0}), "it may say whole numbers of cells and of width"),
         (altered(network={"depth": 3}), "it may say whole numbers of cells and of width"),
     ],
@@ -174,3 +175,14 @@ def test_drawing_has_every_edge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert f'{parent} -> {node} [label="{operation}"];' in drawn
     program.write_text("#!/bin/sh\nexit 1\n")  # a broken Graphviz is as good as none
     assert "matplotlib" in _drawing.draw(SOME, tmp_path / "cell.svg", "mine").read_text().lower()
+
+
+def test_so_many_architectures_differ_in_so_many_edges():
+    space = Space(5)
+    every = [
+        Genotype((a, b), (p, q)) for a in range(2) for b in range(3) for p in OPERATIONS for q in OPERATIONS
+    ]  # fmt: skip
+    one = every[7]
+    for replaced in range(3):
+        assert space.deviations(replaced) == sum(2 - one.shared(other) == replaced for other in every)
+    assert space.deviations(None) == len(every)
