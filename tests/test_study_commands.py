@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 from in_process import invoke
 
+from robustkit.base.errors import GateError
+from robustkit.commands import studies
+from robustkit.study.config import EvaluateCommand
+
 
 @pytest.mark.parametrize(
     ("words", "said"),
@@ -48,3 +52,19 @@ def test_validate_of_a_sound_study_says_what_it_is(tmp_path: Path):
     assert invoke("validate", path) == (0, f"{path}: robustkit evaluate, a grid of 2.\n", "")
     path.write_text('command = "train"\n', "utf-8")
     assert invoke("validate", path) == (0, f"{path}: robustkit train.\n", "")
+
+
+def test_a_missed_requirement_does_not_end_a_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "study.toml"
+    path.write_text('epochs = [1, 2]\nminimum = "worst_case@0.1>=0.9"\nquiet = true\n', "utf-8")
+    ran: list[int | None] = []
+
+    def missed(config: EvaluateCommand) -> None:
+        ran.append(config.epochs)
+        raise GateError("1 of 1 requirements missed: the worst case is 50 %.")
+
+    with pytest.raises(GateError) as caught:
+        studies.run("evaluate", EvaluateCommand, missed, {}, studies.Asked(config=path))
+    assert ran == [1, 2]
+    assert str(caught.value).startswith("requirements missed in 2 of 2 runs: robustkit-out/digits-1: 1 of 1 ")
+    assert capsys.readouterr().out == ""  # with -q the commands print a path each, and nothing else does

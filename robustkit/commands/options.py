@@ -55,7 +55,7 @@ def command(app: App, config: type[C]) -> Callable[[Callable[[C], None]], Callab
             given = {key: value for key, value in {**named, **values}.items() if not _is_in_file(value)}
             studies.run(name, config, function, given, asked)
 
-        own = _own_parameters(name in studies.CHECKS)
+        own = _own_parameters(name in studies.PLANNED)
         call.__signature__ = inspect.Signature([*_parameters(positional, stated), *own])  # type: ignore[attr-defined]
         call.__doc__ = function.__doc__
         app.command(call, name=name, config=_leave_to_file)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from robustkit.base.configuration import Configuration
-from robustkit.base.errors import UserError
+from robustkit.base.errors import GateError, UserError
 from robustkit.study import file as studies
 from robustkit.study.problems import Check, problems_of
 
@@ -47,7 +47,15 @@ def _train(config: Any) -> None:
     request.check_training(config)
 
 
-CHECKS: Mapping[str, Check] = {"evaluate": _evaluate, "audit": _audit, "train": _train}
+def _search(config: Any) -> None:
+    from robustkit.search import _ask
+
+    if config.method != "list":
+        _ask.check(config)
+
+
+CHECKS: Mapping[str, Check] = {"evaluate": _evaluate, "audit": _audit, "train": _train, "search": _search}
+PLANNED = ("evaluate", "audit", "train")  # whose plan can be shown
 
 
 def run(
@@ -59,9 +67,11 @@ def run(
     ------
     UserError
         If anything of any cell is wrong, before the first begins.
+    GateError
+        If a requirement is missed in some of them, when all have run.
     """
     runs = configurations(name, config, given, asked.config)
-    if name in CHECKS:
+    if name in PLANNED:
         from robustkit.commands import planning
 
         if not asked.yes:
@@ -69,10 +79,19 @@ def run(
         if asked.dry_run:
             print("\n".join(planning.plan(name, runs)))
             return
+    if len(runs) == 1:
+        function(runs[0])
+        return
+    missed = []
     for at, one in enumerate(runs, 1):
-        if len(runs) > 1:
+        if not getattr(one, "quiet", False):
             print(f"{at} of {len(runs)}: {getattr(one, 'out', '')}")
-        function(one)
+        try:
+            function(one)
+        except GateError as error:
+            missed.append(f"{getattr(one, 'out', '')}: {error}")
+    if missed:
+        raise GateError(f"requirements missed in {len(missed)} of {len(runs)} runs: {' '.join(missed)}")
 
 
 def configurations(
@@ -88,7 +107,8 @@ def configurations(
     if len(grid) == 1:
         return [config(**grid[0][0])]
     out = Path(config(**grid[0][0]).out)  # type: ignore[attr-defined]
-    return [config(**{**values, "out": out / studies.folder(values, chosen)}) for values, chosen in grid]
+    folders = studies.folders(grid)
+    return [config(**{**values, "out": out / folder}) for (values, _), folder in zip(grid, folders, strict=True)]
 
 
 def refuse(read: studies.StudyFile, config: type[Configuration], check: Check | None) -> None:

@@ -7,8 +7,11 @@ import math
 Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """Return the Wilson 95 % score interval of ``successes`` out of ``n`` (E. B. Wilson 1927); (0, 1) for n = 0."""
+def wilson(successes: float, n: int) -> tuple[float, float]:
+    """Return the Wilson 95 % score interval of ``successes`` out of ``n`` (E. B. Wilson 1927); (0, 1) for n = 0.
+
+    ``successes`` is no whole number where it is a mean of several.
+    """
     if n == 0:
         return 0.0, 1.0
     p, z2 = successes / n, Z95 * Z95

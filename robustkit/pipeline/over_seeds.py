@@ -71,5 +71,5 @@ def _aggregate(
         params=about["params"], eps=about["eps"], norm=about["norm"], targeted=about["targeted"], ensembles=list(ids),
         seeds=[seeds[one] for one in ids], values=list(values), mean=mean, std=statistics.stdev(values),
         # Wilson's, of the mean over seeds of each sample's correctness: it varies less than right answers would.
-        ci95=list(wilson(round(mean * n), n)),
+        ci95=list(wilson(min(mean * n, n), n)),
     )  # fmt: skip

@@ -94,7 +94,7 @@ def _over(cells: Sequence[Cell], n: int) -> Cell:
     shown = f.Number.of(mean, numbers[0].show)
     text = f"{shown} {SIGN} {numbers[0].show(spread).lstrip('+')}"
     if all("[" in cell.text for cell in cells):
-        text += f" {f.interval(wilson(round(mean / 100 * n), n))}"
+        text += f" {f.interval(wilson(min(mean / 100 * n, n), n))}"
     verdict = max((cell.verdict for cell in cells if cell.verdict), key=ORDER.index, default=None)
     hint = "; ".join(dict.fromkeys(cell.hint for cell in cells if cell.hint))
     return Cell(text, verdict, hint, shown)

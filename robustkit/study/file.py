@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -68,18 +68,14 @@ def read(path: Path | str, commands: Mapping[str, Config], command: str = "") ->
     """
     path = Path(path)
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # editors of Windows begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise UserError(f"cannot read the study '{path}' ({reason}); give a TOML file.") from None
     try:
         content = toml_lines.parse(text)
-    except ValueError as error:
-        at = re.search(r"line (\d+)", str(error))
-        said = re.sub(r" \(at .*\)$", "", str(error))
-        return StudyFile(
-            path, command, problems=(Problem(int(at[1]) if at else text.count("\n"), f"this is no TOML: {said}."),)
-        )
+    except (ValueError, RecursionError) as error:
+        return StudyFile(path, command, problems=(_no_toml(text, str(error)),))
     lines = toml_lines.lines_of(text)
     named = content.get("command", command or DEFAULT_COMMAND)
     line = lines.get(("command",), 0)
@@ -91,20 +87,34 @@ def read(path: Path | str, commands: Mapping[str, Config], command: str = "") ->
     return _typed(StudyFile(path, named, lines=lines), content, commands[named])
 
 
+def _no_toml(text: str, said: str) -> Problem:
+    at = re.search(r"line (\d+)", said)
+    what = re.sub(r" \(at .*\)$", "", said)
+    if what.startswith("Cannot overwrite"):
+        what = "a key stands twice; leave one of them out"
+    return Problem(int(at[1]) if at else len(text.splitlines()) or 1, f"this is no TOML: {what}.")
+
+
 def _typed(file: StudyFile, content: Mapping[str, Any], config: Config) -> StudyFile:
     """Return the file with the values whose keys and types are right, and the problems of the others."""
     stated = {one.name: one for one in options_of(config) if not one.option.python}
     spelled = {one.flag.removeprefix("--").replace("-", "_"): one for one in stated.values()}
     values: dict[str, Any] = {}
     lines = dict(file.lines)
+    seen: dict[str, str] = {}  # by option, the key that gave it
     problems = []
     for key, value in content.items():
         if key in ABOUT:
+            if not isinstance(value, str):
+                problems.append(Problem(file.line(key), f"{key} {value} is no text; name a schema, or leave it out."))
             continue
         one = stated.get(key) or spelled.get(key.replace("-", "_"))
         if one is None:
             names = [n for n, o in spelled.items() if not o.option.positional] + [n for n in stated if n not in spelled]
             problems.append(Problem(file.line(key), str(unknown(f"key of '{file.command}'", key, names))))
+            continue
+        if (said := seen.setdefault(one.name, key)) != key:
+            problems.append(Problem(file.line(key), f"{key} says the same as {said}; leave one of the two out."))
             continue
         lines |= {(one.name, *path[1:]): at for path, at in file.lines.items() if path[0] == key}
         wrong = list(_wrong(one, value, (key,), file))
@@ -166,6 +176,12 @@ def combinations(config: Config, values: Values) -> list[tuple[dict[str, Any], d
         ({**values, **dict(zip(axes, chosen, strict=True))}, dict(zip(axes, chosen, strict=True)))
         for chosen in itertools.product(*axes.values())
     ]
+
+
+def folders(grid: Sequence[tuple[Values, Values]]) -> list[str]:
+    """Return the folder of each cell of a grid; two whose values are spelled alike have numbers behind them."""
+    named = [folder(values, chosen) for values, chosen in grid]
+    return [f"{name}-{named[:at].count(name) + 1}" if named.count(name) > 1 else name for at, name in enumerate(named)]
 
 
 def folder(values: Values, chosen: Values) -> str:

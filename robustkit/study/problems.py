@@ -29,7 +29,7 @@ def problems_of(file: StudyFile, config: Config, check: Check | None = None) -> 
     if not file.command or (found and not file.values):
         return found
     unseen = {one.name for one in options_of(config) if one.required} - set(file.values)
-    for name in sorted(unseen - {_named(problem) for problem in found}):
+    for name in sorted(name for name in unseen if (name,) not in file.lines):
         found.append(Problem(0, f"{file.command} needs {name}; add {name} = ..."))
     if unseen:
         return found
@@ -45,10 +45,6 @@ def problems_of(file: StudyFile, config: Config, check: Check | None = None) -> 
     for values in variants:
         found += [p for p in _refused(file, values, config, check) if p not in found]
     return sorted(found, key=lambda problem: problem.line)
-
-
-def _named(problem: Problem) -> str:
-    return problem.sentence.partition(" ")[0]
 
 
 def _refused(file: StudyFile, values: Values, config: Config, check: Check | None) -> Iterator[Problem]:
@@ -71,12 +67,17 @@ def _refused(file: StudyFile, values: Values, config: Config, check: Check | Non
         if not to_blame:
             yield Problem(0, sentence)
             return
-        ranked = [
-            ((_word(values, path) not in sentence, -len(path), bool(after), -_line(file, values, path)), path, without)
-            for path, without, after in to_blame
-        ]
-        _, path, left = min(ranked, key=lambda one: one[0])
+        _, path, left = min(
+            (_rank(file, values, path, sentence, after), path, without) for path, without, after in to_blame
+        )
         yield Problem(_line(file, values, path), sentence)
+
+
+def _rank(file: StudyFile, values: Values, path: toml_lines.Path, sentence: str, after: str) -> tuple[Any, ...]:
+    """Return what the value to blame has the least of: named in the sentence, a parameter before its method, ..."""
+    named = _word(values, path) in sentence
+    parameter = len(path) > 1 and _is_settings(values[str(path[0])])
+    return not named, -len(path), not parameter, bool(after), -_line(file, values, path)
 
 
 def _values(values: Values, left: Kept) -> dict[str, Any]:

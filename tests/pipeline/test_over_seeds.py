@@ -39,11 +39,11 @@ steps = 3
 """
 
 
-TIMES = ("seconds", "environment", "run", "advice", "path")
+TIMES = ("seconds", "environment", "run", "advice", "path")  # a checkpoint's is in the cache
 
 
 def numbers(folder: Path) -> dict[str, Any]:
-    """Return the results without what differs between two runs of one study: times, paths, --out in the advice."""
+    """Return the results without what differs between two runs of one study: times, and --out in the advice."""
 
     def kept(value: Any) -> Any:
         if isinstance(value, dict):
@@ -107,7 +107,7 @@ def test_mean_and_deviation_of_every_number(study: Path):
         assert o["values"] == own
         assert o["mean"] == pytest.approx(sum(own) / 3)
         assert o["std"] == pytest.approx((sum((v - sum(own) / 3) ** 2 for v in own) / 2) ** 0.5)
-        assert o["ci95"] == pytest.approx(wilson(round(o["mean"] * 40), 40))
+        assert o["ci95"] == pytest.approx(wilson(o["mean"] * 40, 40))
 
 
 def test_tables_latex_and_curves_have_them(study: Path):
@@ -146,6 +146,8 @@ def test_eight_numbers_by_hand():
     assert (alone["group"], alone["seeds"], alone["mean"]) == ("a", [2, 4], pytest.approx(0.7))
     assert alone["std"] == pytest.approx(0.4 / 2**0.5)
     assert alone["ci95"] == pytest.approx(wilson(7, 10))
+    between = [{"id": "a-seed2", "accuracy": 0.5}, {"id": "a-seed4", "accuracy": 0.6}]  # five and a half of ten
+    assert over_seeds(records, 10, between, [], [])[0]["ci95"] == pytest.approx([0.2737, 0.7986], abs=1e-4)
     assert over_seeds(records[:1], 10, [{"id": "a-seed2", "accuracy": 0.5}], [], []) == []  # one has no deviation
 
 

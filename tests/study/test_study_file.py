@@ -161,3 +161,33 @@ def test_the_schema_that_is_shipped_agrees_with_what_is_read(tmp_path: Path):
         assert list(validator.iter_errors(toml_lines.parse(text))) == []
     for text in ("defence = 'adp'\n", "n = '100'\n", "members = 0\n", "command = 'audit'\nn = 3\n", "command = 'x'\n"):
         assert list(validator.iter_errors(toml_lines.parse(text)))
+
+
+def test_a_parameter_is_blamed_before_its_method(tmp_path: Path):
+    text = 'attacks = ["pgd", "foo"]\nset.pgd.steps = 5\nset.pgd.stepss = 5\nset.train = { lr = "fast" }\n'
+    found = wrong(tmp_path, text)
+    assert [line for line, _ in found] == [1, 3, 4]
+    assert "attack 'pgd' has no parameter 'stepss'" in found[1][1]
+
+
+def test_an_option_that_is_given_under_two_keys_is_refused(tmp_path: Path):
+    text = 'settings = ["pgd.steps=5"]\n[set.pgd]\nsteps = 50\n'
+    assert wrong(tmp_path, text) == [(2, "set says the same as settings; leave one of the two out.")]
+    assert wrong(tmp_path, 'data_dir = "x"\ndata-dir = "y"\n')[0][0] == 2
+
+
+def test_a_value_of_a_wrong_type_is_not_missing(tmp_path: Path):
+    assert [line for line, _ in wrong(tmp_path, 'command = "search"\nmethod = ["random", "darts"]\n')] == [2]
+    assert "did you mean 'darts'" in wrong(tmp_path, 'command = "search"\nmethod = "dartss"\n')[0][1]
+
+
+def test_syntax_has_a_line_and_a_mark_at_the_start_is_no_syntax(tmp_path: Path):
+    assert wrong(tmp_path, "\N{ZERO WIDTH NO-BREAK SPACE}n = 10\r\n") == []
+    assert wrong(tmp_path, 'n = "abc')[0][0] == 1
+    assert wrong(tmp_path, "n = 1\nn = 2\n") == [(2, "this is no TOML: a key stands twice; leave one of them out.")]
+    assert wrong(tmp_path, '"$schema" = 5\n')[0][1].startswith("$schema")
+
+
+def test_values_that_are_spelled_alike_have_folders_of_their_own():
+    grid = studies.combinations(EvaluateConfig, {"dataset": ["npz:a/b.npz", "npz:a-b.npz", "digits"]})
+    assert studies.folders(grid) == ["npz-a-b.npz-1", "npz-a-b.npz-2", "digits"]
