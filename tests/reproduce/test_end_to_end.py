@@ -54,7 +54,7 @@ def run(
                 api, "evaluate", lambda **given: real(**{**given, "speed": "off", "formats": (), "trust": trust})
             )
             patch.setattr(forward, "choose", lambda *_, **__: forward.PLAIN)
-            patch.setattr(api, "write_history", lambda *_: None)
+            patch.setattr("robustkit.api._training.write_history", lambda *_: None)
         done = reproduce(name, dataset="digits", stands_for=stands_for, out=out, **asked)
     written: dict[str, Any] = json.loads((out / "reproduction.json").read_text())
     assert written == json.loads(json.dumps(done.to_json()))

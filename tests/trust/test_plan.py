@@ -21,7 +21,6 @@ from robustkit.pipeline.run import run_evaluation
 from robustkit.records.cells import Cell, DatasetRecord, Facts, Run, Spec
 from robustkit.records.samples import ERROR
 from robustkit.records.store import Store
-from robustkit.reports.json_file import json_file
 from robustkit.study.plan import FollowUp, Study
 from robustkit.trust import _run, probe
 from robustkit.trust._plan import FEWEST, MOST, Item, attack_key, facts_for, load, plan, requested_runs
@@ -368,7 +367,7 @@ def test_an_evaluation_leaves_facts_of_every_probe_and_the_report_makes_no_pass(
     assert len(load(store, found)) == len(found)
     results = build(done, store)
     assert any(c["name"] == "white-box-beats-black-box" for e in results["evaluations"] for c in e["checks"])
-    json_file(results, tmp_path)
+    api.report(tmp_path, formats=())
     before = (tmp_path / "results.json").read_bytes()
     monkeypatch.setattr(_run, "_facts", lambda *_: pytest.fail("probed again"))
     monkeypatch.setattr("robustkit.evaluation.execute.run_cell", lambda *_: pytest.fail("attacked again"))
