@@ -23,7 +23,7 @@ def has(entry: Entry, name: str) -> bool:
 
 
 def run(entry: Entry, x: Any, y: Any, model: Any = None, **more: Any) -> Tensor:
-    cheap = {"steps": 3, "queries": 10, "search_steps": 2, "eps": 0.1}
+    cheap = {"steps": 3, "queries": 10, "search_steps": 2, "eps": 0.1, "population": 4, "generations": 2}
     given = {name: value for name, value in cheap.items() if has(entry, name)}
     return attacks.get(entry.name)(model or linear(), x, y, generator=0, **{**given, **more})
 
