@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -84,9 +85,10 @@ def _combine(tables: Sequence[Table], n: int) -> Table | None:
 def _over(cells: Sequence[Cell], n: int) -> Cell:
     """Return mean and standard deviation (ddof=1) of one cell over seeds, and the interval over samples apart.
 
-    The verdict is the worst of all seeds'; a text that is another with every seed is left out.
+    The verdict is the worst of all seeds'; a text that is another with every seed, or a number that has no mean with
+    the others (a quotient by zero), is left out.
     """
-    numbers = [cell.number for cell in cells if cell.number is not None]
+    numbers = [cell.number for cell in cells if cell.number is not None and math.isfinite(cell.number.value)]
     if len(numbers) < len(cells):
         texts = {cell.text for cell in cells}
         return cells[0] if len(texts) == 1 else Cell(f.NONE)
@@ -108,7 +110,7 @@ def _records(tables: Sequence[Table]) -> list[dict[str, Any]]:
         for c in range(first.lead, len(row)):
             numbers = [table.rows[at][c].number for table in tables]
             values = [number.value for number in numbers if number is not None]
-            if len(values) == len(tables):
+            if len(values) == len(tables) and all(map(math.isfinite, values)):
                 found.append({
                     **about, "column": first.columns[c], "mean": statistics.fmean(values),
                     "std": statistics.stdev(values), "values": json.dumps(values),
