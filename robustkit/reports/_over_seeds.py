@@ -95,7 +95,8 @@ def _over(cells: Sequence[Cell], n: int) -> Cell:
     mean, spread = statistics.fmean(x.value for x in numbers), statistics.stdev(x.value for x in numbers)
     shown = f.Number.of(mean, numbers[0].show)
     text = f"{shown} {SIGN} {numbers[0].show(spread).lstrip('+')}"
-    if all("[" in cell.text for cell in cells):
+    # Only an accuracy's interval is Wilson's; that of an AUROC is in its number and has no mean.
+    if all("[" in cell.text for cell in cells) and not any("[" in number for number in numbers):
         text += f" {f.interval(wilson(min(mean / 100 * n, n), n))}"
     verdict = max((cell.verdict for cell in cells if cell.verdict), key=ORDER.index, default=None)
     hint = "; ".join(dict.fromkeys(cell.hint for cell in cells if cell.hint))
