@@ -22,6 +22,7 @@ from robustkit.study.config import EvaluateCommand
         (["evaluate", "--seeds", "0-2", "--seed", "4"], "no effect beside --seed"),
         (["evaluate", "--seeds", "0-2", "--checkpoint", "x"], "no effect beside --checkpoint"),
         (["run"], "run needs a study"),
+        (["run", "--n", "20"], "run needs a study"),
         (["run", "nowhere.toml"], "cannot read the study 'nowhere.toml'"),
         (["audit"], "requires an argument"),  # what no file gives has to be typed
     ],

@@ -27,7 +27,7 @@ PLANNED = 6  # runs of a grid whose plan is made; each of the others counts as t
 def plan(name: str, runs: Sequence[Configuration]) -> list[str]:
     """Return the plan of a study, a line each; nothing is run and nothing is written."""
     console = Console()
-    with console.status("planning ..."):
+    with console.status("planning ..."), Reporter(console).alive("planning"):
         plans = [_plan_of(name, one) for one in runs[:PLANNED]]
     if len(runs) == 1:
         return plans[0].lines()
@@ -49,13 +49,21 @@ def confirm(name: str, runs: Sequence[Configuration], many: int) -> None:
     counts = [cells_of(one) for one in runs]
     if sum(counts) < many:
         return
-    first = _plan_of(name, runs[0])
-    seconds = first.total * sum(counts) / max(1, counts[0])
+    first, console = _few(runs[0]), Console()
+    with console.status("planning ..."), Reporter(console).alive("planning"):
+        seconds = _plan_of(name, first).total * sum(counts) / max(1, cells_of(first))
     # Cause: a grid grows with the product of what it is over.
     raise UserError(
         f"this study has {sum(counts)} cells and takes about {duration(seconds)}; add --yes to begin, or name fewer "
         "seeds, attacks or eps."
     )
+
+
+def _few(config: Configuration) -> Configuration:
+    """Return what is asked for with two seeds at most: the trials of a thousand would take minutes."""
+    seeds = getattr(config, "seeds", None)
+    several = () if seeds is None else options.seeds(seeds)
+    return replace(config, seeds=several[:2]) if len(several) > 2 else config  # type: ignore[call-arg]
 
 
 def cells_of(config: Configuration) -> int:

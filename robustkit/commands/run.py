@@ -54,8 +54,13 @@ def add(app: App, commands: Mapping[str, tuple[type[Configuration], Callable[[An
 
 
 def _file(words: tuple[str, ...]) -> Path:
-    """Return the study among the words of a command line: the one that ends so, else the first that is no flag."""
-    found = [word for word in words if word.endswith(".toml")] or [word for word in words if not word.startswith("-")]
+    """Return the study among the words of a command line: a file that ends so, else a file, else what is no flag.
+
+    A word behind a flag may be the flag's, so that it is the study only where such a file is there.
+    """
+    named = [word for word in words if word.endswith(".toml")]
+    there = [word for word in (*named, *words) if not word.startswith("-") and Path(word).is_file()]
+    found = [*there, *named, *(word for word in words[:1] if not word.startswith("-"))]
     if not found:
         raise UserError("run needs a study; write robustkit run study.toml.")
     return Path(found[0])

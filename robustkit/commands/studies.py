@@ -74,7 +74,7 @@ def run(
     if name in PLANNED:
         from robustkit.commands import planning
 
-        if not asked.yes:
+        if not asked.yes and not asked.dry_run:
             planning.confirm(name, runs, MANY)
         if asked.dry_run:
             print("\n".join(planning.plan(name, runs)))

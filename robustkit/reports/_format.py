@@ -37,6 +37,16 @@ class Number(str):
         return made
 
 
+def followed(text: str, more: str) -> str:
+    """Return a text with more behind it; where it is a number, what is averaged over seeds is still that number."""
+    number = as_number(text)
+    if number is None:
+        return text + more
+    made = Number(text + more)
+    made.value, made.show = number.value, number.show
+    return made
+
+
 def as_number(text: str) -> Number | None:
     """Return a text that is a number as one."""
     return text if isinstance(text, Number) else None

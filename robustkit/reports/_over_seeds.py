@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -84,16 +85,18 @@ def _combine(tables: Sequence[Table], n: int) -> Table | None:
 def _over(cells: Sequence[Cell], n: int) -> Cell:
     """Return mean and standard deviation (ddof=1) of one cell over seeds, and the interval over samples apart.
 
-    The verdict is the worst of all seeds'; a text that is another with every seed is left out.
+    The verdict is the worst of all seeds'; a text that is another with every seed, or a number that has no mean with
+    the others (a quotient by zero), is left out.
     """
-    numbers = [cell.number for cell in cells if cell.number is not None]
+    numbers = [cell.number for cell in cells if cell.number is not None and math.isfinite(cell.number.value)]
     if len(numbers) < len(cells):
         texts = {cell.text for cell in cells}
         return cells[0] if len(texts) == 1 else Cell(f.NONE)
     mean, spread = statistics.fmean(x.value for x in numbers), statistics.stdev(x.value for x in numbers)
     shown = f.Number.of(mean, numbers[0].show)
     text = f"{shown} {SIGN} {numbers[0].show(spread).lstrip('+')}"
-    if all("[" in cell.text for cell in cells):
+    # Only an accuracy's interval is Wilson's; that of an AUROC is in its number and has no mean.
+    if all("[" in cell.text for cell in cells) and not any("[" in number for number in numbers):
         text += f" {f.interval(wilson(min(mean / 100 * n, n), n))}"
     verdict = max((cell.verdict for cell in cells if cell.verdict), key=ORDER.index, default=None)
     hint = "; ".join(dict.fromkeys(cell.hint for cell in cells if cell.hint))
@@ -108,7 +111,7 @@ def _records(tables: Sequence[Table]) -> list[dict[str, Any]]:
         for c in range(first.lead, len(row)):
             numbers = [table.rows[at][c].number for table in tables]
             values = [number.value for number in numbers if number is not None]
-            if len(values) == len(tables):
+            if len(values) == len(tables) and all(map(math.isfinite, values)):
                 found.append({
                     **about, "column": first.columns[c], "mean": statistics.fmean(values),
                     "std": statistics.stdev(values), "values": json.dumps(values),

@@ -143,10 +143,14 @@ def _frame(axes: Axes) -> None:
 def _pairs(r: CalibrationResult) -> list[str]:
     """Return NLL, ECE and Brier, each before and after."""
     columns = [
-        [f"{q['nll']:.4f}", f"{100 * q['ece']:.2f}", f"{q['brier']:.4f}"] if q else [f.NONE] * 3
+        [_four(q["nll"]), f.Number.of(100 * q["ece"], "{:.2f}".format), _four(q["brier"])] if q else [f.NONE] * 3
         for q in (r["before"], r["after"])
     ]
     return [text for pair in zip(*columns, strict=True) for text in pair]
+
+
+def _four(value: float) -> f.Number:
+    return f.Number.of(value, "{:.4f}".format)
 
 
 def _bin(b: Any) -> list[str]:

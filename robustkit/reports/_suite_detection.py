@@ -114,7 +114,7 @@ def _attack(row: Row) -> str:
 def _auroc(row: Row | None) -> str:
     if row is None or row["auroc"] is None or row["ci95"] is None:
         return f.NONE
-    return f"{row['auroc']:.3f} [{row['ci95'][0]:.3f}, {row['ci95'][1]:.3f}]"
+    return f.followed(f.Number.of(row["auroc"], "{:.3f}".format), f" [{row['ci95'][0]:.3f}, {row['ci95'][1]:.3f}]")
 
 
 def _share(row: Row | None, key: str) -> str:

@@ -199,7 +199,8 @@ def _note(found: list[DiversityResult]) -> str:
 
 
 def _cell(row: Row) -> Cell:
-    return Cell(_text(row[1], row[3]))
+    text = _text(row[1], row[3])
+    return Cell(text, number=f.as_number(text))
 
 
 def _text(unit: str, value: float | None) -> str:

@@ -138,8 +138,8 @@ def _mean(r: OodResult, distance: str, score: str) -> OodMean:
 
 
 def _auroc(score: OodScore) -> str:
-    interval = "" if score["ci95"] is None else f" {f.interval(score['ci95'])}"
-    return f"{f.percent(score['auroc'])}{interval}"
+    share = f.percent(score["auroc"])
+    return share if score["ci95"] is None else f.followed(share, f" {f.interval(score['ci95'])}")
 
 
 def _measures(score: OodScore) -> list[str]:

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -168,3 +169,19 @@ def test_flags_go_before_the_file(tmp_path: Path):
     assert [(one.n, one.dataset, one.models) for one in runs] == [(7, "digits", "x.th")]
     with pytest.raises(UserError, match="give it to that, or to `robustkit run`"):
         studies.configurations("evaluate", EvaluateConfig, {}, tmp_path / "study.toml")
+
+
+def test_a_thousand_seeds_are_not_all_tried_to_say_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen: list[Any] = []
+
+    def planned(name: str, config: Any) -> Plan:
+        seen.append(config)
+        return Plan(name, seconds={"x": 3600.0})
+
+    monkeypatch.setattr(planning, "_plan_of", planned)
+    with pytest.raises(UserError, match=r"takes about 500\.0 h|takes about 21 days"):
+        planning.confirm("evaluate", [EvaluateConfig(seeds="0-999")], 10)
+    assert [config.seeds for config in seen] == [(0, 1)]
+    path = tmp_path / "study.toml"
+    path.write_text('seeds = "0-999"\n', "utf-8")
+    assert invoke("run", path, "--dry-run")[0] == 0  # which begins nothing, so that nothing is to be confirmed

@@ -18,7 +18,10 @@ from robustkit import api
 from robustkit.functional.stats import wilson
 from robustkit.pipeline.over_seeds import over_seeds
 from robustkit.records.cells import EnsembleRecord
+from robustkit.reports import _format as f
 from robustkit.reports._curves import _clean, _points
+from robustkit.reports._over_seeds import _over
+from robustkit.reports._table import Cell
 from robustkit.reports._tables import find, tables
 
 STUDY = """
@@ -219,3 +222,28 @@ def test_the_page_begins_with_the_mean_and_holds_every_seed(study: Path, tmp_pat
     (o,) = [o for o in results["over_seeds"] if (o["metric"], o["group"], o["eps"]) == ("worst_case", "gncl", eps)]
     assert f"gncl keeps {100 * o['mean']:.1f} ± {100 * o['std']:.1f} %" in page
     assert "Worst case over all attacks, each seed" in page
+
+
+def test_what_has_another_interval_than_wilsons_or_no_mean():
+    def over(*texts: str) -> str:
+        return str(_over([Cell(text, number=f.as_number(text)) for text in texts], 20))
+
+    assert over(f.followed(f.percent(0.5), " [40.0, 60.0]"), f.followed(f.percent(0.7), " [60.0, 80.0]")) == (
+        "60.0 \N{PLUS-MINUS SIGN} 14.1"
+    )
+    assert over(f.number(2.0), f.number(float("inf"))) == f.NONE  # a quotient by zero
+
+
+def test_every_suite_has_its_mean_over_seeds(tmp_path: Path):
+    api.evaluate(
+        defense="baseline", seeds="0-1", arch="networks:perceptron", epochs=1, members=2, n=30, attacks="fgsm",
+        suites="attacks,calibration,ood,diversity", trust="off", reference=False, speed="off", formats=(), out=tmp_path,
+    )  # fmt: skip
+    means = {
+        table.name: table
+        for table in tables(json.loads((tmp_path / "results.json").read_text("utf-8")))
+        if table.title.endswith("over 2 seeds")
+    }
+    assert {"ood", "ood-measures", "calibration", "diversity", "diversity-pairs"} <= set(means)
+    for name in ("ood", "calibration"):
+        assert all("\N{PLUS-MINUS SIGN}" in cell.text for row in means[name].rows for cell in row[2:])
