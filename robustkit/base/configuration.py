@@ -197,6 +197,7 @@ def json_schema(config: type[Configuration]) -> dict[str, Any]:
         field.name: {
             **schema_of(field.type),
             **({"minimum": field.option.least} if field.option.least is not None else {}),
+            **({"maximum": field.option.most} if field.option.most is not None else {}),
             **({"default": field.default} if isinstance(field.default, str | int | float) else {}),
             "description": sentence(field),
         }

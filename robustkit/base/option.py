@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_origin
 
 from robustkit.base.errors import UserError, unknown
-from robustkit.base.options import at_least
+from robustkit.base.options import at_least, at_most
 from robustkit.base.types import described, first_simple, fits, members, takes_several
 
 
@@ -31,8 +31,8 @@ class Option:
         What errors call it; by default its name.
     flag : str
         How the command spells it; by default ``--`` and its name with hyphens.
-    least : int or None
-        The smallest number that makes sense.
+    least, most : int or None
+        The smallest and the largest number that make sense.
     needs : tuple of str
         Options one of which must be given, or this one has no effect.
     unless : tuple of str
@@ -64,6 +64,7 @@ class Option:
     label: str = ""
     flag: str = ""
     least: int | None = None
+    most: int | None = None
     needs: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
     suites: tuple[str, ...] = ()
@@ -146,6 +147,8 @@ class Stated:
             raise unknown(self.label, str(value), map(str, accepted))
         if value is not None and self.option.least is not None:
             at_least(self.label, value, self.option.least)
+        if value is not None and self.option.most is not None:
+            at_most(self.label, value, self.option.most)
 
 
 def sentence(field: Stated) -> str:

@@ -11,6 +11,7 @@ from robustkit.base.errors import UserError, unknown
 from robustkit.base.registry import REQUIRED, Entry, Registry
 
 MOST_SEEDS = 1000
+LARGEST_SEED = 2**31 - 1  # what is made of a seed, a seed of each epoch, say, has to fit 64 bits
 # One vocabulary everywhere, so one table of what a value of that name may be: (lowest, highest, lowest is allowed).
 RANGES: dict[str, tuple[float, float, bool]] = {
     "eps": (0.0, 1.0, True),
@@ -108,6 +109,12 @@ def at_least(label: str, value: float, least: float) -> None:
         raise UserError(f"{label} {value} is out of range; it must be at least {least}.")
 
 
+def at_most(label: str, value: float, most: float) -> None:
+    """Raise a :class:`UserError` that names a value above the largest one."""
+    if value > most:
+        raise UserError(f"{label} {value} is out of range; it must be at most {most}.")
+
+
 def eps_list(text: str | float | Iterable[str | float] | None) -> tuple[float, ...] | None:
     """Read ``2/255,4/255`` or a list of numbers into ascending, distinct eps in [0, 1]; None stays None."""
     if text is None:
@@ -130,6 +137,7 @@ def seeds(text: str | int | Iterable[int]) -> tuple[int, ...]:
             raise UserError(f"seeds '{shown}' are not written like 0-4 or 0,1,2 ('{part.strip()}').")
         if last - first >= MOST_SEEDS:
             raise UserError(f"seeds '{shown}' are more than {MOST_SEEDS}; name fewer.")
+        at_most("seed", last, LARGEST_SEED)
         found += range(first, last + 1)
     if twice := [seed for at, seed in enumerate(found) if seed in found[:at]]:
         # Cause: two ranges of seeds overlap, and what one seed gives would count twice.

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from robustkit.base.configuration import Configuration
 from robustkit.base.names import FORMATS, Speed
 from robustkit.base.option import Option
+from robustkit.base.options import LARGEST_SEED
 from robustkit.base.progress import Reporter
 from robustkit.base.types import Names
 from robustkit.records.schema import Verdict
@@ -56,7 +57,7 @@ class Machine(Configuration):
     """Run."""
 
     device: Annotated[str, Option("auto, cpu, cuda, cuda:0 or mps.")] = "auto"
-    seed: Annotated[int, Option("Seed of everything random.", several="--seeds")] = 0
+    seed: Annotated[int, Option("Seed of everything random.", several="--seeds", most=LARGEST_SEED)] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,8 @@ class AttackSeed(Configuration):
     """Run."""
 
     attack_seed: Annotated[
-        int | None, Option("Seed of the attacks and of what checks them.", default="the training's")
+        int | None,
+        Option("Seed of the attacks and of what checks them.", default="the training's", most=LARGEST_SEED),
     ] = None
 
 
