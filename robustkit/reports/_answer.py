@@ -7,7 +7,7 @@ import shlex
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 from robustkit.records.schema import ORDER, Results, Verdict, WorstCase
 from robustkit.records.schema_members import PoolResult
@@ -66,11 +66,20 @@ def _over_seeds(results: Results) -> tuple[Results, list[str]]:
         verdict = max((w["verdict"] for w in own), key=ORDER.index)
         worst.append({**own[0], "ensemble": row["group"], "robust_accuracy": row["mean"], "ci95": row["ci95"],
                       "verdict": verdict})  # fmt: skip
+    corrupted: dict[tuple[str, str], list[Any]] = {}
+    for c in results.get("corruptions", []):
+        corrupted.setdefault((c["suite"], groups[c["ensemble"]]), []).append(c)
+    corruptions = [
+        {**own[0], "ensemble": group, "accuracy": sum(c["accuracy"] for c in own) / len(own)}
+        for (_, group), own in corrupted.items()
+    ]
     at = headline_budget(results)
     deviations = [f"{row['group']} {100 * row['std']:.1f}" for row in rows if budget(row) == at]
     seeds = len(rows[0]["seeds"])
     said = f"Means over {seeds} seeds; standard deviations there, in points: {', '.join(deviations)}."
-    return cast(Results, {**results, "ensembles": [*ensembles.values()], "worst_case": worst}), [said]
+    return cast(
+        Results, {**results, "ensembles": [*ensembles.values()], "worst_case": worst, "corruptions": corruptions}
+    ), [said]
 
 
 def _sentences(results: Results) -> Iterator[str]:

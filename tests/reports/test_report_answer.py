@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from robustkit.records.schema import Check, Results
-from robustkit.reports._answer import MOST, answer, broken, settles_most
+from robustkit.reports._answer import MOST, _over_seeds, _sentences, answer, broken, settles_most
 from robustkit.reports.terminal import show_answer
 
 COMMAND = "robustkit evaluate --defense adp --attacks pgd --set pgd.steps=200"
@@ -157,3 +157,6 @@ def test_over_seeds_the_means_are_said_with_their_deviations(results: Results) -
     assert "Means over 2 seeds; standard deviations there, in points: baseline 1.4, adp 1.4." in text
     assert [line.split()[0] for line in lines if line.startswith(("adp ", "baseline "))] == ["adp", "baseline", "adp"]
     assert len(lines) <= MOST
+    corrupted = [{"suite": "cifar-c", "ensemble": f"adp-seed{seed}", "accuracy": 0.5 + 0.1 * seed} for seed in (0, 1)]
+    results |= {"corruptions": corrupted}  # type: ignore[typeddict-item]
+    assert "Under the corruptions of cifar-c, adp keeps 55.0 % on average." in [*_sentences(_over_seeds(results)[0])]
