@@ -229,7 +229,7 @@ def test_a_study_over_seeds_is_compared_seed_by_seed(tmp_path: Path):
     assert "Over seeds, differences from baseline" in text
     *kept, difference = re.findall(r'<p class="takeaway">(.*?)</p>', text)
     assert [sentence.partition(" keeps ")[0] for sentence in kept] == [
-        f"Against the worst of all attacks, eps 0.1, {group}" for group in ("baseline", "adp")
+        f"Against the worst of all attacks, eps 0.1, {group}" for group in ("adp", "baseline")
     ]
     assert difference.startswith("Against the worst of all attacks, eps 0.1, over 3 seeds, adp minus baseline: +12.0 [")
 
