@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,11 +19,11 @@ from robustkit.pipeline.models_under_test import ModelUnderTest, Surrogate
 from robustkit.pipeline.request import check
 from robustkit.pipeline.results import build
 from robustkit.pipeline.sources import OutsideModels
-from robustkit.records.store import STUDY, Store
+from robustkit.pipeline.stored import read_study
+from robustkit.records.store import Store
 from robustkit.reports._checks import headline_budget
 from robustkit.reports._labels import budget, budget_text
 from robustkit.study.config import AuditConfig
-from robustkit.study.plan import Study
 
 FOLDER = "candidates"  # in the audit's: the runs of all of them
 SUITE = ("attacks",)
@@ -74,7 +73,7 @@ def weigh(
     reporter.say(f"{len(models)} ways to run it are left: all are attacked, and the lowest worst case is quoted")
     folder = pipeline.evaluate(_alone(config, suites), OutsideModels(models, [], surrogates), SUITE)
     store = Store(folder / "runs")
-    results = build(Study.from_json(json.loads((store.folder / STUDY).read_text("utf-8"))), store)
+    results = build(read_study(store), store)
     at = headline_budget(results)
     worst = {w["ensemble"]: w["robust_accuracy"] for w in results["worst_case"] if budget(w) == at}
     values = [worst[record.id] for record, _ in models]

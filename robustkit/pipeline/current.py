@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ import numpy.typing as npt
 
 from robustkit.base.errors import RunError
 from robustkit.pipeline.results import build
+from robustkit.pipeline.stored import read_study
 from robustkit.records.cells import Cell
-from robustkit.records.store import STUDY, Store
-from robustkit.study.plan import Study
+from robustkit.records.store import Store
 
 
 class StudyStore(Store):
@@ -25,7 +24,7 @@ class StudyStore(Store):
     def cells(self) -> Iterator[Cell]:
         """Yield every cell of the study that has a record, in the order of their keys."""
         reading = _Reading(self.folder)
-        study = Study.from_json(json.loads((self.folder / STUDY).read_text("utf-8")))
+        study = read_study(self)
         planned = {cell.key: cell for cell in study.cells()}
         try:
             build(study, reading)

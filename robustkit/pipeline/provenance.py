@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,9 +9,11 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from robustkit.base.errors import UserError
 from robustkit.base.version import __version__
+from robustkit.pipeline.stored import read_study
 from robustkit.records.schema_run import RunRecord
-from robustkit.records.store import STUDY, Store
+from robustkit.records.store import Store
 from robustkit.study.config import EvaluateConfig, Evaluation
 from robustkit.study.plan import Study
 
@@ -56,8 +57,8 @@ def record_of(store: Store, study: Study) -> Mapping[str, Any]:
 
 def _stored(store: Store) -> Study | None:
     try:
-        return Study.from_json(json.loads((store.folder / STUDY).read_text("utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_study(store)
+    except UserError:
         return None
 
 

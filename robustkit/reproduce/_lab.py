@@ -21,9 +21,9 @@ from robustkit.corruptions import _plan as corrupted
 from robustkit.ensembles.checkpoint import CANDIDATES, META, load_ensemble, read_meta
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.models import is_code
+from robustkit.pipeline.stored import read_study
 from robustkit.records.cells import EnsembleRecord, Run, digest
 from robustkit.records.schema import Results
-from robustkit.records.store import STUDY
 from robustkit.reports._format import slug
 from robustkit.reproduce import _settings
 from robustkit.reproduce._ask import Ask
@@ -31,7 +31,6 @@ from robustkit.reproduce._parts import Column, Images, Recipe
 from robustkit.reproduce._recipes import SHAPES
 from robustkit.reproduce._settings import Difference
 from robustkit.study import presets
-from robustkit.study.plan import Study
 
 REQUEST = "request.json"  # in an ensemble's folder: what was asked for and which weights that gave
 SMALL_STEPS = 2000  # of the optimiser: about two minutes for three small networks on 28x28 images on two cores
@@ -147,7 +146,7 @@ class Lab:
     def runs(self, part: str) -> list[tuple[EnsembleRecord, Run]]:
         """Return the stored runs of an evaluation that is done, each with its ensemble; ids are :meth:`name`'s."""
         store = api.load_runs(self.out / "evaluations" / part)
-        study = Study.from_json(json.loads((store.folder / STUDY).read_text("utf-8")))
+        study = read_study(store)
         owners = {record.key: record for record in study.ensembles}
         every = [*study.cells(), *corrupted.cells(study)]
         stored = ((owners[cell.ensemble], store.load(cell)) for cell in every)
