@@ -19,6 +19,10 @@ class Advance(Protocol):
     def __call__(self, steps: int = 1, note: str = "") -> None: ...  # noqa: D102
 
 
+def unseen(steps: int = 1, note: str = "") -> None:
+    """Show no bar: an :class:`Advance` for work that nobody watches."""
+
+
 class Finish(Protocol):
     """Say that a piece is finished: its name, empty where nobody need know, and what it cost."""
 
@@ -51,7 +55,7 @@ class Reporter:
     def task(self, description: str, total: int) -> Iterator[Advance]:
         """Show a bar of ``total`` steps while the block runs; tasks may be nested, or run in several threads."""
         if self.console is None:
-            yield lambda steps=1, note="": None
+            yield unseen
         elif self.console.is_terminal:
             yield from self._bar(description, total)
         else:

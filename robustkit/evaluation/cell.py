@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from robustkit.base.progress import Advance
+from robustkit.base.progress import Advance, unseen
 from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fastpath import Crafting
@@ -94,7 +94,7 @@ def run_cell(
     )  # several passes of a batch may be in memory at once
     runner = AttackRunner(
         cell, ensemble, crafting or Crafting(ensemble), run_options.device, batch_size, run_options.workers,
-        advance or (lambda steps=1, note="": None),
+        advance or unseen,
     )  # fmt: skip
     keep = cell.attack is not None and run_options.keep_examples and (lower is None or len(lower.examples) > 0)
     left = _Left(PROBE, HISTORY, EXAMPLE_BYTES if keep else 0)

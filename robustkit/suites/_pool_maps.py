@@ -14,6 +14,9 @@ from torch import nn
 from robustkit.corruptions import _run
 from robustkit.corruptions._plan import cell_of
 from robustkit.corruptions._published import Published
+from robustkit.data import Split
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation.cell import RunOptions
 from robustkit.evaluation.scoring import sent
 from robustkit.functional.attribution import saliency
 from robustkit.records.cells import Cell, Facts, Spec, digest
@@ -35,19 +38,34 @@ def cell(study: Study, asked: Mapping[str, Any], corruption: Spec | None) -> Cel
 
 
 def facts(job: Job, corruption: Spec | None, published: Published | None) -> Facts:
-    """Return the products of the absolute saliency maps of every two members on each image, (N, M, M) float64."""
+    """Return what the cell of one validation set notes of a job's pool."""
+    made = cell_of(job.study, job.study.ensembles[0], corruption) if corruption else None
+    return products(
+        cell(job.study, job.request, corruption), job.ensembles, job.request, job.data.split, job.run_options, made,
+        published,
+    )  # fmt: skip
+
+
+def products(
+    question: Cell, ensembles: Mapping[str, Ensemble], asked: Mapping[str, Any], split: Split, run_options: RunOptions,
+    made: Cell | None, published: Published | None,
+) -> Facts:  # fmt: skip
+    """Return the products of the absolute saliency maps of every two members on each image, (N, M, M) float64.
+
+    Parameters
+    ----------
+    made : Cell or None
+        Of the corruption that the images are under, whichever ensemble it is of; None: they are the clean ones.
+    """
     started = time.perf_counter()
-    question = cell(job.study, job.request, corruption)
-    members: Sequence[nn.Module] = [job.ensembles[m["ensemble"]].members[m["member"]] for m in job.request["members"]]
-    images = min(job.request["images"], len(job.data.split))
-    at_once = max(1, ELEMENTS // (len(members) * math.prod(job.data.split.shape)))
-    products = []
+    members: Sequence[nn.Module] = [ensembles[m["ensemble"]].members[m["member"]] for m in asked["members"]]
+    images = min(asked["images"], len(split))
+    at_once = max(1, ELEMENTS // (len(members) * math.prod(split.shape)))
+    device, found = run_options.device, []
     for rows in torch.split(torch.arange(images), at_once):
-        _, x, y = job.data.split.batch(rows)
-        if corruption is not None:
-            made = cell_of(job.study, job.study.ensembles[0], corruption)
-            x = _run.corrupted(made, job.data.split, rows, job.run_options.device, published)
-        device = job.run_options.device
+        _, x, y = split.batch(rows)
+        if made is not None:
+            x = _run.corrupted(made, split, rows, device, published)
         maps = saliency(members, sent(x, device), sent(y, device), create_graph=False).abs().flatten(2).cpu().numpy()
-        products.append(np.einsum("mnp,knp->nmk", maps, maps, dtype=np.float64, optimize=True))
-    return Facts(question, {"products": np.concatenate(products)}, time.perf_counter() - started)
+        found.append(np.einsum("mnp,knp->nmk", maps, maps, dtype=np.float64, optimize=True))
+    return Facts(question, {"products": np.concatenate(found)}, time.perf_counter() - started)

@@ -9,7 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from robustkit.base.parallel import run_all
-from robustkit.records.cells import EnsembleRecord, Facts
+from robustkit.base.progress import Advance, unseen
+from robustkit.data import Split
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation.cell import RunOptions
+from robustkit.records.cells import Cell, EnsembleRecord, Facts
 from robustkit.records.schema_members import DiversityResult
 from robustkit.records.store import Store
 from robustkit.study.plan import Study
@@ -63,13 +67,11 @@ class Diversity:
                     if job.store.load_facts(cell) is not None:
                         advance(job.request[cell.name]["samples"])
                         continue
-                    started = time.perf_counter()
-                    given = (job.ensembles[record.key], job.data.split, job.request[cell.name])
-                    if cell.name == "attributions":
-                        arrays = attributions(*given, inner, lambda n=1, note="": advance(n, record.id))
-                    else:
-                        arrays = similarities(*given, inner.device, lambda n=1, note="": advance(n, record.id))
-                    job.store.save_facts(facts := Facts(cell, arrays, time.perf_counter() - started))
+                    facts = measured(
+                        cell, job.ensembles[record.key], job.data.split, job.request[cell.name], inner,
+                        lambda n=1, note="": advance(n, record.id),
+                    )  # fmt: skip
+                    job.store.save_facts(facts)
                     job.reporter.finished(f"diversity, {record.id}: {cell.name}", facts.seconds)
 
             run_all(work, lacking, job.run_options.workers)
@@ -79,3 +81,16 @@ class Diversity:
     def results(study: Study, store: Store) -> list[DiversityResult]:
         """Return one record for each ensemble."""
         return [result(study, record, store) for record in study.ensembles]
+
+
+def measured(
+    cell: Cell, ensemble: Ensemble, split: Split, asked: Mapping[str, Any], run_options: RunOptions,
+    advance: Advance = unseen,
+) -> Facts:  # fmt: skip
+    """Return what the cell of one part, ``attributions`` or ``layers``, notes of an ensemble."""
+    started = time.perf_counter()
+    if cell.name == "attributions":
+        arrays = attributions(ensemble, split, asked, run_options, advance)
+    else:
+        arrays = similarities(ensemble, split, asked, run_options.device, advance)
+    return Facts(cell, arrays, time.perf_counter() - started)

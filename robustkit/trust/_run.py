@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from robustkit.base.parallel import run_all
 from robustkit.base.progress import Reporter
 from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
+from robustkit.ensembles.fastpath import Crafting
 from robustkit.evaluation.cell import RunOptions
 from robustkit.evaluation.execute import Craftings, describe
 from robustkit.records.cells import EnsembleRecord, Facts, Run
@@ -41,7 +42,7 @@ def probe_all(
         if store.load_facts(item.cell) is None:
             began = time.perf_counter()
             with reporter.task(name := f"{record.id}: {describe(item.cell)}", 1):
-                store.save_facts(_facts(item, clean, ensembles[record.key], split, inner, craftings))
+                store.save_facts(probed(item, clean, ensembles[record.key], split, inner, craftings.of))
             done(f"check of {name}, {spoken(time.perf_counter() - began)}")
         else:
             done()
@@ -50,16 +51,20 @@ def probe_all(
         run_all(run, work, run_options.workers)
 
 
-def _facts(
-    item: Item, clean: Run, ensemble: Ensemble, split: Split, run_options: RunOptions, craftings: Craftings
-) -> Facts:
-    """Run one probe on the samples that it may look at; the rows of the others are zero."""
+def probed(
+    item: Item, clean: Run, ensemble: Ensemble, split: Split, run_options: RunOptions,
+    craftings: Callable[[str], Crafting],
+) -> Facts:  # fmt: skip
+    """Run one probe on the samples that it may look at; the rows of the others are zero.
+
+    ``craftings`` is as in :class:`robustkit.trust._job.Job`: what attacks are shown of an ensemble, by its key.
+    """
     started = time.perf_counter()
     rows = np.flatnonzero(item.rows)
     arrays: dict[str, npt.NDArray[Any]] = {"rows": item.rows}
     if len(rows) == 0:  # nothing stands any more
         return Facts(item.cell, arrays, 0.0)
-    job = Job(item.cell, ensemble, craftings.of, split, clean.samples, run_options).select(rows)
+    job = Job(item.cell, ensemble, craftings, split, clean.samples, run_options).select(rows)
     for name, values in probe.get(item.name)(job).items():
         arrays[name] = np.zeros(len(item.rows), values.dtype)
         arrays[name][rows] = values
