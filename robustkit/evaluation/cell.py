@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from robustkit.evaluation.scoring import SCORE_BATCH, SIZES
 from robustkit.records.cells import Cell, Run
 from robustkit.records.samples import CARRIED, CONFIRMED, ERROR, HERE, MISSED, NOT_ATTACKED, Samples
 from robustkit.study.targets import target_labels
+
+if TYPE_CHECKING:
+    from robustkit.evaluation.executors import Executor
 
 HISTORY = 64  # of how many samples the loss history is kept
 PROBE = 64  # how many of the samples broken at a smaller eps are attacked anew, as a check
@@ -38,7 +41,8 @@ class RunOptions:
 
     ``batch_size`` None: by the size of the images and the device, halved where memory runs out. ``workers`` pieces of
     work run side by side. Neither changes a number. ``speed`` is that of :func:`robustkit.ensembles.fastpath.prepare`;
-    it may break a sample that another speed does not, one in a thousand.
+    it may break a sample that another speed does not, one in a thousand. ``executor`` runs pieces of work; None:
+    threads of this process.
     """
 
     device: torch.device
@@ -46,6 +50,7 @@ class RunOptions:
     keep_examples: bool = True
     workers: int = 1
     speed: str = "auto"
+    executor: Executor | None = field(default=None, compare=False, repr=False)
 
     def batch(self, shape: tuple[int, ...]) -> int:
         """Return the batch size for images of a shape (C, H, W)."""

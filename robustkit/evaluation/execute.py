@@ -1,28 +1,31 @@
-"""Runs a plan on this machine, several cells side by side, and skips what the store has."""
+"""Runs a plan, several cells side by side on whichever executor, and skips what the store has."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
 from robustkit.base.files import write_json
 from robustkit.base.lines import spoken
-from robustkit.base.parallel import run_all
 from robustkit.base.paths import cache_dir
 from robustkit.base.progress import Reporter
 from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fastpath import Crafting, prepare
-from robustkit.evaluation.cell import RunOptions, environment, run_cell
+from robustkit.evaluation import pieces
+from robustkit.evaluation.cell import RunOptions, environment
+from robustkit.evaluation.executors import Done, Executor, Piece, Recipe
 from robustkit.records.cells import Cell, Run, digest
 from robustkit.records.samples import Samples
 from robustkit.records.store import Store
 from robustkit.study.plan import Study
+
+_Rest = tuple[Sequence[Cell], bool, Samples | None]
 
 
 def execute(
@@ -36,7 +39,8 @@ def execute(
 ) -> list[str]:
     """Run every cell of the study that the store has not; return the distinct warnings of all of them.
 
-    Chains of cells run side by side, ``run_options.workers`` of them, and where there are fewer, batches of a cell.
+    Chains of cells run side by side, and where there are fewer than workers, batches of a cell. Each cell is stored
+    once it is done. One whose worker died in every try is stored as failed, and the same command tries it again.
 
     Parameters
     ----------
@@ -44,50 +48,114 @@ def execute(
         By the key that the study's records of ensembles and surrogates carry.
     """
     everyone = (*study.ensembles, *study.surrogates)
-    ids = {record.key: record.id for record in everyone}
-    chains = study.chains()
     first = [[study.clean(record)] for record in everyone]  # the attacks need the clean predictions
-    total = len(first) + sum(map(len, chains))
-    open_chains = sum(not all(store.has_file(cell) for cell in chain) for chain in chains)
-    inner = replace(run_options, workers=max(1, run_options.workers // max(1, open_chains)))
-    clean: dict[str, Samples] = {}
+    chains = study.chains()
+    total = sum(map(len, (*first, *chains)))
     costs = {cell.key: _cost(cell) for chain in (*first, *chains) for cell in chain if not store.has_file(cell)}
-
-    def run(cell: Cell, lower: Cell | None) -> Run:
-        before = store.load(lower, examples=True) if lower else None
-        with reporter.task(f"{ids[cell.ensemble]}: {describe(cell)}", len(split)) as advance:
-            made = run_cell(
-                cell, ensembles[cell.ensemble], split, clean.get(cell.ensemble), inner, advance,
-                craftings.of(cell.attacked) if cell.attack else None,
-                before.samples if before else None,
-            )  # fmt: skip
-        store.save(made)
-        return made
-
     with reporter.pieces("evaluating", total, sum(costs.values())) as done:
 
-        def finish(chain: Sequence[Cell]) -> list[tuple[bool, list[str]]]:
-            """Return for each cell whether it was stored already, and its warnings."""
-            outcomes = []
-            lower = None
-            for cell in chain:
-                stored = store.load(cell)
-                finished = stored or run(cell, lower)
-                if cell.kind == "clean":
-                    clean[cell.ensemble] = finished.samples
-                outcomes.append((stored is not None, [f"{ids[cell.ensemble]}: {w}" for w in finished.warnings]))
-                lower = cell
-                name = f"{ids[cell.ensemble]}: {describe(cell)}, {spoken(finished.seconds)}"
-                done("" if stored else name, costs.get(cell.key, 0.0))
-            return outcomes
+        def finish(cell: Cell, name: str = "") -> None:
+            done(name, costs.get(cell.key, 0.0))
 
-        outcomes = [
-            o for part in (first, chains) for chain in run_all(finish, part, run_options.workers) for o in chain
-        ]
-    reused = sum(stored for stored, _ in outcomes)
-    if reused and not study.follow_ups:  # what follows on a doubt goes over the same store again
-        reporter.say(f"[dim]{reused} of {total} cells were in the store already.[/dim]")
-    return list(dict.fromkeys(warning for _, warnings in outcomes for warning in warnings))
+        running = _Running(study, ensembles, split, store, run_options, reporter, craftings, finish)
+        for part in (first, chains):
+            running.run(part)
+    return running.warnings()
+
+
+class _Running:
+    """Chains of cells on an executor: what is stored, what comes next, what is to be said."""
+
+    def __init__(
+        self, study: Study, ensembles: Mapping[str, Ensemble], split: Split, store: Store, run_options: RunOptions,
+        reporter: Reporter, craftings: Craftings, finish: Callable[..., None],
+    ) -> None:  # fmt: skip
+        self._study, self._ensembles, self._store, self._reporter = study, ensembles, store, reporter
+        everyone = (*study.ensembles, *study.surrogates)
+        self._ids = {record.key: record.id for record in everyone}
+        self._clean_name = {record.key: f"samples {study.clean(record).key}" for record in everyone}
+        self._options, self._craftings, self._finish_bar = run_options, craftings, finish
+        self._executor = pieces.executor_of(run_options)
+        self._split, self._images = pieces.share_split(self._executor, split), len(split)
+        self._clean: dict[str, Samples] = {}
+        self._said: dict[str, list[str]] = {}  # warnings by the key of their cell
+        self._order: list[str] = []
+        self._reused = 0
+
+    def run(self, chains: Sequence[Sequence[Cell]]) -> None:
+        """Run what the store lacks of some chains."""
+        self._order += [cell.key for chain in chains for cell in chain]
+        left = [rest for chain in chains if (rest := self._rest(chain))]
+        with self._executor.session(len(left), self._reporter) as session:
+            for rest in left:
+                session.submit(self._piece(*rest))
+            for done in session.finished():
+                cells, again = done.piece.tag
+                run = self._finish(cells[0], done)
+                if rest := self._rest(cells[1:], again, run):
+                    session.submit(self._piece(*rest))
+
+    def _rest(self, chain: Sequence[Cell], again: bool = False, before: Run | None = None) -> _Rest | None:
+        """Return what the store lacks of a chain, the first of which takes over from ``before``.
+
+        What followed on a cell that failed is not what it would have been: with ``again`` it is made anew.
+        """
+        for at, cell in enumerate(chain):
+            stored = self._store.load(cell)
+            again = again or (stored is not None and "failed" in stored.environment)
+            if stored is None or again:
+                if before is None and cell.after:
+                    before = self._store.load(chain[at - 1], examples=True)
+                return chain[at:], again, before.samples if before else None
+            self._reused, before = self._reused + 1, None
+            self._note(stored)
+            self._finish_bar(cell)
+        return None
+
+    def _piece(self, cells: Sequence[Cell], again: bool, lower: Samples | None) -> Piece:
+        """Return the piece that runs the first of some cells; its cost is that of all of them."""
+        cell, share = cells[0], self._executor.share
+        pieces.share_ensembles(self._executor, self._ensembles, {cell.ensemble, cell.attacked})
+        names = {"split": self._split}
+        if cell.attack:
+            names["crafting"] = self._craftings.share(self._executor, cell.attacked)
+            names["clean"] = self._clean_name[cell.ensemble]
+            share(names["clean"], self._clean[cell.ensemble])
+        if lower is not None:
+            names["lower"] = f"samples {cell.after}"
+            share(names["lower"], lower)
+        return Piece(
+            pieces.attack, {"cell": cell, "run_options": pieces.travelling(self._options), **names},
+            (pieces.ensemble_name(cell.ensemble), *names.values()), sum(map(_cost, cells)),
+            f"{self._ids[cell.ensemble]}: {describe(cell)}", self._images, (cells, again),
+        )  # fmt: skip
+
+    def _finish(self, cell: Cell, done: Done) -> Run:
+        """Store what a piece gave."""
+        if done.lost and cell.kind != "clean":
+            run = pieces.lost_cell(cell, self._clean[cell.ensemble], done.lost, done.where)
+        else:
+            run = done.result()
+            run = replace(run, environment={**run.environment, **done.where}) if done.where else run
+        self._store.save(run)
+        if cell.after:
+            self._executor.drop(f"samples {cell.after}")
+        self._note(run)
+        self._finish_bar(cell, f"{done.piece.label}, {spoken(run.seconds)}")
+        return run
+
+    def _note(self, run: Run) -> None:
+        """Keep what later cells, or a person, should know of a run."""
+        if run.cell.kind == "clean":
+            self._clean[run.cell.ensemble] = run.samples
+        self._said[run.cell.key] = [f"{self._ids[run.cell.ensemble]}: {warning}" for warning in run.warnings]
+
+    def warnings(self) -> list[str]:
+        """Return the distinct warnings in the order of the plan; say how many cells were there already."""
+        total = len(self._order)
+        if self._reused and not self._study.follow_ups:  # what follows on a doubt goes over the same store again
+            self._reporter.say(f"[dim]{self._reused} of {total} cells were in the store already.[/dim]")
+        return list(dict.fromkeys(warning for key in self._order for warning in self._said[key]))
 
 
 class Craftings:
@@ -107,13 +175,22 @@ class Craftings:
         """Return what is attacked of the ensemble with a key; say which members could not be made faster."""
         with self._lock:
             if key not in self._made:
-                _, x, _ = self._split.batch(range(min(len(self._split), 64)))
+                _, x, _ = self._split.batch(range(min(len(self._split), pieces.TRIED)))
                 made = self._prepare(key, x.to(self._setting.device))
                 if made.kept:
                     name = self._ids[key]
                     self._reporter.say(f"[dim]{name}: attacked without folded batch norm ({made.kept}).[/dim]")
                 self._made[key] = made
             return self._made[key]
+
+    def share(self, executor: Executor, key: str) -> str:
+        """Share what is attacked of an ensemble that is shared already; return its name."""
+        chosen = self.of(key)
+        images = pieces.share_split(executor, self._split.take(pieces.TRIED))
+        name, needs = f"crafting {key}, {chosen.chosen}", {"ensemble": pieces.ensemble_name(key), "images": images}
+        asked = {**needs, "speed": self._setting.speed, "chosen": chosen.chosen}
+        executor.share(name, chosen, Recipe(pieces.make_crafting, asked, tuple(needs.values())))
+        return name
 
     def _prepare(self, key: str, x: Tensor) -> Crafting:
         """Choose by a trial, once on a machine: the same command must give the same numbers tomorrow."""
