@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,10 @@ class Published:
         rows, ids, y : Tensor
             Places of the samples among the test images, their ids, and their labels, int64 (B,).
         """
+        return self.pixels(name, severity, rows, ids, y).float().div(255).contiguous()
+
+    def pixels(self, name: str, severity: int, rows: Tensor, ids: Tensor, y: Tensor) -> Tensor:
+        """Return the 8-bit levels of what :meth:`images` returns, uint8 (B, C, H, W)."""
         if name in self._arrays:
             array, labels = self._array(name), self._labels[severity - 1]
             self._compare(name, severity, rows, y, labels)
@@ -91,7 +96,7 @@ class Published:
             pixels = torch.from_numpy(images[..., None] if images.ndim == 3 else images).permute(0, 3, 1, 2)
         else:
             pixels = self._decoder(name, severity)[self._places(name, severity, ids, y)]
-        return pixels.float().div(255).contiguous()
+        return pixels
 
     def compare(self, name: str, severity: int, ids: Tensor, y: Tensor, shape: tuple[int, ...]) -> None:
         """Refuse a severity whose labels, or an array whose images, are not those of the first test images.
@@ -189,6 +194,22 @@ class Published:
         files, _ = self._files(name, severity)
         channels, size = probe(files[:1], one_size=True)
         return Images(files, channels=channels, size=size, resize=None)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The images of one corruption at one severity, in memory: what a machine that has no such folder is sent.
+
+    ``pixels`` (N, C, H, W) are those of all evaluated samples in their order: uint8, or float32 in [0, 1].
+    """
+
+    folder: str
+    pixels: Tensor
+
+    def images(self, rows: Tensor) -> Tensor:
+        """Return the images at some places among the evaluated samples, float32 in [0, 1], (B, C, H, W)."""
+        taken = self.pixels[rows]
+        return taken if taken.is_floating_point() else taken.float().div(255).contiguous()
 
 
 def _severities(folder: Path) -> dict[int, Path]:

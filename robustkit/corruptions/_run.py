@@ -12,14 +12,16 @@ from torch import Tensor
 
 from robustkit.base.errors import UserError
 from robustkit.base.lines import spoken
-from robustkit.base.parallel import run_all
 from robustkit.base.progress import Reporter
 from robustkit.corruptions import get
 from robustkit.corruptions._plan import cells
-from robustkit.corruptions._published import Published
+from robustkit.corruptions._published import Published, Taken
 from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation import pieces
 from robustkit.evaluation.cell import RunOptions, environment
+from robustkit.evaluation.executors import Piece
+from robustkit.evaluation.executors._worker import Worker
 from robustkit.evaluation.scoring import SCORE_BATCH, score, sent
 from robustkit.functional.precision import has_float64
 from robustkit.functional.sampling import SampleGenerator
@@ -30,6 +32,10 @@ from robustkit.study.plan import Study
 
 ELEMENTS = 2**20  # of the images that are corrupted together
 SHOWN = 1  # images that a cell keeps, for the contact sheet
+PUBLISHED = "published corruptions"  # the name under which the set is shared in this process
+AHEAD, FEW_AHEAD = 1024, 16  # corruptions that may wait for a worker; fewer where the images of each are sent along
+
+Source = Published | Taken | None
 
 
 def run_corruptions(
@@ -49,44 +55,82 @@ def run_corruptions(
     if not total:
         return warnings
     ids = {record.key: record.id for record in study.ensembles}
-    with reporter.pieces("corruptions", total) as done:
+    executor = pieces.executor_of(run_options)
+    images, todo = pieces.share_split(executor, split), iter(groups.values())
+    if not executor.remote and published is not None:
+        executor.share(PUBLISHED, published)
 
-        def work(group: list[Cell]) -> None:
-            runs = run_cells(group, ensembles, split, run_options, published)
-            for run in runs:
+    def submit_next() -> None:
+        """Submit one more corruption; what a worker elsewhere cannot read or make is read or made here."""
+        for group in todo:
+            source = PUBLISHED if published is not None else ""
+            if executor.remote and {"published", "textures"} & set(group[0].params):
+                source = f"images {images} of {group[0].attack}"
+                executor.share(source, taken(group[0], split, run_options.device, published))
+            pieces.share_ensembles(executor, ensembles, [cell.ensemble for cell in group])
+            session.submit(_piece(group, images, source, run_options, len(split)))
+            return
+
+    with reporter.pieces("corruptions", total) as done, executor.session(len(groups), reporter) as session:
+        for _ in range(FEW_AHEAD if executor.remote and published is not None else AHEAD):
+            submit_next()
+        for one in pieces.given(session):
+            for run in (pieces.placed(run, one) for run in one.value):
                 store.save(run)
                 warnings.extend(f"{ids[run.cell.ensemble]}: {warning}" for warning in run.warnings)
                 level = f"severity {run.cell.params.get('severity')}"
                 done(f"{ids[run.cell.ensemble]}: {run.cell.name}, {level}, {spoken(run.seconds)}")
-
-        run_all(work, list(groups.values()), run_options.workers)
+            if one.piece.tag not in ("", PUBLISHED):
+                executor.drop(one.piece.tag)
+            submit_next()
     return list(dict.fromkeys(warnings))
 
 
-def run_cells(
-    group: list[Cell],
-    ensembles: Mapping[str, Ensemble],
-    split: Split,
-    run_options: RunOptions,
-    published: Published | None,
-) -> list[Run]:
-    """Run cells that differ in the ensemble only."""
+def _piece(group: list[Cell], split: str, source: str, run_options: RunOptions, n: int) -> Piece:
+    """Return the piece that runs one corruption; ``split`` and ``source`` are names of what is shared."""
+    arguments = {"group": group, "split": split, "source": source, "run_options": pieces.travelling(run_options)}
+    needs = (*(pieces.ensemble_name(cell.ensemble) for cell in group), split, *([source] if source else ()))
+    label = f"{group[0].name}, severity {group[0].params.get('severity')}"
+    return Piece(run_cells, arguments, needs, label=label, steps=n, tag=source)
+
+
+def run_cells(worker: Worker, group: list[Cell], split: str, source: str, run_options: RunOptions) -> list[Run]:
+    """Run cells that differ in the ensemble only: each image is made once for all; a piece of work."""
     started = time.perf_counter()
+    images: Split = worker.get(split)
+    ensembles = {cell.ensemble: worker.get(pieces.ensemble_name(cell.ensemble)) for cell in group}
+    published: Source = worker.get(source) if source else None
     parts: list[list[Samples]] = [[] for _ in group]
-    for rows in torch.split(torch.arange(len(split)), batch_of(split.shape)):
-        ids, x, y = split.batch(rows)
+    for rows in torch.split(torch.arange(len(images)), batch_of(images.shape)):
+        ids, x, y = images.batch(rows)
         began = time.perf_counter()
-        made = corrupted(group[0], split, rows, run_options.device, published)
+        made = corrupted(group[0], images, rows, worker.device, published)
         seconds = (time.perf_counter() - began) / len(rows)
         for cell, part in zip(group, parts, strict=True):
             keep = SHOWN if run_options.keep_examples and not part else 0
-            part.append(_samples(ensembles[cell.ensemble], ids, x, y, made, seconds, keep, run_options.device))
+            part.append(_samples(ensembles[cell.ensemble], ids, x, y, made, seconds, keep, worker.device))
+        worker.advance(len(rows))
     joined = [Samples.joined(part) for part in parts]
     took = (time.perf_counter() - started) / len(group)
     return [
-        Run(cell, samples, took, _warnings(samples), environment(run_options.device))
+        Run(cell, samples, took, _warnings(samples), environment(worker.device))
         for cell, samples in zip(group, joined, strict=True)
     ]
+
+
+def taken(cell: Cell, split: Split, device: torch.device, published: Published | None) -> Taken:
+    """Return the images of a corruption that only this machine can read or make, for another to score them."""
+    if published is not None:
+        _, _, y = split.batch(range(len(split)))
+        every, severity = torch.arange(len(split)), int(cell.params["severity"])
+        return Taken(str(published.folder), published.pixels(cell.name, severity, every, split.ids, y))
+    return Taken("frost", whole(cell, split, device, None))
+
+
+def whole(cell: Cell, split: Split, device: torch.device, source: Source) -> Tensor:
+    """Return the corrupted images of all of a split, made in batches, float32 (N, C, H, W)."""
+    parts = torch.split(torch.arange(len(split)), batch_of(split.shape))
+    return torch.cat([corrupted(cell, split, rows, device, source) for rows in parts])
 
 
 def batch_of(shape: tuple[int, ...]) -> int:
@@ -95,16 +139,18 @@ def batch_of(shape: tuple[int, ...]) -> int:
     return most // SCORE_BATCH * SCORE_BATCH if most > SCORE_BATCH else most
 
 
-def corrupted(cell: Cell, split: Split, rows: Tensor, device: torch.device, published: Published | None) -> Tensor:
+def corrupted(cell: Cell, split: Split, rows: Tensor, device: torch.device, source: Source) -> Tensor:
     """Return the corrupted images of some rows of a split, on the CPU, float32 (B, C, H, W)."""
     ids, x, y = split.batch(rows)
     if cell.attack is None:
         raise ValueError("a corruption cell names its corruption")
+    if isinstance(source, Taken):
+        return _same_shape(source, source.images(rows), x)
     if "published" in cell.attack.params:
-        if published is None:
+        if source is None:
             raise ValueError("a cell of a published set needs the set")
         severity = int(cell.attack.params["severity"])
-        return _same_shape(published, published.images(cell.name, severity, rows, ids, y), x)
+        return _same_shape(source, source.images(cell.name, severity, rows, ids, y), x)
     return make(cell.attack, cell.seed, ids, x, device)
 
 
@@ -118,7 +164,7 @@ def make(spec: Spec, seed: int, ids: Tensor, x: Tensor, device: torch.device) ->
     return made.cpu().float()
 
 
-def _same_shape(published: Published, made: Tensor, x: Tensor) -> Tensor:
+def _same_shape(published: Published | Taken, made: Tensor, x: Tensor) -> Tensor:
     if made.shape != x.shape:
         size, wanted = ("x".join(map(str, images.shape[1:])) for images in (made, x))
         raise UserError(f"images in '{published.folder}' are {size}, yours {wanted}; give a set of that size.")

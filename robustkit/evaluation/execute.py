@@ -6,7 +6,6 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from torch import Tensor
 
@@ -135,8 +134,7 @@ class _Running:
         if done.lost and cell.kind != "clean":
             run = pieces.lost_cell(cell, self._clean[cell.ensemble], done.lost, done.where)
         else:
-            run = done.result()
-            run = replace(run, environment={**run.environment, **done.where}) if done.where else run
+            run = pieces.placed(done.result(), done)
         self._store.save(run)
         if cell.after:
             self._executor.drop(f"samples {cell.after}")

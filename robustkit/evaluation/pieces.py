@@ -7,16 +7,17 @@ gets by its name. Whoever submits a piece shares what it needs first, by the fun
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
 
+from robustkit.base.errors import RunError
 from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fastpath import Crafting, prepare
 from robustkit.evaluation.cell import RunOptions, run_cell
-from robustkit.evaluation.executors import Executor
+from robustkit.evaluation.executors import Done, Executor, Session
 from robustkit.evaluation.executors._worker import Worker
 from robustkit.evaluation.executors.local import Local
 from robustkit.records.cells import Cell, Run
@@ -88,3 +89,24 @@ def lost_cell(cell: Cell, clean: Samples, cause: str, where: Mapping[str, object
     status[:] = ERROR
     samples = replace(clean, status=status, examples=clean.examples[:0], history=clean.history[:0])
     return Run(cell, samples, 0.0, (f"{cell.name} failed: {cause}",), {**where, "failed": cause})
+
+
+class LostError(RunError):
+    """Pieces whose workers died in every try; everything else of the stage is done and stored."""
+
+
+def given(session: Session) -> Iterator[Done]:
+    """Yield each piece of a session that gave a value; once all are over, a :class:`LostError` names the others."""
+    lost = []
+    for done in session.finished():
+        if done.lost:
+            lost.append(f"{done.piece.label}: {done.lost}")
+        else:
+            yield done
+    if lost:
+        raise LostError(f"{len(lost)} pieces of work failed, the same command tries them again: {'; '.join(lost)}")
+
+
+def placed(run: Run, done: Done) -> Run:
+    """Return a run with a note of where its piece ran."""
+    return replace(run, environment={**run.environment, **done.where}) if done.where else run

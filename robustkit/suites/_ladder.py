@@ -79,3 +79,16 @@ def strong_enough(
         if found.share >= NEARLY_ALL:
             break
     return found
+
+
+def lacking(
+    study: Study, record: EnsembleRecord, spec: Spec, data: str, clean: Samples, load: Callable[[Cell], Run | None]
+) -> Cell | None:
+    """Return the cell that has to be run next to know :func:`strong_enough`; None where all that it needs are there."""
+    for cell in cells(study, record, spec, data):
+        run = load(cell)
+        if run is None:
+            return cell
+        if Attacked(spec, cell, run.samples, clean.right).share >= NEARLY_ALL:
+            return None
+    return None

@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from robustkit.base.errors import RunError
+from robustkit.base.lines import spoken
 from robustkit.corruptions import _run
 from robustkit.corruptions._plan import cell_of
-from robustkit.corruptions._published import Published
+from robustkit.corruptions._published import Published, Taken
 from robustkit.data import Split
-from robustkit.ensembles.ensemble import Ensemble
-from robustkit.evaluation.cell import RunOptions
+from robustkit.evaluation import pieces
+from robustkit.evaluation.executors import Executor, Piece
+from robustkit.evaluation.executors._worker import Worker
 from robustkit.evaluation.scoring import sent
 from robustkit.functional.attribution import saliency
 from robustkit.records.cells import Cell, Facts, Spec, digest
@@ -37,35 +40,63 @@ def cell(study: Study, asked: Mapping[str, Any], corruption: Spec | None) -> Cel
     )  # fmt: skip
 
 
-def facts(job: Job, corruption: Spec | None, published: Published | None) -> Facts:
-    """Return what the cell of one validation set notes of a job's pool."""
-    made = cell_of(job.study, job.study.ensembles[0], corruption) if corruption else None
-    return products(
-        cell(job.study, job.request, corruption), job.ensembles, job.request, job.data.split, job.run_options, made,
-        published,
-    )  # fmt: skip
+def run(job: Job, corruptions: Sequence[Spec | None], published: Published | None) -> None:
+    """Compare the maps of the members on each validation set, as far as the store lacks it."""
+    executor = pieces.executor_of(job.run_options)
+    cells = [(cell(job.study, job.request, corruption), corruption) for corruption in corruptions]
+    todo = [one for one in cells if job.store.load_facts(one[0]) is None]
+    split = job.data.split.take(min(job.request["images"], len(job.data.split)))
+    with (
+        job.reporter.pieces("pool: saliency maps", len(todo)) as advance,
+        executor.session(len(todo), job.reporter) as session,
+    ):
+        for question, corruption in todo:
+            session.submit(_piece(job, executor, split, question, corruption, published))
+        for done in pieces.given(session):
+            job.store.save_facts(done.value)
+            advance(f"{done.piece.label}, {spoken(done.value.seconds)}")
 
 
-def products(
-    question: Cell, ensembles: Mapping[str, Ensemble], asked: Mapping[str, Any], split: Split, run_options: RunOptions,
-    made: Cell | None, published: Published | None,
-) -> Facts:  # fmt: skip
+def _piece(
+    job: Job, executor: Executor, split: Split, question: Cell, corruption: Spec | None, published: Published | None
+) -> Piece:
+    """Return the piece of one validation set. The few images that maps are compared on are corrupted here."""
+    pieces.share_ensembles(executor, job.ensembles, members := [m["ensemble"] for m in job.request["members"]])
+    images, source = pieces.share_split(executor, split), ""
+    if corruption is not None:
+        made = cell_of(job.study, job.study.ensembles[0], corruption)
+        executor.share(
+            source := f"images {images} of {corruption}",
+            Taken("pool", _run.whole(made, split, job.run_options.device, published)),
+        )  # fmt: skip
+    arguments = {"question": question, "asked": job.request["members"], "split": images, "source": source}
+    needs = (*map(pieces.ensemble_name, members), images, *([source] if source else ()))
+    name = "clean" if corruption is None else corruption.name
+    return Piece(products, arguments, needs, label=f"pool: saliency maps, {name}", steps=len(split))
+
+
+def products(worker: Worker, question: Cell, asked: Sequence[Mapping[str, Any]], split: str, source: str) -> Facts:
     """Return the products of the absolute saliency maps of every two members on each image, (N, M, M) float64.
 
-    Parameters
-    ----------
-    made : Cell or None
-        Of the corruption that the images are under, whichever ensemble it is of; None: they are the clean ones.
+    A piece of work: ``source`` is the shared name of the corrupted images of the split, empty where they are clean.
     """
     started = time.perf_counter()
-    members: Sequence[nn.Module] = [ensembles[m["ensemble"]].members[m["member"]] for m in asked["members"]]
-    images = min(asked["images"], len(split))
-    at_once = max(1, ELEMENTS // (len(members) * math.prod(split.shape)))
-    device, found = run_options.device, []
-    for rows in torch.split(torch.arange(images), at_once):
-        _, x, y = split.batch(rows)
-        if made is not None:
-            x = _run.corrupted(made, split, rows, device, published)
-        maps = saliency(members, sent(x, device), sent(y, device), create_graph=False).abs().flatten(2).cpu().numpy()
+    owners = {m["ensemble"]: worker.get(pieces.ensemble_name(m["ensemble"])) for m in asked}
+    members: Sequence[nn.Module] = [owners[m["ensemble"]].members[m["member"]] for m in asked]
+    images: Split = worker.get(split)
+    at_once = max(1, ELEMENTS // (len(members) * math.prod(images.shape)))
+    found = []
+    for rows in torch.split(torch.arange(len(images)), at_once):
+        _, x, y = images.batch(rows)
+        if source:
+            x = worker.get(source).images(rows)
+        x, y = sent(x, worker.device), sent(y, worker.device)
+        try:
+            maps = saliency(members, x, y, create_graph=False).abs().flatten(2).cpu().numpy()
+        except RuntimeError as error:  # a model of the user's own may have no gradient
+            raise RunError(
+                f"a member of the pool gave no saliency maps ({error}); leave them out with --pool-attribution 0."
+            ) from error
         found.append(np.einsum("mnp,knp->nmk", maps, maps, dtype=np.float64, optimize=True))
+        worker.advance(len(rows))
     return Facts(question, {"products": np.concatenate(found)}, time.perf_counter() - started)

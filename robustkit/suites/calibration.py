@@ -8,9 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from robustkit.base.errors import RunError, UserError
-from robustkit.base.parallel import run_all
 from robustkit.data._split import SEED
-from robustkit.evaluation.cell import run_cell
 from robustkit.metrics import calibration as metric
 from robustkit.metrics.calibration import BINS, Floats, Ints
 from robustkit.records.cells import Cell, EnsembleRecord
@@ -18,6 +16,7 @@ from robustkit.records.schema_suites import Calibration, CalibrationResult, Reli
 from robustkit.records.store import Store
 from robustkit.study.plan import Study
 from robustkit.suites import Job, SuiteRequest, suite
+from robustkit.suites._scoring import Lacking, score_all
 
 MOST = 5000  # validation samples
 VALIDATION: Final = "validation"
@@ -48,13 +47,7 @@ class CalibrationSuite:
             split = job.data.dataset.split("validation").take(MOST)
             if split.sha256() != job.request["sha256"]:
                 raise RunError("the validation samples have changed since they were asked for; run it again.")
-            with job.reporter.task("validation samples", len(cells) * len(split)) as advance:
-
-                def work(cell: Cell) -> None:
-                    job.store.save(run_cell(cell, job.ensembles[cell.ensemble], split, None, job.run_options))
-                    advance(len(split))
-
-                run_all(work, cells, job.run_options.workers)
+            score_all(job, "calibration", [Lacking("validation samples", lambda: split, cells)])
         fused = [r for r in CalibrationSuite.results(job.study, job.store) if r["output"] == "ensemble"]
         return [f"{r['ensemble']}: {note}" for r in fused for note in r["notes"]]
 

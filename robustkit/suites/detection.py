@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from robustkit.attacks import attack
 from robustkit.attacks import spec as attack_spec
-from robustkit.base.parallel import run_all
+from robustkit.base.progress import Finish
 from robustkit.data import Split
-from robustkit.evaluation.cell import run_cell
+from robustkit.evaluation import pieces
 from robustkit.evaluation.execute import describe
+from robustkit.evaluation.executors import Executor, Piece, Session
 from robustkit.metrics.scores import NEEDS_MEMBERS
 from robustkit.records.cells import Cell, EnsembleRecord, Run, Spec
 from robustkit.records.samples import Samples
 from robustkit.records.schema_suites import DetectionResult
 from robustkit.records.store import Store
-from robustkit.study.plan import Study
+from robustkit.study.plan import Study, steps_of
 from robustkit.suites import Job, SuiteRequest, suite
 from robustkit.suites._detection_rows import rows, worst
-from robustkit.suites._ladder import Attacked, strong_enough
+from robustkit.suites._ladder import Attacked, lacking, strong_enough
 
 IMAGES = 1200  # that are attacked at most, so that 1,000 are left where some are wrong from the start
 ADAPTIVE_IMAGES = 200  # that the attacker who knows the detector attacks: its runs are long, and there is one a score
@@ -46,28 +47,24 @@ class Detection:
     @staticmethod
     def run(job: Job) -> list[str]:
         """Attack at growing budgets, then adaptively at those that were enough."""
-        study, warned = job.study, dict[str, None]()
-        pairs = [(record, spec) for record in study.ensembles for spec in oblivious(study)]
+        pairs = [(record, spec) for record in job.study.ensembles for spec in oblivious(job.study)]
         if not pairs:
-            ids = ", ".join(record.id for record in study.ensembles)
+            ids = ", ".join(record.id for record in job.study.ensembles)
             return [f"{ids}: no attack has a budget, so that detection has nothing to detect; add --attacks pgd"]
-
-        def strong(pair: tuple[EnsembleRecord, Spec]) -> Cell:
-            record, spec = pair
-            obtain = _Runner(job, record, "images", len(pairs), warned)
-            clean = _take(job.store.get(study.clean(record)), job.request["images"]["n"])
-            return strong_enough(study, record, spec, obtain.sha256, clean, obtain).cell
-
-        records = {record.key: record for record in study.ensembles}
-        further: dict[str, Cell] = {}  # several attacks at one eps have one adaptive attacker
-        for cell in run_all(strong, pairs, job.run_options.workers):
-            further.update({known.key: known for _, known in adaptive(study, records[cell.ensemble], cell)})
-
-        def informed(cell: Cell) -> None:
-            _Runner(job, records[cell.ensemble], "adaptive_images", len(further), warned)(cell)
-
-        run_all(informed, list(further.values()), job.run_options.workers)
-        return list(warned)
+        executor = pieces.executor_of(job.run_options)
+        with (
+            job.reporter.pieces("detection", len(pairs)) as advance,
+            executor.session(len(pairs), job.reporter) as session,
+        ):
+            running = _Running(job, executor, session)
+            for pair in pairs:
+                running.climb(pair[0], pair[1], advance)
+            for done in pieces.given(session):
+                job.store.save(run := pieces.placed(done.value, done))
+                job.reporter.finished(done.piece.label, run.seconds)
+                if done.piece.tag is not None:
+                    running.climb(done.piece.tag[0], done.piece.tag[1], advance)
+        return list(_warnings(job, pairs))
 
     @staticmethod
     def results(study: Study, store: Store) -> list[DetectionResult]:
@@ -105,36 +102,66 @@ def _informed(study: Study, store: Store, record: EnsembleRecord, made: Attacked
     return {score: store.get(cell) for score, cell in adaptive(study, record, made.cell)}
 
 
-@dataclass(frozen=True)
-class _Runner:
-    """Returns the run of a cell on some of the study's images; makes and saves it where the store lacks it."""
+class _Running:
+    """Ladders of budgets, each rung run when the one below it was not enough, then who knows the detector."""
 
-    job: Job
-    record: EnsembleRecord
-    part: str  # of the images: a key of what was asked
-    beside: int  # how many of its kind may run at a time
-    warned: dict[str, None]
+    def __init__(self, job: Job, executor: Executor, session: Session) -> None:
+        self._job, self._executor, self._session = job, executor, session
+        self._begun: set[str] = set()  # several attacks at one eps have one adaptive attacker
 
-    @property
-    def sha256(self) -> str:
-        return str(self.job.request[self.part]["sha256"])
+    def climb(self, record: EnsembleRecord, spec: Spec, advance: Finish) -> None:
+        """Run the next rung of an attack's ladder, or, at its end, the adaptive attackers at that budget."""
+        study, store = self._job.study, self._job.store
+        images = self._job.request["images"]
+        clean = _take(store.get(study.clean(record)), images["n"])
+        cell = lacking(study, record, spec, images["sha256"], clean, store.load)
+        if cell is not None:
+            self._submit(cell, record, "images", (record, spec))
+            return
+        made = strong_enough(study, record, spec, images["sha256"], clean, store.get)
+        for _, informed in adaptive(study, record, made.cell):
+            if informed.key not in self._begun and store.load(informed) is None:
+                self._submit(informed, record, "adaptive_images", None)
+            self._begun.add(informed.key)
+        advance(f"{record.id}: {describe(made.cell)} is what detectors meet")
 
-    def __call__(self, cell: Cell) -> Run:
-        job, record = self.job, self.record
-        run = job.store.load(cell)
-        if run is None:
-            split = _part(job.data.split, job.request[self.part]["n"])
-            clean = _take(job.store.get(job.study.clean(record)), len(split))
-            run_options = replace(job.run_options, workers=max(1, job.run_options.workers // max(1, self.beside)))
-            score = f", {cell.params['score']}" if cell.name == ADAPTIVE else ""
-            name = f"detection, {record.id}: {describe(cell)}{score}"
-            with job.reporter.task(name, len(split)) as advance:
-                ensemble, crafting = job.ensembles[record.key], job.craftings.of(record.key)
-                run = run_cell(cell, ensemble, split, clean, run_options, advance, crafting)
-            job.store.save(run)
-            job.reporter.finished(name, run.seconds)
-        self.warned.update(dict.fromkeys(f"{record.id}: {warning}" for warning in run.warnings))
-        return run
+    def _submit(self, cell: Cell, record: EnsembleRecord, part: str, tag: object) -> None:
+        """Run a cell on some of the study's images."""
+        job, executor = self._job, self._executor
+        split = _part(job.data.split, job.request[part]["n"])
+        clean = _take(job.store.get(job.study.clean(record)), len(split))
+        known = f"samples {job.study.clean(record).key}, the first {len(split)}"
+        executor.share(known, clean)
+        pieces.share_ensembles(executor, job.ensembles, [record.key])
+        names = {
+            "split": pieces.share_split(executor, split), "clean": known,
+            "crafting": job.craftings.share(executor, record.key),
+        }  # fmt: skip
+        score = f", {cell.params['score']}" if cell.name == ADAPTIVE else ""
+        self._session.submit(Piece(
+            pieces.attack, {"cell": cell, "run_options": pieces.travelling(job.run_options), **names},
+            (pieces.ensemble_name(record.key), *names.values()), float(steps_of(cell) * len(split)),
+            f"detection, {record.id}: {describe(cell)}{score}", len(split), tag,
+        ))  # fmt: skip
+
+
+def _warnings(job: Job, pairs: Sequence[tuple[EnsembleRecord, Spec]]) -> Iterator[str]:
+    """Yield what the runs that are needed have to say, once each."""
+    study, store, images, said = job.study, job.store, job.request["images"], set[str]()
+    for record, spec in pairs:
+        clean = _take(store.get(study.clean(record)), images["n"])
+        seen: list[Run] = []
+
+        def obtain(cell: Cell, seen: list[Run] = seen) -> Run:
+            seen.append(run := store.get(cell))
+            return run
+
+        made = strong_enough(study, record, spec, images["sha256"], clean, obtain)
+        seen += _informed(study, store, record, made).values()
+        for warning in (f"{record.id}: {one}" for run in seen for one in run.warnings):
+            if warning not in said:
+                said.add(warning)
+                yield warning
 
 
 def _part(split: Split, most: int) -> Split:

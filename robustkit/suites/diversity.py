@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from robustkit.base.parallel import run_all
-from robustkit.base.progress import Advance, unseen
-from robustkit.data import Split
-from robustkit.ensembles.ensemble import Ensemble
+from robustkit.base.lines import spoken
+from robustkit.evaluation import pieces
 from robustkit.evaluation.cell import RunOptions
-from robustkit.records.cells import Cell, EnsembleRecord, Facts
+from robustkit.evaluation.executors import Piece
+from robustkit.evaluation.executors._worker import Worker
+from robustkit.records.cells import Cell, Facts
 from robustkit.records.schema_members import DiversityResult
 from robustkit.records.store import Store
 from robustkit.study.plan import Study
 from robustkit.suites import Job, SuiteRequest, suite
 from robustkit.suites._attributions import attributions
-from robustkit.suites._diversity_results import PARTS, cells_of, result
+from robustkit.suites._diversity_results import cells_of, result
 from robustkit.suites._layers import similarities
 
 # Of images of up to 3x32x32 pixels; fewer of larger ones, so that the work stays about the same.
@@ -53,28 +53,29 @@ class Diversity:
     @staticmethod
     def run(job: Job) -> list[str]:
         """Compute attributions and compare layers of every ensemble, as far as the store lacks them."""
-        lacking = [
-            e for e in job.study.ensembles if any(job.store.load_facts(c) is None for c in cells_of(job.study, e))
-        ]
-        # One ensemble is one piece of work: hooks on a member would hear another thread's passes.
-        inner = replace(job.run_options, workers=1)
-        with job.reporter.task(
-            "diversity", sum(job.request[part]["samples"] for part in PARTS) * len(lacking)
-        ) as advance:
+        executor = pieces.executor_of(job.run_options)
+        ids = {record.key: record.id for record in job.study.ensembles}
+        every = [cells_of(job.study, record) for record in job.study.ensembles]
+        lacking = [[cell for cell in cells if job.store.load_facts(cell) is None] for cells in every]
+        todo = [cells for cells in lacking if cells]
+        split = pieces.share_split(executor, job.data.split)
+        with (
+            job.reporter.pieces("diversity", sum(map(len, todo))) as advance,
+            executor.session(len(todo), job.reporter) as session,
+        ):
 
-            def work(record: EnsembleRecord) -> None:
-                for cell in cells_of(job.study, record):
-                    if job.store.load_facts(cell) is not None:
-                        advance(job.request[cell.name]["samples"])
-                        continue
-                    facts = measured(
-                        cell, job.ensembles[record.key], job.data.split, job.request[cell.name], inner,
-                        lambda n=1, note="": advance(n, record.id),
-                    )  # fmt: skip
-                    job.store.save_facts(facts)
-                    job.reporter.finished(f"diversity, {record.id}: {cell.name}", facts.seconds)
+            def submit(cells: Sequence[Cell]) -> None:
+                # One after the other: hooks on a member would hear another thread's passes.
+                pieces.share_ensembles(executor, job.ensembles, [cells[0].ensemble])
+                session.submit(_piece(job, cells, split, ids[cells[0].ensemble]))
 
-            run_all(work, lacking, job.run_options.workers)
+            for cells in todo:
+                submit(cells)
+            for done in pieces.given(session):
+                job.store.save_facts(done.value)
+                advance(f"{done.piece.label}, {spoken(done.value.seconds)}")
+                if rest := done.piece.tag[1:]:
+                    submit(rest)
         return []
 
     @staticmethod
@@ -83,14 +84,23 @@ class Diversity:
         return [result(study, record, store) for record in study.ensembles]
 
 
-def measured(
-    cell: Cell, ensemble: Ensemble, split: Split, asked: Mapping[str, Any], run_options: RunOptions,
-    advance: Advance = unseen,
-) -> Facts:  # fmt: skip
-    """Return what the cell of one part, ``attributions`` or ``layers``, notes of an ensemble."""
+def _piece(job: Job, cells: Sequence[Cell], split: str, id: str) -> Piece:
+    """Return the piece that computes the first of some cells of an ensemble."""
+    cell, asked = cells[0], job.request[cells[0].name]
+    arguments = {"cell": cell, "split": split, "asked": asked, "run_options": pieces.travelling(job.run_options)}
+    return Piece(
+        measured, arguments, (pieces.ensemble_name(cell.ensemble), split), len(cells),
+        f"diversity, {id}: {cell.name}", asked["samples"], cells,
+    )  # fmt: skip
+
+
+def measured(worker: Worker, cell: Cell, split: str, asked: Mapping[str, Any], run_options: RunOptions) -> Facts:
+    """Return what the cell of one part, ``attributions`` or ``layers``, notes of an ensemble; a piece of work."""
     started = time.perf_counter()
+    images, ensemble = worker.get(split), worker.get(pieces.ensemble_name(cell.ensemble))
+    here = replace(pieces.at(worker, run_options, images.shape), workers=1)
     if cell.name == "attributions":
-        arrays = attributions(ensemble, split, asked, run_options, advance)
+        arrays = attributions(ensemble, images, asked, here, worker.advance)
     else:
-        arrays = similarities(ensemble, split, asked, run_options.device, advance)
+        arrays = similarities(ensemble, images, asked, here.device, worker.advance)
     return Facts(cell, arrays, time.perf_counter() - started)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,18 +10,17 @@ import numpy as np
 
 from robustkit import ood
 from robustkit.base.errors import RunError
-from robustkit.base.lines import spoken
-from robustkit.base.parallel import run_all
-from robustkit.evaluation.cell import run_cell
+from robustkit.data import Split
 from robustkit.metrics.roc import roc
 from robustkit.metrics.scores import Score, scores
-from robustkit.ood._sets import OodSet, build
+from robustkit.ood._sets import build
 from robustkit.records.cells import Cell, EnsembleRecord
 from robustkit.records.samples import Samples
 from robustkit.records.schema_suites import OodMean, OodResult, OodScore, OodSetResult
 from robustkit.records.store import Store
 from robustkit.study.plan import Study
 from robustkit.suites import Job, SuiteRequest, suite
+from robustkit.suites._scoring import Lacking, score_all
 
 DECIMALS = 4  # of a stored curve
 MEANS = ("auroc", "aupr", "aupr_ood", "fpr95")
@@ -40,27 +40,7 @@ class Ood:
     @staticmethod
     def run(job: Job) -> list[str]:
         """Score the images of every set that the store lacks."""
-        lacking: dict[str, list[Cell]] = {}
-        for record in job.study.ensembles:
-            for asked in job.request["sets"]:
-                cell = _cell(job.study, record, asked)
-                if job.store.load(cell) is None:
-                    lacking.setdefault(asked["name"], []).append(cell)
-        total = sum(len(lacking.get(asked["name"], ())) for asked in job.request["sets"])
-        ids = {record.key: record.id for record in job.study.ensembles}
-        if total:
-            with job.reporter.pieces("out-of-distribution sets", total) as done:
-                for asked in job.request["sets"]:
-                    cells = lacking.get(asked["name"], [])
-                    made = _again(job, asked) if cells else None
-
-                    def work(cell: Cell, made: OodSet | None = made) -> None:
-                        if made is not None:
-                            ensemble = job.ensembles[cell.ensemble]
-                            job.store.save(run := run_cell(cell, ensemble, made.split, None, job.run_options))
-                            done(f"{ids[cell.ensemble]}: images of {made.name}, {spoken(run.seconds)}")
-
-                    run_all(work, cells, job.run_options.workers)
+        score_all(job, "out-of-distribution sets", [_lacking(job, asked) for asked in job.request["sets"]])
         return list(_warnings(job.study, job.store))
 
     @staticmethod
@@ -73,12 +53,21 @@ def _cell(study: Study, record: EnsembleRecord, asked: Mapping[str, Any]) -> Cel
     return Cell("clean", record.key, asked["sha256"], seed=study.seed, version=study.version)
 
 
-def _again(job: Job, asked: Mapping[str, Any]) -> OodSet:
-    """Read a set anew; it must be what it was when it was asked for."""
+def _lacking(job: Job, asked: Mapping[str, Any]) -> Lacking:
+    """Return the cells of a set that the store lacks."""
+    cells = [_cell(job.study, record, asked) for record in job.study.ensembles]
+    return Lacking(
+        f"images of {asked['name']}", functools.partial(_again, job, asked),
+        [cell for cell in cells if job.store.load(cell) is None],
+    )  # fmt: skip
+
+
+def _again(job: Job, asked: Mapping[str, Any]) -> Split:
+    """Read the images of a set anew; they must be what they were when it was asked for."""
     made = build(asked["name"], asked["distance"], job.data.split, job.data.load)
     if made.split.sha256() != asked["sha256"]:
         raise RunError(f"the images of the out-of-distribution set '{asked['name']}' have changed; run it again.")
-    return made
+    return made.split
 
 
 def _warnings(study: Study, store: Store) -> Iterator[str]:

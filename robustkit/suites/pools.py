@@ -52,18 +52,8 @@ class Pools:
         warnings = run_corruptions(
             needed, job.ensembles, job.data.split, job.store, job.run_options, job.reporter, published
         )  # fmt: skip
-        sets = [None, *corruptions] if job.request["images"] else []
-        with job.reporter.task("pool: saliency maps", len(sets)) as advance:
-            for corruption in sets:
-                if job.store.load_facts(_pool_maps.cell(job.study, job.request, corruption)) is None:
-                    try:
-                        job.store.save_facts(_pool_maps.facts(job, corruption, published))
-                    except RuntimeError as error:  # a model of the user's own may have no gradient
-                        raise RunError(
-                            f"a member of the pool gave no saliency maps ({error}); leave them out with "
-                            "--pool-attribution 0."
-                        ) from error
-                advance(1, "clean" if corruption is None else corruption.name)
+        if job.request["images"]:
+            _pool_maps.run(job, [None, *corruptions], published)
         return [*warnings, *_notes(job.study)]
 
     @staticmethod

@@ -204,6 +204,11 @@ def _passes(item: Item, runs: Sequence[Scored]) -> float:
     return float(usual * walk * times + inner.get("queries", 0) + params.get("draws", 0))
 
 
+def cost_of(item: Item, runs: Sequence[Scored]) -> float:
+    """Return about how many forward passes of one image a probe takes."""
+    return _passes(item, runs) * float(item.rows.sum())
+
+
 def _first(item: Item, n: int) -> Item:
     spec = item.cell.attack
     if spec is None:

@@ -19,10 +19,10 @@ from robustkit.base.errors import UserError
 from robustkit.data import Dataset, Split
 from robustkit.ensembles.checkpoint import save_ensemble
 from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation import pieces
 from robustkit.pipeline.results import build as results_of
 from robustkit.reports import _suites
 from robustkit.reports._tables import find, tables
-from robustkit.suites import calibration as suite
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_what_is_stored_is_not_scored_again(
     fitted: Ensemble, digits: Dataset, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     first, _ = measured(digits, split, fitted, tmp_path)
-    monkeypatch.setattr(suite, "run_cell", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr(pieces, "attack", lambda *_, **__: pytest.fail("scored again"))
     assert measured(digits, split, fitted, tmp_path)[0] == first
 
 

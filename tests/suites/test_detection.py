@@ -14,6 +14,7 @@ from suite_models import data_of, job_of
 from robustkit import data
 from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation import pieces
 from robustkit.evaluation.cell import RunOptions, run_cell
 from robustkit.pipeline.results import build
 from robustkit.records.cells import Cell, DatasetRecord, EnsembleRecord, Run, Spec
@@ -228,7 +229,7 @@ def test_who_knows_the_detector_is_harder_to_detect(done: Any):
 
 def test_what_is_stored_is_not_made_again(done: Any, fitted: Ensemble, digits: data.Dataset, monkeypatch: Any):
     study, store, found, split = done
-    monkeypatch.setattr(detection, "run_cell", lambda *_, **__: pytest.fail("ran again"))
+    monkeypatch.setattr(pieces, "attack", lambda *_, **__: pytest.fail("ran again"))
     assert carried_out(study, fitted, split, digits, store.folder)[1] == []
     assert detection.Detection.results(Study.from_json(study.to_json()), store) == found
 

@@ -20,6 +20,7 @@ from robustkit import data, ood, suites
 from robustkit.base.errors import RunError, UserError
 from robustkit.data import Dataset, Split
 from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation import pieces
 from robustkit.metrics.scores import SCORES
 from robustkit.ood import _sets
 from robustkit.ood._pixels import adapt, adaptation
@@ -28,7 +29,6 @@ from robustkit.ood._sets import build
 from robustkit.pipeline.results import build as results_of
 from robustkit.reports import _suites
 from robustkit.reports._tables import find, tables
-from robustkit.suites import ood as suite
 
 
 @pytest.fixture(scope="module")
@@ -293,8 +293,10 @@ def test_what_is_stored_is_not_scored_again(
 ):
     facts = asked("ood", digits, split)
     carried_out("ood", facts, digits, split, fitted, tmp_path)
-    scored, real = [], suite.run_cell
-    monkeypatch.setattr(suite, "run_cell", lambda cell, *rest: (scored.append(cell.data), real(cell, *rest))[1])
+    scored, real = [], pieces.attack
+    monkeypatch.setattr(
+        pieces, "attack", lambda worker, cell, **more: (scored.append(cell.data), real(worker, cell, **more))[1]
+    )
     carried_out("ood", facts, digits, split, fitted, tmp_path)
     assert scored == []
     damaged = facts["sets"][1]["sha256"]

@@ -369,15 +369,15 @@ def test_an_evaluation_leaves_facts_of_every_probe_and_the_report_makes_no_pass(
     assert any(c["name"] == "white-box-beats-black-box" for e in results["evaluations"] for c in e["checks"])
     api.report(tmp_path, formats=())
     before = (tmp_path / "results.json").read_bytes()
-    monkeypatch.setattr(_run, "_facts", lambda *_: pytest.fail("probed again"))
-    monkeypatch.setattr("robustkit.evaluation.execute.run_cell", lambda *_: pytest.fail("attacked again"))
+    monkeypatch.setattr(_run, "probed", lambda *_, **__: pytest.fail("probed again"))
+    monkeypatch.setattr("robustkit.evaluation.pieces.run_cell", lambda *_: pytest.fail("attacked again"))
     api.report(tmp_path, formats=())
     assert (tmp_path / "results.json").read_bytes() == before
     carried(two, split, tmp_path / "runs")  # nor does a second evaluation
 
 
 def test_no_probe_runs_with_trust_off_or_without_attacks(two, split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_run, "_facts", lambda *_: pytest.fail("probed"))
+    monkeypatch.setattr(_run, "probed", lambda *_, **__: pytest.fail("probed"))
     done, store = carried(two, split, tmp_path, trust="off")
     results = build(done, store)
     assert {c["name"] for e in results["evaluations"] for c in e["checks"]} == {
@@ -390,7 +390,7 @@ def test_no_probe_runs_with_trust_off_or_without_attacks(two, split, tmp_path: P
     assert all("tried-by-others" in {c["name"] for c in n["checks"] if not c["passed"]} for n in numbers)
 
 
-def noted(item: Item, *_: Any) -> Facts:
+def noted(_: Any, item: Item, **__: Any) -> Facts:
     """Stand for a probe that takes no time."""
     return Facts(item.cell, {"rows": item.rows})
 
@@ -402,17 +402,17 @@ class Killed(BaseException):
 def test_killed_probes_are_not_run_twice(two, split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     calls = []
 
-    def counted(item, *_):
+    def counted(worker, item, **_):
         if len(calls) == 7:
             raise Killed
         calls.append(item.cell.key)
-        return noted(item)
+        return noted(worker, item)
 
-    monkeypatch.setattr(_run, "_facts", counted)
+    monkeypatch.setattr(_run, "probed", counted)
     with pytest.raises(Killed):
         carried(two, split, tmp_path)
     assert len(calls) == 7
-    monkeypatch.setattr(_run, "_facts", lambda item, *_: (calls.append(item.cell.key), noted(item))[1])
+    monkeypatch.setattr(_run, "probed", lambda _, item, **__: (calls.append(item.cell.key), noted(_, item))[1])
     done, store = carried(two, split, tmp_path)
     wanted = sorted(i.cell.key for i in every_item(done, store))
     assert sorted(calls) == wanted
@@ -424,18 +424,18 @@ def test_one_damaged_file_is_the_only_one_that_is_probed_again(
     two, split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     calls: list[Cell] = []
-    monkeypatch.setattr(_run, "_facts", noted)
+    monkeypatch.setattr(_run, "probed", noted)
     done, store = carried(two, split, tmp_path)
     victim = every_item(done, store)[5].cell
     (tmp_path / f"{victim.key}.npz").write_bytes(b"")
-    monkeypatch.setattr(_run, "_facts", lambda item, *_: (calls.append(item.cell), noted(item))[1])
+    monkeypatch.setattr(_run, "probed", lambda _, item, **__: (calls.append(item.cell), noted(_, item))[1])
     carried(two, split, tmp_path)
     assert calls == [victim]
 
 
 def test_a_level_of_its_own_facts(two, split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Full beside quick in one store: each reads its own."""
-    monkeypatch.setattr(_run, "_facts", noted)
+    monkeypatch.setattr(_run, "probed", noted)
     quick, store = carried(two, split, tmp_path)
     full, _ = carried(two, split, tmp_path, trust="full")
     for done in (quick, full):

@@ -8,11 +8,7 @@ from typing import Any
 
 import torch
 
-from robustkit.base.progress import Advance
-
-
-def quiet(steps: int = 1, note: str = "") -> None:
-    """Tell nobody how far the work is."""
+from robustkit.base.progress import Advance, unseen
 
 
 class Once:
@@ -56,7 +52,7 @@ class Worker:
 
     def __init__(
         self, device: torch.device, workers: int, shared: Callable[[str], Any], once: Once,
-        advance: Advance = quiet, halvings: int = 0,
+        advance: Advance = unseen, halvings: int = 0,
     ) -> None:  # fmt: skip
         self.device, self.workers, self.advance, self.halvings = device, workers, advance, halvings
         self._shared, self._once = shared, once
