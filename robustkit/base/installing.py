@@ -19,6 +19,7 @@ PACKAGES = {  # of the extras that messages name, as in pyproject.toml
     "onnx": ("onnx>=1.16", "onnx2torch>=1.5.15"),
     "timm": ("timm>=1.0",),
     "search": ("pymoo>=0.6.1",),
+    "ray": ("ray[client]>=2.40",),
 }
 
 

@@ -20,6 +20,7 @@ from robustkit.base.progress import Reporter
 from robustkit.base.version import __version__
 from robustkit.corruptions._plan import ask, reference_of
 from robustkit.corruptions._published import Published
+from robustkit.evaluation import executors
 from robustkit.evaluation.cell import RunOptions
 from robustkit.pipeline import models_under_test, provenance
 from robustkit.pipeline.announce import announce, recipe_of
@@ -54,6 +55,13 @@ def evaluate(
     """
     reporter = config.reporter or Reporter()
     c = checked(config, outside, default_suites, reporter)
+    with executors.opened(None if reporter.planned else c.run_options.executor):
+        _run(config, c, reporter)
+    return c.folder
+
+
+def _run(config: Evaluation, c: _Checked, reporter: Reporter) -> None:
+    """Run what was checked."""
     with reporter.alive("estimating how long it takes"):
         forecast = announce(config, c, functools.partial(_study, config, c), reporter)
     models = _models(config, c.request, c.data, c.run_options, c.sources, reporter)
@@ -79,7 +87,6 @@ def evaluate(
     write_json(store.folder / STUDY, provenance.ended(study, store, before).to_json())
     if forecast is not None:
         forecast.note(seconds)
-    return c.folder
 
 
 @dataclass(frozen=True)
@@ -104,10 +111,7 @@ def checked(
 ) -> _Checked:  # fmt: skip
     """Return what an evaluation is made of; a UserError says what does not fit, before any work is done."""
     request = check(config, default_suites)
-    device = find_device(config.device)
-    run_options = RunOptions(
-        device, config.batch_size, config.keep_examples, config.workers or default_workers(device), config.speed
-    )
+    run_options = _run_options(config)
     sources = Sources.of(config, request, outside)
     for meta in sources.metas:
         check_members(config.fusion, len(meta["members"]))
@@ -133,6 +137,17 @@ def checked(
     check_folder(Path(config.out), "--out", RESULTS, config.force)
     folder = Path(config.out) if planned else writable(Path(config.out), "--out")
     return _Checked(request, run_options, sources, data, aim, divide_by, published, corrupted, suite_requests, folder)
+
+
+def _run_options(config: Evaluation) -> RunOptions:
+    """Return how cells are run, and by whom; nothing is started yet."""
+    there = config.executor != executors.LOCAL and bool(config.task_gpus)  # the GPUs are the workers'
+    device = find_device("auto" if there else config.device)
+    executor = executors.chosen(
+        config.executor, device, task_cpus=config.task_cpus, task_gpus=config.task_gpus, most=config.workers
+    )
+    workers = config.workers or default_workers(device)
+    return RunOptions(device, config.batch_size, config.keep_examples, workers, config.speed, executor)
 
 
 def _corruptions(

@@ -17,6 +17,7 @@ from robustkit.base.types import Names
 from robustkit.corruptions._plan import chosen
 from robustkit.data import Facts
 from robustkit.defenses import defense
+from robustkit.evaluation import executors
 from robustkit.ood import chosen as chosen_sets
 from robustkit.records.cells import Spec
 from robustkit.study import presets, requirements
@@ -58,6 +59,7 @@ def check(config: Evaluation, default_suites: Sequence[str] = DEFAULT_SUITES) ->
     default_suites : sequence of str
         What runs where ``config`` names no suites, beside those that its other options are for.
     """
+    executors.check(config.executor)
     dataset = name_of(config.dataset)
     facts, corruptions = data.describe(dataset), chosen(config.corruptions)
     suites = _suites(config, default_suites)

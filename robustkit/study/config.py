@@ -28,6 +28,7 @@ from robustkit.study.options_run import (
     Batches,
     Data,
     DataLike,
+    Execution,
     Formats,
     Gates,
     Kept,
@@ -49,8 +50,8 @@ MODELS, SHOWN_SUITES, OUTPUT = "Models", "Suites", "Output"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(
-    Watched, Placed, Formats, Kept, Gates, Workers, Batches, Pace, AttackSeed, Machine, Verdicts, Frost, Suites,
-    Assignments, Attacks, Threat, Samples, Data, Fused,
+    Watched, Placed, Formats, Kept, Gates, Execution, Workers, Batches, Pace, AttackSeed, Machine, Verdicts, Frost,
+    Suites, Assignments, Attacks, Threat, Samples, Data, Fused,
 ):  # fmt: skip
     """What ``evaluate`` and ``audit`` share."""
 

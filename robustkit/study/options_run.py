@@ -99,6 +99,29 @@ class Workers(Configuration):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Execution(Configuration):
+    """Run."""
+
+    executor: Annotated[
+        str,
+        Option(
+            "local (threads of this process), ray (Ray on this machine), or a cluster of Ray: auto, HOST:PORT, "
+            "ray://HOST:PORT."
+        ),
+    ] = "local"
+    task_cpus: Annotated[
+        int, Option("CPUs, and torch threads, of each piece of work that Ray runs.", least=1, needs=("executor",))
+    ] = 1
+    task_gpus: Annotated[
+        float | None,
+        Option(
+            "GPUs of each piece of work that Ray runs; 0.25: four share one.", needs=("executor",),
+            default="1 where --device is a GPU, else none", least=0,
+        ),
+    ] = None  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batches(Configuration):
     """Run."""
 

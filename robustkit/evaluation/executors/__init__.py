@@ -8,6 +8,7 @@ writes it. This module never imports torch.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -15,8 +16,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from robustkit.base.errors import RunError
 from robustkit.base.registry import Registry
+from robustkit.evaluation.executors._address import LOCAL as LOCAL
+from robustkit.evaluation.executors._address import read
 
 if TYPE_CHECKING:
+    import torch
+
     from robustkit.base.progress import Reporter
 
 executor = Registry("executor", "robustkit.evaluation.executors")
@@ -111,6 +116,9 @@ class Executor(Protocol):
 
     remote: bool  # whether pieces run in other processes: a large thing then travels
 
+    def open(self) -> None:
+        """Get ready; a :class:`UserError` says why that cannot be. Else the first thing shared does it."""
+
     def share(self, name: str, value: Any, recipe: Recipe | None = None) -> None:
         """Make a thing known to all pieces by its name; a name that is known already stays what it is.
 
@@ -126,3 +134,41 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Cancel everything at once, and leave no process."""
+
+
+def check(text: str) -> None:
+    """Raise a :class:`UserError` unless ``--executor`` names one that there is, and that is installed."""
+    read(text)
+
+
+def chosen(
+    text: str, device: torch.device, *, task_cpus: int = 1, task_gpus: float | None = None, most: int | None = None
+) -> Executor | None:
+    """Return the executor that ``--executor`` names, which nothing is started for yet; None: threads of this process.
+
+    Parameters
+    ----------
+    device : torch.device
+        Of this process.
+    most : int or None
+        How many pieces run at a time at most.
+    """
+    address = read(text)
+    if not address.remote:
+        return None
+    from robustkit.evaluation.executors.ray import Ray
+
+    return Ray(device, address, task_cpus, task_gpus, most)
+
+
+@contextlib.contextmanager
+def opened(executor: Executor | None) -> Iterator[None]:
+    """Open an executor, and leave no process when the block is left, in whatever way."""
+    if executor is None:
+        yield
+        return
+    try:
+        executor.open()
+        yield
+    finally:
+        executor.close()

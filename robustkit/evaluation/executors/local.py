@@ -33,6 +33,9 @@ class Local:
         self._recipes: dict[str, Recipe] = {}
         self._once = Once()
 
+    def open(self) -> None:
+        """Nothing is there to open."""
+
     def share(self, name: str, value: object, recipe: Recipe | None = None) -> None:
         """Keep a thing by its name; nothing is copied."""
         if value is None and recipe is not None:

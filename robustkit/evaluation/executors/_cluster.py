@@ -1,0 +1,215 @@
+"""A connection to Ray: an instance of our own, as small as can be, or a cluster that is joined as it is."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from robustkit.base.errors import UserError
+from robustkit.evaluation.executors import _stub
+from robustkit.evaluation.executors._address import AUTO, Address, listening
+
+MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+STORE_BYTES = 2**31  # of an instance's object store at most: what is shared is small beside what is computed
+QUIET = {  # an instance of our own tells nobody, and starts no process that only a dashboard needs
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_RECORD_ACTOR_TASK_LOGGING": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+LOOKED = 60.0  # seconds in which each node has to say its versions
+
+
+class Cluster:
+    """Ray, connected until :meth:`close`; one of a process at a time."""
+
+    def __init__(self, address: Address, cpus: int | None = None) -> None:
+        self.address, self.ours = address, not address.joined
+        self._before: dict[str, str | None] = {}
+        self._folder = ""
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        import ray
+
+        self.ray: Any = ray
+        if ray.is_initialized():
+            self.ours, self._lent = False, True
+            return
+        self._lent = False
+        if self.ours:
+            self._start(cpus)
+        else:
+            self._join()
+            self.check()
+
+    def _start(self, cpus: int | None) -> None:
+        """Start an instance of our own, with a token of its own that nothing writes into the home."""
+        self._before = {name: os.environ.get(name) for name in (MODE, TOKEN, *QUIET)}
+        os.environ.update(QUIET)
+        if not (TOKEN in os.environ or TOKEN_PATH in os.environ):  # else what is set is used, as it is
+            os.environ[TOKEN] = secrets.token_hex(32)
+            _read_anew()
+        self._folder = tempfile.mkdtemp(prefix="rk-ray-")  # short: sockets lie in it
+        try:
+            self.ray.init(
+                "local", num_cpus=cpus or len(os.sched_getaffinity(0)), include_dashboard=False, log_to_driver=False,
+                logging_level=logging.ERROR, object_store_memory=_store_bytes(), _temp_dir=self._folder,
+                job_config=_job(self.ray),
+            )  # fmt: skip
+        except BaseException:
+            self.close()
+            raise
+
+    def _join(self) -> None:
+        """Join a cluster; a :class:`UserError` says why that cannot be."""
+        address = self.address if self.address.host else _found(self.ray)
+        listening(address)
+        try:
+            with _unnamed():
+                options = {} if address.client else {"log_to_driver": False}
+                self.ray.init(address.text, logging_level=logging.ERROR, job_config=_job(self.ray), **options)
+        except BaseException as error:
+            with contextlib.suppress(Exception):
+                self.ray.shutdown()
+            if isinstance(error, Exception):
+                raise UserError(_sentence(self.address.text, error)) from None
+            raise
+
+    def check(self) -> None:
+        """Raise a :class:`UserError` where a node has other versions than this process."""
+        ray, here = self.ray, _stub.versions()
+        look = by_value(ray, _stub.look)
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        if not alive:
+            raise UserError(f"the cluster at '{self.address.text}' has no node; start one (ray start).")
+        on = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        looks = [
+            ray.remote(look).options(num_cpus=0, scheduling_strategy=on(node["NodeID"], soft=False)).remote()
+            for node in alive
+        ]
+        for ref in looks:
+            try:
+                there, where = ray.get(ref, timeout=LOOKED)
+            except ray.exceptions.RayError as error:
+                self.close()
+                said = " ".join(str(error).splitlines()[-1:])[:200]
+                raise UserError(f"a node of '{self.address.text}' does not answer ({said}).") from None
+            if there != here:
+                self.close()
+                raise UserError(differing(where["node"], there))
+
+    def close(self) -> None:
+        """Leave a cluster, or end our own instance with all its processes."""
+        if self._lent:
+            return
+        with contextlib.suppress(Exception):
+            self.ray.shutdown()
+        for name, value in self._before.items():
+            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+        if self._before:
+            _read_anew()
+        self._before = {}
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _read_anew() -> None:
+    """Let Ray read mode and token from the environment again: it keeps both in the process beside it."""
+    with contextlib.suppress(Exception):
+        from ray._raylet import AuthenticationTokenLoader, Config
+
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
+
+
+def differing(node: str, there: dict[str, str]) -> str:
+    """Return the sentence that names the versions of a node that are not those of this process."""
+    here = _stub.versions()
+    parts = [
+        f"{name} {there.get(name) or 'is not installed'} there, {here[name]} here"
+        for name in here
+        if there.get(name) != here[name]
+    ]
+    return f"node {node} has other versions ({'; '.join(parts)}); install the same on every node."
+
+
+def by_value(ray: Any, function: Any) -> Any:
+    """Return a function of :mod:`_stub` that travels as code: a node without robustkit can run it."""
+    ray.cloudpickle.register_pickle_by_value(_stub)
+    return function
+
+
+def _store_bytes() -> int:
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    return int(max(100 * 2**20, min(STORE_BYTES, 0.2 * pages * size)))
+
+
+def _job(ray: Any) -> Any:
+    """Return a job's configuration that takes no path of this process along."""
+
+    class Job(ray.job_config.JobConfig):  # type: ignore[misc]
+        def _serialize(self) -> Any:
+            self._py_driver_sys_path.clear()
+            return super()._serialize()
+
+    return Job()
+
+
+@contextlib.contextmanager
+def _unnamed() -> Iterator[None]:
+    """Keep the command line of this process, with its paths, out of the cluster's list of jobs."""
+    from ray._private import utils
+
+    before = getattr(utils, "get_entrypoint_name", None)
+    if before is None:
+        yield
+        return
+    utils.get_entrypoint_name = lambda: "robustkit"
+    try:
+        yield
+    finally:
+        utils.get_entrypoint_name = before
+
+
+def _found(ray: Any) -> Address:
+    """Return the address of the cluster that ``auto`` means: the environment's, else the one on this machine."""
+    text = os.environ.get("RAY_ADDRESS", "")
+    if not text:
+        with contextlib.suppress(Exception):
+            text = ray._private.utils.read_ray_address() or ""
+    if not text or text == AUTO:
+        # Cause: no cluster was started on this machine, and no RAY_ADDRESS is set.
+        raise UserError(
+            "executor 'auto' finds no cluster of Ray on this machine; start one (ray start --head), set RAY_ADDRESS, "
+            "or write --executor ray."
+        )
+    host, _, port = text.removeprefix("ray://").rpartition(":")
+    return Address(text, host, int(port)) if host and port.isdecimal() else Address(text)
+
+
+def _sentence(text: str, error: Exception) -> str:
+    """Return in a sentence why a cluster cannot be joined."""
+    said = " ".join(str(error).split())
+    if "ersion mismatch" in said:
+        found = re.findall(r"(?:Ray|Python): ([\w.]+)", said)
+        ray_there, python_there, ray_here, python_here = (found + ["?"] * 4)[:4]
+        return (
+            f"the cluster at '{text}' runs Ray {ray_there} and Python {python_there}, this process Ray {ray_here} and "
+            f"Python {python_here}; install the same on both."
+        )
+    token = os.environ.get(MODE, "").lower() == "token"
+    if not token or "uthentication" in said or "oken" in said:
+        left = Path.home() / ".ray" / "auth_token"
+        kept = f" ('{left}' is one)" if left.is_file() else ""
+        return (
+            f"the cluster at '{text}' does not let this process in; if it was started with a token, set "
+            f"{MODE}=token, and {TOKEN} or {TOKEN_PATH} to its token{kept}."
+        )
+    return f"the cluster at '{text}' cannot be joined: {said[:200]}."

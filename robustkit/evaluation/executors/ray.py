@@ -1,0 +1,230 @@
+"""Pieces of work on Ray: an instance on this machine, or a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from robustkit.base.errors import RunError, UserError
+from robustkit.base.progress import Reporter
+from robustkit.data import Dataset, Split
+from robustkit.evaluation.executors import TRIES, Done, Piece, Recipe, _stub, executor
+from robustkit.evaluation.executors._address import Address
+from robustkit.evaluation.executors._cluster import Cluster, by_value, differing
+from robustkit.evaluation.executors._travel import pack, size_of, unpack
+
+LOOK = 1.0  # seconds after which the size of the cluster is looked at again
+AHEAD = 4  # one piece waits at the workers for each so many that run there, so that none is idle meanwhile
+
+
+@dataclass
+class _Shared:
+    ref: Any
+    bytes: int
+    needs: tuple[str, ...]
+    kept: bool
+
+
+@executor("ray", title="Ray, on this machine or a cluster")
+class Ray:
+    """A cluster of Ray, joined or started when the first thing is shared.
+
+    Parameters
+    ----------
+    device : torch.device
+        Of this process; workers compute on a GPU where ``gpus`` gives them one, or where this device is one.
+    cpus : int
+        CPUs of a piece, and its torch threads.
+    gpus : float or None
+        GPUs of a piece; None: 1 where the device is a GPU.
+    most : int or None
+        How many pieces run at a time; None: as many as there is room for.
+    """
+
+    remote = True
+
+    def __init__(
+        self, device: torch.device, address: Address, cpus: int = 1, gpus: float | None = None, most: int | None = None
+    ) -> None:
+        self.address, self.cpus, self.most = address, cpus, most
+        self.gpus = gpus if gpus is not None else 1.0 if device.type == "cuda" else 0.0
+        self.device = torch.device("cuda") if self.gpus else torch.device("cpu" if device.type == "cuda" else device)
+        self._cluster: Cluster | None = None
+        self._shared: dict[str, _Shared] = {}
+        self.sent = 0  # bytes that were put where nodes fetch them
+
+    @property
+    def cluster(self) -> Cluster:
+        """The connection, made now if it is not there."""
+        if self._cluster is None:
+            self._cluster = Cluster(self.address)
+        return self._cluster
+
+    def open(self) -> None:
+        """Join or start the cluster."""
+        _ = self.cluster
+
+    def share(self, name: str, value: Any, recipe: Recipe | None = None) -> None:
+        """Put a thing where every node fetches it once."""
+        if name in self._shared:
+            return
+        packed = pack(value if recipe is None else recipe, name)
+        kept = recipe is not None or isinstance(value, torch.nn.Module | Split | Dataset)
+        ref, size = self.cluster.ray.put(packed), size_of(packed)
+        self._shared[name] = _Shared(ref, size, recipe.needs if recipe else (), kept)
+        self.sent += size
+
+    def drop(self, name: str) -> None:
+        """Forget a shared thing; nodes forget it when no piece uses it any more."""
+        self._shared.pop(name, None)
+
+    @contextlib.contextmanager
+    def session(self, width: int, reporter: Reporter) -> Iterator[_Tasks]:
+        """Open a session; how many pieces run at a time is the cluster's to say."""
+        session = _Tasks(self, reporter)
+        try:
+            yield session
+        finally:
+            session.cancel()
+
+    def close(self) -> None:
+        """Cancel everything; end an instance of our own."""
+        self._shared.clear()
+        if self._cluster is not None:
+            self._cluster.close()
+            self._cluster = None
+
+    def slots(self) -> int:
+        """Return how many pieces there is room for."""
+        there = self.cluster.ray.cluster_resources()
+        room = [there.get("CPU", 0.0) / self.cpus, *([there.get("GPU", 0.0) / self.gpus] if self.gpus else [])]
+        return max(1, min(int(min(room)), self.most or 2**31))
+
+    def needed(self, names: Iterable[str]) -> dict[str, _Shared]:
+        """Return shared things with what their recipes need, by name."""
+        found: dict[str, _Shared] = {}
+        for name in names:
+            if name not in found:
+                found |= {name: self._shared[name], **self.needed(self._shared[name].needs)}
+        return found
+
+
+@dataclass
+class _Flight:
+    """A piece in flight."""
+
+    piece: Piece
+    tries: int = 0
+    halvings: int = 0
+
+
+class _Tasks:
+    """A session: the costliest pieces are tasks of Ray, a few more than there is room for; the rest wait here."""
+
+    def __init__(self, owner: Ray, reporter: Reporter) -> None:
+        self._owner, self._reporter, self._ray = owner, reporter, owner.cluster.ray
+        self._remote = self._ray.remote(by_value(self._ray, _stub.run))
+        self._waiting: list[tuple[float, int, _Flight]] = []
+        self._flying: dict[Any, _Flight] = {}
+        self._order, self._slots, self._looked = itertools.count(), 1, 0.0
+
+    def submit(self, piece: Piece) -> None:
+        """Take a piece on."""
+        self._wait(_Flight(piece))
+
+    def finished(self) -> Iterator[Done]:
+        """Yield each piece once it is done, until none is left."""
+        while self._waiting or self._flying:
+            self._fill()
+            ready, _ = self._ray.wait(list(self._flying), num_returns=1, timeout=LOOK)
+            for ref in ready:
+                done = self._ended(ref, self._flying.pop(ref))
+                if done is not None:
+                    self._fill()
+                    yield done
+
+    def cancel(self) -> None:
+        """Drop what waits, and end what runs."""
+        self._waiting.clear()
+        for ref in self._flying:
+            with contextlib.suppress(Exception):
+                self._ray.cancel(ref, force=True)
+        self._flying.clear()
+
+    def _wait(self, flight: _Flight) -> None:
+        heapq.heappush(self._waiting, (-flight.piece.cost, next(self._order), flight))
+
+    def _fill(self) -> None:
+        now = time.monotonic()
+        if now > self._looked + LOOK:
+            self._slots, self._looked = self._owner.slots(), now
+        most = self._slots if self._owner.most else self._slots + max(1, self._slots // AHEAD)
+        while self._waiting and len(self._flying) < most:
+            self._start(heapq.heappop(self._waiting)[2])
+
+    def _start(self, flight: _Flight) -> None:
+        owner, piece = self._owner, flight.piece
+        things = owner.needed(piece.needs)
+        packed = {
+            "function": piece.function, "arguments": piece.arguments, "label": piece.label, "device": str(owner.device),
+            "cpus": owner.cpus, "halvings": flight.halvings, "kept": [n for n, thing in things.items() if thing.kept],
+        }  # fmt: skip
+        task = self._remote.options(
+            num_cpus=owner.cpus, num_gpus=owner.gpus, max_retries=0,
+            scheduling_strategy="SPREAD" if flight.tries else "DEFAULT",  # elsewhere, after a worker died
+        )  # fmt: skip
+        refs = [thing.ref for thing in things.values()]
+        ref = task.remote(_stub.versions(), pack(packed, piece.label), list(things), *refs)
+        self._flying[ref] = flight
+
+    def _ended(self, ref: Any, flight: _Flight) -> Done | None:
+        """Return a piece that is done, in whatever way; None where it is tried again."""
+        errors = self._ray.exceptions
+        try:
+            outcome, value, seconds, where = self._ray.get(ref)
+        except (
+            errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError, errors.ObjectLostError,
+            errors.LocalRayletDiedError,
+        ) as error:  # fmt: skip
+            return self._again(flight, error)
+        except errors.RayTaskError as error:
+            cause = error.cause if isinstance(getattr(error, "cause", None), MemoryError) else None
+            if cause is not None:
+                return self._again(flight, cause)
+            raise RunError(f"{flight.piece.label} failed: {_last_line(error)}") from None
+        except errors.RayError as error:
+            raise RunError(f"Ray cannot go on: {_last_line(error)}") from None
+        if outcome == "versions":
+            raise RunError(differing(where["node"], value))
+        found = unpack(value)
+        if outcome == "raised":
+            usage, said = found
+            raise UserError(said) if usage else RunError(said)
+        return Done(flight.piece, found, where=where, seconds=seconds)
+
+    def _again(self, flight: _Flight, error: BaseException) -> Done | None:
+        errors = self._ray.exceptions
+        flight.tries += 1
+        memory = isinstance(error, MemoryError | errors.OutOfMemoryError)
+        flight.halvings += memory
+        cause = "memory ran out" if memory else "its node died" if isinstance(error, errors.NodeDiedError) else (
+            "what it needs was lost with a node" if isinstance(error, errors.ObjectLostError) else "its worker died"
+        )  # fmt: skip
+        if flight.tries < TRIES:
+            left = f"it begins again, try {flight.tries + 1} of {TRIES}"
+            self._reporter.say(f"[yellow]warning:[/yellow] {flight.piece.label}: {cause}; {left}")
+            self._wait(flight)
+            return None
+        return Done(flight.piece, lost=f"{cause} in {TRIES} tries")
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[-1][:300]
