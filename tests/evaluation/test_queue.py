@@ -65,7 +65,7 @@ def test_a_lost_piece_goes_first_and_is_over_after_three_tries():
         done.piece.label: done for done in finished(queue(piece("bad", 3), piece("unlucky", 2), piece("x", 9)), workers)
     }
     assert [label for label, _ in workers.starts] == ["x", *["bad"] * 3, *["unlucky"] * 3]
-    assert over["bad"].lost == "the node died (in the last of 3 tries)"
+    assert over["bad"].lost == "the node died, in the last of 3 tries"
     assert over["bad"].value is None
     assert (over["unlucky"].value, over["unlucky"].lost) == ("UNLUCKY", "")
 

@@ -44,7 +44,7 @@ class Workers(Protocol):
         """Begin a piece; it must not wait for it."""
 
     def ended(self) -> Sequence[tuple[Ticket, Done | Lost]]:
-        """Wait until at least one of the pieces that were started has ended, and return all that have."""
+        """Wait a while until a piece that was started has ended, and return what has; what it raised is raised."""
 
 
 @dataclass
@@ -107,4 +107,4 @@ def finished(queue: Queue, workers: Workers) -> Iterator[Done]:
                 queue.done(ticket)
                 over.append(end)
             elif not queue.again(ticket, end):
-                over.append(Done(ticket.piece, lost=f"{end.cause} (in the last of {ticket.starts} tries)"))
+                over.append(Done(ticket.piece, lost=f"{end.cause}, in the last of {ticket.starts} tries"))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import heapq
-import itertools
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from robustkit.data import Dataset, Split
 from robustkit.evaluation.executors import TRIES, Done, Piece, Recipe, _stub, executor
 from robustkit.evaluation.executors._address import Address
 from robustkit.evaluation.executors._cluster import Cluster, by_value, differing
+from robustkit.evaluation.executors._queue import Lost, Queue, Ticket, finished
 from robustkit.evaluation.executors._travel import pack, size_of, unpack
 
 LOOK = 1.0  # seconds after which the size of the cluster is looked at again
@@ -116,76 +115,63 @@ class Ray:
         return found
 
 
-@dataclass
-class _Flight:
-    """A piece in flight."""
-
-    piece: Piece
-    tries: int = 0
-    halvings: int = 0
-
-
 class _Tasks:
     """A session: the costliest pieces are tasks of Ray, a few more than there is room for; the rest wait here."""
 
     def __init__(self, owner: Ray, reporter: Reporter) -> None:
         self._owner, self._reporter, self._ray = owner, reporter, owner.cluster.ray
         self._remote = self._ray.remote(by_value(self._ray, _stub.run))
-        self._waiting: list[tuple[float, int, _Flight]] = []
-        self._flying: dict[Any, _Flight] = {}
-        self._order, self._slots, self._looked = itertools.count(), 1, 0.0
+        self._queue = Queue()
+        self._flying: dict[Any, Ticket] = {}
+        self._slots, self._looked = 1, 0.0
 
     def submit(self, piece: Piece) -> None:
         """Take a piece on."""
-        self._wait(_Flight(piece))
+        self._queue.put(piece)
 
     def finished(self) -> Iterator[Done]:
         """Yield each piece once it is done, until none is left."""
-        while self._waiting or self._flying:
-            self._fill()
-            ready, _ = self._ray.wait(list(self._flying), num_returns=1, timeout=LOOK)
-            for ref in ready:
-                done = self._ended(ref, self._flying.pop(ref))
-                if done is not None:
-                    self._fill()
-                    yield done
+        return finished(self._queue, self)
 
     def cancel(self) -> None:
         """Drop what waits, and end what runs."""
-        self._waiting.clear()
+        self._queue = Queue()
         for ref in self._flying:
             with contextlib.suppress(Exception):
                 self._ray.cancel(ref, force=True)
         self._flying.clear()
 
-    def _wait(self, flight: _Flight) -> None:
-        heapq.heappush(self._waiting, (-flight.piece.cost, next(self._order), flight))
-
-    def _fill(self) -> None:
+    def room(self) -> bool:
+        """Return whether one more piece may be a task."""
         now = time.monotonic()
         if now > self._looked + LOOK:
             self._slots, self._looked = self._owner.slots(), now
         most = self._slots if self._owner.most else self._slots + max(1, self._slots // AHEAD)
-        while self._waiting and len(self._flying) < most:
-            self._start(heapq.heappop(self._waiting)[2])
+        return len(self._flying) < most
 
-    def _start(self, flight: _Flight) -> None:
-        owner, piece = self._owner, flight.piece
+    def start(self, ticket: Ticket) -> None:
+        """Make a task of a piece."""
+        owner, piece = self._owner, ticket.piece
         things = owner.needed(piece.needs)
         packed = {
             "function": piece.function, "arguments": piece.arguments, "label": piece.label, "device": str(owner.device),
-            "cpus": owner.cpus, "halvings": flight.halvings, "kept": [n for n, thing in things.items() if thing.kept],
+            "cpus": owner.cpus, "halvings": ticket.halvings, "kept": [n for n, thing in things.items() if thing.kept],
         }  # fmt: skip
         task = self._remote.options(
             num_cpus=owner.cpus, num_gpus=owner.gpus, max_retries=0,
-            scheduling_strategy="SPREAD" if flight.tries else "DEFAULT",  # elsewhere, after a worker died
+            scheduling_strategy="SPREAD" if ticket.starts > 1 else "DEFAULT",  # elsewhere, after a worker died
         )  # fmt: skip
         refs = [thing.ref for thing in things.values()]
         ref = task.remote(_stub.versions(), pack(packed, piece.label), list(things), *refs)
-        self._flying[ref] = flight
+        self._flying[ref] = ticket
 
-    def _ended(self, ref: Any, flight: _Flight) -> Done | None:
-        """Return a piece that is done, in whatever way; None where it is tried again."""
+    def ended(self) -> list[tuple[Ticket, Done | Lost]]:
+        """Return the pieces that have ended; none after a second, since there may be more room by then."""
+        ready, _ = self._ray.wait(list(self._flying), num_returns=1, timeout=LOOK)
+        return [(ticket, self._end(ref, ticket)) for ref in ready for ticket in [self._flying.pop(ref)]]
+
+    def _end(self, ref: Any, ticket: Ticket) -> Done | Lost:
+        """Return how a piece has ended; what it raised is raised."""
         errors = self._ray.exceptions
         try:
             outcome, value, seconds, where = self._ray.get(ref)
@@ -193,12 +179,12 @@ class _Tasks:
             errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError, errors.ObjectLostError,
             errors.LocalRayletDiedError,
         ) as error:  # fmt: skip
-            return self._again(flight, error)
+            return self._lost(ticket, error)
         except errors.RayTaskError as error:
             cause = error.cause if isinstance(getattr(error, "cause", None), MemoryError) else None
             if cause is not None:
-                return self._again(flight, cause)
-            raise RunError(f"{flight.piece.label} failed: {_last_line(error)}") from None
+                return self._lost(ticket, cause)
+            raise RunError(f"{ticket.piece.label} failed: {_last_line(error)}") from None
         except errors.RayError as error:
             raise RunError(f"Ray cannot go on: {_last_line(error)}") from None
         if outcome == "versions":
@@ -207,22 +193,18 @@ class _Tasks:
         if outcome == "raised":
             usage, said = found
             raise UserError(said) if usage else RunError(said)
-        return Done(flight.piece, found, where=where, seconds=seconds)
+        return Done(ticket.piece, found, where=where, seconds=seconds)
 
-    def _again(self, flight: _Flight, error: BaseException) -> Done | None:
+    def _lost(self, ticket: Ticket, error: BaseException) -> Lost:
         errors = self._ray.exceptions
-        flight.tries += 1
         memory = isinstance(error, MemoryError | errors.OutOfMemoryError)
-        flight.halvings += memory
         cause = "memory ran out" if memory else "its node died" if isinstance(error, errors.NodeDiedError) else (
             "what it needs was lost with a node" if isinstance(error, errors.ObjectLostError) else "its worker died"
         )  # fmt: skip
-        if flight.tries < TRIES:
-            left = f"it begins again, try {flight.tries + 1} of {TRIES}"
-            self._reporter.say(f"[yellow]warning:[/yellow] {flight.piece.label}: {cause}; {left}")
-            self._wait(flight)
-            return None
-        return Done(flight.piece, lost=f"{cause} in {TRIES} tries")
+        if ticket.starts < TRIES:
+            left = f"it begins again, try {ticket.starts + 1} of {TRIES}"
+            self._reporter.say(f"[yellow]warning:[/yellow] {ticket.piece.label}: {cause}; {left}")
+        return Lost(cause, memory)
 
 
 def _last_line(error: BaseException) -> str:
