@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from robustkit.base.errors import UserError
-from robustkit.base.lines import spoken
 from robustkit.base.progress import Reporter
 from robustkit.corruptions import get
 from robustkit.corruptions._plan import cells
@@ -79,7 +78,8 @@ def run_corruptions(
                 store.save(run)
                 warnings.extend(f"{ids[run.cell.ensemble]}: {warning}" for warning in run.warnings)
                 level = f"severity {run.cell.params.get('severity')}"
-                done(f"{ids[run.cell.ensemble]}: {run.cell.name}, {level}, {spoken(run.seconds)}")
+                label = f"{ids[run.cell.ensemble]}: {run.cell.name}, {level}"
+                done(pieces.told(one, run.seconds, label))
             if one.piece.tag not in ("", PUBLISHED):
                 executor.drop(one.piece.tag)
             submit_next()

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 from robustkit.base.files import write_json
-from robustkit.base.lines import spoken
 from robustkit.base.paths import cache_dir
 from robustkit.base.progress import Reporter
 from robustkit.data import Split
@@ -139,7 +138,7 @@ class _Running:
         if cell.after:
             self._executor.drop(f"samples {cell.after}")
         self._note(run)
-        self._finish_bar(cell, f"{done.piece.label}, {spoken(run.seconds)}")
+        self._finish_bar(cell, pieces.told(done, run.seconds))
         return run
 
     def _note(self, run: Run) -> None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 
 from robustkit.base.errors import RunError
+from robustkit.base.lines import spoken
 from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fastpath import Crafting, prepare
@@ -110,3 +111,8 @@ def given(session: Session) -> Iterator[Done]:
 def placed(run: Run, done: Done) -> Run:
     """Return a run with a note of where its piece ran."""
     return replace(run, environment={**run.environment, **done.where}) if done.where else run
+
+
+def told(done: Done, seconds: float, label: str = "") -> str:
+    """Return a line for the person who watches: what is done, how long it took, and on which node, if on another."""
+    return ", ".join([label or done.piece.label, spoken(seconds), *([str(done.where["node"])] if done.where else [])])

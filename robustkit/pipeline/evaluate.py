@@ -55,7 +55,7 @@ def evaluate(
     """
     reporter = config.reporter or Reporter()
     c = checked(config, outside, default_suites, reporter)
-    with executors.opened(None if reporter.planned else c.run_options.executor):
+    with executors.opened(None if reporter.planned else c.run_options.executor, reporter):
         _run(config, c, reporter)
     return c.folder
 

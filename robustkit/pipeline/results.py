@@ -14,6 +14,7 @@ from robustkit.functional.stats import wilson
 from robustkit.pipeline.outcomes import Outcomes, comparisons
 from robustkit.pipeline.outcomes import over_seeds as compared_over_seeds
 from robustkit.pipeline.over_seeds import over_seeds
+from robustkit.pipeline.placement import nodes, unplaced
 from robustkit.records.cells import EnsembleRecord, Run
 from robustkit.records.json_schema import NAME
 from robustkit.records.outcomes import SampleOutcomes
@@ -54,7 +55,7 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
     correct: dict[str, Outcomes] = {}
     for ensemble in study.ensembles:
         clean = store.get(study.clean(ensemble))
-        environment = environment or dict(clean.environment)
+        environment = environment or unplaced(clean.environment)
         ensembles.append(_ensemble(ensemble, clean))
         known = Known.of(study, store, ensemble) if "attacks" in study.suites else None
         scored = known.runs if known else []
@@ -103,6 +104,8 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
     if aggregates := over_seeds(study.ensembles, data.n, ensembles, evaluations, worst):
         results["over_seeds"] = aggregates
     origin = {"$schema": NAME, **({"run": dict(study.run)} if study.run else {})}
+    if ran := nodes(study, store):
+        results["nodes"] = ran
     return cast(Results, {**origin, **results})
 
 

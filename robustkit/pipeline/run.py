@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from robustkit import suites
+from robustkit.base.errors import RunError
 from robustkit.base.files import write_json
 from robustkit.base.progress import Reporter
 from robustkit.corruptions._published import Published
@@ -16,6 +17,7 @@ from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.evaluation.cell import RunOptions
 from robustkit.evaluation.execute import Craftings, execute
+from robustkit.evaluation.pieces import LostError
 from robustkit.pipeline import costs
 from robustkit.records.store import STUDY, Store
 from robustkit.study.evaluation_data import EvaluationData
@@ -59,8 +61,16 @@ def run_evaluation(
                 reporter.say(f"[yellow]warning:[/yellow] {warning}")
             warned.add(warning)
 
-    def stage(name: str) -> AbstractContextManager[None]:
-        return costs.noting({} if seconds is None else seconds, name, time.perf_counter)
+    lost: list[str] = []
+
+    @contextlib.contextmanager
+    def stage(name: str) -> Iterator[None]:
+        """Note how long a stage takes; what its workers could not finish is said once all other stages are done."""
+        with costs.noting({} if seconds is None else seconds, name, time.perf_counter):
+            try:
+                yield
+            except LostError as error:
+                lost.append(str(error))
 
     for note in notes(study):
         reporter.say(f"[dim]{note}[/dim]")
@@ -76,11 +86,13 @@ def run_evaluation(
         with stage(name):
             for warning in suites.get(name).run(job):
                 reporter.say(f"[yellow]warning:[/yellow] {warning}")
-    if study.trust == "off" or "attacks" not in study.suites:
-        return study
-    with stage("probes"):
-        probe_all(study, ensembles, split, store, run_options, reporter, craftings)
-    for _ in range(ROUNDS if escalate else 0):
+    checked = study.trust != "off" and "attacks" in study.suites
+    if checked:
+        with stage("probes"):
+            probe_all(study, ensembles, split, store, run_options, reporter, craftings)
+    if lost:
+        raise RunError(" ".join(lost))
+    for _ in range(ROUNDS if escalate and checked else 0):
         more = next_round(study, store, escalate)
         if not more:
             break

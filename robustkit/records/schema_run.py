@@ -50,5 +50,28 @@ class EnsembleOrigin(TypedDict, total=False):
     training: TrainingRecord | None
 
 
-RunOrigin = TypedDict("RunOrigin", {"$schema": str, "run": RunRecord, "samples": SamplesFile}, total=False)
-RunOrigin.__doc__ = "What files of earlier versions lack: the name of the schema, how they were asked for, the samples."
+class NodeRecord(TypedDict):
+    """What one node of a cluster ran of one attack on one ensemble: ``cells`` of them in ``seconds``, at some ``eps``.
+
+    ``node`` is a neutral name, ``host`` the machine's; ``kind`` is ``clean``, ``attack``, ``transfer`` or
+    ``corruption``, ``attack`` the name of the attack or corruption, empty of clean images.
+    """
+
+    node: str
+    host: str
+    device_name: str
+    ensemble: str
+    kind: str
+    attack: str
+    eps: list[float]
+    cells: int
+    seconds: float
+
+
+RunOrigin = TypedDict(
+    "RunOrigin", {"$schema": str, "run": RunRecord, "samples": SamplesFile, "nodes": list[NodeRecord]}, total=False
+)
+RunOrigin.__doc__ = (
+    "What files of earlier versions lack: the name of the schema, how they were asked for, the samples; of cells that "
+    "were run on a cluster, where."
+)

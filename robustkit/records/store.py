@@ -91,6 +91,16 @@ class Store:
                 except (OSError, ValueError, KeyError, TypeError):
                     continue
 
+    def places(self) -> Iterator[tuple[Cell, float, Mapping[str, Any]]]:
+        """Yield every cell that has a run, with its seconds and the environment that it ran in; no sample is read."""
+        for path in sorted(self.folder.glob("*.json")):
+            if path.name != STUDY:
+                try:
+                    meta = json.loads(path.read_text("utf-8"))
+                    yield Cell.from_json(meta["cell"]), float(meta["seconds"]), meta["environment"]
+                except (OSError, ValueError, KeyError, TypeError):  # facts of a probe have no environment
+                    continue
+
     def __iter__(self) -> Iterator[Run]:
         for cell in self.cells():
             run = self.load(cell)

@@ -32,6 +32,7 @@ def _by_ensemble(results: Results) -> list[Table]:
         perturbations(results),
         *transfers(results),
         *suites(results),
+        nodes(results),
     ]
     numbers = (table for table in every if len(table.columns) > table.lead)
     return [table for table in numbers if table.rows]
@@ -172,6 +173,21 @@ def suites(results: Results) -> Iterator[Table]:
     """Yield the tables of the further suites that ran."""
     for name in _suites.SUITES:
         yield from _suites.tables(results, name)
+
+
+def nodes(results: Results) -> Table:
+    """Return where the cells ran: a row for each node, ensemble and attack; no rows where all ran in one process."""
+    ran = results.get("nodes", [])
+    rows = [
+        cells(
+            one["node"], one["host"], one["ensemble"], " ".join(filter(None, (one["kind"], one["attack"]))),
+            ", ".join(map(f.number, one["eps"])) or f.NONE, str(one["cells"]), f.number(one["seconds"]),
+        )
+        for one in ran
+    ]  # fmt: skip
+    columns = ["node", "host", "ensemble", "what", "eps", "cells", "seconds"]
+    note = "Which node of the cluster ran what; a number does not depend on it. Seconds are those of the cells."
+    return Table("nodes", "Where the cells ran", columns, "lllllrr", rows, note, 4, True, [dict(one) for one in ran])
 
 
 def _attack_order(results: Results) -> list[str]:

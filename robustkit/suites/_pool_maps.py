@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from robustkit.base.errors import RunError
-from robustkit.base.lines import spoken
 from robustkit.corruptions import _run
 from robustkit.corruptions._plan import cell_of
 from robustkit.corruptions._published import Published, Taken
@@ -54,7 +53,7 @@ def run(job: Job, corruptions: Sequence[Spec | None], published: Published | Non
             session.submit(_piece(job, executor, split, question, corruption, published))
         for done in pieces.given(session):
             job.store.save_facts(done.value)
-            advance(f"{done.piece.label}, {spoken(done.value.seconds)}")
+            advance(pieces.told(done, done.value.seconds))
 
 
 def _piece(

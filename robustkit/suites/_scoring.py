@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from robustkit.base.lines import spoken
 from robustkit.data import Split
 from robustkit.evaluation import pieces
 from robustkit.evaluation.executors import Executor, Piece
@@ -50,7 +49,7 @@ def score_all(job: Job, title: str, sets: Sequence[Lacking]) -> None:
             submit_next()
         for done in pieces.given(session):
             job.store.save(run := pieces.placed(done.value, done))
-            advance(f"{done.piece.label}, {spoken(run.seconds)}")
+            advance(pieces.told(done, run.seconds))
             open_cells[done.piece.tag] -= 1
             if not open_cells[done.piece.tag]:
                 executor.drop(split_names[done.piece.tag])

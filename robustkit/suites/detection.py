@@ -61,7 +61,8 @@ class Detection:
                 running.climb(pair[0], pair[1], advance)
             for done in pieces.given(session):
                 job.store.save(run := pieces.placed(done.value, done))
-                job.reporter.finished(done.piece.label, run.seconds)
+                node = f", {done.where['node']}" if done.where else ""
+                job.reporter.finished(done.piece.label + node, run.seconds)
                 if done.piece.tag is not None:
                     running.climb(done.piece.tag[0], done.piece.tag[1], advance)
         return list(_warnings(job, pairs))

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from robustkit.base.lines import spoken
 from robustkit.evaluation import pieces
 from robustkit.evaluation.cell import RunOptions
 from robustkit.evaluation.executors import Piece
@@ -73,7 +72,7 @@ class Diversity:
                 submit(cells)
             for done in pieces.given(session):
                 job.store.save_facts(done.value)
-                advance(f"{done.piece.label}, {spoken(done.value.seconds)}")
+                advance(pieces.told(done, done.value.seconds))
                 if rest := done.piece.tag[1:]:
                     submit(rest)
         return []

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robustkit.base.lines import spoken
 from robustkit.base.progress import Reporter
 from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
@@ -58,7 +57,7 @@ def probe_all(
             session.submit(piece)
         for one in pieces.given(session):
             store.save_facts(one.value)
-            done(f"check of {one.piece.label}, {spoken(one.seconds)}")
+            done(f"check of {pieces.told(one, one.seconds)}")
 
 
 def _piece(

@@ -132,6 +132,9 @@ class Executor(Protocol):
     def session(self, width: int, reporter: Reporter) -> AbstractContextManager[Session]:
         """Open a session in which about ``width`` pieces are there to run side by side."""
 
+    def summary(self) -> list[str]:
+        """Return a line for each other machine: what it did, and which share of the time it was busy."""
+
     def close(self) -> None:
         """Cancel everything at once, and leave no process."""
 
@@ -162,13 +165,19 @@ def chosen(
 
 
 @contextlib.contextmanager
-def opened(executor: Executor | None) -> Iterator[None]:
-    """Open an executor, and leave no process when the block is left, in whatever way."""
+def opened(executor: Executor | None, reporter: Reporter | None = None) -> Iterator[None]:
+    """Open an executor, and leave no process when the block is left, in whatever way.
+
+    The reporter is told at the end how busy each node was.
+    """
     if executor is None:
         yield
         return
     try:
         executor.open()
         yield
+        if reporter is not None:
+            for line in executor.summary():
+                reporter.say(line)
     finally:
         executor.close()

@@ -62,6 +62,10 @@ class Local:
         finally:
             session.end(wait)
 
+    def summary(self) -> list[str]:
+        """Return nothing: there is no other machine."""
+        return []
+
     def close(self) -> None:
         """Nothing is left to close."""
 

@@ -16,6 +16,7 @@ from robustkit.data import Dataset, Split
 from robustkit.evaluation.executors import TRIES, Done, Piece, Recipe, _stub, executor
 from robustkit.evaluation.executors._address import Address
 from robustkit.evaluation.executors._cluster import Cluster, by_value, differing
+from robustkit.evaluation.executors._nodes import Nodes
 from robustkit.evaluation.executors._queue import Lost, Queue, Ticket, finished
 from robustkit.evaluation.executors._travel import pack, size_of, unpack
 
@@ -57,6 +58,7 @@ class Ray:
         self.device = torch.device("cuda") if self.gpus else torch.device("cpu" if device.type == "cuda" else device)
         self._cluster: Cluster | None = None
         self._shared: dict[str, _Shared] = {}
+        self.nodes = Nodes()
         self.sent = 0  # bytes that were put where nodes fetch them
 
     @property
@@ -87,11 +89,20 @@ class Ray:
     @contextlib.contextmanager
     def session(self, width: int, reporter: Reporter) -> Iterator[_Tasks]:
         """Open a session; how many pieces run at a time is the cluster's to say."""
-        session = _Tasks(self, reporter)
+        session, began = _Tasks(self, reporter), time.monotonic()
         try:
             yield session
         finally:
+            self.nodes.open_seconds += time.monotonic() - began
             session.cancel()
+
+    def summary(self) -> list[str]:
+        """Return a line for each node that did something."""
+        for node in self.cluster.ray.nodes():
+            there, place = node["Resources"], f"{node['NodeManagerHostname']}/{node['NodeID'][:8]}"
+            room = [there.get("CPU", 0.0) / self.cpus, *([there.get("GPU", 0.0) / self.gpus] if self.gpus else [])]
+            self.nodes.has(place, int(min(room)))
+        return self.nodes.lines()
 
     def close(self) -> None:
         """Cancel everything; end an instance of our own."""
@@ -193,7 +204,7 @@ class _Tasks:
         if outcome == "raised":
             usage, said = found
             raise UserError(said) if usage else RunError(said)
-        return Done(ticket.piece, found, where=where, seconds=seconds)
+        return Done(ticket.piece, found, where=self._owner.nodes.ran(where["node"], seconds), seconds=seconds)
 
     def _lost(self, ticket: Ticket, error: BaseException) -> Lost:
         errors = self._ray.exceptions
