@@ -11,7 +11,6 @@ import contextlib
 import heapq
 import io
 import math
-import os
 import resource
 import statistics
 import sys
@@ -164,8 +163,8 @@ def simulate(cells: int, workers: int, folder: Path, seed: int = 0) -> dict[str,
     -------
     dict
         ``makespan`` and ``ideal`` in simulated seconds (the ideal is the larger of all work shared evenly and of the
-        longest chain with the clean cell before it), ``driver_seconds`` and ``per_second`` of this process, and the
-        most memory that it has ever had.
+        longest chain with the clean cell before it), ``driver_seconds``, CPU seconds and cells a second of this
+        process, its own memory, by how much it grew, and the most that was ever resident, libraries included.
     """
     study = plan(cells, seed)
     seconds = lengths(study, seed)
@@ -180,15 +179,17 @@ def simulate(cells: int, workers: int, folder: Path, seed: int = 0) -> dict[str,
     ensembles = cast(Any, {record.key: None for record in study.ensembles})
     quiet = Reporter(Console(file=io.StringIO(), width=200))
     options = RunOptions(torch.device("cpu"), workers=workers, executor=simulated)
-    started = time.perf_counter()
+    before = own_memory()
+    started, cpu = time.perf_counter(), time.process_time()
     execute(study, ensembles, split, Store(folder), options, quiet, cast(Craftings, _NoCraftings()))
-    took = time.perf_counter() - started
+    took, cpu = time.perf_counter() - started, time.process_time() - cpu
     return {
         "cells": len(seconds), "chains": len(chains), "workers": workers,
         "median_cell": statistics.median(seconds.values()), "longest_cell": max(seconds.values()),
-        "makespan": simulated.now, "ideal": ideal,
-        "over_ideal": simulated.now / ideal - 1, "busy": simulated.busy / simulated.now / workers,
-        "driver_seconds": took, "per_second": len(seconds) / took, "rss_mib": most_memory(),
+        "makespan": simulated.now, "ideal": ideal, "over_ideal": simulated.now / ideal - 1,
+        "busy": simulated.busy / max(simulated.now, 1e-9) / workers, "driver_seconds": took, "driver_cpu_seconds": cpu,
+        "per_second": len(seconds) / took, "own_mib": own_memory(), "grown_mib": own_memory() - before,
+        "rss_mib": most_memory(),
     }  # fmt: skip
 
 
@@ -198,6 +199,10 @@ def most_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
-def cores() -> int:
-    """Return the cores of this machine."""
-    return os.cpu_count() or 1
+def own_memory() -> float:
+    """Return the memory that is this process's alone now, in MiB, without the libraries that it maps."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) / 1024
+    return most_memory()

@@ -1,0 +1,76 @@
+"""The simulation drives the real plan, chains, store and queue: near the ideal makespan, nothing done twice."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from robustkit.evaluation.executors import Piece
+from robustkit.evaluation.executors._queue import Queue, finished
+from robustkit.records.store import Store
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+benchmark = importlib.import_module("executors")
+simulation = importlib.import_module("_simulation")
+sys.path.pop(0)
+
+
+@pytest.mark.parametrize("workers", [2, 16])
+def test_the_makespan_is_near_the_ideal_and_every_cell_is_stored(workers, tmp_path):
+    found = simulation.simulate(300, workers, tmp_path)
+    study = simulation.plan(300)
+    assert found["cells"] == len({cell.key for cell in study.cells()}) >= 300
+    assert {cell.key for cell in Store(tmp_path).cells()} == {cell.key for cell in study.cells()}
+    assert 0 <= found["over_ideal"] < 0.10 + (workers > 2) * 0.15  # so few cells leave a tail on many workers
+    assert found["makespan"] * workers * found["busy"] == pytest.approx(sum(simulation.lengths(study).values()))
+    assert found["grown_mib"] < 100
+
+
+def test_a_second_run_has_nothing_to_do(tmp_path):
+    simulation.simulate(1, 4, tmp_path)
+    assert simulation.simulate(1, 4, tmp_path)["makespan"] == 0
+
+
+def test_a_chain_is_released_one_after_the_other(tmp_path, monkeypatch):
+    starts, ends = {}, {}
+    start, ended = simulation.Simulated.start, simulation.Simulated.ended
+
+    def started(self, ticket):
+        starts[ticket.piece.arguments["cell"].key] = ticket.piece.arguments["cell"], self.now
+        start(self, ticket)
+
+    def over(self):
+        found = ended(self)
+        ends.update({ticket.piece.arguments["cell"].key: self.now for ticket, _ in found})
+        return found
+
+    monkeypatch.setattr(simulation.Simulated, "start", started)
+    monkeypatch.setattr(simulation.Simulated, "ended", over)
+    simulation.simulate(1, 128, tmp_path)
+    after = [(cell, now) for cell, now in starts.values() if cell.after]
+    assert len(after) > 20
+    assert all(now >= ends[cell.after] for cell, now in after)
+
+
+def test_the_longest_rest_goes_first():
+    workers = simulation.Simulated(1, {})
+    assert workers.room()
+    queue = Queue()
+    for cost in (1.0, 9.0, 3.0):
+        queue.put(Piece(print, cost=cost))
+    assert [queue.take().piece.cost for _ in range(3)] == [9.0, 3.0, 1.0]
+    assert list(finished(Queue(), workers)) == []
+
+
+def test_usage(capsys):
+    assert benchmark.main(["--workers", "two"]) == 2
+    assert "'two' workers" in capsys.readouterr().err
+
+
+def test_a_missed_target_is_named():
+    row = {"workers": 2, "over_ideal": 0.2, "per_second": 299.0, "own_mib": 501.0}
+    assert [what.split()[0] for what in benchmark._missed(row)] == ["20.0%", "299", "501"]
+    assert benchmark._missed({**row, "over_ideal": 0.1, "per_second": 300.0, "own_mib": 500.0}) == []
