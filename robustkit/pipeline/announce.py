@@ -11,6 +11,7 @@ from robustkit.pipeline import models_under_test
 from robustkit.pipeline.estimate import Forecast, Question, forecast, is_short
 from robustkit.pipeline.models_under_test import ModelUnderTest
 from robustkit.pipeline.request import Request
+from robustkit.pipeline.trainings import training_jobs
 from robustkit.records.store import Store
 from robustkit.study.config import EvaluateConfig, Evaluation
 from robustkit.study.plan import Study
@@ -36,9 +37,7 @@ def announce(
             models_under_test.from_checkpoint(path, meta, config.arch, config.fusion, c.data.dataset)
             for path, meta in zip(c.sources.folders, c.sources.metas, strict=True)
         ]
-        wanted = models_under_test.training_jobs(
-            c.sources.trainings, c.data, recipe_of(config, c.request), config.speed
-        )
+        wanted = training_jobs(c.sources.trainings, c.data, recipe_of(config, c.request), config.speed)
         for job in wanted:
             kept = models_under_test.cached(job[0])
             models.append(kept or models_under_test.untrained(job[0], c.data.dataset))

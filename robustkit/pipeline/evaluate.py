@@ -28,6 +28,7 @@ from robustkit.pipeline.models_under_test import ModelUnderTest
 from robustkit.pipeline.request import Request, check, check_fusions, check_outputs, target
 from robustkit.pipeline.run import run_evaluation
 from robustkit.pipeline.sources import OutsideModels, Sources
+from robustkit.pipeline.trainings import trained_all
 from robustkit.records.cells import Spec
 from robustkit.records.store import STUDY, Store
 from robustkit.study.config import EvaluateConfig, Evaluation
@@ -184,7 +185,7 @@ def _models(
         ]
         if sources.defenses:
             recipe = recipe_of(config, request)
-            pairs += models_under_test.trained_all(sources.trainings, data, recipe, run_options, reporter)
+            pairs += trained_all(sources.trainings, data, recipe, run_options, reporter)
     return [
         (replace(record, id=id, group=group, seed=seed), ensemble.to(run_options.device))
         for id, (group, seed), (record, ensemble) in zip(sources.ids, sources.groups, pairs, strict=True)

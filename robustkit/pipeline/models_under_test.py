@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,13 @@ from robustkit import models
 from robustkit.base import paths
 from robustkit.base.errors import RunError, UserError
 from robustkit.base.files import sha256_of
-from robustkit.base.parallel import run_all
 from robustkit.base.progress import Reporter
 from robustkit.base.version import __version__
 from robustkit.data import Dataset, Split
 from robustkit.ensembles.checkpoint import WEIGHTS, load_ensemble, read_meta, save_ensemble
 from robustkit.ensembles.ensemble import Ensemble
-from robustkit.evaluation.cell import RunOptions
 from robustkit.functional.stats import wilson
 from robustkit.records.cells import EnsembleRecord, Spec, digest
-from robustkit.study.evaluation_data import EvaluationData
-from robustkit.training.beforehand import check_training
 from robustkit.training.loop import Diverged, fit, remedy
 from robustkit.training.ranks import Ranks
 from robustkit.training.spec import TrainSpec
@@ -78,29 +74,39 @@ def trained(
     ranks = ranks or Ranks()
     ensemble = _cached(folder, spec)
     if not ranks.decided(ensemble is not None):
-        what = f"{spec.members} x {spec.arch} on {spec.dataset}"
-        length = "1 epoch" if spec.epochs == 1 else f"{spec.epochs} epochs"
-        reporter.say(f"training {spec.defense.name}: {what}, {length}, on {device}")
+        reporter.say(f"training {described(spec)}, on {device}")
         kept = progress or folder.with_name(f"{spec.key}.progress")
         started = time.perf_counter()
         try:
             fitted = fit(spec, loaded, device=device, reporter=reporter, outliers=outliers, progress=kept, ranks=ranks)
         except Diverged as error:
-            raise _with_last_good(error, spec, loaded, folder, ranks) from None
+            raise with_last_good(error, spec, loaded, ranks) from None
         if ranks.leads:
             save(fitted.ensemble.cpu(), folder, spec, loaded, fitted.metrics, fitted.history)
             kept.unlink(missing_ok=True)
         ranks.decided(None)  # nobody reads before the leader has written
-        accuracy, way = fitted.metrics["validation_accuracy"], fitted.metrics["way"]
-        seconds = time.perf_counter() - started
-        reporter.say(f"  {seconds:.0f} s ({way}), validation accuracy {accuracy:.3f}, cached in {folder}")
-        if guesses(accuracy, loaded.split("validation")):
-            reporter.say(
-                f"  [yellow]warning:[/yellow] {spec.defense.name} is no better than always one answer; {remedy(spec)}."
-            )
+        say_trained(spec, loaded, fitted.metrics, time.perf_counter() - started, reporter)
     if ensemble is None:
         ensemble = load_ensemble(folder, arch=spec.arch)
     return _with_origin(spec, ensemble)
+
+
+def described(spec: TrainSpec) -> str:
+    """Return a few words for a person who watches: ``adp: 3 x simple on digits, 20 epochs``."""
+    length = "1 epoch" if spec.epochs == 1 else f"{spec.epochs} epochs"
+    return f"{spec.defense.name}: {spec.members} x {spec.arch} on {spec.dataset}, {length}"
+
+
+def say_trained(
+    spec: TrainSpec, loaded: Dataset, metrics: Mapping[str, Any], seconds: float, reporter: Reporter
+) -> None:
+    """Say what came of a training, and that it learned nothing where it is so."""
+    accuracy, way = metrics["validation_accuracy"], metrics["way"]
+    reporter.say(f"  {seconds:.0f} s ({way}), validation accuracy {accuracy:.3f}, cached in {folder_of(spec)}")
+    if guesses(accuracy, loaded.split("validation")):
+        reporter.say(
+            f"  [yellow]warning:[/yellow] {spec.defense.name} is no better than always one answer; {remedy(spec)}."
+        )
 
 
 def _with_origin(spec: TrainSpec, ensemble: Ensemble) -> ModelUnderTest:
@@ -117,35 +123,6 @@ def _with_record(spec: TrainSpec, ensemble: Ensemble) -> ModelUnderTest:
 def guesses(accuracy: float, split: Split) -> bool:
     """Return whether a split cannot tell this accuracy from that of always answering its most frequent class."""
     return wilson(round(accuracy * len(split)), len(split))[0] <= int(split.y.bincount().max()) / len(split)
-
-
-def trained_all(
-    trainings: Sequence[tuple[Spec, int]], data: EvaluationData, asked: Mapping[str, Any], run_options: RunOptions,
-    reporter: Reporter,
-) -> list[ModelUnderTest]:  # fmt: skip
-    """Train defences, each with a seed, on the data's training split side by side, or take them from the cache.
-
-    A :class:`UserError` says what does not fit one of them before any is trained.
-    """
-    jobs = training_jobs(trainings, data, asked, run_options.speed)
-    return run_all(
-        lambda job: trained(job[0], data.dataset, run_options.device, reporter, outliers=job[1]),
-        jobs,
-        run_options.workers,
-    )
-
-
-def training_jobs(
-    trainings: Sequence[tuple[Spec, int]], data: EvaluationData, asked: Mapping[str, Any], speed: str
-) -> list[tuple[TrainSpec, Dataset | None]]:
-    """Return the recipe of each training with its outliers; a :class:`UserError` says what does not fit one of them."""
-    jobs = []
-    for one, seed in trainings:
-        outliers = outliers_of(one, data.load)
-        spec = train_spec(one, data.dataset, asked, outliers=outliers, speed=speed, seed=seed)
-        check_training(spec, data.dataset, outliers)
-        jobs.append((spec, outliers))
-    return jobs
 
 
 def cached(spec: TrainSpec) -> ModelUnderTest | None:
@@ -172,11 +149,11 @@ def _cached(folder: Path, spec: TrainSpec) -> Ensemble | None:
         return None
 
 
-def _with_last_good(error: Diverged, spec: TrainSpec, loaded: Dataset, folder: Path, ranks: Ranks) -> RunError:
+def with_last_good(error: Diverged, spec: TrainSpec, loaded: Dataset, ranks: Ranks) -> RunError:
     """Keep the best epoch before a training broke, and say where."""
     if error.kept is None:
         return error
-    place = folder.with_name(f"{spec.key}-last-good")
+    place = folder_of(spec).with_name(f"{spec.key}-last-good")
     if ranks.leads:
         save(error.kept.ensemble.cpu(), place, spec, loaded, error.kept.metrics, error.kept.history)
     return RunError(

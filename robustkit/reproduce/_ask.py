@@ -12,6 +12,8 @@ from robustkit.base import options
 from robustkit.base.errors import UserError, unknown
 from robustkit.base.registry import Entry
 from robustkit.defenses import defense
+from robustkit.evaluation import executors
+from robustkit.evaluation.executors import LOCAL
 from robustkit.reproduce import reproduction
 from robustkit.study.config import ReproduceConfig
 
@@ -46,6 +48,9 @@ class Ask:
     workers: int | None
     seed: int
     out: Path
+    executor: str = LOCAL
+    task_cpus: int = 1
+    task_gpus: float | None = None
 
     @property
     def command(self) -> str:
@@ -58,6 +63,9 @@ class Ask:
             *((f"--{name}", getattr(self, name)) for name in ("epochs", "n", "arch", "workers")),
             ("--seed", self.seed),
             ("--device", self.device if self.device != "auto" else None),
+            ("--executor", self.executor if self.executor != LOCAL else None),
+            ("--task-cpus", self.task_cpus if self.task_cpus != 1 else None),
+            ("--task-gpus", self.task_gpus),
             *(("--set", f"{m}.{p}={v}") for m, params in self.settings.items() for p, v in params.items()),
             ("--out", self.out),
         ]
@@ -67,6 +75,7 @@ class Ask:
 
 def check(config: ReproduceConfig) -> Ask:
     """Check a request; a :class:`UserError` names the first thing that is wrong and what is accepted."""
+    executors.check(config.executor)
     entry = reproduction.entry(config.name)
     if missing := [fact for fact in FACTS if fact not in entry.facts]:
         raise ValueError(f"reproduction '{config.name}' is registered without {', '.join(missing)}")
@@ -93,7 +102,7 @@ def check(config: ReproduceConfig) -> Ask:
     return Ask(
         entry, chosen, whose, config.scale, config.epochs, config.n, config.arch, table,
         None if config.data_dir is None else str(config.data_dir), config.download, config.device, config.workers,
-        config.seed, folder,
+        config.seed, folder, config.executor, config.task_cpus, config.task_gpus,
     )  # fmt: skip
 
 

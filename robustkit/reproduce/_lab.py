@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,13 @@ from robustkit.base.version import __version__
 from robustkit.corruptions import _plan as corrupted
 from robustkit.ensembles.checkpoint import CANDIDATES, META, load_ensemble, read_meta
 from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation import executors
+from robustkit.evaluation.cell import RunOptions
 from robustkit.models import is_code
+from robustkit.pipeline.models_under_test import outliers_of, train_spec
+from robustkit.pipeline.request import check_training
 from robustkit.pipeline.stored import read_study
+from robustkit.pipeline.trainings import trained_jobs
 from robustkit.records.cells import EnsembleRecord, Run, digest
 from robustkit.records.schema import Results
 from robustkit.reports._format import slug
@@ -31,6 +37,8 @@ from robustkit.reproduce._parts import Column, Images, Recipe
 from robustkit.reproduce._recipes import SHAPES
 from robustkit.reproduce._settings import Difference
 from robustkit.study import presets
+from robustkit.study.config import TrainConfig
+from robustkit.training.spec import TrainSpec
 
 REQUEST = "request.json"  # in an ensemble's folder: what was asked for and which weights that gave
 SMALL_STEPS = 2000  # of the optimiser: about two minutes for three small networks on 28x28 images on two cores
@@ -56,6 +64,9 @@ class Lab:
         self.data.split("test")  # missing files are a matter of the first second, not of the first evaluation
         self.device = find_device(ask.device)
         self.out = writable(ask.out, "--out")
+        self.executor = executors.chosen(
+            ask.executor, self.device, task_cpus=ask.task_cpus, task_gpus=ask.task_gpus, most=ask.workers
+        )
         self.differences: list[Difference] = []
         self.evaluations: list[Path] = []
 
@@ -66,7 +77,14 @@ class Lab:
         """
         recipes = [column.recipe or recipe for column in columns]
         jobs = [self._job(column, own) for column, own in zip(columns, recipes, strict=True)]
-        run_all(self._train, jobs, self.ask.workers or default_workers(self.device))
+        workers = self.ask.workers or default_workers(self.device)
+        if self.executor is not None:  # elsewhere first: what follows finds every ensemble in the cache
+            left = [job for job in jobs if not _finished(job.folder, self._asked(job), self.ask.arch)]
+            trained_jobs(
+                [self._recipe(job) for job in left], self.data,
+                RunOptions(self.device, workers=workers, executor=self.executor), self.reporter,
+            )  # fmt: skip
+        run_all(self._train, jobs, workers)
         paper = {
             "dataset": self.stands_for, "image shape (C, H, W)": SHAPES[self.stands_for],
             "training images": recipe.images, "seeds": recipe.seeds,
@@ -109,7 +127,7 @@ class Lab:
             **models, dataset=self.ask.dataset,
             data_dir=self.ask.data_dir, attacks=None if "preset" in options else [name for name, _ in grid] or None,
             n=self.count(images), arch=self.code, settings={**own, **_flat(asked)}, device=self.ask.device,
-            workers=self.ask.workers, seed=self.ask.seed, out=folder, reporter=self.reporter,
+            workers=self.ask.workers, seed=self.ask.seed, out=folder, reporter=self.reporter, **self._placed,
             **{"reference": False, "keep_examples": False, "formats": ("html",), **options},
         ))  # fmt: skip
         self.evaluations.append(folder)
@@ -135,7 +153,7 @@ class Lab:
         else:
             api.search(
                 method, **asked, data_dir=self.ask.data_dir, device=self.ask.device, workers=self.ask.workers,
-                out=folder, reporter=self.reporter,
+                out=folder, reporter=self.reporter, **self._placed,
             )  # fmt: skip
         return folder / CANDIDATES
 
@@ -203,10 +221,34 @@ class Lab:
         }
         return Job(column, self.folder(column), arguments)
 
+    @property
+    def _placed(self) -> dict[str, Any]:
+        """Who runs pieces of work, as ``api`` takes it."""
+        ask = self.ask
+        gpus = {} if ask.task_gpus is None else {"task_gpus": ask.task_gpus}
+        cpus = {} if ask.task_cpus == 1 else {"task_cpus": ask.task_cpus}
+        return {} if self.executor is None else {"executor": ask.executor, **cpus, **gpus}
+
+    def _asked(self, job: Job) -> dict[str, Any]:
+        """Return what an ensemble's folder says it was asked for."""
+        asked = {**job.arguments, "data_sha256": self.data.split("train").sha256(), "version": __version__}
+        return cast(dict[str, Any], json.loads(json.dumps(asked)))
+
+    def _recipe(self, job: Job) -> tuple[TrainSpec, data.Dataset | None]:
+        """Return the recipe of a training with its outliers, as ``api.train`` makes it of the same arguments."""
+        config = TrainConfig(**job.arguments, data_dir=self.ask.data_dir, device=self.ask.device, out=job.folder)
+        request = check_training(config)
+        load = functools.partial(data.load, data_dir=self.ask.data_dir, download=self.ask.download)
+        outliers = outliers_of(request.defense, load)
+        spec = train_spec(
+            request.defense, self.data, request.fields, paper=request.recipe, outliers=outliers, speed=config.speed,
+            seed=config.seed,
+        )  # fmt: skip
+        return spec, outliers
+
     def _train(self, job: Job) -> None:
         """Train one ensemble, unless its folder holds what the same request gave."""
-        asked = {**job.arguments, "data_sha256": self.data.split("train").sha256(), "version": __version__}
-        asked = json.loads(json.dumps(asked))
+        asked = self._asked(job)
         if _finished(job.folder, asked, self.ask.arch):
             self.reporter.say(f"{job.column.name}: trained already, in {job.folder}")
             return

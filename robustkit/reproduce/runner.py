@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from robustkit.base.configuration import takes
 from robustkit.base.progress import Reporter
+from robustkit.evaluation import executors
 from robustkit.reproduce import get
 from robustkit.reproduce._ask import check
 from robustkit.reproduce._lab import Lab
@@ -33,7 +34,8 @@ def reproduce(config: ReproduceConfig) -> Reproduced:
     """
     ask = check(config)
     lab = Lab(ask, config.reporter or Reporter())
-    outcome = get(ask.entry.name)(lab)
+    with executors.opened(lab.executor, lab.reporter):
+        outcome = get(ask.entry.name)(lab)
     done = Reproduced(ask, outcome, lab.differences, lab.evaluations)
     write(done)
     return done

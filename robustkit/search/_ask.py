@@ -10,6 +10,7 @@ from robustkit.base import options
 from robustkit.base.chances import check_members
 from robustkit.base.errors import UserError, unknown
 from robustkit.base.registry import Entry
+from robustkit.evaluation import executors
 from robustkit.search import method
 from robustkit.study.config import SearchConfig
 from robustkit.training import spec as trainspec
@@ -27,6 +28,7 @@ class Ask:
 
 def check(config: SearchConfig) -> Ask:
     """Check a request; a :class:`UserError` names the first thing that is wrong and what is accepted."""
+    executors.check(config.executor)
     entry = method.entry(config.method)
     table = options.assignments(config.settings)
     for name in table:

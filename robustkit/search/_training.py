@@ -9,12 +9,14 @@ from typing import Any
 import torch
 
 from robustkit import models
-from robustkit.base import paths
-from robustkit.base.parallel import default_workers, run_all
+from robustkit.base.parallel import default_workers
 from robustkit.data import Dataset
 from robustkit.ensembles.checkpoint import CANDIDATES, read_meta, save_ensemble
 from robustkit.ensembles.ensemble import Ensemble, Member
+from robustkit.evaluation.cell import RunOptions
+from robustkit.evaluation.executors import Executor
 from robustkit.pipeline import models_under_test
+from robustkit.pipeline.trainings import trained_jobs
 from robustkit.records.cells import Spec
 from robustkit.search._lab import Cost, Found, SearchLab
 from robustkit.study.config import SearchConfig
@@ -25,28 +27,34 @@ MOST_CANDIDATES = 1000  # of one search, for their seeds to be their own
 
 
 def train_all(
-    candidates: Sequence[Found], lab: SearchLab, fields: Mapping[str, Any], config: SearchConfig
-) -> list[tuple[Ensemble, Mapping[str, Any]]]:
-    """Return each candidate as an ensemble of one member, and what its checkpoint says of it."""
-    data, device = lab.data, lab.device
-    jobs = list(enumerate(candidates))
+    candidates: Sequence[Found], lab: SearchLab, fields: Mapping[str, Any], config: SearchConfig,
+    executor: Executor | None = None,
+) -> list[tuple[Ensemble, Mapping[str, Any]]]:  # fmt: skip
+    """Return each candidate as an ensemble of one member, and what its checkpoint says of it.
 
-    def train(job: tuple[int, Found]) -> tuple[Ensemble, Mapping[str, Any]]:
-        at, one = job
+    Those that are not trained yet are trained side by side, by the executor, else in threads of this process.
+    """
+    data, workers = lab.data, config.workers or default_workers(lab.device)
+    run_options = RunOptions(lab.device, workers=workers, speed=config.speed, executor=executor)
+    specs = {
+        one.name: models_under_test.train_spec(
+            PLAIN, data, {**fields, "arch": one.arch, "arch_params": one.arch_params, "members": 1},
+            speed=config.speed, seed=training_seed(config.seed, at),
+        )
+        for at, one in enumerate(candidates) if one.weights is None
+    }  # fmt: skip
+    trained = trained_jobs([(spec, None) for spec in specs.values()], data, run_options, lab.reporter)
+    made = {name: ensemble for name, (_, ensemble) in zip(specs, trained, strict=True)}
+    done = []
+    for one in candidates:
         folder = Path(config.out) / CANDIDATES / one.name
         if one.weights is not None:
-            return _given(one, one.weights, folder, data)
-        spec = models_under_test.train_spec(
-            PLAIN, data,
-            {**fields, "arch": one.arch, "arch_params": one.arch_params, "members": 1}, speed=config.speed,
-            seed=training_seed(config.seed, at),
-        )  # fmt: skip
-        _, ensemble = models_under_test.trained(spec, data, device, lab.reporter)
-        meta = read_meta(paths.cache_dir() / "ensembles" / spec.key)
-        models_under_test.save(ensemble, folder, spec, data, meta["metrics"], meta["history"])
-        return ensemble, meta
-
-    done = run_all(train, jobs, config.workers or default_workers(device))
+            done.append(_given(one, one.weights, folder, data))
+            continue
+        spec = specs[one.name]
+        meta = read_meta(models_under_test.folder_of(spec))
+        models_under_test.save(made[one.name], folder, spec, data, meta["metrics"], meta["history"])
+        done.append((made[one.name], meta))
     if samples := sum(len(data.split("train")) * len(meta["history"]) for _, meta in done):
         # What each training took when it was done, be it now or, from the cache, earlier.
         seconds = sum(float(meta["metrics"].get("seconds", 0.0)) for _, meta in done)

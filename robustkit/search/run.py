@@ -17,6 +17,7 @@ from robustkit.base.version import __version__
 from robustkit.data import Dataset
 from robustkit.ensembles.checkpoint import CANDIDATES, save_ensemble
 from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation import executors
 from robustkit.metrics import subsets
 from robustkit.models._genotype import from_json
 from robustkit.search import _ask, _choose, _drawing, method
@@ -31,8 +32,14 @@ OURS = (RECORD, PROGRESS, CANDIDATES)  # what tells that a folder is that of a s
 
 
 def search(config: SearchConfig, data: Dataset) -> dict[str, Any]:
-    """Run the method, train its candidates, choose and write an ensemble; return what ``search.json`` holds."""
+    """Run the method, train its candidates, choose and write an ensemble; return what ``search.json`` holds.
+
+    The search itself is one long piece that stays in this process; its candidates' trainings are the executor's.
+    """
     ask, reporter, device = _ask.check(config), config.reporter or Reporter(), find_device(config.device)
+    executor = executors.chosen(
+        config.executor, device, task_cpus=config.task_cpus, task_gpus=config.task_gpus, most=config.workers
+    )
     check_folder(Path(config.out), "--out", OURS, config.force)
     folder = writable(Path(config.out), "--out")
     asked = {
@@ -45,9 +52,10 @@ def search(config: SearchConfig, data: Dataset) -> dict[str, Any]:
         asked=asked,
     )  # fmt: skip
     find: Callable[..., list[Found]] = method.get(ask.entry.name)
-    candidates = find(lab, **ask.params)
-    _check(candidates, ask.members)
-    trained = train_all(candidates, lab, ask.training, config)
+    with executors.opened(executor, reporter):
+        candidates = find(lab, **ask.params)
+        _check(candidates, ask.members)
+        trained = train_all(candidates, lab, ask.training, config, executor)
     with lab.phase("choice"):
         every = [ensemble for ensemble, _ in trained]
         choice = _choose.best(every, lab.validation, ask.members, config.fusion, config.seed)

@@ -112,7 +112,7 @@ class TrainConfig(Watched, Placed, Pace, Seeds, Machine, Assignments, Data, Fuse
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchConfig(Watched, Placed, Workers, Pace, Machine, Assignments, Data, Fused, Trained):
+class SearchConfig(Watched, Placed, Execution, Workers, Pace, Machine, Assignments, Data, Fused, Trained):
     """``robustkit search``."""
 
     method: Annotated[
@@ -173,7 +173,7 @@ class CorruptConfig(Watched, Machine, Frost, Samples, Data):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReproduceConfig(Watched, Workers, Machine, Assignments, Network, Samples, Data):
+class ReproduceConfig(Watched, Execution, Workers, Machine, Assignments, Network, Samples, Data):
     """``robustkit reproduce``."""
 
     name: Annotated[

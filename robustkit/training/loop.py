@@ -60,7 +60,7 @@ def remedy(spec: TrainSpec) -> str:
 
 def fit(
     spec: TrainSpec, data: Dataset, *, device: torch.device | None = None, reporter: Reporter | None = None,
-    outliers: Dataset | None = None, progress: Path | None = None, ranks: Ranks | None = None,
+    outliers: Dataset | None = None, progress: Path | None = None, ranks: Ranks | None = None, way: str = "",
 ) -> Trained:  # fmt: skip
     """Train an ensemble and return its best epoch by fused validation accuracy.
 
@@ -76,6 +76,8 @@ def fit(
         on a CPU with the same weights at the end, bit by bit. It stays: who has kept the result removes it.
     ranks : Ranks or None
         The processes that share each batch.
+    way : str
+        How steps are computed (:mod:`robustkit.training.forward`), as another process has chosen it; empty: by a trial.
 
     Raises
     ------
@@ -88,7 +90,7 @@ def fit(
     device = device or torch.device("cpu")
     reporter = reporter or Reporter()
     with reporter.alive(f"preparing the training of {spec.defense.name}"):
-        training = Training(spec, data, outliers, device, ranks or Ranks())
+        training = Training(spec, data, outliers, device, ranks or Ranks(), way)
         training.resume(progress)
     if training.history:
         reporter.say(f"  going on after epoch {len(training.history)} of {spec.epochs}, from {progress}")
@@ -105,23 +107,39 @@ def fit(
     return training.result()
 
 
+def way_of(spec: TrainSpec, data: Dataset, device: torch.device, threads: int) -> str:
+    """Return how a training on so many of torch's threads would compute its steps, by the trial that it would make."""
+    features = "features" in defenses.method(spec.defense.name, spec.defense.params).facts.get("needs", ())
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return _chosen(spec, initialise(spec, data).to(device), Samples.of(data.split("train"), device), features)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _chosen(spec: TrainSpec, ensemble: Ensemble, samples: Samples, features: bool) -> str:
+    first = torch.arange(min(spec.batch_size, len(samples.y)), device=samples.y.device)
+    steps = spec.epochs * math.ceil(len(samples.y) / len(first))
+    x, y = samples.images(first), samples.y[first]
+    return forward.choose(ensemble, x, y, steps, spec.speed, plain_calls=features)
+
+
 class Training:
     """A training in progress: what :func:`fit` moves on epoch by epoch, saves and takes up again."""
 
     def __init__(
-        self, spec: TrainSpec, data: Dataset, outliers: Dataset | None, device: torch.device, ranks: Ranks
-    ) -> None:
+        self, spec: TrainSpec, data: Dataset, outliers: Dataset | None, device: torch.device, ranks: Ranks,
+        way: str = "",
+    ) -> None:  # fmt: skip
         check_training(spec, data, outliers)
         method = defenses.method(spec.defense.name, spec.defense.params)
         needs = method.facts.get("needs", ())
         self.spec, self.validation = spec, data.split("validation")
         self.ensemble = initialise(spec, data).to(device)
         samples = Samples.of(data.split("train"), device)
-        first = torch.arange(min(spec.batch_size, len(samples.y)), device=device)
-        x, y = samples.images(first), samples.y[first]
         self.features = "features" in needs
-        steps = spec.epochs * math.ceil(len(samples.y) / len(first))
-        self.way = ranks.decided(forward.choose(self.ensemble, x, y, steps, spec.speed, plain_calls=self.features))
+        self.way = way or ranks.decided(_chosen(spec, self.ensemble, samples, self.features))
         companion = companion_of(method, self.ensemble, spec, len(data.classes))
         trained = [*self.ensemble.parameters(), *(companion.parameters() if companion else ())]
         self.optimiser = optim.optimiser(spec, trained)

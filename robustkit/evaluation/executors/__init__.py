@@ -115,6 +115,8 @@ class Executor(Protocol):
     """Who runs pieces of work."""
 
     remote: bool  # whether pieces run in other processes: a large thing then travels
+    device: torch.device  # what pieces compute on
+    threads: int  # of torch, that a piece computes with
 
     def open(self) -> None:
         """Get ready; a :class:`UserError` says why that cannot be. Else the first thing shared does it."""

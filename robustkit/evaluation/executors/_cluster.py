@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import re
@@ -123,10 +124,9 @@ class Cluster:
 def _read_anew() -> None:
     """Let Ray read mode and token from the environment again: it keeps both in the process beside it."""
     with contextlib.suppress(Exception):
-        from ray._raylet import AuthenticationTokenLoader, Config
-
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+        _raylet: Any = importlib.import_module("ray._raylet")
+        _raylet.Config.initialize("")
+        _raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def differing(node: str, there: dict[str, str]) -> str:

@@ -28,7 +28,7 @@ class Local:
     remote = False
 
     def __init__(self, device: torch.device, workers: int = 1) -> None:
-        self.device, self.workers = device, workers
+        self.device, self.workers, self.threads = device, workers, torch.get_num_threads()
         self._shared: dict[str, object] = {}
         self._recipes: dict[str, Recipe] = {}
         self._once = Once()

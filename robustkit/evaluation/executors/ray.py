@@ -53,7 +53,7 @@ class Ray:
     def __init__(
         self, device: torch.device, address: Address, cpus: int = 1, gpus: float | None = None, most: int | None = None
     ) -> None:
-        self.address, self.cpus, self.most = address, cpus, most
+        self.address, self.cpus, self.threads, self.most = address, cpus, cpus, most
         self.gpus = gpus if gpus is not None else 1.0 if device.type == "cuda" else 0.0
         self.device = torch.device("cuda") if self.gpus else torch.device("cpu" if device.type == "cuda" else device)
         self._cluster: Cluster | None = None
