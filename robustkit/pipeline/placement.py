@@ -18,6 +18,12 @@ def unplaced(environment: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in environment.items() if name not in NODE}
 
 
+def placed(study: Study, store: Store) -> dict[str, list[NodeRecord]]:
+    """Return the field ``nodes`` of ``results.json``; no field where every cell ran in a process like this one."""
+    found = nodes(study, store)
+    return {"nodes": found} if found else {}
+
+
 def nodes(study: Study, store: Store) -> list[NodeRecord]:
     """Return what each node ran of the study's ensembles, in the order of nodes; but not what ran in this process."""
     ids = {record.key: record.id for record in (*study.ensembles, *study.surrogates)}

@@ -14,7 +14,7 @@ from robustkit.functional.stats import wilson
 from robustkit.pipeline.outcomes import Outcomes, comparisons
 from robustkit.pipeline.outcomes import over_seeds as compared_over_seeds
 from robustkit.pipeline.over_seeds import over_seeds
-from robustkit.pipeline.placement import nodes, unplaced
+from robustkit.pipeline.placement import placed, unplaced
 from robustkit.records.cells import EnsembleRecord, Run
 from robustkit.records.json_schema import NAME
 from robustkit.records.outcomes import SampleOutcomes
@@ -74,10 +74,7 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
                     cells = study.transfer(ensemble, spec, targeted)
                     transfer += _transfer(study, ensemble, [store.get(cell) for cell in cells], clean)
     compared = comparisons(study.ensembles, correct)
-    data = study.dataset
-    found = DatasetResult(name=data.name, split=data.split, n=data.n, classes=list(data.classes), sha256=data.sha256)
-    if data.image_size:
-        found["image_size"] = data.image_size
+    data, found = study.dataset, _dataset(study)
     results = Results(
         schema_version=SCHEMA_VERSION,
         robustkit_version=study.version,
@@ -104,14 +101,20 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
     if aggregates := over_seeds(study.ensembles, data.n, ensembles, evaluations, worst):
         results["over_seeds"] = aggregates
     origin = {"$schema": NAME, **({"run": dict(study.run)} if study.run else {})}
-    if ran := nodes(study, store):
-        results["nodes"] = ran
-    return cast(Results, {**origin, **results})
+    return cast(Results, {**origin, **results, **placed(study, store)})
 
 
 def _of_samples(ensemble: EnsembleRecord, clean: Run, runs: Sequence[Scored]) -> SampleOutcomes:
     s = clean.samples
     return SampleOutcomes(ensemble.id, s.ids, s.y, s.prediction, s.correctness, [run.correctness for run in runs])
+
+
+def _dataset(study: Study) -> DatasetResult:
+    data = study.dataset
+    found = DatasetResult(name=data.name, split=data.split, n=data.n, classes=list(data.classes), sha256=data.sha256)
+    if data.image_size:
+        found["image_size"] = data.image_size
+    return found
 
 
 def _suite(name: str, study: Study, store: Store) -> list[Any]:

@@ -161,9 +161,8 @@ def chosen(
     address = read(text)
     if not address.remote:
         return None
-    from robustkit.evaluation.executors.ray import Ray
-
-    return Ray(device, address, task_cpus, task_gpus, most)
+    made: Executor = executor.get("ray")(device, address, task_cpus, task_gpus, most)
+    return made
 
 
 @contextlib.contextmanager
