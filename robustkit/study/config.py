@@ -23,6 +23,7 @@ from robustkit.study.options_models import (
 )
 from robustkit.study.options_run import (
     DATASET,
+    MARKS_HELP,
     OUT,
     AttackSeed,
     Batches,
@@ -263,7 +264,10 @@ class CompareConfig(Configuration):
     out: Annotated[str | Path, Option("Folder of compare.html and the tables.", group=OUTPUT)] = Path(
         "robustkit-compare"
     )
-    formats: Annotated[Names, Option("html, md, tex, csv.", flag="--format", group=OUTPUT)] = ("html", "md", "csv")
+    formats: Annotated[
+        Names, Option("html, md, tex, csv; tex-each: a LaTeX file a table.", flag="--format", group=OUTPUT)
+    ] = ("html", "md", "csv")
+    marks: Annotated[bool, Option(MARKS_HELP, group=OUTPUT)] = True
 
 
 @dataclass(frozen=True, kw_only=True)
