@@ -127,13 +127,10 @@ def _of_samples(results: Results, out: Path) -> Scores:
         found.setdefault(CLEAN, {})[name] = _right(own, columns["clean_broken"])
         runs = _runs(columns, own)
         for eps, norm in budgets:
-            least = [
-                right
-                for at, _, right in runs
-                if at in [budget_text(*b) for b in budgets if b[1] == norm and b[0] <= eps]
-            ]
-            if any(at == budget_text(eps, norm) for at, _, _ in runs):
-                found.setdefault((budget_text(eps, norm),), {})[name] = np.minimum.reduce(least)
+            within = [budget_text(*b) for b in budgets if b[1] == norm and b[0] <= eps]
+            if any(at == within[-1] for at, _, _ in runs):
+                least = np.minimum.reduce([right for at, _, right in runs if at in within])
+                found.setdefault((within[-1],), {})[name] = least
         for at, attack, right in runs:
             found.setdefault((at, attack), {}).setdefault(name, right)
     return found

@@ -1,4 +1,4 @@
-r"""What stands above and below a table of a paper: title, data, n, eps and norm, attacks; notes, and what marks mean."""
+"""What stands above and below a table: title, data, n, eps and norm, attacks; its note, and what its marks mean."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from robustkit.records.schema import ORDER, Numbers, Verdict
 from robustkit.reports import _format as f
 from robustkit.reports._labels import budget, labeller
 from robustkit.reports._table import Cell, Table
-from robustkit.reports._tex_text import escape
+from robustkit.reports._tex_text import breakable, escape
 
 MARKS: dict[Verdict, str] = {"unchecked": r"\dagger", "suspect": r"\ddagger", "invalid": r"\S"}
 NORMS = {
@@ -28,11 +28,18 @@ def caption(table: Table, numbers: Numbers) -> str:
     """Return title, dataset with n, and of what was attacked budgets and attacks, as LaTeX."""
     data, parts = numbers["dataset"], [escape(table.title.rstrip("."))]
     if not table.name.startswith(_ELSEWHERE):
-        parts.append(f"Data: {escape(data['name'])}, {escape(data['split'])} split, $n = {data['n']}$")
+        split = "" if data["split"] == "everything" else f", {escape(data['split'])} split"
+        parts.append(f"Data: {_name(data['name'])}{split}, $n = {data['n']}$")
     if table.name.startswith(_ATTACKED) and numbers["evaluations"]:
         parts.append("Budgets: " + "; ".join(_budgets(map(budget, numbers["evaluations"]))))
         parts += [] if table.name.startswith(_IN_ROWS) else [_attacks(numbers)]
     return ". ".join(parts) + "."
+
+
+def _name(data: str) -> str:
+    """Return the name of a dataset without the folders that a file of it lies in."""
+    kind, colon, path = data.partition(":")
+    return breakable(escape(kind + colon + path.replace("\\", "/").rstrip("/").rpartition("/")[2]))
 
 
 def _budgets(every: Iterable[tuple[float, str]]) -> list[str]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from robustkit.reports._table import Table
+from robustkit.reports._tex_numbers import aligned
 
 PAGE, COLUMN = 345.0, 240.0  # of the article class at 10 pt, and of a column of IEEE's and ACM's papers, points
 GAP = 8.0  # between two columns: twice \tabcolsep
@@ -23,6 +24,7 @@ LEAST = 55.0  # points of a column of words
 LONG = 70.0  # a head's word that may break
 _WIDTHS = dict.fromkeys("ijl.,:;'|!()[] ", 2.5) | dict.fromkeys("frst-_/*", 3.4) | dict.fromkeys("+<>=±−×%~", 6.8)
 _WIDTHS |= dict.fromkeys("mwMWN@&→", 6.9)
+_COMMANDS = re.compile(r"\\rlap\{[^}]*\}|\\[a-z]+|\\,|[${}^\\]")
 _BREAKS = re.compile(r"(?<=[\s/_.=:-])")
 
 
@@ -67,9 +69,17 @@ def _parts(word: str) -> list[str]:
     return _BREAKS.split(word) if width(word) > LONG else [word]
 
 
+def cell_texts(table: Table, at: int) -> list[str]:
+    """Return the cells of a column as wide as they are set, numbers with what aligns them."""
+    texts = [row[at].text for row in table.rows]
+    if table.align[at] == "l":
+        return texts
+    return [_COMMANDS.sub("", cell.replace(r"$\pm$", "±").replace(r"\times", "×")) for cell in aligned(texts)]
+
+
 def layout(table: Table) -> Layout:
     """Lay a table out."""
-    texts = [[str(row[at]) for row in table.rows] for at in range(len(table.columns))]
+    texts = [cell_texts(table, at) for at in range(len(table.columns))]
     content = [max(map(width, column), default=0.0) for column in texts]
     natural, least = [], []
     for at, head in enumerate(table.columns):

@@ -49,7 +49,7 @@ class Room:
     behind: int
 
 
-def aligned(texts: Sequence[str], bold: Sequence[bool]) -> list[str]:
+def aligned(texts: Sequence[str], bold: Sequence[bool] = ()) -> list[str]:
     """Return the cells of a column as LaTeX, to be set flush right; the first number of a bold one is bold."""
     every = [Parts.of(text) for text in texts]
     longest = max((one.between[1:-1] for one in every if one), key=len, default=())
@@ -59,7 +59,7 @@ def aligned(texts: Sequence[str], bold: Sequence[bool]) -> list[str]:
     ]
     tail = max((one.between[-1] for one in same if one and len(one.numbers) == len(rooms)), key=len, default="")
     found = []
-    for text, one, heavy in zip(texts, same, bold, strict=True):
+    for text, one, heavy in zip(texts, same, bold or [False] * len(texts), strict=True):
         if one:
             found.append(_cell(one, rooms, longest, tail, heavy))
         elif text == NONE and any(same):

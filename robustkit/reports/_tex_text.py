@@ -115,7 +115,7 @@ def _character(c: str) -> str | None:
 
 
 def _by_engine(text: str) -> str:
-    r"""Return characters as they are where the engine has Unicode (it knows ``\Umathchar``), else what stands for them."""
+    r"""Return characters as they are where the engine has them (it knows ``\Umathchar``), else what stands for them."""
     plain = [c for c in unicodedata.normalize("NFKD", text) if c.isascii() and c.isalnum()]
     said = "".join(plain) if len(plain) >= len(text) else "[" + " ".join(f"U+{ord(c):04X}" for c in text) + "]"
     return rf"\ifdefined\Umathchar {text}\else {said}\fi{{}}"

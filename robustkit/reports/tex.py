@@ -18,7 +18,7 @@ from robustkit.reports._table import Cell, Table
 from robustkit.reports._tables import tables
 from robustkit.reports._tex_best import Places, best
 from robustkit.reports._tex_caption import MARKS, caption, legend, note, term
-from robustkit.reports._tex_layout import TALL, Layout, Part, head_lines, layout, width
+from robustkit.reports._tex_layout import TALL, Layout, Part, cell_texts, head_lines, layout, width
 from robustkit.reports._tex_numbers import Parts, aligned, plain
 from robustkit.reports._tex_text import breakable, escape
 
@@ -113,7 +113,7 @@ def _float(table: Table, plan: Layout, at: int, above: str, style: Style) -> str
         rf"\caption{{{above if not again else f'{escape(table.title)} (continued, {at + 1} of {count}).'}}}",
         *([rf"\label{{tab:{table.name}}}"] if not again else []),
         tabulars,
-        *([r"\par\smallskip", rf"\begin{{minipage}}{{\linewidth}}\footnotesize {said}\end{{minipage}}"] if said else []),
+        *([rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {said}\end{{minipage}}"] if said else []),
         rf"\end{{{kind}}}",
         "",
     ])  # fmt: skip
@@ -162,11 +162,11 @@ def _mark(cell: Cell, style: Style) -> str:
 
 def _head(table: Table, at: int, room: float | None) -> str:
     """Return a column's head: wrapped, and centred above numbers of several parts."""
-    text, texts = table.columns[at].replace(" - ", " − "), [str(row[at]) for row in table.rows]
+    text, texts = table.columns[at].replace(" - ", " − "), cell_texts(table, at)
     if room or term(text):
         return _words(text)
     lines = head_lines(text, max([width(t) for t in texts] + [width(line) for line in head_lines(text, 0.0)]))
-    several = any((one := Parts.of(t)) and len(one.numbers) > 1 for t in texts)
+    several = any((one := Parts.of(row[at].text)) and len(one.numbers) > 1 for row in table.rows)
     letter = "c" if several and table.align[at] == "r" else table.align[at]
     head = escape(lines[0]) if len(lines) == 1 else (
         f"{_TABULAR}[b]{{@{{}}{letter}@{{}}}}" + r"\\".join(map(escape, lines)) + r"\end{tabular}"
