@@ -17,6 +17,7 @@ import numpy.typing as npt
 from robustkit.functional.paired import compare, holm, paired_t
 from robustkit.records.schema import Results
 from robustkit.reports._comparisons import LEVEL
+from robustkit.reports._format import NONE
 from robustkit.reports._labels import budget, budget_text, labeller
 from robustkit.reports._table import Cell, Table
 
@@ -41,7 +42,7 @@ def by_samples(first: Doubles, second: Doubles) -> float:
 
 def winners(cells: Mapping[str, Cell], scores: Mapping[str, Doubles], test: Test) -> set[str]:
     """Return which of some ensembles' numbers are bold; none where one was not measured sample by sample."""
-    there = {name: cell for name, cell in cells.items() if cell.number is not None}
+    there = {name: cell for name, cell in cells.items() if cell.text != NONE}
     if len(there) < 2 or not there.keys() <= scores.keys():
         return set()
     top = max(there, key=lambda name: float(scores[name].mean()))

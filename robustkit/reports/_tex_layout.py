@@ -86,7 +86,9 @@ def layout(table: Table) -> Layout:
         own = max([content[at], *(width(line) for line in head_lines(head, 0.0))])
         words = max((width(w) for text in [head, *texts[at]] for w in _BREAKS.split(text)), default=0.0)
         natural.append(own)
-        least.append(own if table.align[at] == "r" else min(own, max(LEAST, min(words, 2 * LEAST))))
+        least.append(
+            own if table.align[at] == "r" else min(own, max(LEAST, min(words, 2 * LEAST), min(own / 3, 130.0)))
+        )
     groups = _groups(least, min(table.lead, len(least) - 1))
     rooms = [_rooms(table, group, natural, least) for group in groups]
     lines = [_lines(table, groups, rooms, row) for row in range(len(table.rows))]

@@ -284,6 +284,9 @@ class LeaderboardConfig(Configuration):
         Literal["l0", "l1", "l2", "linf"] | None,
         Option("Rank at budgets of this norm.", needs=("eps",), group="Ranking"),
     ] = None
-    out: Annotated[str | Path | None, Option("The page.", default="leaderboard.html in that folder", group=OUTPUT)] = (
-        None
-    )
+    out: Annotated[
+        str | Path | None,
+        Option(
+            "The page; a LaTeX table where it ends in .tex.", default="leaderboard.html in that folder", group=OUTPUT
+        ),
+    ] = None
