@@ -21,7 +21,7 @@ from robustkit.reports._labels import labeller
 from robustkit.reports._page import page
 from robustkit.reports._table import Table, cells
 from robustkit.reports._tables import share
-from robustkit.reports._tex_best import CLEAN, RULE, Places, by_samples, in_columns
+from robustkit.reports._tex_best import CLEAN, RULE, Doubles, Places, by_samples, in_columns
 from robustkit.reports._tex_best import SAMPLES as BY_SAMPLES
 from robustkit.study.config import CompareConfig
 
@@ -146,7 +146,7 @@ def _best(found: ComparedEvaluations) -> tuple[dict[str, Places], dict[str, str]
     """Return the bold cells of the table of models and the rule for it."""
     table, models = found.tables[0], found.models
     budgets = {(norm, eps): (budget_text(eps, norm),) for model in models for norm, eps in model.worst}
-    scores = {CLEAN: {model.name: model.outcomes.clean for model in models}}
+    scores: dict[tuple[str, ...], dict[str, Doubles]] = {CLEAN: {model.name: model.outcomes.clean for model in models}}
     for at, key in budgets.items():
         scores[key] = {model.name: model.outcomes.worst[at] for model in models if at in model.outcomes.worst}
     keys = {at: (head.removeprefix(WORST),) for at, head in enumerate(table.columns) if head.startswith(WORST)}

@@ -68,7 +68,7 @@ def note(table: Table) -> str:
 
 def legend(cells: Iterable[Cell]) -> str:
     """Return what the marks of some cells mean, with the checks that failed, as LaTeX; nothing where none has one."""
-    said = {verdict: dict.fromkeys(()) for verdict in ORDER}
+    said: dict[Verdict, dict[str, None]] = {verdict: {} for verdict in ORDER}
     there = [cell for cell in cells if cell.verdict and cell.text != cell.verdict]
     for cell in there:
         said[cell.verdict] |= dict.fromkeys(_failed(cell.hint))  # type: ignore[index]

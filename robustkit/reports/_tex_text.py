@@ -108,7 +108,7 @@ def _character(c: str) -> str | None:
     if script := re.fullmatch(r"(SUBSCRIPT|SUPERSCRIPT) (\w+)", name):
         digit = unicodedata.normalize("NFKC", c)
         return f"${'_' if script[1] == 'SUBSCRIPT' else '^'}{{{digit}}}$" if digit.isalnum() else None
-    base, *marks = unicodedata.normalize("NFD", c)
+    base, *marks = list(unicodedata.normalize("NFD", c))
     if len(marks) == 1 and marks[0] in _ACCENTS and base.isascii():
         return rf"\{_ACCENTS[marks[0]]}{{{base}}}"
     return "" if unicodedata.category(c) in ("Cc", "Cf", "Mn", "Cs") else None

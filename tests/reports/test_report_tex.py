@@ -93,7 +93,8 @@ def test_marks_are_explained_below_or_left_out(results: Results, tmp_path: Path)
 def test_captions_say_data_budgets_and_attacks(results: Results, tmp_path: Path) -> None:
     said = (
         r"\caption{Worst case over all attacks. Data: digits, test split, $n = 500$. Budgets: $\ell_\infty$, "
-        r"$\varepsilon \in \{4/255, 8/255, 0.05\}$. Attacks, with their steps: pgd-10; pgd-100; mim-10; fgsm, targeted.}"
+        r"$\varepsilon \in \{4/255, 8/255, 0.05\}$. Attacks, with their steps: "
+        r"pgd-10; pgd-100; mim-10; fgsm, targeted.}"
     )
     assert said in whole(results, tmp_path)
 
@@ -173,7 +174,8 @@ def test_words_wrap_where_there_is_no_room() -> None:
     (float_,) = layout(table).floats
     room = float_[0].widths[1]
     assert float_[0].widths[0] is None
-    assert room is not None and 250 < room < PAGE
+    assert room is not None
+    assert 250 < room < PAGE
     assert rf"p{{{room:.0f}pt}}" in latex(table)
     assert head_lines("worst case % at 0.1", 0) == ["worst", "case %", "at", "0.1"]
     assert all(width(line) <= 60 for line in head_lines("a-very-long-name-of-some-checkpoint.pt", 60))
@@ -233,7 +235,7 @@ def test_bold_over_seeds(results: Results) -> None:
             "norm": "linf", "targeted": False, "ensembles": [], "seeds": [0, 1, 2], "values": values,
         }  # fmt: skip
 
-    results["over_seeds"] = [one("adp", [0.5, 0.52, 0.51]), one("baseline", [0.1, 0.11, 0.1])]  # type: ignore
+    results["over_seeds"] = [one("adp", [0.5, 0.52, 0.51]), one("baseline", [0.1, 0.11, 0.1])]
     table = find(tables_of({**results, "over_seeds": []}), "worst-case")  # type: ignore[typeddict-item]
     assert table is not None
     places, rules = best([table], results, Path("."))
@@ -261,7 +263,8 @@ def test_all_tables_compile(results: Results, tmp_path: Path, engine: str, optio
     write(results, tmp_path, ["tex", "tex-each"])
     (tmp_path / "tables" / "long.tex").write_text(latex(wide(14, 90)))
     inputs = "".join(rf"\input{{tables/{name}}}" for name in ("tables", "long", "checks"))
-    source = rf"\documentclass[{options}]{{article}}\usepackage{{array,booktabs}}\begin{{document}}Text. {inputs}\end{{document}}"
+    head = rf"\documentclass[{options}]{{article}}\usepackage{{array,booktabs}}"
+    source = rf"{head}\begin{{document}}Text. {inputs}\end{{document}}"
     (tmp_path / "paper.tex").write_text(source)
     how = ["-X", "compile", "--keep-logs"] if engine == "tectonic" else ["-interaction=nonstopmode", "-halt-on-error"]
     done = subprocess.run([engine, *how, "paper.tex"], cwd=tmp_path, capture_output=True, timeout=300, check=False)
