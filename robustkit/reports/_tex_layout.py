@@ -91,7 +91,7 @@ def layout(table: Table) -> Layout:
         )
     groups = _groups(least, min(table.lead, len(least) - 1))
     rooms = [_rooms(table, group, natural, least) for group in groups]
-    lines = [_lines(table, groups, rooms, row) for row in range(len(table.rows))]  # of each row
+    lines = [_lines(table, groups, rooms, row) for row in range(len(table.rows))]
     heads = [_head_height(table, group, room, natural) for group, room in zip(groups, rooms, strict=True)]
     floats: list[list[Part]] = []
     for rows in _chunks(table, lines, max(10, LINES // len(groups) - max(heads))):
