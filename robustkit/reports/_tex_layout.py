@@ -95,8 +95,8 @@ def layout(table: Table) -> Layout:
     heads = [_head_height(table, group, room, natural) for group, room in zip(groups, rooms, strict=True)]
     floats: list[list[Part]] = []
     for rows in _chunks(table, lines, max(10, LINES // len(groups) - max(heads))):
-        for group, room, head in zip(groups, rooms, heads, strict=True):
-            part = Part(group, room, rows, head + sum(lines[row] for row in rows))
+        for group, room, height in zip(groups, rooms, heads, strict=True):
+            part = Part(group, room, rows, height + sum(lines[row] for row in rows))
             if floats and sum(p.lines for p in floats[-1]) + part.lines <= LINES and floats[-1][0].rows == rows:
                 floats[-1].append(part)
             else:
