@@ -108,7 +108,7 @@ def audit(config: AuditConfig) -> EvaluationResults:
 def _reported(config: Evaluation, folder: Path, formats: tuple[str, ...]) -> EvaluationResults:
     """Report an evaluation that is done, then hold its numbers against what is required of them."""
     with (config.reporter or Reporter()).alive("writing the report"):
-        results = report(folder, formats=formats)
+        results = report(folder, formats=formats, marks=config.marks)
     gates.enforce(config, folder)
     return results
 
@@ -197,7 +197,7 @@ def report(config: ReportConfig) -> EvaluationResults:
 
         _suites.write_sheets(study, store, folder)
     results["samples"] = write_samples(results, outcomes, folder)
-    reports.write(results, folder, chosen)
+    reports.write(results, folder, chosen, marks=config.marks)
     return EvaluationResults(results)
 
 

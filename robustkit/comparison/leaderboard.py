@@ -148,8 +148,15 @@ def note(found: Leaderboard) -> str:
 
 
 def write(found: Leaderboard, path: Path) -> Path:
-    """Write the page, whose columns sort at a click; links lead to the reports that lie beside the results."""
+    """Write the page, whose columns sort at a click; links lead to the reports that lie beside the results.
+
+    Where the path ends in ``.tex`` a LaTeX table is written instead.
+    """
     writable(path.parent, "--out")
+    if path.suffix == ".tex":
+        from robustkit.reports.tex import NEEDS, latex
+
+        return write_text(path, f"{NEEDS}\n{latex(table(found))}")
     rows = []
     for entry in found.entries:
         at = os.path.relpath(entry.folder / PAGE, path.parent)

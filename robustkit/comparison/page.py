@@ -21,9 +21,13 @@ from robustkit.reports._labels import labeller
 from robustkit.reports._page import page
 from robustkit.reports._table import Table, cells
 from robustkit.reports._tables import share
+from robustkit.reports._tex_best import CLEAN, RULE, Doubles, Places, by_samples, in_columns
+from robustkit.reports._tex_best import SAMPLES as BY_SAMPLES
 from robustkit.study.config import CompareConfig
 
-FORMATS = ("html", "md", "tex", "csv")
+FORMATS = ("html", "md", "tex", "tex-each", "csv")
+
+WORST = "worst case % at "
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def run(config: CompareConfig) -> tuple[ComparedEvaluations, list[Path]]:
     """Compare stored evaluations and write what was asked for; return the comparison and the files, the page first."""
     formats = some_of(config.formats, "format", FORMATS)
     found = compared(listed(config.paths))
-    return found, write(found, Path(config.out), formats)
+    return found, write(found, Path(config.out), formats, marks=config.marks)
 
 
 def numbers(models: Sequence[Model]) -> Table:
@@ -108,16 +112,16 @@ def numbers(models: Sequence[Model]) -> Table:
              "eps": w["eps"], "norm": w["norm"], "worst_case": w["robust_accuracy"], "verdict": w["verdict"]}
             for w in found if w
         ]  # fmt: skip
-    columns = ["model", "members", "clean %", *(f"worst case % at {budget_text(eps, norm)}" for norm, eps in budgets)]
+    columns = ["model", "members", "clean %", *(f"{WORST}{budget_text(eps, norm)}" for norm, eps in budgets)]
     note = f"With Wilson 95 % interval. Verdicts, each of the version that gave it: {f.LEGEND}."
     return Table("models", "Models", columns, "ll" + "r" * (1 + len(budgets)), rows, note, records=records)
 
 
-def write(found: ComparedEvaluations, out: Path, formats: Sequence[str]) -> list[Path]:
+def write(found: ComparedEvaluations, out: Path, formats: Sequence[str], *, marks: bool = True) -> list[Path]:
     """Write ``compare.html`` and the tables below ``out``; return the files, the page first."""
     from robustkit.reports.csv_tables import comma_separated
     from robustkit.reports.md import markdown
-    from robustkit.reports.tex import latex
+    from robustkit.reports.tex import Style, write_each, write_tables
 
     folder = writable(out, "--out")
     written = []
@@ -127,11 +131,27 @@ def write(found: ComparedEvaluations, out: Path, formats: Sequence[str]) -> list
             takeaway=found.takeaway, data=found.evaluations[0].numbers["dataset"],
         )  # fmt: skip
         written.append(write_text(folder / "compare.html", text))
-    ways = {"md": markdown, "tex": latex, "csv": comma_separated}
+    ways = {"md": markdown, "csv": comma_separated}
     for name, way in ways.items():
         if name in formats:
             written += [write_text(folder / "tables" / f"{table.name}.{name}", way(table)) for table in found.tables]
+    for name, writer in {"tex": write_tables, "tex-each": write_each}.items():
+        if name in formats:
+            style = Style(marks, *_best(found))
+            written += writer(found.tables, found.evaluations[0].numbers, folder, style)
     return written
+
+
+def _best(found: ComparedEvaluations) -> tuple[dict[str, Places], dict[str, str]]:
+    """Return the bold cells of the table of models and the rule for it."""
+    table, models = found.tables[0], found.models
+    budgets = {(norm, eps): (budget_text(eps, norm),) for model in models for norm, eps in model.worst}
+    scores: dict[tuple[str, ...], dict[str, Doubles]] = {CLEAN: {model.name: model.outcomes.clean for model in models}}
+    for at, key in budgets.items():
+        scores[key] = {model.name: model.outcomes.worst[at] for model in models if at in model.outcomes.worst}
+    keys = {at: (head.removeprefix(WORST),) for at, head in enumerate(table.columns) if head.startswith(WORST)}
+    places = in_columns(table, {table.columns.index("clean %"): CLEAN, **keys}, scores, by_samples)
+    return {table.name: places}, {table.name: RULE.format(line="column", test=BY_SAMPLES)}
 
 
 def _sentence(row: Comparison) -> str:

@@ -7,8 +7,10 @@ model is read for it. Tables and figures are made once and written by every form
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from robustkit.base.registry import Registry
 from robustkit.records.schema import Results
@@ -18,8 +20,13 @@ report = Registry("report", "robustkit.reports")
 get = report.get
 
 
-def write(results: Results, out: Path, formats: Sequence[str]) -> list[Path]:
+def write(results: Results, out: Path, formats: Sequence[str], **settings: Any) -> list[Path]:
     """Run the named reports below ``out`` (made if need be) and return every file written.
+
+    Parameters
+    ----------
+    **settings
+        Given to those reports that take a keyword of that name: ``marks`` of the LaTeX tables.
 
     Raises
     ------
@@ -30,4 +37,9 @@ def write(results: Results, out: Path, formats: Sequence[str]) -> list[Path]:
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with together():
-        return [path for function in functions for path in function(results, out)]
+        return [path for function in functions for path in function(results, out, **_taken(function, settings))]
+
+
+def _taken(function: Callable[..., list[Path]], settings: dict[str, Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters
+    return {name: value for name, value in settings.items() if name in parameters}

@@ -23,6 +23,7 @@ from robustkit.study.options_models import (
 )
 from robustkit.study.options_run import (
     DATASET,
+    MARKS_HELP,
     OUT,
     AttackSeed,
     Batches,
@@ -264,7 +265,10 @@ class CompareConfig(Configuration):
     out: Annotated[str | Path, Option("Folder of compare.html and the tables.", group=OUTPUT)] = Path(
         "robustkit-compare"
     )
-    formats: Annotated[Names, Option("html, md, tex, csv.", flag="--format", group=OUTPUT)] = ("html", "md", "csv")
+    formats: Annotated[
+        Names, Option("html, md, tex, csv; tex-each: a LaTeX file a table.", flag="--format", group=OUTPUT)
+    ] = ("html", "md", "csv")
+    marks: Annotated[bool, Option(MARKS_HELP, group=OUTPUT)] = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,6 +285,9 @@ class LeaderboardConfig(Configuration):
         Literal["l0", "l1", "l2", "linf"] | None,
         Option("Rank at budgets of this norm.", needs=("eps",), group="Ranking"),
     ] = None
-    out: Annotated[str | Path | None, Option("The page.", default="leaderboard.html in that folder", group=OUTPUT)] = (
-        None
-    )
+    out: Annotated[
+        str | Path | None,
+        Option(
+            "The page; a LaTeX table where it ends in .tex.", default="leaderboard.html in that folder", group=OUTPUT
+        ),
+    ] = None

@@ -165,11 +165,17 @@ class Placed(Configuration):
     force: Annotated[bool, Option("Write to --out even if it holds something else.")] = False
 
 
+MARKS_HELP = "Mark the numbers of LaTeX tables that are not trusted, and say below each table what failed."
+
+
 @dataclass(frozen=True, kw_only=True)
 class Formats(Configuration):
     """Output."""
 
-    formats: Annotated[Names, Option("html, tex, md, csv, figures; robustbench, card.", flag="--format")] = FORMATS
+    formats: Annotated[
+        Names, Option("html, tex, md, csv, figures; robustbench, card; tex-each: a file a table.", flag="--format")
+    ] = FORMATS
+    marks: Annotated[bool, Option(MARKS_HELP)] = True
 
 
 @dataclass(frozen=True, kw_only=True)

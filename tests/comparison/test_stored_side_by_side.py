@@ -87,7 +87,7 @@ def test_the_report_shows_what_each_difference_is_worth(tmp_path: Path):
     assert "with paired intervals" in robust.note
     assert len(table.records) == 2
     assert [record["p_holm"] for record in table.records] == [1.0, pytest.approx(2 * 2 / 2**10)]
-    api.report(tmp_path, formats=("html", "md", "tex", "csv"))
+    api.report(tmp_path, formats=("html", "md", "tex-each", "csv"))
     assert "Differences from baseline" in (tmp_path / "report.html").read_text()
     for kind in ("md", "tex", "csv"):
         assert (tmp_path / "tables" / f"comparisons.{kind}").is_file()
@@ -247,7 +247,9 @@ def test_a_store_of_an_older_version_is_compared(tmp_path: Path):
 def test_the_command_writes_page_and_tables(tmp_path: Path):
     first = one(tmp_path / "a", "baseline", some(50, 49), some(50, 20))
     second = one(tmp_path / "b", "<b>adp</b>", some(50, 49), some(50, 30))
-    code, printed, error = invoke("compare", first, second, "--out", tmp_path / "out", "--format", "html,csv,tex,md")
+    code, printed, error = invoke(
+        "compare", first, second, "--out", tmp_path / "out", "--format", "html,csv,tex-each,md"
+    )
     assert (code, error) == (0, "")
     low, high = (f"{100 * end:+.1f}" for end in tango(10, 0, 50))
     said = (
@@ -268,5 +270,15 @@ def test_the_command_writes_page_and_tables(tmp_path: Path):
         api.compare([first, second], out=tmp_path / "again", formats="csv")
         == page.compared([first, second]).comparisons
     )
+    code, _, _ = invoke("compare", first, second, "--out", tmp_path / "paper", "--format", "tex", "--no-marks")
+    (whole,) = (tmp_path / "paper" / "tables").iterdir()
+    text = whole.read_text()
+    assert (code, whole.name) == (0, "tables.tex")
+    assert r"\textbf{60.0} [" in text  # the paired test tells 30 of 50 from 20
+    assert not re.search(r"\\dagger|\\ddagger", text)
+    board = tmp_path / "board.tex"
+    code, printed, _ = invoke("leaderboard", tmp_path, "--out", board)
+    assert (code, printed.splitlines()[-1]) == (0, f"report: {board}")
+    assert r"\label{tab:leaderboard}" in board.read_text()
     code, _, error = invoke("compare", first, second, "--format", "pdf")
-    assert (code, error) == (2, "robustkit: unknown format 'pdf': Known: csv, html, md, tex.\n")
+    assert (code, error) == (2, "robustkit: unknown format 'pdf': Known: csv, html, md, tex, tex-each.\n")

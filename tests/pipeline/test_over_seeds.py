@@ -36,7 +36,7 @@ eps = [0.05, 0.1]
 speed = "off"
 workers = 1
 trust = "off"
-format = ["md", "tex", "csv"]
+format = ["md", "tex-each", "csv"]
 [set.pgd]
 steps = 3
 """

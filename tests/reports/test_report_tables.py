@@ -15,9 +15,8 @@ from robustkit.reports import _format as f
 from robustkit.reports import report, write
 from robustkit.reports._checks import headline_budget, headlines
 from robustkit.reports._labels import labeller
-from robustkit.reports._tables import Cell, find, tables
+from robustkit.reports._tables import find, tables
 from robustkit.reports.md import markdown
-from robustkit.reports.tex import latex
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -157,7 +156,7 @@ def test_escalation_table_shows_the_path(results: Results, tmp_path: Path) -> No
         ["adp", "8/255", "pgd (200 steps, 5 restarts)", "iterations-suffice, fusion-swap", "9.4 ?"],
         ["adp", "8/255", "fusion-swap (100 steps)", "fusion-swap", "8.7 ?"],
     ]
-    write(results, tmp_path, ["md", "csv", "tex"])
+    write(results, tmp_path, ["md", "csv", "tex-each"])
     assert (
         "| adp | 8/255 | fusion-swap (100 steps) | fusion-swap | 8.7 ? |"
         in (tmp_path / "tables" / "escalation.md").read_text()
@@ -224,27 +223,6 @@ def test_csv_parses_back_to_the_same_numbers(results: Results, tmp_path: Path) -
     assert len(judged) == sum(len(e["checks"]) for e in numbers)  # the passed ones too
 
 
-def test_tex(results: Results, tmp_path: Path) -> None:
-    results["ensembles"][0]["arch"] = "a_b & 5 % {c}\\d"
-    write(results, tmp_path, ["tex"])
-    text = (tmp_path / "tables" / "ensembles.tex").read_text()
-    assert r"a\_b \& 5 \% \{c\}\textbackslash{}d" in text
-    assert r"99.2 [98.0, 99.7]" in text
-    robust = (tmp_path / "tables" / "robustness.tex").read_text()
-    assert r"8/255 & pgd-10 & 32.6 [28.6, 36.6] ? & 44.8 [40.8, 48.8] ? & +12.2 ? \\" in robust
-    assert robust.count(r"\addlinespace") == 2
-    assert all(rule in robust for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{llrrr}"))
-    body = robust.split(r"\midrule")[1].split(r"\bottomrule")[0]
-    assert all(line.count(" & ") == 4 for line in body.splitlines() if "&" in line)
-
-
-def test_tex_row_that_starts_with_a_bracket(results: Results) -> None:
-    table = find(tables(results), "worst-case")
-    assert table is not None
-    table.rows[0][0] = Cell("[x]")
-    assert "\n{}[x] & " in latex(table)
-
-
 def test_empty_results_have_no_tables(empty: Results, tmp_path: Path) -> None:
     assert write(empty, tmp_path, ["md", "csv", "tex", "figures"]) == []
 
@@ -256,5 +234,5 @@ def test_unknown_format_writes_nothing(results: Results, tmp_path: Path) -> None
 
 
 def test_registered_reports() -> None:
-    assert report.names() == ["card", "csv", "figures", "html", "json", "md", "robustbench", "tex"]
+    assert report.names() == ["card", "csv", "figures", "html", "json", "md", "robustbench", "tex", "tex-each"]
     assert all(isinstance(entry, Entry) and entry.facts["title"] and entry.summary for entry in report)
