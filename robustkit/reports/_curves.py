@@ -55,7 +55,7 @@ def curves(results: Results) -> Figure:
     attacks = list(dict.fromkeys(attack for _, attack, _ in found if attack != WORST))
     dashes = {attack: _DASHES[at % len(_DASHES)] for at, attack in enumerate(attacks)}
     colours = {name: PALETTE[at % len(PALETTE)] for at, name in enumerate(clean)}
-    verdicts = {p.verdict for points in found.values() for p in points if p.verdict}
+    verdicts = {p.verdict for key, points in found.items() if key[1] != WORST for p in points if p.verdict}
     parts = _legend_parts(colours, dashes, any(a == WORST for _, a, _ in found), verdicts, over_seeds)
     tall = max(4.2, sum(_height(part) for part in parts.values()))
     wide = 0.8 + 0.072 * max(len(text) for part in parts.values() for _, text in part)
@@ -102,7 +102,7 @@ def curve_points(results: Results) -> dict[tuple[str, str, str], list[Point]]:
         point = Point(e["eps"], e["robust_accuracy"], e["ci95"], e["verdict"])
         found[e["norm"], label(e), known.get(e["ensemble"], "")].append(point)
     for w in results["worst_case"]:
-        point = Point(w["eps"], w["robust_accuracy"], w["ci95"])
+        point = Point(w["eps"], w["robust_accuracy"], w["ci95"], w.get("verdict"))
         found[w["norm"], WORST, known.get(w["ensemble"], "")].append(point)
     if seeds:
         found = defaultdict(list, {key: _over_seeds(points) for key, points in found.items()})
@@ -128,7 +128,7 @@ def _curve(axes: Axes, points: Sequence[Point], colour: str, style: Style | None
         eps, share, color=colour, linestyle=style or "-", linewidth=2.8 if worst else 1.3, zorder=4 if worst else 3
     )
     for p in points:
-        if p.verdict:
+        if p.verdict and not worst:
             marker, filled = _FILL[p.verdict]
             axes.plot(
                 p.eps, 100 * p.share, marker, color=colour, markerfacecolor=colour if filled else "white",
