@@ -14,12 +14,13 @@ APART = 0.13  # of an axis: labels like 16/255 that are nearer than that would t
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis: the numbers at its ends, its ticks with their texts, and what it shows."""
+    """One axis: the numbers at its ends, its ticks with their texts, what it shows; ``scale`` is 100 for percent."""
 
     low: float
     high: float
     ticks: tuple[tuple[float, str], ...]
     title: str
+    scale: float = 1.0
 
     def place(self, value: float) -> float:
         """Return where a number stands, 0 at the low end and 1 at the high one."""
@@ -78,12 +79,12 @@ def linear(
     bottom, top = bottom - (room if low is None else 0.0), top + (room if high is None else 0.0)
     places = nice_ticks(bottom * scale, top * scale, most)
     ticks = [(place / scale, text) for place, text in zip(places, tick_texts(places), strict=True)]
-    return Axis(bottom, top, tuple(ticks), title)
+    return Axis(bottom, top, tuple(ticks), title, scale)
 
 
 def shares(title: str, *, low: float = -0.02, high: float = 1.02) -> Axis:
     """Return an axis of shares, in percent, a little longer than from 0 to 100."""
-    return Axis(low, high, tuple((at / 5, str(20 * at)) for at in range(6)), title)
+    return Axis(low, high, tuple((at / 5, str(20 * at)) for at in range(6)), title, 100.0)
 
 
 def budgets(eps: Iterable[float], title: str, text: Callable[[float], str] = eps_text) -> Axis:

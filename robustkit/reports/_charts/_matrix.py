@@ -56,7 +56,8 @@ def matrix(
         *_titles(x, y, left, top, wide * len(columns), tall * len(rows)),
         *(_fused(left, top, wide, tall, len(rows), len(columns)) if apart else ()),
         class_="matrix" if written else "matrix tiny", role="img", aria_labelledby=f"{ident}-t",
-        aria_describedby=f"{ident}-d", width=number(width), height=number(height), data_left=number(left),
+        aria_describedby=f"{ident}-d", width=number(width), height=number(height),
+        viewBox=f"0 0 {number(width)} {number(height)}", data_left=number(left),
         data_top=number(top), data_wide=wide, data_tall=tall, data_x=x or None, data_y=y or None, **texts,
         data_values=None if written else "\n".join(_said(v, text) for row in values for v in row),
     )  # fmt: skip

@@ -41,6 +41,7 @@ def panel(
         "svg", element("title", title, id=f"{ident}-t"), element("desc", alt, id=f"{ident}-d"), *_frame(x, y), inner,
         *points, class_=f"plot {shape}".strip(), role="img", aria_labelledby=f"{ident}-t",
         aria_describedby=f"{ident}-d", data_x=x.title, data_y=y.title,
+        data_x_scale=None if x.scale == 1 else number(x.scale), data_y_scale=None if y.scale == 1 else number(y.scale),
     )  # fmt: skip
     return Panel(title, svg, shape)
 

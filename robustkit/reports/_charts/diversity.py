@@ -37,7 +37,7 @@ def diversity(results: Results) -> Iterator[Chart]:
 def _pairs(found: Sequence[DiversityResult]) -> Chart:
     """Return a panel per measure and ensemble, those of one measure on one colour scale, without the diagonal."""
     alt = "Heatmaps of every pairwise measure between members, on one scale for each measure."
-    panels = []
+    panels: list[Panel] = []
     for key, (name, unit, way) in PAIRS.items():
         matrices = [maps.pair_matrix(r, key) for r in found]
         low, high = maps.value_range(matrices)

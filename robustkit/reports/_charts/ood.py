@@ -35,7 +35,7 @@ def _heatmap(every: list[OodResult]) -> Chart:
     ]
     title = "AUROC (%) by score and out-of-distribution set; 50 is chance"
     legend = [("", [scale(f"{100 * LOWEST:.0f} % or less", "100 %", True)])]
-    return Chart("ood", "ood", title, alt, panels, legend, shown=["ood"])
+    return Chart("ood", "ood", title, alt, panels, legend)
 
 
 def _curves(r: OodResult, name: str) -> Chart:

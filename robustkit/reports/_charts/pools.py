@@ -31,9 +31,7 @@ def pools(results: Results) -> Iterator[Chart]:
             names = [name for name, values in one["measures"].items() if any(v is not None for v in values)]
             panels = [_panel(f"{name}-{at}", one, gains, measure, y, alt) for at, measure in enumerate(names)]
             legend = [("", [Entry(swatch(LOOKS[rule], lined=False), rule, LOOKS[rule].keys[0]) for rule in RULES])]
-            note = (
-                "A dot is a subset; r: Pearson correlation, " + ", ".join(RULES) + ". All subsets are in results.json."
-            )
+            note = f"A dot is a subset; r: Pearson correlation, {', '.join(RULES)}. All subsets are in results.json."
             if len(pool["subsets"]) > MOST:
                 note += f" Of {len(pool['subsets'])} dots those that lie on each other are drawn once."
             title = f"{one['name']}: gain over the best member, n = {one['n']}"
