@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from robustkit.records.schema_members import CosineDistribution, DiversityResult, LayerSimilarity
 from robustkit.reports import _format as f
-from robustkit.reports._mesh import mesh
+from robustkit.reports._mesh import Floats, mesh
 from robustkit.reports._style import DPI, INK, PALETTE, SOFT, bare
 
 if TYPE_CHECKING:  # half a second, which a page without figures does not need
@@ -20,8 +19,6 @@ SHADES = "YlGnBu"
 SEPARATE = 3  # pairs of members that have a CKA map each; of more it is their mean, where layers correspond
 MOST_PAIRS = 6  # maps where they do not
 MAPS = {"gradcam": "GradCAM", "saliency": "saliency"}
-
-Floats = npt.NDArray[np.floating[Any]]
 
 
 def pair_matrices(found: Sequence[DiversityResult], names: Mapping[str, tuple[str, str, str]]) -> Figure:

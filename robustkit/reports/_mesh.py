@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # half a second, which a page without figures does not need
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap, Normalize
 
+Floats = npt.NDArray[np.floating[Any]]
+
 
 def mesh(
     axes: Axes, values: npt.NDArray[Any], rows: Sequence[Any], columns: Sequence[Any], shades: Colormap,

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robustkit.metrics.calibration import Floats
 from robustkit.records.schema import Results
 from robustkit.records.schema_suites import Calibration, CalibrationResult
 from robustkit.reports import _format as f
 from robustkit.reports._drawing import Drawing
 from robustkit.reports._labels import in_order
+from robustkit.reports._mesh import Floats
 from robustkit.reports._style import DPI, GRID, INK, PALETTE, SOFT, bare
 from robustkit.reports._table import Table, cells
 

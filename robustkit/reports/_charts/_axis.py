@@ -51,7 +51,7 @@ def tick_texts(ticks: Sequence[float]) -> list[str]:
     for decimals in range(10):
         texts = [f"{value:.{decimals}f}" for value in ticks]
         if all(math.isclose(float(t), v, rel_tol=1e-9, abs_tol=1e-12) for t, v in zip(texts, ticks, strict=True)):
-            return ["0" if float(text) == 0 else text for text in texts]
+            return [text.removeprefix("-") if float(text) == 0 else text for text in texts]
     return [f"{value:.3g}" for value in ticks]
 
 

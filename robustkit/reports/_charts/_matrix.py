@@ -12,9 +12,10 @@ from robustkit.reports._charts._svg import element, joined, number
 from robustkit.reports._format import NONE
 
 LEVELS = 20  # classes h0 to h20 of the stylesheet
-LETTER = 6.6  # pixels of a letter, on average and a little more
-LONGEST = 22  # letters of a name; the rest of its middle is left out
-CELL, ROW, SMALL = 46, 26, 13  # pixels: width and height of a cell with a number, side of one without
+LETTER = 7.2  # pixels of a letter, on average and a little more
+LONGEST = 20  # letters of a name; the rest of its middle is left out
+CELL, ROW, SMALL = 40, 26, 13  # pixels: width and height of a cell with a number, side of one without
+WIDTHS = {"minis": 190, "tiles": 320}  # pixels: those of one row stand below those of the next
 Value = float | None
 
 
@@ -23,7 +24,7 @@ def matrix(
     values: Sequence[Sequence[Value]], text: Callable[[float], str], *, low: float = 0.0, high: float = 1.0,
     reverse: bool = False, written: bool = True, apart: bool = False, x: str = "", y: str = "", head: str = "",
 ) -> Panel:  # fmt: skip
-    """Return a matrix (R, C) from the top left; None, or a number that is not finite, is an empty cell.
+    """Return a matrix (R, C) from the top left; a number that is not finite has no colour, and None and NaN no text.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def matrix(
         data_top=number(top), data_wide=wide, data_tall=tall, data_x=x or None, data_y=y or None, **texts,
         data_values=None if written else "\n".join(_said(v, text) for row in values for v in row),
     )  # fmt: skip
-    return Panel(head or title, svg, "cells")
+    return Panel(head or title, svg, next((name for name, most in WIDTHS.items() if width <= most), "cells"))
 
 
 def level(value: float, low: float, high: float, reverse: bool = False) -> int:
@@ -88,12 +89,8 @@ def scale(low: str, high: str, reverse: bool = False) -> Entry:
     return Entry(element("svg", *boxes, class_="scale", **look), f"{low} to {high}")
 
 
-def _finite(value: Value) -> bool:
-    return value is not None and math.isfinite(value)
-
-
 def _said(value: Value, text: Callable[[float], str]) -> str:
-    return NONE if value is None or not math.isfinite(value) else text(value)
+    return NONE if value is None or math.isnan(value) else text(value)
 
 
 def _written(

@@ -58,7 +58,7 @@ def _frame(x: Axis, y: Axis) -> list[Markup]:
         element("g", left, class_="left"),
         element("g", under, class_="under"),
         element("text", y.title, class_="y-title", x="0", y="0", dx="-2.2em", dy="-.8em"),
-        element("text", x.title, class_="x-title", x="50%", y="100%", dy="3em"),
+        element("text", x.title, class_="x-title", x="50%", y="100%", dy="2.9em"),
     ]
 
 

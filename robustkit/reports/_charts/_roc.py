@@ -8,7 +8,7 @@ from typing import NamedTuple
 from robustkit.reports import _format as f
 from robustkit.reports._charts._axis import Axis, nice_ticks
 from robustkit.reports._charts._chart import Panel
-from robustkit.reports._charts._marks import Series, curve, marker
+from robustkit.reports._charts._marks import Series, curve, marker, markers
 from robustkit.reports._charts._panel import panel, reference
 from robustkit.reports._charts._svg import line
 from robustkit.reports._table import Cell, Table, cells
@@ -37,8 +37,8 @@ def roc_panel(ident: str, title: str, alt: str, x: str, curves: Sequence[Roc], l
         if one.fpr:
             # A marker on the curve, each score's at another place, so that no two lie on each other.
             wanted = (look.colour + 1) / (len(looks) + 2)
-            at = min(range(len(one.fpr)), key=lambda k: abs(one.fpr[k] + 1 - one.tpr[k] - 2 * wanted + 0.0))
-            points.append(marker(across, up, (one.fpr[at], one.tpr[at]), look, one.about))
+            at = min(range(len(one.fpr)), key=lambda k: abs((one.fpr[k] + one.tpr[k]) / 2 - wanted))
+            points.append(markers(look, [marker(across, up, (one.fpr[at], one.tpr[at]), look, one.about)]))
     return panel(ident, title, alt, across, up, lines, points, "square")
 
 

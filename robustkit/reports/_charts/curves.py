@@ -37,7 +37,7 @@ def curves(results: Results) -> Iterator[Chart]:
     yield Chart(
         NAME, "curves", "Robust accuracy against the perturbation budget", alt,
         [_panel(norm, {k: v for k, v in found.items() if k[0] == norm}, clean, looks, alt) for norm in norms],
-        _legend(looks, verdicts), [_table(found, clean)], note=f"Bands: {said}. The thick line is the worst case.",
+        _legend(looks, verdicts), [_table(found, clean)], note=f"Band: {said}.",
     )  # fmt: skip
 
 
@@ -59,12 +59,14 @@ def _panel(norm: str, here: Curves, clean: dict[str, Point], looks: dict[tuple[s
     x = budgets((p.eps for points in here.values() for p in points), f"perturbation budget eps ({norm}); 0 = clean")
     y = shares("accuracy (%)")
     first = min(point.eps for points in here.values() for point in points)
+    thick = any(attack == WORST for _, attack, _ in here)
     bands, lines, points = [], [], []
     for (_, attack, one), measured in here.items():
         look = looks[attack, one]
         whole = [*([clean[one]] if measured[0].eps <= first else []), *measured]
-        low, high = ([(p.eps, p.ci95[end]) for p in whole if p.ci95] for end in (0, 1))
-        bands.append(band(low, high, look))
+        if look.heavy or not thick:  # the bands of all curves would hide each other
+            low, high = ([(p.eps, p.ci95[end]) for p in whole if p.ci95] for end in (0, 1))
+            bands.append(band(low, high, look))
         lines.append(curve(line((p.eps, p.share) for p in whole), look))
         made = [marker(x, y, (p.eps, p.share), look, _said(p, look.name, norm), p.verdict) for p in whole]
         points.append(markers(look, made))
@@ -84,7 +86,7 @@ def _share(p: Point) -> str:
 def _legend(looks: Mapping[tuple[str, str], Series], verdicts: set[Verdict]) -> list[tuple[str, list[Entry]]]:
     """Return what colour, dash and marker mean, by heading."""
     ensembles, attacks = dict[str, Entry](), dict[str, Entry]()
-    for (attack, one), look in looks.items():
+    for (attack, one), look in sorted(looks.items(), key=lambda item: (item[1].colour, not item[1].heavy)):
         ensembles[one] = Entry(swatch(replace(look, dash=0, heavy=False)), one, look.keys[0])
         attacks[attack] = Entry(swatch(replace(look, colour=NO_COLOUR), marked=False), attack, look.keys[1])
     marks = [

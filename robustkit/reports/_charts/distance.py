@@ -8,7 +8,7 @@ from robustkit.records.schema import MinimumNorm, Results
 from robustkit.reports import _format as f
 from robustkit.reports._charts._axis import Axis, linear, shares
 from robustkit.reports._charts._chart import Chart, Entry, Panel
-from robustkit.reports._charts._marks import Series, curve, marker, numbered, swatch
+from robustkit.reports._charts._marks import Series, curve, marker, markers, numbered, swatch
 from robustkit.reports._charts._panel import panel
 from robustkit.reports._charts._svg import Point, steps
 from robustkit.reports._labels import in_order
@@ -51,7 +51,7 @@ def _panel(norm: str, runs: list[MinimumNorm], x: Axis, looks: dict[str, Series]
         lines.append(curve(steps(measured), look, readable=True))
         if run["median"] is not None:
             said = f"{look.name}: median distance {f.number(run['median'])}"
-            points.append(marker(x, y, (run["median"], 0.5), look, said))
+            points.append(markers(look, [marker(x, y, (run["median"], 0.5), look, said)]))
     return panel(f"{NAME}-{norm}", f"Accuracy against distance, {norm}", alt, x, y, lines, points, "tall")
 
 

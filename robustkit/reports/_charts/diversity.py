@@ -7,17 +7,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from robustkit.records.schema import Results
-from robustkit.records.schema_members import CosineDistribution, DiversityResult
+from robustkit.records.schema_members import CosineDistribution, DiversityResult, PairMeasure
 from robustkit.reports import _diversity_maps as maps
 from robustkit.reports import _format as f
 from robustkit.reports._charts._axis import linear
 from robustkit.reports._charts._chart import Chart, Entry, Panel
-from robustkit.reports._charts._marks import Series, band, curve, marker, numbered, swatch
+from robustkit.reports._charts._marks import Series, band, curve, marker, markers, numbered, swatch
 from robustkit.reports._charts._matrix import matrix, scale
 from robustkit.reports._charts._panel import panel, reference
 from robustkit.reports._charts._svg import Point, line, number
 from robustkit.reports._labels import in_order
-from robustkit.reports._suite_diversity import PAIRS
+from robustkit.reports._suite_diversity import PAIRS, with_infinite
 from robustkit.reports._table import Table, cells
 
 
@@ -39,18 +39,23 @@ def _pairs(found: Sequence[DiversityResult]) -> Chart:
     alt = "Heatmaps of every pairwise measure between members, on one scale for each measure."
     panels: list[Panel] = []
     for key, (name, unit, way) in PAIRS.items():
-        matrices = [maps.pair_matrix(r, key) for r in found]
-        low, high = maps.value_range(matrices)
-        for r, values in zip(found, matrices, strict=True):
+        low, high = maps.value_range([maps.pair_matrix(r, key) for r in found])
+        for r in found:
+            values = _off_diagonal(next(m for m in r["pairwise"] if m["name"] == key))
             members = range(len(values))
             head = f"{name}{f' [{unit}]' if unit else ''}: {r['ensemble']} ({way} is more diverse)"
             panels.append(matrix(
-                f"diversity-pairs-{len(panels)}", head, alt, members, members, values.tolist(),
+                f"diversity-pairs-{len(panels)}", head, alt, members, members, values,
                 f.percent if unit == "%" else "{:.2f}".format, low=low, high=high,
             ))  # fmt: skip
     legend = [("", [scale("the smallest value of a measure, or 0,", "its largest")])]
     title = "Pairs of members"
     return Chart("diversity-pairs", "diversity", title, alt, panels, legend, shown=["diversity-pairs"])
+
+
+def _off_diagonal(measure: PairMeasure) -> list[list[float | None]]:
+    """Return a pair matrix, infinite where a ratio is, without its diagonal."""
+    return [[None if i == j else value for j, value in enumerate(row)] for i, row in enumerate(with_infinite(measure))]
 
 
 def _cosines(there: dict[str, list[tuple[str, CosineDistribution]]]) -> Chart:
@@ -80,7 +85,7 @@ def _distribution(
         lines.append(curve(line(outline), look, readable=True))
         mean = float(c["mean"] or 0.0)
         lines.append(reference(f"M{number(mean)} 0V{number(y.high)}"))
-        points.append(marker(x, y, (mean, y.high), look, f"{ensemble}: mean {mean:.2f}"))
+        points.append(markers(look, [marker(x, y, (mean, y.high), look, f"{ensemble}: mean {mean:.2f}")]))
     title = f"{maps.MAPS[kind]} maps"
     return panel(f"diversity-cosines-{kind}", title, alt, x, y, [*bands, *lines], points, "tall")
 

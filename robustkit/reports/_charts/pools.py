@@ -27,7 +27,7 @@ def pools(results: Results) -> Iterator[Chart]:
             name = f.unique(f.slug("pools", one["name"]), taken)
             alt = f"{one['name']}: gain of a subset over its best member against each measure of diversity."
             gains = {rule["rule"]: rule["gain"] for rule in one["rules"]}
-            y = linear((g for rule in RULES for g in gains[rule]), "gain (points)", scale=100, most=5)
+            y = linear((g for rule in RULES for g in gains[rule]), "gain (points)", scale=100)
             names = [name for name, values in one["measures"].items() if any(v is not None for v in values)]
             panels = [_panel(f"{name}-{at}", one, gains, measure, y, alt) for at, measure in enumerate(names)]
             legend = [("", [Entry(swatch(LOOKS[rule], lined=False), rule, LOOKS[rule].keys[0]) for rule in RULES])]
@@ -43,7 +43,7 @@ def _panel(ident: str, one: PoolSet, gains: dict[str, list[float]], measure: str
     r = ", ".join("-" if found.get(rule) is None else f"{found[rule]:+.2f}" for rule in RULES)
     label = measure.replace("_", " ")
     values = one["measures"][measure]
-    x = linear(values, label, most=4)
+    x = linear(values, label, most=5)
     clouds = [
         cloud(_apart([(v, g) for v, g in zip(values, gains[rule], strict=True) if v is not None], x, y), LOOKS[rule])
         for rule in RULES

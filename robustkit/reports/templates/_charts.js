@@ -55,10 +55,11 @@ document.querySelectorAll("figure.chart .plotted").forEach((box) => {
       .forEach(([key, value]) => cursor.setAttribute(key, value));
     svg.append(cursor);
     readout.textContent = one.text;
+    readout.classList.add("read");
     if (aloud) document.getElementById("said").textContent = one.text;
     return place;
   };
-  const clear = () => { cursor.remove(); readout.textContent = hint; column = -1; };
+  const clear = () => { cursor.remove(); readout.textContent = hint; readout.classList.remove("read"); column = -1; };
   box.tabIndex = 0;
   box.setAttribute("role", "group");
   box.setAttribute("aria-label", `${svg.querySelector("title").textContent}. Arrow keys read the numbers.`);
