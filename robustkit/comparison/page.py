@@ -18,7 +18,7 @@ from robustkit.reports import _comparisons
 from robustkit.reports import _format as f
 from robustkit.reports._files import write_text
 from robustkit.reports._labels import labeller
-from robustkit.reports._page import page
+from robustkit.reports._page import Section, of_table, page, part
 from robustkit.reports._table import Table, cells
 from robustkit.reports._tables import share
 from robustkit.reports._tex_best import CLEAN, RULE, Doubles, Places, by_samples, in_columns
@@ -126,9 +126,10 @@ def write(found: ComparedEvaluations, out: Path, formats: Sequence[str], *, mark
     folder = writable(out, "--out")
     written = []
     if "html" in formats:
+        data = found.evaluations[0].numbers["dataset"]
         text = page(
-            "compare.html.j2", found=found, tables={table.name: table for table in found.tables},
-            takeaway=found.takeaway, data=found.evaluations[0].numbers["dataset"],
+            "compare.html.j2", f"Robustness compared: {data['name']}", _sections(found), found=found,
+            takeaway=found.takeaway, data=data,
         )  # fmt: skip
         written.append(write_text(folder / "compare.html", text))
     ways = {"md": markdown, "csv": comma_separated}
@@ -152,6 +153,15 @@ def _best(found: ComparedEvaluations) -> tuple[dict[str, Places], dict[str, str]
     keys = {at: (head.removeprefix(WORST),) for at, head in enumerate(table.columns) if head.startswith(WORST)}
     places = in_columns(table, {table.columns.index("clean %"): CLEAN, **keys}, scores, by_samples)
     return {table.name: places}, {table.name: RULE.format(line="column", test=BY_SAMPLES)}
+
+
+def _sections(found: ComparedEvaluations) -> list[Section]:
+    """Return the parts of the page: what is quoted unfolded, what differs between the evaluations, what it says."""
+    made = [of_table(t, unfolded=not t.name.endswith("-attacks")) for t in found.tables]
+    if all(section.id != "differences-of-set-up" for section in made):
+        nothing = part("_text.html.j2", text="Nothing but the models.")
+        made.append(Section("differences-of-set-up", "What differs", nothing, unfolded=True))
+    return [*made, Section("what-this-says", "What this says", part("_compare_words.html.j2"), unfolded=True)]
 
 
 def _sentence(row: Comparison) -> str:

@@ -123,7 +123,7 @@ def _sheet(ensemble: str) -> Sheet:
 def _pairs(found: list[DiversityResult]) -> Table:
     rows, records = [], []
     for r in found:
-        matrices = [(PAIRS[m["name"]][1], m["name"], _with_infinite(m)) for m in r["pairwise"]]
+        matrices = [(PAIRS[m["name"]][1], m["name"], with_infinite(m)) for m in r["pairwise"]]
         if r["attributions"]:
             matrices += [("", f"{c['maps']}-cosine", c["matrix"]) for c in r["attributions"]["cosines"]]
         values = {name: (unit, matrix) for unit, name, matrix in matrices}
@@ -146,7 +146,7 @@ def _pairs(found: list[DiversityResult]) -> Table:
     return Table("diversity-pairs", "Pairs of members", columns, align, rows, note, 2, True, records)
 
 
-def _with_infinite(measure: PairMeasure) -> list[list[float | None]]:
+def with_infinite(measure: PairMeasure) -> list[list[float | None]]:
     """Return the matrix of a measure, with infinity where JSON, which has none, says so in words."""
     infinite = {frozenset(pair) for pair in measure["infinite"]}
     return [

@@ -166,7 +166,7 @@ def test_html_shows_tables_and_a_figure_for_each_set(done: tuple[Results, Path],
     write(results, tmp_path, ["html"])
     page = (tmp_path / "report.html").read_text()
     assert "Pool of 4 members: 4 subsets of 3" in page
-    assert page.count("gain of a subset over its best member") == 1
+    assert page.count('<figure class="chart" id="chart-pools-') == 1
     assert "again/0 + again/1 + single" in page
     assert "1 double: member" in page
 
