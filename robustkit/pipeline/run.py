@@ -17,6 +17,7 @@ from robustkit.ensembles.ensemble import Ensemble
 from robustkit.evaluation.cell import RunOptions
 from robustkit.evaluation.execute import Craftings, execute
 from robustkit.pipeline import costs
+from robustkit.records import originals
 from robustkit.records.store import STUDY, Store
 from robustkit.study.evaluation_data import EvaluationData
 from robustkit.study.plan import REFERENCE, Study
@@ -62,6 +63,8 @@ def run_evaluation(
     def stage(name: str) -> AbstractContextManager[None]:
         return costs.noting({} if seconds is None else seconds, name, time.perf_counter)
 
+    if run_options.keep_examples and "attacks" in study.suites:
+        originals.keep(store, study.dataset.sha256, study.version, split)
     for note in notes(study):
         reporter.say(f"[dim]{note}[/dim]")
     with stage("attacks"):
