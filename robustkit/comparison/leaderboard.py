@@ -156,5 +156,8 @@ def write(found: Leaderboard, path: Path) -> Path:
         link = Path(at).as_posix() if (entry.folder / PAGE).is_file() else ""
         rows.append({"entry": entry, "link": link, "where": os.path.relpath(entry.folder, found.folder)})
     order = {verdict: at for at, verdict in enumerate(ORDER)}
-    text = page("leaderboard.html.j2", found=found, rows=rows, note=note(found), order=order, last=len(ORDER))
+    text = page(
+        "leaderboard.html.j2", "Robustness leaderboard", styles=["_board.css"], scripts=["_board.js"], found=found,
+        rows=rows, note=note(found), order=order, last=len(ORDER),
+    )  # fmt: skip
     return write_text(path, text)

@@ -18,7 +18,7 @@ from robustkit.reports import _comparisons
 from robustkit.reports import _format as f
 from robustkit.reports._files import write_text
 from robustkit.reports._labels import labeller
-from robustkit.reports._page import page
+from robustkit.reports._page import Section, of_table, page, part
 from robustkit.reports._table import Table, cells
 from robustkit.reports._tables import share
 from robustkit.study.config import CompareConfig
@@ -122,9 +122,10 @@ def write(found: ComparedEvaluations, out: Path, formats: Sequence[str]) -> list
     folder = writable(out, "--out")
     written = []
     if "html" in formats:
+        data = found.evaluations[0].numbers["dataset"]
         text = page(
-            "compare.html.j2", found=found, tables={table.name: table for table in found.tables},
-            takeaway=found.takeaway, data=found.evaluations[0].numbers["dataset"],
+            "compare.html.j2", f"Robustness compared: {data['name']}", _sections(found), found=found,
+            takeaway=found.takeaway, data=data,
         )  # fmt: skip
         written.append(write_text(folder / "compare.html", text))
     ways = {"md": markdown, "tex": latex, "csv": comma_separated}
@@ -132,6 +133,15 @@ def write(found: ComparedEvaluations, out: Path, formats: Sequence[str]) -> list
         if name in formats:
             written += [write_text(folder / "tables" / f"{table.name}.{name}", way(table)) for table in found.tables]
     return written
+
+
+def _sections(found: ComparedEvaluations) -> list[Section]:
+    """Return the parts of the page: what is quoted unfolded, what differs between the evaluations, what it says."""
+    made = [of_table(t, unfolded=not t.name.endswith("-attacks")) for t in found.tables]
+    if all(section.id != "differences-of-set-up" for section in made):
+        nothing = part("_text.html.j2", text="Nothing but the models.")
+        made.append(Section("differences-of-set-up", "What differs", nothing, unfolded=True))
+    return [*made, Section("what-this-says", "What this says", part("_compare_words.html.j2"), unfolded=True)]
 
 
 def _sentence(row: Comparison) -> str:

@@ -29,10 +29,7 @@ MEANING: dict[Verdict, str] = {
 
 def answer(results: Results, width: int = 80) -> list[str]:
     """Return the answer, at most :data:`MOST` lines of ``width`` characters; only the words of a command are longer."""
-    shown, spread = _over_seeds(results)
-    sentences = [*_sentences(shown)]
-    sentences[1:1] = spread
-    said = [textwrap.wrap(text, width, break_on_hyphens=False) for text in sentences]
+    shown, said = _over_seeds(results)[0], [textwrap.wrap(s, width, break_on_hyphens=False) for s in sentences(results)]
     counted, command = _trust(results, width)
     trust = textwrap.wrap(counted, width)
     table = _worst_cases(shown, width)
@@ -45,6 +42,13 @@ def answer(results: Results, width: int = 80) -> list[str]:
     if room < len(table):  # the sentence has the number to quote
         table = table[:room] if room > 1 else []
     return [*lines, *table, *trust, *command]
+
+
+def sentences(results: Results) -> list[str]:
+    """Return the answer in sentences, the first of them the answer itself."""
+    shown, spread = _over_seeds(results)
+    said = [*_sentences(shown)]
+    return [*said[:1], *spread, *said[1:]]
 
 
 def _over_seeds(results: Results) -> tuple[Results, list[str]]:
@@ -172,21 +176,27 @@ def _shown(results: Results, found: dict[tuple[str, float, str], WorstCase], at:
 
 
 def _trust(results: Results, width: int) -> tuple[str, list[str]]:
-    """Return how many numbers are not trusted, and the command that would settle most of them, fit to be copied."""
+    """Return :func:`settling`, the command in lines fit to be copied."""
+    text, command = settling(results)
+    return text, broken(command, width) if command else []
+
+
+def settling(results: Results) -> tuple[str, str]:
+    """Return how many numbers are not trusted, and the command that would settle most of them, if there is one."""
     numbers = [*results["worst_case"], *results["evaluations"]]
     count = Counter(number["verdict"] for number in numbers)
     doubtful = len(numbers) - count["trusted"]
     if not numbers:
-        return "", []
+        return "", ""
     if not doubtful:
-        return f"All {len(numbers)} numbers are trusted.", []
+        return f"All {len(numbers)} numbers are trusted.", ""
     kinds = ", ".join(f"{count[v]} {v} {f.MARKS[v]}" for v in ORDER if v != "trusted" and count[v])
     text = f"{doubtful} of {len(numbers)} numbers are not trusted ({kinds})."
     command, settled = settles_most(results)
     if command:
-        return f"{text} This would settle {settled}:", broken(command, width)
+        return f"{text} This would settle {settled}:", command
     sure = results["worst_case"] and all(w["verdict"] == "trusted" for w in results["worst_case"])
-    return text + " Quote the worst case, which is." * bool(sure), []
+    return text + " Quote the worst case, which is." * bool(sure), ""
 
 
 def settles_most(results: Results) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from robustkit.records.schema import Verdict
@@ -13,13 +14,16 @@ from robustkit.reports import _format as f
 class Cell:
     """One formatted cell; ``verdict`` puts a mark beside the number, ``hint`` says why.
 
-    ``number`` is the number that the text begins with, in full precision: what is averaged over seeds.
+    ``number`` is the number that the text begins with, in full precision: what is averaged over seeds. ``why`` is where
+    a page explains the verdict (an anchor), ``said`` that reason in a few words.
     """
 
     text: str
     verdict: Verdict | None = None
     hint: str = ""
     number: f.Number | None = None
+    why: str = ""
+    said: str = ""
 
     def __str__(self) -> str:
         return f"{self.text} {f.MARKS[self.verdict]}" if self.verdict else self.text
@@ -56,6 +60,21 @@ class Table:
     def starts(self, index: int) -> bool:
         """Tell whether row ``index`` is the first of a group and not the first of the table."""
         return self.grouped and index > 0 and self.rows[index][0] != self.rows[index - 1][0]
+
+    @property
+    def above(self) -> int:
+        """How many of the columns that lead stand above their rows, where several rows share them, else none."""
+        first = max(self.lead - 1, 0)
+        return first if 2 * len(list(groupby(self.rows, lambda row: row[:first]))) <= len(self.rows) else 0
+
+    def bands(self) -> list[tuple[str, list[list[Cell]]]]:
+        """Return rows by the columns :attr:`above` them: ``eps 4/255`` and its rows; one nameless band of all."""
+        above = self.above
+
+        def about(row: list[Cell]) -> str:
+            return ", ".join(f"{name} {one.text}" for name, one in zip(self.columns[:above], row, strict=False))
+
+        return [(text, list(rows)) for text, rows in groupby(self.rows, about)]
 
 
 def cells(*texts: str) -> list[Cell]:
