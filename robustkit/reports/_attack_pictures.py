@@ -62,21 +62,21 @@ def _ladder(pictures: Sequence[Picture], classes: Sequence[str]) -> dict[str, An
 
 def _figure(picture: Picture, classes: Sequence[str], sample: str) -> dict[str, Any]:
     about = picture.about
-    label, after = _name(classes, about["label"]), _answers(about["attacked"], classes)
+    label, after = _name(classes, about["label"]), _answers(about["attacked"], about["label"], classes)
     at = budget_text(about["eps"], about["norm"])
     _, height, width = about["shape"]
     scale = max(1, math.ceil(SIDE / max(height, width)))
     alts = (
         f"Sample {about['id']}, {label}, as it is",
         f"What {about['attack']} at eps {at} changed, {f.plain(about['factor'])} times as strong, around grey",
-        f"Sample {about['id']} after {about['attack']} at eps {at}, taken for {after['fused']}",
+        f"Sample {about['id']} after {about['attack']} at eps {at}, taken for {after[0]['label']}",
     )
     files = (picture.original, picture.perturbation, picture.result)
     beyond = " (broken only beyond this eps)" if _beyond(about) else ""
     return {
         "sample": sample, "id": about["id"], "label": label, "budget": at, "attack": f"{about['attack']} at eps {at}",
-        "outcome": OUTCOMES[about["outcome"]] + beyond, "clean": _answers(about["clean"], classes), "attacked": after,
-        "changed": f"size of the perturbation in {about['norm']}: {about['changed']:.4g}",
+        "outcome": OUTCOMES[about["outcome"]] + beyond, "clean": _answers(about["clean"], about["label"], classes), "attacked": after,
+        "changed": f"{about['norm']} {about['changed']:.4g}",
         "images": [
             {"name": name, "alt": alt, "source": embedded("image/png", file), "width": width * scale,
              "height": height * scale}
@@ -87,12 +87,17 @@ def _figure(picture: Picture, classes: Sequence[str], sample: str) -> dict[str, 
 
 def _beyond(about: Mapping[str, Any]) -> bool:
     """Return whether an attack that looks for the smallest perturbation found one that is larger than eps."""
-    return about["outcome"] == "withstood" and about["changed"] > about["eps"] and about["attacked"][0][0] != about["label"]
+    wrong = bool(about["attacked"][0][0] != about["label"])
+    return wrong and about["outcome"] == "withstood" and about["changed"] > about["eps"]
 
 
-def _answers(said: Sequence[Sequence[float]], classes: Sequence[str]) -> dict[str, Any]:
-    texts = [f"{_name(classes, int(label))} {f.percent(share)} %" for label, share in said]
-    return {"fused": texts[0], "members": texts[1:]}
+def _answers(said: Sequence[Sequence[float]], right: int, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what the ensemble said, as the one that is no member, then its members."""
+    return [
+        {"member": at - 1 if at else None, "label": _name(classes, int(label)),
+         "share": f.percent(share), "right": label == right}
+        for at, (label, share) in enumerate(said)
+    ]  # fmt: skip
 
 
 def _name(classes: Sequence[str], label: int) -> str:

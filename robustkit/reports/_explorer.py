@@ -25,7 +25,7 @@ def samples(shown: Material) -> Iterator[Section]:
             run = runs_of(results, one["id"])[at]
             named.append({"ensemble": one["id"], "attack": label(run), "budget": budget_text(*budget(run))})
     body = part(
-        "_samples.html.j2", packed=data, data=data_block("samples-data", data), file=FILE, strongest=named,
+        "_explorer.html.j2", packed=data, data=data_block("explorer-data", data), file=FILE, strongest=named,
         members=any(one["members"] for one in data["ensembles"]),
     )  # fmt: skip
-    yield Section("samples", "Every sample", body, styles=("_samples.css", "_pictures.css"), scripts=("_samples.js",))
+    yield Section("samples", "Every sample", body, styles=("_explorer.css", "_pictures.css"), scripts=("_explorer.js",))

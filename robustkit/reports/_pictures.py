@@ -35,7 +35,7 @@ from robustkit.records.outcomes import SampleOutcomes
 from robustkit.records.samples import ERROR, NOT_ATTACKED, Samples
 from robustkit.records.schema import Evaluation, Results
 from robustkit.records.store import Store
-from robustkit.reports._labels import budget_text, labeller
+from robustkit.reports._labels import labeller
 from robustkit.reports._pixels import as_float, factor_of, perturbation_png, png
 from robustkit.reports._sample_arrays import Picture
 from robustkit.reports._samples import runs_of, strongest
@@ -71,7 +71,8 @@ class _Attacked:
         return as_float(self.before[int(self.outcomes.ids[row])])
 
     def change(self, row: int) -> npt.NDArray[np.floating[Any]]:
-        return self.run.samples.examples[row] - self.original(row)
+        change: npt.NDArray[np.floating[Any]] = self.run.samples.examples[row] - self.original(row)
+        return change
 
 
 def pictures(
@@ -139,7 +140,7 @@ def _attacked(
 
 
 def _chosen(run: _Attacked) -> list[Picture]:
-    """Draw the first broken and the first withstood samples in turn, more of one kind where there are few of the other."""
+    """Draw the first broken and the first withstood samples in turn, more of one kind where the other has few."""
     kinds = [run.rows[run.outcome[run.rows] == kind] for kind in (BROKEN, WITHSTOOD)]
     few = [min(EACH, len(rows)) for rows in kinds]
     taken = [rows[: EACH + EACH - other] for rows, other in zip(kinds, reversed(few), strict=True)]
@@ -180,15 +181,15 @@ def _said(samples: Samples, row: int) -> list[list[float]]:
 
 
 def _within(most: int, each: Sequence[Sequence[Picture]]) -> tuple[list[Picture], list[str]]:
-    """Take pictures in turns, one of each ensemble, until the next would be too much; say so where some are left out."""
+    """Take pictures in turns, one of each ensemble, until the next is too much; say so where some are left out."""
     depth = max(map(len, each), default=0)
     turns = [own[turn] for turn in range(depth) for own in each if turn < len(own)]
     taken: list[Picture] = []
     for picture in turns:
         if sum(one.size for one in taken) + picture.size > most:
             return taken, [
-                f"{len(taken)} of {len(turns)} examples are shown: the images of {_pixels(picture)} would make the page "
-                f"larger than {most >> 20} MB of images."
+                f"{len(taken)} of {len(turns)} examples are shown: images of {_pixels(picture)} would make this page "
+                f"too large (more than {most >> 20} MB of them)."
             ]
         taken.append(picture)
     return taken, []
@@ -198,9 +199,7 @@ def _pixels(picture: Picture) -> str:
     return f"{picture.about['shape'][2]} x {picture.about['shape'][1]} pixels"
 
 
-def _ladders(
-    study: Study, store: Store, results: Results, runs: Sequence[_Attacked]
-) -> Iterator[Picture]:
+def _ladders(study: Study, store: Store, results: Results, runs: Sequence[_Attacked]) -> Iterator[Picture]:
     """Draw of each ensemble one image under the same attack at every eps, as far as there is room."""
     left = LADDER_BYTES
     for run in runs:

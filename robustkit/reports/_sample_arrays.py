@@ -90,7 +90,7 @@ def write_arrays(samples: SampleTable, csv_sha256: str, out: Path) -> Path:
 
 
 def read_arrays(results: Results, out: Path) -> SampleTable | None:
-    """Return what lies below ``out`` of the samples of these very results; None where there is nothing, or no whole one."""
+    """Return what lies below ``out`` of the samples of these very results; None where there is nothing whole."""
     try:
         content = (out / FILE).read_bytes()
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:

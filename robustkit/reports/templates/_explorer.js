@@ -1,7 +1,7 @@
 // Every sample in a table that is sorted, filtered and searched here: the numbers are columns of bytes, and only the
 // rows of one page are in the document.
 const ROWS = 25;
-const part = (name) => document.getElementById(`samples-${name}`);
+const part = (name) => document.getElementById(`explorer-${name}`);
 const head = JSON.parse(part("data").textContent);
 const { classes, attacks, budgets, ensembles } = head;
 const KINDS = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, f8: Float64Array };
@@ -208,15 +208,18 @@ const grid = (caption, top, rows) => {
     const made = inner.insertRow();
     made.append(Object.assign(make("th", name), { scope: "row" }), ...cells.map(([text, wrong]) => make("td", text, wrong ? "wrong" : "")));
   }
+  over.tabIndex = 0;
+  over.setAttribute("role", "group");
+  over.setAttribute("aria-label", caption);
   over.append(table);
   return over;
 };
 const answer = (one, run, at) => {
   const share = one.within("right", 1 + run, at), label = one.answers[(1 + run) * one.n + at];
-  if (label === undefined) return [share === 0 ? "\u2717 wrong" : "\u2713 right", share === 0];
+  if (label === undefined) return [share === 0 ? "wrong" : "right", share === 0];
   if (share > 0 && share < 1) return [`right with ${Number((100 * share).toPrecision(7))} %`, false];
-  if (share === 0) return [`\u2717 ${label === one.labels[at] ? "the attack failed: counts as broken" : named(label)}`, true];
-  return [`\u2713 ${label === one.labels[at] ? named(label) : `${named(label)} only beyond this eps`}`, false];
+  if (share === 0) return [`${label === one.labels[at] ? "the attack failed: counts as broken" : named(label)}`, true];
+  return [`${label === one.labels[at] ? named(label) : `${named(label)} only beyond this eps`}`, false];
 };
 const images = (one, e, at) => {
   const id = one.ids[at], parts = [...document.querySelectorAll(`[data-sample="${e}-${id}"]`)].map((figure) => {
@@ -298,6 +301,6 @@ const start = async () => {
   listen();
   filter();
   part("off").hidden = true;
-  document.getElementById("samples").hidden = false;
+  document.getElementById("explorer").hidden = false;
 };
 start().catch((error) => part("off").append(` (${error})`));
