@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from robustkit.corruptions._plan import cell_of
 from robustkit.records.store import Store
 from robustkit.reports._style import INK
 from robustkit.study.plan import Study
+
+if TYPE_CHECKING:  # half a second, which a page without figures does not need
+    from matplotlib.figure import Figure
 
 Image = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 SIDE, GAP = 96, 8  # pixels of an image that is not larger, and between two
@@ -31,6 +34,8 @@ def figures(study: Study, store: Store) -> Iterator[tuple[str, Figure]]:
 
 def _sheet(images: dict[str, dict[int, Image]]) -> Figure:
     """Draw all images as one picture, white between them."""
+    from matplotlib.figure import Figure
+
     severities = sorted({severity for row in images.values() for severity in row})
     channels, height, width = next(iter(next(iter(images.values())).values())).shape
     scale = max(1, SIDE // max(height, width))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 
 from robustkit.records.schema import CorruptionResult, Results
 from robustkit.reports import _format as f
 from robustkit.reports._corruptions import by_suite
 from robustkit.reports._mesh import mesh
 from robustkit.reports._style import DPI, INK
+
+if TYPE_CHECKING:  # half a second, which a page without figures does not need
+    from matplotlib.figure import Figure
 
 
 def heatmaps(results: Results) -> Iterator[tuple[str, str, Figure]]:
@@ -23,6 +24,10 @@ def heatmaps(results: Results) -> Iterator[tuple[str, str, Figure]]:
 
 
 def _heatmap(suite: str, group: list[CorruptionResult]) -> Figure:
+    from matplotlib import colormaps
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
     names = list(dict.fromkeys(level["corruption"] for r in group for level in r["levels"]))
     severities = sorted({level["severity"] for r in group for level in r["levels"]})
     width = max(2.2, 0.6 * len(severities))

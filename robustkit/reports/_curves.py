@@ -6,14 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
-from matplotlib.legend import Legend
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from typing import TYPE_CHECKING, Literal
 
 from robustkit.functional.stats import wilson
 from robustkit.records.schema import ORDER, Results, Verdict
@@ -21,9 +14,14 @@ from robustkit.reports._format import eps_text
 from robustkit.reports._labels import groups_of, labeller, ordered
 from robustkit.reports._style import DPI, GRID, INK, PALETTE, SOFT, bare
 
+if TYPE_CHECKING:  # half a second, which a page without figures does not need
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
 WORST = "worst case"
 Style = Literal["-"] | tuple[float, tuple[float, ...]]
-Entries = dict[str, list[tuple[Artist, str]]]  # what a legend explains, by heading
+Entries = dict[str, "list[tuple[Artist, str]]"]  # what a legend explains, by heading
 _DASHES: tuple[Style, ...] = (
     (0, (5, 2)), (0, (1, 1.4)), (0, (7, 2, 1.2, 2)), "-", (0, (1, 3)), (0, (4, 1.5, 1, 1.5, 1, 1.5)), (0, (10, 4))
 )  # fmt: skip
@@ -49,13 +47,15 @@ def curves(results: Results) -> Figure:
     to both sides. A curve starts at eps 0 with the clean accuracy if it has a number at the smallest
     eps; one that was run at larger budgets only is not extended to where nothing was measured.
     """
-    found, clean = _points(results), _clean(results)
+    from matplotlib.figure import Figure
+
+    found, clean = curve_points(results), clean_points(results)
     over_seeds = bool(groups_of(results))
     norms = sorted({norm for norm, _, _ in found}, key=lambda norm: (norm != "linf", norm))
     attacks = list(dict.fromkeys(attack for _, attack, _ in found if attack != WORST))
     dashes = {attack: _DASHES[at % len(_DASHES)] for at, attack in enumerate(attacks)}
     colours = {name: PALETTE[at % len(PALETTE)] for at, name in enumerate(clean)}
-    verdicts = {p.verdict for points in found.values() for p in points if p.verdict}
+    verdicts = {p.verdict for key, points in found.items() if key[1] != WORST for p in points if p.verdict}
     parts = _legend_parts(colours, dashes, any(a == WORST for _, a, _ in found), verdicts, over_seeds)
     tall = max(4.2, sum(_height(part) for part in parts.values()))
     wide = 0.8 + 0.072 * max(len(text) for part in parts.values() for _, text in part)
@@ -74,7 +74,7 @@ def curves(results: Results) -> Figure:
     return figure
 
 
-def _clean(results: Results) -> dict[str, Point]:
+def clean_points(results: Results) -> dict[str, Point]:
     """Return where each curve begins, the baseline's first."""
     n, groups = results["dataset"]["n"], groups_of(results)
     share = {e["id"]: e["accuracy"] for e in ordered(results)}
@@ -91,7 +91,7 @@ def _mean(points: Sequence[Point]) -> Point:
     return Point(points[0].eps, mean, (max(0.0, mean - spread), min(1.0, mean + spread)), verdict)
 
 
-def _points(results: Results) -> dict[tuple[str, str, str], list[Point]]:
+def curve_points(results: Results) -> dict[tuple[str, str, str], list[Point]]:
     """Return the points of every curve by (norm, attack, ensemble), the attacks first, the worst case on top."""
     label = labeller(results)
     known = {e["id"]: e["id"] for e in results["ensembles"]}
@@ -102,7 +102,7 @@ def _points(results: Results) -> dict[tuple[str, str, str], list[Point]]:
         point = Point(e["eps"], e["robust_accuracy"], e["ci95"], e["verdict"])
         found[e["norm"], label(e), known.get(e["ensemble"], "")].append(point)
     for w in results["worst_case"]:
-        point = Point(w["eps"], w["robust_accuracy"], w["ci95"])
+        point = Point(w["eps"], w["robust_accuracy"], w["ci95"], w.get("verdict"))
         found[w["norm"], WORST, known.get(w["ensemble"], "")].append(point)
     if seeds:
         found = defaultdict(list, {key: _over_seeds(points) for key, points in found.items()})
@@ -128,7 +128,7 @@ def _curve(axes: Axes, points: Sequence[Point], colour: str, style: Style | None
         eps, share, color=colour, linestyle=style or "-", linewidth=2.8 if worst else 1.3, zorder=4 if worst else 3
     )
     for p in points:
-        if p.verdict:
+        if p.verdict and not worst:
             marker, filled = _FILL[p.verdict]
             axes.plot(
                 p.eps, 100 * p.share, marker, color=colour, markerfacecolor=colour if filled else "white",
@@ -156,6 +156,9 @@ def _legend_parts(
     colours: dict[str, str], dashes: dict[str, Style], worst: bool, verdicts: set[Verdict], over_seeds: bool
 ) -> Entries:
     """Return what colour, line, marker and band mean, by heading."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
     lines: list[tuple[Artist, str]] = [(Line2D([], [], color=INK, linewidth=2.8), WORST)] if worst else []
     lines += [(Line2D([], [], color=INK, linewidth=1.3, linestyle=d), _short(name)) for name, d in dashes.items()]
     marks: list[tuple[Artist, str]] = [
@@ -179,6 +182,8 @@ def _legend_parts(
 
 def _legend(figure: SubFigure, parts: Entries, tall: float) -> None:
     """Stack one legend per part, headings flush left, in a figure ``tall`` inches high."""
+    from matplotlib.legend import Legend
+
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     top = 1.0

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from robustkit.records.schema import Results
 from robustkit.reports._labels import ordered
 from robustkit.reports._style import DPI, GRID, INK, PALETTE, SOFT, bare
+
+if TYPE_CHECKING:  # half a second, which a page without figures does not need
+    from matplotlib.figure import Figure
 
 _DASHES = ("-", "--", ":", "-.")
 
 
 def distortion(results: Results) -> Figure:
     """Draw a panel per norm: colour = ensemble, line style = attack; a dot marks the median distance."""
+    from matplotlib.figure import Figure
+
     runs = results["minimum_norm"]
     norms = sorted({run["norm"] for run in runs})
     colours = {e["id"]: PALETTE[at % len(PALETTE)] for at, e in enumerate(ordered(results))}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
-from matplotlib.figure import Figure
 
 from robustkit.records.store import Store
 from robustkit.reports._style import INK, SOFT
 from robustkit.study.plan import Study
 from robustkit.suites._diversity_results import cell_of
+
+if TYPE_CHECKING:  # half a second, which a page without figures does not need
+    from matplotlib.figure import Figure
 
 SIDE, LEFT, TOP = 1.05, 0.3, 0.4  # inches of a panel, and of the margins that bear text
 GAP = 0.06  # between two images, of a panel
@@ -29,6 +31,8 @@ def galleries(study: Study, store: Store) -> Iterator[tuple[str, Figure]]:
 
 def _gallery(arrays: Arrays, classes: tuple[str, ...]) -> Figure:
     """Draw a row per image: the image, then GradCAM and saliency of each member, each map on its own scale."""
+    from matplotlib.figure import Figure
+
     images, lines = arrays["shown"], arrays["shown-saliency"]
     members = min(lines.shape[1], MOST)
     columns: list[tuple[str, npt.NDArray[Any]]] = []

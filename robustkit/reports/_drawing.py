@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from functools import cached_property
-
-from matplotlib import rcParams
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from robustkit.reports._style import DPI
+
+if TYPE_CHECKING:  # half a second, which a page without figures does not need
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Drawing:
     @cached_property
     def _laid_out(self) -> Figure:
         """The figure with its layout found once: matplotlib would measure every text again for each file."""
+        from matplotlib import rcParams
+
         engine = self.figure.get_layout_engine()
         if engine is not None:
             engine.execute(self.figure)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, Normalize, to_rgb
 
 from robustkit.reports._style import INK
+
+if TYPE_CHECKING:  # half a second, which a page without figures does not need
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap, Normalize
 
 
 def mesh(
@@ -52,5 +54,7 @@ def mesh(
 
 def ink(colour: tuple[float, float, float, float]) -> str:
     """Return the text colour that reads better on a colour: WCAG relative luminance, equal contrast at 0.18."""
+    from matplotlib.colors import to_rgb
+
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
     return INK if sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True)) > 0.18 else "white"

@@ -17,6 +17,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from robustkit.reports import _format as f
+from robustkit.reports._charts import definitions
 from robustkit.reports._checks import worst_of
 from robustkit.reports._labels import budget, budget_text
 from robustkit.reports._table import Table
@@ -48,18 +49,6 @@ class Section:
     unfolded: bool = False
     styles: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A figure in the page: drawn (escaped markup), what it shows in a sentence, and its numbers as a table."""
-
-    name: str
-    kind: str
-    title: str
-    alt: str
-    drawn: Markup
-    table: Table | None = None
 
 
 def page(
@@ -120,6 +109,7 @@ def _environment() -> Environment:
         loader=jinja2.PackageLoader("robustkit.reports"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    made.globals["marker_shapes"] = definitions
     made.filters |= {"percent": f.percent, "interval": f.interval, "number": f.number, "worst_of": worst_of}
     made.filters["budget"] = lambda run: budget_text(*budget(run))
     return made

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from robustkit.records.schema_members import PoolSet
 from robustkit.reports._style import DPI, GRID, INK, PALETTE, SOFT, bare
+
+if TYPE_CHECKING:  # half a second, which a page without figures does not need
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 RULES = {"mean-logit": PALETTE[0], "majority": PALETTE[1]}  # the paper's averaging and voting
 COLUMNS = 5
@@ -16,6 +18,8 @@ COLUMNS = 5
 
 def scatter(one: PoolSet) -> Figure:
     """Return a panel for each measure that is defined, a point for each subset and consensus."""
+    from matplotlib.figure import Figure
+
     names = [name for name, values in one["measures"].items() if any(v is not None for v in values)]
     rows = math.ceil(len(names) / COLUMNS)
     width, height = 2.3 * COLUMNS, 2.1 * rows + 0.6

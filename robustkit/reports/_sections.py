@@ -9,11 +9,13 @@ from pathlib import Path
 
 from robustkit.records.schema import Results
 from robustkit.reports import _facts, _suites
+from robustkit.reports._charts import Chart
 from robustkit.reports._checks import by_check, headlines
 from robustkit.reports._over_seeds import EACH
-from robustkit.reports._page import Chart, Section, embedded, of_table, part
+from robustkit.reports._page import Section, embedded, of_table, part
 from robustkit.reports._table import Table
 
+STYLES, SCRIPTS = ("_charts.css",), ("_charts.js",)  # of a part with charts
 OWN = ("ensembles", "robustness", "worst-case", "minimum-norm")  # whose tables of single seeds stand together
 
 
@@ -104,22 +106,27 @@ def suites(m: Material) -> Iterator[Section]:
     for name in _suites.SUITES:
         if name not in m.tables:
             continue
-        details = [other for other in m.tables if other.startswith(f"{name}-")]
-        table, *more = m.show(name, *details)
+        charts = m.of(name)
+        beside = {table.name for chart in charts for table in chart.tables}
+        table, *more = m.show(name, *(other for other in m.tables if other.startswith(f"{name}-")))
+        details = [other for other in more if other.name not in beside]
         sheets = [
             {"title": s.title, "alt": s.alt, "source": embedded("image/png", s.file.read_bytes())}
             for s in _suites.sheets(m.results, name, m.out)
         ]
-        body = part("_suite.html.j2", table=table, details=more, charts=m.of(name), sheets=sheets)
-        yield Section(name, table.title, body)
+        body = part("_suite.html.j2", table=table, details=details, charts=charts, sheets=sheets)
+        yield Section(name, table.title, body, styles=STYLES, scripts=SCRIPTS)
 
 
 def transfer(m: Material) -> Iterator[Section]:
     """Yield the matrices of transfer between members."""
     if m.results["transfer"]:
-        m.show(*(name for name in m.tables if name.startswith("transfer-")))
-        body = part("_transfer.html.j2", charts=m.of("transfer"), surrogates=m.results["surrogates"])
-        yield Section("transfer", "Transfer between members", body)
+        tables = m.show(*(name for name in m.tables if name.startswith("transfer-")))
+        each = any(table.name.endswith(EACH) for table in tables)
+        means = [table for table in tables if each and not table.name.endswith(EACH)]
+        charts = m.of("transfer")
+        body = part("_transfer.html.j2", charts=charts, means=means, surrogates=m.results["surrogates"])
+        yield Section("transfer", "Transfer between members", body, styles=STYLES, scripts=SCRIPTS)
 
 
 def left_over(m: Material) -> Iterator[Section]:

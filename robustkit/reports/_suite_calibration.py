@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from robustkit.metrics.calibration import Floats
 from robustkit.records.schema import Results
@@ -17,6 +15,10 @@ from robustkit.reports._drawing import Drawing
 from robustkit.reports._labels import in_order
 from robustkit.reports._style import DPI, GRID, INK, PALETTE, SOFT, bare
 from robustkit.reports._table import Table, cells
+
+if TYPE_CHECKING:  # half a second, which a page without figures does not need
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FUSED = "ensemble"
 MOST = 4  # ensembles in one figure
@@ -72,26 +74,33 @@ def tables(results: Results) -> Iterator[Table]:
 
 def drawings(results: Results) -> Iterator[Drawing]:
     """Yield reliability diagrams, four ensembles in a figure."""
-    by: dict[str, list[CalibrationResult]] = {}
-    for r in in_order(results, results["calibration"]):
-        if r["before"]:
-            by.setdefault(r["ensemble"], []).append(r)
-    groups = list(by.values())
+    groups = list(outputs(results).values())
     for at in range(0, len(groups), MOST):
         name = "calibration" if at == 0 else f"calibration-{at // MOST + 1}"
         alt = "Reliability diagrams: accuracy against confidence, before and after the temperature, a row per ensemble."
         yield Drawing(name, alt, _diagrams(groups[at : at + MOST]), "calibration")
 
 
+def outputs(results: Results) -> dict[str, list[CalibrationResult]]:
+    """Return the outputs of each ensemble, the fused one and its members, that have a number."""
+    by: dict[str, list[CalibrationResult]] = {}
+    for r in in_order(results, results["calibration"]):
+        if r["before"]:
+            by.setdefault(r["ensemble"], []).append(r)
+    return by
+
+
 def _diagrams(groups: list[list[CalibrationResult]]) -> Figure:
     """Draw a row per ensemble: before and after; bars are the fused output, lines the members."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8.0, 3.6 * len(groups)), layout="constrained", facecolor="white", dpi=DPI)
     for row, group in zip(figure.subplots(len(groups), 2, squeeze=False), groups, strict=True):
         for axes, when in zip(row, ("before", "after"), strict=True):
             for r in group:
                 quality = r["before"] if when == "before" else r["after"]
                 if r["output"] == FUSED:
-                    axes.set_title(_title(r, when, quality), fontsize=9, color=INK)
+                    axes.set_title(title_of(r, when, quality), fontsize=9, color=INK)
                 if quality is not None:
                     _bars(axes, quality) if r["output"] == FUSED else _line(axes, quality)
             _frame(axes)
@@ -99,7 +108,7 @@ def _diagrams(groups: list[list[CalibrationResult]]) -> Figure:
     return figure
 
 
-def _title(r: CalibrationResult, when: str, quality: Calibration | None) -> str:
+def title_of(r: CalibrationResult, when: str, quality: Calibration | None) -> str:
     if quality is None:
         return f"{r['ensemble']}: no temperature could be fitted"
     how = "" if when == "before" else f", T = {f.number(r['temperature'])}"

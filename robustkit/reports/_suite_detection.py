@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from robustkit.records.schema import Results
 from robustkit.records.schema_suites import DetectionResult
@@ -15,6 +12,10 @@ from robustkit.reports._drawing import Drawing
 from robustkit.reports._labels import budget_text, in_order
 from robustkit.reports._style import DPI, INK, PALETTE, SOFT, bare
 from robustkit.reports._table import Table, cells
+
+if TYPE_CHECKING:  # half a second, which a page without figures does not need
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WORST = "worst"
 PANELS = {False: "attacker ignores the detector", True: "attacker knows the detector"}
@@ -51,19 +52,31 @@ def tables(results: Results) -> Iterator[Table]:
 
 def drawings(results: Results) -> Iterator[Drawing]:
     """Yield for each ensemble the ROC curves of the main scores, a panel for each attacker."""
+    for ensemble, shown in with_curves(results):
+        alt = f"{ensemble}: ROC curves of detection scores; left the attacker ignores the detector, right knows it."
+        yield Drawing(f.slug("detection", ensemble), alt, draw(ensemble, shown), "detection")
+
+
+def with_curves(results: Results) -> Iterator[tuple[str, list[Row]]]:
+    """Yield each ensemble with the rows whose curves are shown: of the worst attack, with labels that one has."""
     every = in_order(results, results["detection"])
     for ensemble in dict.fromkeys(row["ensemble"] for row in every):
         own = [row for row in every if row["ensemble"] == ensemble and row["labels"] == "predicted"]
         shown = [row for row in (_with_curve(row, own) for row in _worst(own)) if row["fpr"]]
         if shown:
-            alt = f"{ensemble}: ROC curves of detection scores; left the attacker ignores the detector, right knows it."
-            yield Drawing(f.slug("detection", ensemble), alt, draw(ensemble, shown), "detection")
+            yield ensemble, shown
+
+
+def names_of(shown: Sequence[Row]) -> list[str]:
+    """Return the scores that are drawn: those that are attacked too, or the main ones."""
+    return list(dict.fromkeys(row["score"] for row in shown if row["adaptive"])) or list(OTHERS)
 
 
 def draw(ensemble: str, shown: Sequence[Row]) -> Figure:
     """Draw a panel for each attacker: in both the same scores, in the same colours."""
-    known = list(dict.fromkeys(row["score"] for row in shown if row["adaptive"]))
-    names = known or list(OTHERS)
+    from matplotlib.figure import Figure
+
+    names = names_of(shown)
     panels = [kind for kind in PANELS if any(row["adaptive"] == kind for row in shown)]
     figure = Figure(figsize=(4.9 * len(panels), 4.8), layout="constrained", facecolor="white", dpi=DPI)
     figure.suptitle(f"{ensemble}: normal against adversarial images", fontsize=11, color=INK)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 
+from robustkit.metrics.calibration import Floats
 from robustkit.records.schema import Results
 from robustkit.records.schema_suites import OodMean, OodResult, OodScore, OodSetResult
 from robustkit.reports import _format as f
@@ -20,6 +17,10 @@ from robustkit.reports._mesh import mesh
 from robustkit.reports._style import DPI, INK, PALETTE, SOFT, bare
 from robustkit.reports._table import Table, cells
 
+if TYPE_CHECKING:  # half a second, which a page without figures does not need
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 LOWEST = 0.4  # of the heatmap's shades: 0.5 is what chance gives
 
 
@@ -27,7 +28,7 @@ def tables(results: Results) -> Iterator[Table]:
     """Yield AUROC by ensemble and score, then all measures of each set, then what the sets are."""
     every = in_order(results, results["ood"])
     first = every[0]
-    titles = [_title(one) for one in first["sets"]]
+    titles = [title_of(one) for one in first["sets"]]
     near_far = list(dict.fromkeys(mean["distance"] for mean in first["means"]))
     rows, details = [], []
     for r in every:
@@ -74,29 +75,45 @@ def drawings(results: Results) -> Iterator[Drawing]:
 
 def _heatmap(every: list[OodResult]) -> Figure:
     """Draw AUROC, a panel per ensemble, sets and means in columns."""
-    means = list(dict.fromkeys(mean["distance"] for mean in every[0]["means"]))
-    titles = [*(_title(one) for one in every[0]["sets"]), *(f"mean {distance}" for distance in means)]
-    names = [[score["score"] for score in r["sets"][0]["scores"]] for r in every]
+    from matplotlib import colormaps
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    titles, matrices = aurocs(every)
+    names = [own for _, own, _ in matrices]
     most = max(map(len, names))
     figure = Figure(
         figsize=((0.62 * len(titles) + 1.5) * len(every) + 0.4, 0.32 * most + 2.2),
         layout="constrained", facecolor="white", dpi=DPI,
     )  # fmt: skip
     shades, scale = colormaps["YlGnBu_r"], Normalize(LOWEST, 1.0)
-    for axes, r, own in zip(figure.subplots(1, len(every), squeeze=False)[0], every, names, strict=True):
+    for axes, (ensemble, own, values) in zip(figure.subplots(1, len(every), squeeze=False)[0], matrices, strict=True):
+        mesh(axes, values, own, titles, shades, scale, f.percent, rotation=35, ha="right")
+        axes.set_title(ensemble, fontsize=9, color=INK)
+    figure.suptitle("AUROC (%) by score and out-of-distribution set; 50 is chance", fontsize=10, color=INK)
+    return figure
+
+
+def aurocs(every: list[OodResult]) -> tuple[list[str], list[tuple[str, list[str], Floats]]]:
+    """Return the sets and means, and of each ensemble (id, its scores, AUROC); what was not measured is NaN."""
+    means = list(dict.fromkeys(mean["distance"] for mean in every[0]["means"]))
+    titles = [*(title_of(one) for one in every[0]["sets"]), *(f"mean {distance}" for distance in means)]
+    found = []
+    for r in every:
+        own = [score["score"] for score in r["sets"][0]["scores"]]
         values = np.full((len(own), len(titles)), np.nan)
         for row, name in enumerate(own):
             numbers = [one["scores"][row]["auroc"] for one in r["sets"]]
             numbers += [_mean(r, distance, name)["auroc"] for distance in means]
             values[row] = [np.nan if number is None else number for number in numbers]
-        mesh(axes, values, own, titles, shades, scale, f.percent, rotation=35, ha="right")
-        axes.set_title(r["ensemble"], fontsize=9, color=INK)
-    figure.suptitle("AUROC (%) by score and out-of-distribution set; 50 is chance", fontsize=10, color=INK)
-    return figure
+        found.append((r["ensemble"], own, values))
+    return titles, found
 
 
 def _curves(r: OodResult) -> Figure:
     """Draw the ROC curves of one ensemble, a panel per set."""
+    from matplotlib.figure import Figure
+
     sets = r["sets"]
     columns = min(3, len(sets))
     rows = -(-len(sets) // columns)
@@ -108,7 +125,7 @@ def _curves(r: OodResult) -> Figure:
             style = "solid" if at < len(PALETTE) else "dashed"
             colour = PALETTE[at % len(PALETTE)]
             axes.plot(score["fpr"], score["tpr"], color=colour, linestyle=style, linewidth=1.4, label=score["score"])
-        axes.set_title(f"{_title(one)}, n = {one['n']}", fontsize=9, color=INK)
+        axes.set_title(f"{title_of(one)}, n = {one['n']}", fontsize=9, color=INK)
         axes.set_xlabel("set's images taken for normal", fontsize=8, color=SOFT)
         axes.set_ylabel("normal images taken for normal", fontsize=8, color=SOFT)
         axes.tick_params(labelsize=8, colors=SOFT)
@@ -122,7 +139,7 @@ def _curves(r: OodResult) -> Figure:
     return figure
 
 
-def _title(one: OodSetResult) -> str:
+def title_of(one: OodSetResult) -> str:
     """Return a set's short name, without the folders of a path, and its distance."""
     kind, colon, path = one["name"].partition(":")
     name = f"{kind}:{path.replace(chr(92), '/').rstrip('/').rpartition('/')[2]}" if colon else kind

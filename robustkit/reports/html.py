@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from robustkit.records.schema import Results
 from robustkit.reports import _answer, _attack_pictures, _explorer, _sections, _words, report
+from robustkit.reports._charts import Chart, charts
 from robustkit.reports._checks import headlines
 from robustkit.reports._files import write_text
-from robustkit.reports._page import Chart, embedded, page
-from robustkit.reports._sections import Material
+from robustkit.reports._over_seeds import EACH
+from robustkit.reports._page import page
+from robustkit.reports._sections import SCRIPTS, STYLES, Material
+from robustkit.reports._table import Table
 from robustkit.reports._tables import tables
 
 # The parts that fold, in reading order. Each is function(Material) -> sections, none where it has nothing to show.
@@ -24,12 +28,15 @@ SECTIONS: tuple[_sections.SectionMaker, ...] = (
 @report("html", title="HTML report")
 def html(results: Results, out: Path) -> list[Path]:
     """Write ``report.html``: one file with everything inside, nothing loaded from elsewhere."""
-    shown = Material(results, out, {table.name: table for table in tables(results)}, charts(results))
+    named = {table.name: table for table in tables(results)}
+    shown = Material(results, out, named, _charts(results, named))
     lines = list(headlines(results))
     text = page(
         "report.html.j2",
         f"Robustness report: {results['dataset']['name']}",
         [section for make in SECTIONS for section in make(shown)],
+        STYLES,
+        SCRIPTS,
         results=results,
         scope=_words.scope(results),
         answer=_answer.sentences(results),
@@ -42,14 +49,9 @@ def html(results: Results, out: Path) -> list[Path]:
     return [write_text(out / "report.html", text)]
 
 
-def charts(results: Results) -> list[Chart]:
-    """Return the figures as they stand in the page."""
-    from markupsafe import Markup
-
-    from robustkit.reports._figures import drawings
-
-    found = []
-    for d in drawings(results):
-        drawn = Markup('<img src="{}" alt="{}">').format(embedded("image/svg+xml", d.svg()), d.alt)
-        found.append(Chart(d.name, d.kind, d.alt, d.alt, drawn))
-    return found
+def _charts(results: Results, shown: dict[str, Table]) -> list[Chart]:
+    """Return the charts, those whose numbers are tables of the report with these beside them."""
+    return [
+        replace(chart, tables=[*chart.tables, *(shown.get(f"{name}-{EACH}") or shown[name] for name in chart.shown)])
+        for chart in charts(results)
+    ]

@@ -19,7 +19,7 @@ from robustkit.functional.stats import wilson
 from robustkit.pipeline.over_seeds import over_seeds
 from robustkit.records.cells import EnsembleRecord
 from robustkit.reports import _format as f
-from robustkit.reports._curves import _clean, _points
+from robustkit.reports._curves import clean_points, curve_points
 from robustkit.reports._over_seeds import _over
 from robustkit.reports._table import Cell
 from robustkit.reports._tables import find, tables
@@ -132,8 +132,8 @@ def test_tables_latex_and_curves_have_them(study: Path):
     assert robust.columns[-1] == "gncl - baseline"  # of one seed each, then over seeds
     assert r"$\pm$" in (study / "out/tables/worst-case.tex").read_text("utf-8")
     assert "std" in (study / "out/tables/worst-case.csv").read_text("utf-8").splitlines()[0]
-    points = _points(results)
-    assert {name for _, _, name in points} == {"baseline", "gncl"} == set(_clean(results))
+    points = curve_points(results)
+    assert {name for _, _, name in points} == {"baseline", "gncl"} == set(clean_points(results))
     for (_, attack, name), found in points.items():
         for point in found if attack == "worst case" else ():
             o = by[name, point.eps]

@@ -67,7 +67,7 @@ const cue = (box) => {
   box.classList.toggle("wide", more > 1);
   box.classList.toggle("before", box.scrollLeft > 1);
   box.classList.toggle("after", more - box.scrollLeft > 1);
-  if (more > 1) box.tabIndex = 0; else box.removeAttribute("tabindex");
+  if (more > 1 && !box.querySelector(".plotted")) box.tabIndex = 0; else box.removeAttribute("tabindex");
 };
 boxes.forEach((box) => box.addEventListener("scroll", () => cue(box), { passive: true }));
 if ("ResizeObserver" in window) {
