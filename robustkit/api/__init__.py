@@ -37,6 +37,8 @@ from robustkit.pipeline.stored import read_study
 from robustkit.records.outcomes import SampleOutcomes
 from robustkit.records.store import Store, open_runs
 from robustkit.reports._evaluated import EvaluationResults
+from robustkit.reports._pictures import pictures, sample_ids
+from robustkit.reports._sample_arrays import SampleTable, write_arrays
 from robustkit.reports._samples import write_samples
 from robustkit.search import run as searching
 from robustkit.study.config import (
@@ -188,6 +190,7 @@ def report(config: ReportConfig) -> EvaluationResults:
     study = read_study(store)
     outcomes: list[SampleOutcomes] = []
     results = build(study, store, outcomes)
+    asked = sample_ids(config.examples, outcomes)
     folder = store.folder.parent
     if config.out:
         folder = own_folder(Path(config.out), "--out", RESULTS, config.force)
@@ -197,6 +200,8 @@ def report(config: ReportConfig) -> EvaluationResults:
 
         _suites.write_sheets(study, store, folder)
     results["samples"] = write_samples(results, outcomes, folder)
+    drawn = pictures(study, store, results, outcomes, asked) if "html" in chosen else ()
+    write_arrays(SampleTable(outcomes, *drawn), results["samples"]["sha256"], folder)
     reports.write(results, folder, chosen, marks=config.marks)
     return EvaluationResults(results)
 

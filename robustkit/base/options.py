@@ -128,20 +128,30 @@ def eps_list(text: str | float | Iterable[str | float] | None) -> tuple[float, .
 
 def seeds(text: str | int | Iterable[int]) -> tuple[int, ...]:
     """Read ``0-4``, ``0,1,2``, a number or a list of numbers into distinct seeds, in the order in which they stand."""
+    found = whole_numbers(text, "seed", MOST_SEEDS)
+    for one in found:
+        at_most("seed", one, LARGEST_SEED)
+    return found
+
+
+def whole_numbers(text: str | int | Iterable[int], what: str, most: int) -> tuple[int, ...]:
+    """Read ``0-4``, ``0,1,2``, a number or a list of them into distinct ones, in the order in which they stand.
+
+    ``what`` is what each of them is, for the sentence of a :class:`UserError`; a range holds fewer than ``most``.
+    """
     shown = text if isinstance(text, str | int) else ",".join(map(str, text))
     found: list[int] = []
     for part in str(shown).split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if last < first:
-            raise UserError(f"seeds '{shown}' are not written like 0-4 or 0,1,2 ('{part.strip()}').")
-        if last - first >= MOST_SEEDS:
-            raise UserError(f"seeds '{shown}' are more than {MOST_SEEDS}; name fewer.")
-        at_most("seed", last, LARGEST_SEED)
+            raise UserError(f"{what}s '{shown}' are not written like 0-4 or 0,1,2 ('{part.strip()}').")
+        if last - first >= most:
+            raise UserError(f"{what}s '{shown}' are more than {most}; name fewer.")
         found += range(first, last + 1)
-    if twice := [seed for at, seed in enumerate(found) if seed in found[:at]]:
-        # Cause: two ranges of seeds overlap, and what one seed gives would count twice.
-        raise UserError(f"seeds '{shown}' name {twice[0]} twice; name each once.")
+    if twice := [one for at, one in enumerate(found) if one in found[:at]]:
+        # Cause: two ranges overlap, and what one of them gives would count twice.
+        raise UserError(f"{what}s '{shown}' name {twice[0]} twice; name each once.")
     return tuple(found)
 
 

@@ -17,8 +17,8 @@ from robustkit.pipeline.over_seeds import over_seeds
 from robustkit.pipeline.placement import placed, unplaced
 from robustkit.records.cells import EnsembleRecord, Run
 from robustkit.records.json_schema import NAME
-from robustkit.records.outcomes import SampleOutcomes
-from robustkit.records.samples import NOT_ATTACKED
+from robustkit.records.outcomes import Answers, SampleOutcomes
+from robustkit.records.samples import NOT_ATTACKED, Samples
 from robustkit.records.schema import (
     SCHEMA_VERSION,
     DatasetResult,
@@ -105,8 +105,15 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
 
 
 def _of_samples(ensemble: EnsembleRecord, clean: Run, runs: Sequence[Scored]) -> SampleOutcomes:
-    s = clean.samples
-    return SampleOutcomes(ensemble.id, s.ids, s.y, s.prediction, s.correctness, [run.correctness for run in runs])
+    s, right = clean.samples, [run.correctness for run in runs]
+    answers = [_answers(run.samples) for run in (clean, *(run.run for run in runs))]
+    cells = [run.run.cell for run in runs]
+    return SampleOutcomes(ensemble.id, s.ids, s.y, s.prediction, s.correctness, right, answers, cells)
+
+
+def _answers(samples: Samples) -> Answers:
+    smallest = np.min_scalar_type(max(0, samples.fused.shape[1] - 1))
+    return Answers(samples.prediction.astype(smallest), samples.member_prediction.astype(smallest))
 
 
 def _dataset(study: Study) -> DatasetResult:

@@ -19,6 +19,7 @@ from robustkit.evaluation.cell import RunOptions
 from robustkit.evaluation.execute import Craftings, execute
 from robustkit.evaluation.pieces import LostError
 from robustkit.pipeline import costs
+from robustkit.records import originals
 from robustkit.records.store import STUDY, Store
 from robustkit.study.evaluation_data import EvaluationData
 from robustkit.study.plan import REFERENCE, Study
@@ -72,6 +73,8 @@ def run_evaluation(
             except LostError as error:
                 lost.append(str(error))
 
+    if run_options.keep_examples and "attacks" in study.suites:
+        originals.keep(store, study.dataset.sha256, study.version, split)
     for note in notes(study):
         reporter.say(f"[dim]{note}[/dim]")
     with stage("attacks"):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from robustkit.records.schema import Results
-from robustkit.reports import _answer, _sections, _words, report
+from robustkit.reports import _answer, _attack_pictures, _explorer, _sections, _words, report
 from robustkit.reports._charts import Chart, charts
 from robustkit.reports._checks import headlines
 from robustkit.reports._files import write_text
@@ -18,7 +18,8 @@ from robustkit.reports._tables import tables
 
 # The parts that fold, in reading order. Each is function(Material) -> sections, none where it has nothing to show.
 SECTIONS: tuple[_sections.SectionMaker, ...] = (
-    _sections.robustness, _sections.believe, _sections.transfer, _sections.minimum_norm, _sections.suites,
+    _sections.robustness, _sections.believe, _attack_pictures.images, _explorer.samples, _sections.transfer,
+    _sections.minimum_norm, _sections.suites,
     _sections.ensembles, _sections.definitions, _sections.cost, _sections.each_seed, _sections.settings,
     _sections.environment, _sections.left_over,
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -228,6 +229,10 @@ class ReportConfig(Placed, Formats):
         str | Path, Option("The --out folder of an evaluation, or its runs.", positional=True, group=OUTPUT)
     ] = field(kw_only=False)
     out: Annotated[str | Path | None, Option("Where to write.", default="beside the runs", group=OUTPUT)] = None
+    examples: Annotated[
+        str | int | Iterable[int] | None,
+        Option("Ids of samples whose images report.html shows besides, like 12,57 or 0-9.", group=OUTPUT),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

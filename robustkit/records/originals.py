@@ -1,0 +1,52 @@
+"""The images that were attacked, kept once for a study: what a perturbation is the difference from.
+
+An attack's cell keeps what it made of an image and never the image itself. Never imports torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from robustkit.records.cells import Cell, Facts
+from robustkit.records.store import Store
+
+BYTES = 64 << 20  # that the images of a study may take: 21,845 of CIFAR, 445 of 224x224 pixels
+
+
+class _Split(Protocol):
+    """What is read of a :class:`robustkit.data.Split`."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+    @property
+    def ids(self) -> Any: ...
+    @property
+    def x(self) -> Any: ...
+    def __len__(self) -> int: ...
+    def take(self, n: int) -> _Split: ...
+
+
+def cell_of(data: str, version: str) -> Cell:
+    """Return the cell that the images of a dataset, by its hash, are kept under."""
+    return Cell("images", "", data, version=version)
+
+
+def keep(store: Store, data: str, version: str, split: _Split) -> None:
+    """Keep the first images of a split, as they are stored, unless that was done before."""
+    cell = cell_of(data, version)
+    each = 4 * int(np.prod(split.shape))  # as float32; they take a quarter of it where the source has 8 bits
+    n = min(len(split), BYTES // each)
+    if n and not store.has_file(cell):
+        first = split.take(n)
+        store.save_facts(Facts(cell, {"ids": first.ids.numpy(), "images": first.x.numpy()}))
+
+
+def load(store: Store, data: str, version: str) -> dict[int, npt.NDArray[Any]]:
+    """Return the kept images by their sample's id, each (C, H, W): uint8 in 0..255 or float32 in [0, 1]."""
+    facts = store.load_facts(cell_of(data, version))
+    if facts is None or not {"ids", "images"} <= set(facts.arrays):
+        return {}
+    return dict(zip(facts.arrays["ids"].tolist(), facts.arrays["images"], strict=True))
