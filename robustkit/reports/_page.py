@@ -17,7 +17,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from robustkit.reports import _format as f
-from robustkit.reports._checks import worst_of
+from robustkit.reports._checks import reason
 from robustkit.reports._labels import budget, budget_text
 from robustkit.reports._table import Table
 
@@ -120,7 +120,8 @@ def _environment() -> Environment:
         loader=jinja2.PackageLoader("robustkit.reports"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {"percent": f.percent, "interval": f.interval, "number": f.number, "worst_of": worst_of}
+    made.filters |= {"percent": f.percent, "interval": f.interval, "number": f.number}
+    made.filters["reason"] = reason
     made.filters["budget"] = lambda run: budget_text(*budget(run))
     return made
 
