@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,6 +60,24 @@ def by_check(results: Results) -> list[tuple[str, str, list[Failure]]]:
         groups[failure.check, failure.advice].append(failure)
     ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
     return [(check, advice, failures) for (check, advice), failures in ranked]
+
+
+def anchor(run: Run, whose: str = "") -> str:
+    """Return where a page says why a number has its verdict: a name made of what the number is of, and nothing else.
+
+    ``whose`` tells the numbers of several evaluations apart.
+    """
+    of = [whose, *(run.get(key) for key in ("ensemble", "attack", "backend", "params", "targeted", "eps", "norm"))]
+    return "why-" + hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def reason(e: Evaluation | WorstCase, whose: str = "") -> tuple[str, str]:
+    """Return where a page explains the verdict of a number (nowhere: nothing was checked), and a few words of it."""
+    names = [c["name"] for c in e["checks"] if not c["passed"]]
+    if e["verdict"] != ORDER[0]:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        return anchor(e, whose), f"fails {names[0]}{more}" if names else "no check is recorded"
+    return ("passed", f"passes {len(e['checks'])} checks") if e["checks"] else ("", "")
 
 
 def hint(e: Evaluation | WorstCase) -> str:

@@ -100,7 +100,8 @@ def _over(cells: Sequence[Cell], n: int) -> Cell:
         text += f" {f.interval(wilson(min(mean / 100 * n, n), n))}"
     verdict = max((cell.verdict for cell in cells if cell.verdict), key=ORDER.index, default=None)
     hint = "; ".join(dict.fromkeys(cell.hint for cell in cells if cell.hint))
-    return Cell(text, verdict, hint, shown)
+    worst = next((cell for cell in cells if verdict and cell.verdict == verdict), Cell(""))
+    return Cell(text, verdict, hint, shown, worst.why, worst.said)
 
 
 def _records(tables: Sequence[Table]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustkit.reports import _format as f
 from robustkit.reports._charts import definitions
-from robustkit.reports._checks import worst_of
+from robustkit.reports._checks import reason
 from robustkit.reports._labels import budget, budget_text
 from robustkit.reports._table import Table
 
@@ -110,7 +110,8 @@ def _environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made.globals["marker_shapes"] = definitions
-    made.filters |= {"percent": f.percent, "interval": f.interval, "number": f.number, "worst_of": worst_of}
+    made.filters |= {"percent": f.percent, "interval": f.interval, "number": f.number}
+    made.filters["reason"] = reason
     made.filters["budget"] = lambda run: budget_text(*budget(run))
     return made
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,8 @@ from pathlib import Path
 from robustkit.records.schema import Results
 from robustkit.reports import _facts, _suites
 from robustkit.reports._charts import Chart
-from robustkit.reports._checks import by_check, headlines
+from robustkit.reports._checks import headlines
+from robustkit.reports._entries import Judged, entries, judged, passed
 from robustkit.reports._over_seeds import EACH
 from robustkit.reports._page import Section, embedded, of_table, part
 from robustkit.reports._table import Table
@@ -56,8 +57,15 @@ def robustness(m: Material) -> Iterator[Section]:
 def believe(m: Material) -> Iterator[Section]:
     """Yield the checks: one entry each, with its value for every number."""
     m.show("checks")
-    body = part("_believe.html.j2", results=m.results, groups=by_check(m.results))
-    yield Section("believe", "Can these numbers be believed?", body, unfolded=True)
+    yield of_numbers(judged(m.results))
+
+
+def of_numbers(numbers: Sequence[Judged]) -> Section:
+    """Return the section on whether numbers can be believed."""
+    found = entries(numbers)
+    chained = any(len(number.failed) > 1 for number in numbers)
+    body = part("_believe.html.j2", numbers=numbers, entries=found, passed=passed(numbers), chained=chained)
+    return Section("believe", "Can these numbers be believed?", body, unfolded=True)
 
 
 def minimum_norm(m: Material) -> Iterator[Section]:

@@ -9,7 +9,7 @@ from robustkit.records.schema import ORDER, Evaluation, Results, WorstCase
 from robustkit.records.schema_comparison import Comparison
 from robustkit.reports import _comparisons, _over_seeds, _records, _suites
 from robustkit.reports import _format as f
-from robustkit.reports._checks import failing, hint
+from robustkit.reports._checks import failing, hint, reason
 from robustkit.reports._labels import beside_baseline, budget, budget_text, in_order, labeller, ordered, panel_text
 from robustkit.reports._table import Cell, Table, cells
 
@@ -201,22 +201,24 @@ def _attack_order(results: Results) -> list[str]:
     return sorted(key, key=lambda name: key[name])
 
 
-def share(e: Evaluation | WorstCase | None) -> Cell:
-    """Return a robust accuracy with its interval and verdict; ``-`` for none."""
+def share(e: Evaluation | WorstCase | None, whose: str = "") -> Cell:
+    """Return a robust accuracy with its interval and verdict; ``-`` for none. ``whose``: see :func:`_checks.anchor`."""
     if e is None:
         return Cell(f.NONE)
     percent = f.percent(e["robust_accuracy"])
-    return Cell(f"{percent} {f.interval(e['ci95'])}", e["verdict"], hint(e), f.as_number(percent))
+    return Cell(f"{percent} {f.interval(e['ci95'])}", e["verdict"], hint(e), f.as_number(percent), *reason(e, whose))
 
 
 def _difference(e: Evaluation | None, base: Evaluation | None, paired: Comparison | None) -> Cell:
     """Return the difference, with its interval where it is known, marked where one of the two is not trusted."""
     if e is None or base is None:
         return Cell(f.NONE)
-    worse = max(e["verdict"], base["verdict"], key=ORDER.index)
+    worse = max(e, base, key=lambda one: ORDER.index(one["verdict"]))
     points = f.points(e["robust_accuracy"] - base["robust_accuracy"])
     text = _comparisons.difference(paired) if paired else points
-    return Cell(text, None if worse == ORDER[0] else worse, number=f.as_number(points))
+    if worse["verdict"] == ORDER[0]:
+        return Cell(text, number=f.as_number(points))
+    return Cell(text, worse["verdict"], "", f.as_number(points), *reason(worse))
 
 
 def find(every: Sequence[Table], name: str) -> Table | None:

@@ -29,7 +29,9 @@ def repeats(job: Job) -> dict[str, npt.NDArray[Any]]:
     return {"difference": difference, "flipped": flipped}
 
 
-@check("deterministic", leaves="invalid", source="Athalye et al. 2018, arXiv:1802.00420, section 4.2")
+@check(
+    "deterministic", leaves="invalid", unit="of a logit", source="Athalye et al. 2018, arXiv:1802.00420, section 4.2"
+)
 def deterministic(evidence: Evidence) -> Finding | None:
     """Five passes of the same batch differ in no label and in no logit by more than 1e-4; not asked with --eot."""
     probed = evidence.facts.get("repeats")

@@ -63,7 +63,12 @@ def holds_against_outsiders(evidence: Evidence) -> Finding | None:
     return Finding(outcome[0], outcome[1] if whole else allowed(n) / n, advice, remedy)
 
 
-@check("tried-by-others", leaves="unchecked", source="robustkit; Carlini et al. 2019, arXiv:1902.06705, section 5.8")
+@check(
+    "tried-by-others",
+    leaves="unchecked",
+    unit="1: none has tried",
+    source="robustkit; Carlini et al. 2019, arXiv:1902.06705, section 5.8",
+)
 def tried_by_others(evidence: Evidence) -> Finding | None:
     """An attack of another family than those that ran has tried to lower the number, on enough samples to see it."""
     untried = challenger(evidence.families, members=max(least for _, least, _ in CHALLENGERS))

@@ -62,11 +62,21 @@ all("button.copy").map(shown).forEach((button) => button.addEventListener("click
 
 // What is wider than the page says on which sides there is more; what is not needs no stop of the keyboard.
 const boxes = all(".scroll, .panel");
+const hints = new Map(boxes.map((box) => {
+  const hint = document.createElement("p");
+  hint.className = "cue";
+  hint.hidden = true;
+  hint.setAttribute("aria-hidden", "true");
+  hint.textContent = "more to the right \u2192";
+  box.before(hint);
+  return [box, hint];
+}));
 const cue = (box) => {
   const more = box.scrollWidth - box.clientWidth;
   box.classList.toggle("wide", more > 1);
   box.classList.toggle("before", box.scrollLeft > 1);
   box.classList.toggle("after", more - box.scrollLeft > 1);
+  hints.get(box).hidden = more - box.scrollLeft <= 1;
   if (more > 1 && !box.querySelector(".plotted")) box.tabIndex = 0; else box.removeAttribute("tabindex");
 };
 boxes.forEach((box) => box.addEventListener("scroll", () => cue(box), { passive: true }));

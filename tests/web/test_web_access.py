@@ -1,0 +1,96 @@
+"""Everybody reads the pages: with a screen reader, with the keyboard alone, in the dark, on a phone."""
+
+from __future__ import annotations
+
+import pytest
+
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs the extra test-web")
+
+LEVELS = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], "resultTypes": ["violations"]}
+UNFOLD = "document.querySelectorAll('details').forEach((one) => { one.open = true; })"
+# What the keyboard reaches: every link, button and fold, and whatever scrolls.
+FOCUSABLE = """() => [...document.querySelectorAll("a[href], button, summary, [tabindex='0'], input, select")]
+  .filter((one) => !one.hidden && one.checkVisibility()).length"""
+# Text in folded parts belongs to a summary; what is shown at a hover alone would be in title.
+HIDDEN = """() => [...document.querySelectorAll("[title]")].map((one) => one.outerHTML.slice(0, 100))"""
+
+
+@pytest.mark.parametrize("kind", ["main", "suites", "audit", "pool", "compare", "seeds", "leaderboard"])
+def test_no_rule_of_level_a_or_aa_is_broken(kind: str, pages, opened):
+    with opened(pages(kind)) as page:
+        page.evaluate(UNFOLD)
+        for width in (390, 1300):
+            page.set_viewport_size({"width": width, "height": 900})
+            for scheme in ("light", "dark"):
+                page.emulate_media(color_scheme=scheme)
+                found = axe.Axe().run(page, options=LEVELS).response["violations"]
+                assert not [(v["id"], [n["html"][:200] for n in v["nodes"][:3]]) for v in found], (width, scheme)
+
+
+@pytest.mark.parametrize("kind", ["main", "compare"])
+def test_the_keyboard_alone_reaches_everything(kind: str, pages, opened):
+    with opened(pages(kind)) as page:
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "skip"
+        page.keyboard.press("Enter")
+        page.wait_for_function("document.activeElement.id === 'main'")
+        page.evaluate("document.activeElement.blur(); getSelection().removeAllRanges(); location.hash = ''")
+        page.evaluate(UNFOLD)
+        page.wait_for_timeout(50)  # what is shown now says whether it scrolls
+        page.evaluate("document.body.tabIndex = -1; document.body.focus(); window.seen = new Set()")
+        for _ in range(page.evaluate(FOCUSABLE) + 5):
+            page.keyboard.press("Tab")
+            page.evaluate("seen.add(document.activeElement)")
+        missed = page.evaluate(
+            """() => [...document.querySelectorAll("a[href], button, summary, .wide")]
+              .filter((one) => one.checkVisibility() && !one.hidden && !seen.has(one)).map((one) => one.outerHTML.slice(0, 150))"""
+        )
+        assert missed == []
+        assert page.evaluate(HIDDEN) == []
+
+
+def test_a_mark_leads_to_its_reason_by_keyboard(pages, opened):
+    with opened(pages("main")) as page:
+        marks = page.locator("[data-table=robustness] a.mark:not(.trusted)")
+        assert marks.count() > 0
+        for at in range(marks.count()):
+            mark = marks.nth(at)
+            assert "fails" in mark.inner_text()
+            mark.focus()
+            page.keyboard.press("Enter")
+            target = mark.get_attribute("href").removeprefix("#")
+            page.wait_for_function("(id) => document.activeElement.id === id", arg=target)
+            entry = page.locator(f"section.check:has([id='{target}'])")
+            assert entry.locator("h3").inner_text() in mark.text_content()
+            assert page.locator(f"[id='{target}']").is_visible()
+
+
+@pytest.mark.parametrize("kind", ["main", "suites", "audit", "pool", "compare", "seeds", "leaderboard"])
+def test_every_link_in_the_page_leads_somewhere(kind: str, pages, opened):
+    with opened(pages(kind)) as page:
+        dead = page.evaluate(
+            """() => [...document.querySelectorAll("a[href^='#']")]
+              .filter((one) => !document.getElementById(decodeURIComponent(one.hash.slice(1)))).map((one) => one.outerHTML)"""
+        )
+        assert dead == []
+        ids = page.evaluate("[...document.querySelectorAll('[id]')].map((one) => one.id)")
+        assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("kind", ["main", "suites", "audit", "pool", "compare", "seeds", "leaderboard"])
+def test_at_390_pixels_nothing_but_tables_scrolls_sideways(kind: str, pages, opened):
+    with opened(pages(kind), width=390) as page:
+        page.evaluate(UNFOLD)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        wide = page.locator(".scroll.wide")
+        page.wait_for_timeout(50)
+        for at in range(min(wide.count(), 4)):
+            box = wide.nth(at)
+            assert box.evaluate(
+                "(one) => one.previousElementSibling.textContent + one.previousElementSibling.hidden"
+            ).startswith("more")
+            before = box.locator("tbody th[scope=row]").first.bounding_box()["x"]
+            box.evaluate("(one) => { one.scrollLeft = 60; }")
+            page.wait_for_timeout(30)
+            assert abs(box.locator("tbody th[scope=row]").first.bounding_box()["x"] - before) <= 1  # it stays
+            assert "before" in box.get_attribute("class").split()

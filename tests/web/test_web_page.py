@@ -1,0 +1,147 @@
+"""What the pages do: fold, print, remember light or dark, let nothing in or out, and read without scripts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import stored_results
+
+from robustkit import reports
+
+EVIL = "<img src=x onerror=alert(1)>\"'></script><style>*{display:none}</style>"
+
+
+def test_the_answer_comes_first_and_the_rest_is_folded(pages, opened):
+    with opened(pages("main")) as page:
+        answer = page.locator(".answer").first.bounding_box()
+        assert answer["y"] < 300
+        tops = [
+            page.locator(what).first.bounding_box()["y"]
+            for what in (".cards", "figure.chart", ".settle", "details.part")
+        ]
+        assert tops == sorted(tops)
+        assert page.locator("details.part[open]").count() < page.locator("details.part").count()
+        page.locator(".side button.unfold").click()
+        assert page.locator("details.part:not([open])").count() == 0
+        page.locator(".side button.unfold").click()
+        assert page.locator("details.part[open]").count() == 0
+
+
+def test_a_link_opens_what_it_leads_to(pages, opened):
+    with opened(pages("main")) as page:
+        page.locator(".side a", has_text="Settings").click()
+        page.wait_for_function("document.getElementById('settings').open")
+        page.evaluate("document.getElementById('settings').open = false")
+        page.locator(".side a", has_text="Settings").click()  # the same link again
+        page.wait_for_function("document.getElementById('settings').open")
+
+
+def test_dark_by_preference_and_by_switch_and_remembered(pages, opened):
+    colour = "getComputedStyle(document.body).backgroundColor"
+    with opened(pages("main")) as page:
+        light = page.evaluate(colour)
+        page.locator("#theme").click()
+        dark = page.evaluate(colour)
+        assert dark != light
+        assert page.locator("#theme").get_attribute("aria-pressed") == "true"
+        page.reload()
+        assert page.evaluate(colour) == dark
+        page.locator("#theme").click()
+        assert page.evaluate(colour) == light
+    with opened(pages("main"), scheme="dark") as page:
+        assert page.evaluate(colour) == dark
+        assert page.locator("#theme").get_attribute("aria-pressed") == "true"
+
+
+def test_on_paper_everything_is_unfolded_and_light(pages, opened, tmp_path: Path):
+    with opened(pages("main"), scheme="dark") as page:
+        path = tmp_path / "page.pdf"
+        page.pdf(path=path, format="A4")
+        assert path.stat().st_size > 10_000
+        assert page.locator("details.part:not([open])").count() > 0  # and folded again
+        page.emulate_media(media="print")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.locator("#settings").locator("dd").first.is_visible()
+        assert not page.locator("#theme").is_visible()
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert page.locator("details.part:not([open])").count() > 0
+
+
+def test_without_scripts_everything_can_be_read(pages, opened):
+    with opened(pages("main"), java_script_enabled=False) as page:
+        assert not page.locator("#theme").is_visible()  # no button that does nothing
+        assert page.locator("button:visible").count() == 0
+        page.locator("#settings > summary").click()
+        assert page.locator("#settings dd").first.is_visible()
+        assert page.locator("[data-table=robustness] td").first.is_visible()
+
+
+def test_a_command_is_copied_whole(pages, opened):
+    with opened(pages("suites"), permissions=["clipboard-read", "clipboard-write"]) as page:
+        command = page.locator(".command code").first.inner_text()
+        assert command.startswith("robustkit ")
+        page.locator(".command .copy").first.click()
+        page.wait_for_function("document.getElementById('said').textContent !== ''")
+        assert page.evaluate("navigator.clipboard.readText()") == command
+
+
+def test_the_policy_lets_nothing_run_or_load(browser, pages):
+    page = browser.new_page()
+    refused = []
+    page.on("console", lambda message: refused.append(message.text) if message.type == "error" else None)
+    page.goto(pages("main").as_uri())
+    page.evaluate(
+        """() => {
+          const script = document.createElement("script");
+          script.textContent = "window.ran = true";
+          const place = document.createElement("div");
+          place.innerHTML = '<img src="https://example.org/x.png" onerror="window.ran = true"><p style="color: red">x</p>';
+          document.body.append(script, place);
+          fetch("https://example.org/").catch(() => {});
+        }"""
+    )
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.ran") is None
+    text = "\n".join(refused)
+    for rule in ("script-src", "img-src", "style-src", "connect-src"):
+        assert re.search(rf"{rule}|default-src", text), text
+    assert len(refused) >= 4
+    page.close()
+
+
+@pytest.mark.parametrize("kind", ["main", "suites", "audit", "pool", "seeds"])
+def test_names_are_no_markup(kind: str, opened, tmp_path: Path):
+    """A class, an ensemble, a data set, a file: every text that comes from outside stands there as it is."""
+    results = stored_results(kind)
+    results["dataset"]["name"] = EVIL
+    results["dataset"]["classes"] = [f"{EVIL} {name}" for name in results["dataset"]["classes"]]
+    [path] = reports.write(_renamed(results, results["ensembles"][0]["id"], EVIL), tmp_path, ["html"])
+    with opened(path) as page:
+        assert page.title().endswith(EVIL)
+        assert page.locator("body", has_text="onerror=alert(1)").count() == 1
+        assert page.evaluate("document.querySelectorAll('[onerror], body style, img[src=x]').length") == 0
+
+
+def _renamed(value, old: str, new: str):
+    """Return a value in which every text that is a name is another."""
+    if isinstance(value, dict):
+        return {key: _renamed(inner, old, new) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_renamed(inner, old, new) for inner in value]
+    return new if value == old else value
+
+
+def test_a_board_sorts_by_keyboard(pages, opened):
+    with opened(pages("leaderboard")) as page:
+        first = "document.querySelector('#board tbody th').textContent"
+        assert page.evaluate(first) == "plain"
+        head = page.locator("#board th button", has_text="worst case %")
+        head.focus()
+        page.keyboard.press("Enter")
+        assert page.evaluate(first) == "third"
+        assert head.locator("..").get_attribute("aria-sort") == "ascending"
+        page.keyboard.press("Enter")
+        assert page.evaluate(first) == "plain"
