@@ -76,7 +76,8 @@ FILTERS = """async (changes) => {
       input.dispatchEvent(new Event("input", { bubbles: true }));
     }
     await painted();
-    seconds.push([`${what} ${value}`, (performance.now() - start) / 1000, document.querySelector("#explorer-count").textContent]);
+    const count = document.querySelector("#explorer-count").textContent;
+    seconds.push([`${what} ${value}`, (performance.now() - start) / 1000, count]);
     await painted();
   }
   return seconds;
@@ -97,7 +98,9 @@ def make(folder: Path, n: int, ensembles: int, seed: int = 0) -> Path:
     random = np.random.default_rng(seed)
     names = ("baseline", "adp", "gal", "dverge", "trs", "mora-trained")[:ensembles]
     records = tuple(
-        EnsembleRecord(name, hashlib.sha256(name.encode()).hexdigest(), name, {}, ("net",), MEMBERS, "mean-prob", "ab" * 32)
+        EnsembleRecord(
+            name, hashlib.sha256(name.encode()).hexdigest(), name, {}, ("net",), MEMBERS, "mean-prob", "ab" * 32
+        )
         for name in names
     )  # fmt: skip
     sha = hashlib.sha256(f"{n} {seed}".encode()).hexdigest()

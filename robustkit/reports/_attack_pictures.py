@@ -75,7 +75,8 @@ def _figure(picture: Picture, classes: Sequence[str], sample: str) -> dict[str, 
     beyond = " (broken only beyond this eps)" if _beyond(about) else ""
     return {
         "sample": sample, "id": about["id"], "label": label, "budget": at, "attack": f"{about['attack']} at eps {at}",
-        "outcome": OUTCOMES[about["outcome"]] + beyond, "clean": _answers(about["clean"], about["label"], classes), "attacked": after,
+        "outcome": OUTCOMES[about["outcome"]] + beyond, "clean": _answers(about["clean"], about["label"], classes),
+        "attacked": after,
         "changed": f"{about['norm']} {about['changed']:.4g}",
         "images": [
             {"name": name, "alt": alt, "source": embedded("image/png", file), "width": width * scale,

@@ -82,7 +82,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def opened(browser: Browser) -> Opened:
-    """Return a function that opens a file at a width, in light or dark; whatever leaves the page or fails is an error."""
+    """Return a function that opens a file at a width, light or dark; what leaves the page or fails is an error."""
 
     @contextmanager
     def open_(path: Path, width: int = 1300, scheme: str = "light", **more: Any) -> Iterator[Page]:

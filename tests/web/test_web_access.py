@@ -43,7 +43,8 @@ def test_the_keyboard_alone_reaches_everything(kind: str, pages, opened):
             page.evaluate("seen.add(document.activeElement)")
         missed = page.evaluate(
             """() => [...document.querySelectorAll("a[href], button, summary, .wide")]
-              .filter((one) => one.checkVisibility() && !one.hidden && !seen.has(one)).map((one) => one.outerHTML.slice(0, 150))"""
+              .filter((one) => one.checkVisibility() && !one.hidden && !seen.has(one))
+              .map((one) => one.outerHTML.slice(0, 150))"""
         )
         assert missed == []
         assert page.evaluate(HIDDEN) == []
@@ -70,7 +71,8 @@ def test_every_link_in_the_page_leads_somewhere(kind: str, pages, opened):
     with opened(pages(kind)) as page:
         dead = page.evaluate(
             """() => [...document.querySelectorAll("a[href^='#']")]
-              .filter((one) => !document.getElementById(decodeURIComponent(one.hash.slice(1)))).map((one) => one.outerHTML)"""
+              .filter((one) => !document.getElementById(decodeURIComponent(one.hash.slice(1))))
+              .map((one) => one.outerHTML)"""
         )
         assert dead == []
         ids = page.evaluate("[...document.querySelectorAll('[id]')].map((one) => one.id)")

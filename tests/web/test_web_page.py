@@ -98,7 +98,8 @@ def test_the_policy_lets_nothing_run_or_load(browser, pages):
           const script = document.createElement("script");
           script.textContent = "window.ran = true";
           const place = document.createElement("div");
-          place.innerHTML = '<img src="https://example.org/x.png" onerror="window.ran = true"><p style="color: red">x</p>';
+          place.innerHTML = '<img src="https://example.org/x.png" onerror="window.ran = true">'
+            + '<p style="color: red">x</p>';
           document.body.append(script, place);
           fetch("https://example.org/").catch(() => {});
         }"""
