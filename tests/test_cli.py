@@ -147,7 +147,7 @@ def test_main_job_writes_what_it_promises(done: tuple[Path, str]):
         same = [e for e in results["evaluations"] if (e["ensemble"], e["eps"]) == (row["ensemble"], row["eps"])]
         assert row["robust_accuracy"] <= min(e["robust_accuracy"] for e in same)
     assert {p.name for p in out.iterdir()} == {
-        "results.json", "samples.csv", "study.resolved.toml", "report.html", "tables", "figures", "runs",
+        "results.json", "samples.csv", "samples.npz", "study.resolved.toml", "report.html", "tables", "figures", "runs",
     }  # fmt: skip
     assert list((out / "figures").glob("*.png"))
     assert {p.suffix for p in (out / "tables").iterdir()} == {".md", ".csv", ".tex"}

@@ -220,7 +220,7 @@ def test_validation_sets_are_read_from_a_published_set(folders: Path, tmp_path: 
 
 
 def test_no_maps_where_none_are_asked_for(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pool_maps, "facts", None)  # not called
+    monkeypatch.setattr(_pool_maps, "products", None)  # not called
     asked = {**ASKED, "pool_attribution": 0}
     results = api.evaluate(
         **asked, pool=[folders / "pair", folders / "single"], subset_size=2, out=tmp_path, formats=()
