@@ -47,7 +47,8 @@ def matrix(
     left = max(map(len, names), default=0) * LETTER + 10 + (16 if y else 0)
     top = (max(map(len, heads), default=0) * LETTER * 0.75 + 12 if turned else 20) + (18 if x else 0)
     over = max(map(len, heads), default=0) * LETTER * 0.7 if turned else 0  # the last turned name sticks out
-    width, height = left + wide * len(columns) + max(0.0, over - wide / 2) + 2, top + tall * len(rows) + 2
+    width = math.ceil(left + wide * len(columns) + max(0.0, over - wide / 2) + 2)
+    height = math.ceil(top + tall * len(rows) + 2)  # whole pixels: a browser would round them, and scale all
     cells = _written if written else _small
     made = cells(values, text, left, top, wide, tall, lambda v: level(v, low, high, reverse))
     texts = {"data_rows": "\n".join(map(str, rows)), "data_columns": "\n".join(map(str, columns))}
