@@ -34,9 +34,14 @@ def cell_of(data: str, version: str) -> Cell:
     return Cell("images", "", data, version=version)
 
 
+def _beside(store: Store) -> Store:
+    """Return where the images lie: in a folder of their own, since they are no cell that anybody asked for."""
+    return Store(store.folder / "originals")
+
+
 def keep(store: Store, data: str, version: str, split: _Split) -> None:
     """Keep the first images of a split, as they are stored, unless that was done before."""
-    cell = cell_of(data, version)
+    cell, store = cell_of(data, version), _beside(store)
     each = 4 * int(np.prod(split.shape))  # as float32; they take a quarter of it where the source has 8 bits
     n = min(len(split), BYTES // each)
     if n and not store.has_file(cell):
@@ -46,7 +51,7 @@ def keep(store: Store, data: str, version: str, split: _Split) -> None:
 
 def load(store: Store, data: str, version: str) -> dict[int, npt.NDArray[Any]]:
     """Return the kept images by their sample's id, each (C, H, W): uint8 in 0..255 or float32 in [0, 1]."""
-    facts = store.load_facts(cell_of(data, version))
+    facts = _beside(store).load_facts(cell_of(data, version))
     if facts is None or not {"ids", "images"} <= set(facts.arrays):
         return {}
     return dict(zip(facts.arrays["ids"].tolist(), facts.arrays["images"], strict=True))
