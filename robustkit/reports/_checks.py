@@ -77,7 +77,7 @@ def reason(e: Evaluation | WorstCase, whose: str = "") -> tuple[str, str]:
     if e["verdict"] != ORDER[0]:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         return anchor(e, whose), f"fails {names[0]}{more}" if names else "no check is recorded"
-    return ("passed", f"passes {len(e['checks'])} checks") if e["checks"] else ("", "")
+    return ("passed", f"passed every check ({len(e['checks'])})") if e["checks"] else ("", "")
 
 
 def hint(e: Evaluation | WorstCase) -> str:

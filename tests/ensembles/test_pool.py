@@ -201,7 +201,7 @@ def test_a_killed_run_goes_on(done: tuple[Results, Path], folders: Path, monkeyp
     monkeypatch.setattr(Store, "_write", lambda self, cell, *rest: (saved.append(cell), write(self, cell, *rest)))
     again = api.evaluate(**ASKED, pool=folders, corruptions="design-diversity", out=out, formats=())
     assert {cell.key for cell in saved} == {cell.key for cell in lost}
-    assert again.pop("run") != results["run"]  # which says when it was done
+    assert again.pop("run")["started"] >= results["run"]["started"]  # the only thing that differs
     assert again == {name: value for name, value in results.items() if name != "run"}
 
 

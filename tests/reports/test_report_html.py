@@ -59,9 +59,10 @@ def test_numbers_and_headline(rendered: tuple[str, Page]) -> None:
     assert "adp keeps 8.7 % [8.1, 9.3], baseline 3.9 % [3.6, 4.2]: +4.8 points." in page.text
     assert "8.7 % [8.1, 9.3] Worst-case robust accuracy at eps 8/255" in page.text
     assert "Clean accuracy 99.2 %" in page.text
-    assert "44.8 [40.8, 48.8]" in page.text
-    assert "iterations-suffice Run again with --set pgd.steps=100" in page.text
-    assert "adp, mim-10 at 0.05: 3.25 (threshold 1), suspect" in page.text
+    assert "44.8 ? suspect, fails iterations-suffice [40.8, 48.8]" in page.text
+    assert "Run again with --set pgd.steps=100: twice the steps break more samples." in page.text
+    assert "Failed by 8 of 8 numbers. It fails above 100.0 %." in page.text
+    assert "adp 8/255 325.0 ? suspect 325.0 ? suspect 0.05" in page.text
     assert "Find the NaN first." in page.text
     assert "device.threads 2" in page.text
     assert "5 of 12 numbers are not trusted" in page.text
