@@ -134,6 +134,8 @@ def _parameter(field: Stated, kind: Any, groups: dict[str, Group]) -> inspect.Pa
     )
     read = field.read if field.required else field.read | types.NoneType
     default = inspect.Parameter.empty if field.default is MISSING else field.default
+    if field.read is str and default is not inspect.Parameter.empty and not isinstance(default, str | None):
+        default = shown  # as it is typed: where pydantic is loaded Cyclopts holds defaults, too, against the type
     return inspect.Parameter(field.name, kind, default=default, annotation=Annotated[read, how])
 
 

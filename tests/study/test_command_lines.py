@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_origin
 
 import pytest
+from cyclopts import Group
 from in_process import parsed
 
 from robustkit.attacks import spec
 from robustkit.base.configuration import options_of
+from robustkit.commands.options import _parameter
 from robustkit.pipeline import request
 from robustkit.pipeline.evaluate import _commands
 from robustkit.study.config import AuditConfig, CorruptConfig, EvaluateConfig, ReproduceConfig, TrainConfig
@@ -127,3 +130,13 @@ def test_what_an_advice_says_can_be_run(name: str):
     draws = parsed(Evidence(Scored(None, 0.1), **common).advised(spec("quorum", restarts=4, eot=20)))
     assert draws.eot == 20
     request.check(draws)
+
+
+@pytest.mark.parametrize("config", [EvaluateConfig, AuditConfig, TrainConfig, ReproduceConfig, CorruptConfig])
+def test_defaults_are_of_the_type_that_is_read(config: type):
+    """Cyclopts holds them against it, too, wherever pydantic is loaded in the process, by Ray, say."""
+    for field in options_of(config):
+        if not field.option.python and field.read is str:
+            groups = {field.group: Group(field.group)}
+            default = _parameter(field, inspect.Parameter.KEYWORD_ONLY, groups).default
+            assert isinstance(default, str | None) or default is inspect.Parameter.empty, field.name
