@@ -24,7 +24,7 @@ from robustkit.base.names import ESCALATION
 from robustkit.base.progress import Reporter
 from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
-from robustkit.evaluation import execute
+from robustkit.evaluation import pieces
 from robustkit.pipeline.results import build
 from robustkit.pipeline.run import ROUNDS, run_evaluation
 from robustkit.records.cells import Spec
@@ -66,7 +66,7 @@ def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
         "square": {"queries": 300}, "quorum": {"restarts": 2}, "mora": {"restarts": 1}, "apgd-t": {"restarts": 1},
         "recombine": {"population": 2, "generations": 1},
     }  # fmt: skip
-    real = execute.run_cell
+    real = pieces.run_cell
 
     def cheaper(cell, *rest, **more):
         if cell.name in enough:
@@ -74,7 +74,7 @@ def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
             return replace(real(replace(cell, attack=few), *rest, **more), cell=cell)
         return real(cell, *rest, **more)
 
-    monkeypatch.setattr(execute, "run_cell", cheaper)
+    monkeypatch.setattr(pieces, "run_cell", cheaper)
 
 
 def run(
@@ -192,8 +192,8 @@ def test_each_budget_and_ensemble_is_escalated_as_far_as_it_asks(model, split, t
 
 def test_a_second_evaluation_takes_everything_from_the_store(model, split, tmp_path: Path, monkeypatch):
     done, results = run(model, split, tmp_path, SHORT)
-    monkeypatch.setattr(execute, "run_cell", lambda *_, **__: pytest.fail("attacked again"))
-    monkeypatch.setattr("robustkit.trust._run._facts", lambda *_: pytest.fail("probed again"))
+    monkeypatch.setattr(pieces, "run_cell", lambda *_, **__: pytest.fail("attacked again"))
+    monkeypatch.setattr("robustkit.trust._run._piece", lambda *_: pytest.fail("probed again"))
     assert run(model, split, tmp_path, SHORT) == (done, results)
     # Without escalation the same folder gives what was asked for, and no more.
     plain, fewer = run(model, split, tmp_path, SHORT, escalate=0.0)
@@ -216,7 +216,7 @@ class Killed(BaseException):
 
 def test_killed_while_escalating_goes_on_where_it_was(model, split, tmp_path: Path, monkeypatch):
     whole, results = run(model, split, tmp_path / "whole", SHORT)
-    real, made, alive = execute.run_cell, [], [False]
+    real, made, alive = pieces.run_cell, [], [False]
 
     def dying(cell, *rest, **more):
         if cell.name == "quorum" and not alive[0]:  # of a round the attack of the most steps is run first
@@ -224,7 +224,7 @@ def test_killed_while_escalating_goes_on_where_it_was(model, split, tmp_path: Pa
         made.append(cell)
         return real(cell, *rest, **more)
 
-    monkeypatch.setattr(execute, "run_cell", dying)
+    monkeypatch.setattr(pieces, "run_cell", dying)
     with pytest.raises(Killed):
         run(model, split, tmp_path / "killed", SHORT)
     made.clear()
@@ -244,8 +244,8 @@ def test_what_follows_comes_one_by_one_and_only_where_the_one_before_did_not_set
     assert followed(whole) == [("quorum", 24), ("mora", 50)]
     assert [f.because for f in whole.follow_ups][1] == (NEXT,)
 
-    real = execute.run_cell
-    monkeypatch.setattr(execute, "run_cell", lambda cell, *rest, **more: replace(
+    real = pieces.run_cell
+    monkeypatch.setattr(pieces, "run_cell", lambda cell, *rest, **more: replace(
         real(replace(cell, attack=SHORT) if cell.name == "quorum" else cell, *rest, **more), cell=cell
     ))  # fmt: skip
     done, results = run(pair, split, tmp_path / "unable", SHORT)
