@@ -130,6 +130,6 @@ class _Threads:
             _, _, piece = heapq.heappop(self._waiting)
         try:
             done: Done | BaseException = self._local.run(piece, self._inner, self._reporter)
-        except Exception as error:  # noqa: BLE001 - raised where the pieces are waited for
+        except BaseException as error:  # noqa: BLE001 - raised where the pieces are waited for, else nobody hears of it
             done = error
         self._done.put(done)
