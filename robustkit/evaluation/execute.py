@@ -164,7 +164,8 @@ class Craftings:
         self._ensembles = ensembles
         self._ids = {record.key: record.id for record in (*study.ensembles, *study.surrogates)}
         self._version, self._setting = study.version, run_options
-        self._split, self._reporter = split, reporter
+        self._reporter = reporter
+        self._few = split.take(pieces.TRIED)  # one object: it reads its images, and names itself, once
         self._made: dict[str, Crafting] = {}
         self._lock = threading.Lock()
 
@@ -172,7 +173,7 @@ class Craftings:
         """Return what is attacked of the ensemble with a key; say which members could not be made faster."""
         with self._lock:
             if key not in self._made:
-                _, x, _ = self._split.batch(range(min(len(self._split), pieces.TRIED)))
+                _, x, _ = self._few.batch(range(len(self._few)))
                 made = self._prepare(key, x.to(self._setting.device))
                 if made.kept:
                     name = self._ids[key]
@@ -183,7 +184,7 @@ class Craftings:
     def share(self, executor: Executor, key: str) -> str:
         """Share what is attacked of an ensemble that is shared already; return its name."""
         chosen = self.of(key)
-        images = pieces.share_split(executor, self._split.take(pieces.TRIED))
+        images = pieces.share_split(executor, self._few)
         name, needs = f"crafting {key}, {chosen.chosen}", {"ensemble": pieces.ensemble_name(key), "images": images}
         asked = {**needs, "speed": self._setting.speed, "chosen": chosen.chosen}
         executor.share(name, chosen, Recipe(pieces.make_crafting, asked, tuple(needs.values())))

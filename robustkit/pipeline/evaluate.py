@@ -144,10 +144,7 @@ def _run_options(config: Evaluation) -> RunOptions:
     """Return how cells are run, and by whom; nothing is started yet."""
     there = config.executor != executors.LOCAL and bool(config.task_gpus)  # the GPUs are the workers'
     device = find_device("auto" if there else config.device)
-    executor = executors.chosen(
-        config.executor, device, task_cpus=config.task_cpus, task_gpus=config.task_gpus, most=config.workers
-    )
-    workers = config.workers or default_workers(device)
+    workers, executor = config.workers or default_workers(device), executors.chosen(config, device)
     return RunOptions(device, config.batch_size, config.keep_examples, workers, config.speed, executor)
 
 

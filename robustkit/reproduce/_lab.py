@@ -64,9 +64,7 @@ class Lab:
         self.data.split("test")  # missing files are a matter of the first second, not of the first evaluation
         self.device = find_device(ask.device)
         self.out = writable(ask.out, "--out")
-        self.executor = executors.chosen(
-            ask.executor, self.device, task_cpus=ask.task_cpus, task_gpus=ask.task_gpus, most=ask.workers
-        )
+        self.executor = executors.chosen(ask, self.device)
         self.differences: list[Difference] = []
         self.evaluations: list[Path] = []
 

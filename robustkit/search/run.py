@@ -37,9 +37,7 @@ def search(config: SearchConfig, data: Dataset) -> dict[str, Any]:
     The search itself is one long piece that stays in this process; its candidates' trainings are the executor's.
     """
     ask, reporter, device = _ask.check(config), config.reporter or Reporter(), find_device(config.device)
-    executor = executors.chosen(
-        config.executor, device, task_cpus=config.task_cpus, task_gpus=config.task_gpus, most=config.workers
-    )
+    executor = executors.chosen(config, device)
     check_folder(Path(config.out), "--out", OURS, config.force)
     folder = writable(Path(config.out), "--out")
     asked = {

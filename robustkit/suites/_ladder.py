@@ -18,6 +18,7 @@ LARGEST = 0.4  # linf: beyond this an image has little left of what it showed
 RUNGS = 4  # of a norm in which a largest budget would depend on the size of the images
 Bools = npt.NDArray[np.bool_]
 Obtain = Callable[[Cell], Run]
+Load = Callable[[Cell], Run | None]
 
 
 @dataclass(frozen=True)
@@ -74,21 +75,25 @@ def strong_enough(
     study: Study, record: EnsembleRecord, spec: Spec, data: str, clean: Samples, obtain: Obtain
 ) -> Attacked:
     """Return an attack at the smallest budget that breaks 95 % of the images that were right, else at the largest."""
-    for cell in cells(study, record, spec, data):
-        found = Attacked(spec, cell, obtain(cell).samples, clean.right)
-        if found.share >= NEARLY_ALL:
-            break
+    *_, (_, found) = _climbed(study, record, spec, data, clean, obtain)
+    if found is None:
+        raise ValueError("a run of the ladder is missing")
     return found
 
 
-def lacking(
-    study: Study, record: EnsembleRecord, spec: Spec, data: str, clean: Samples, load: Callable[[Cell], Run | None]
-) -> Cell | None:
+def lacking(study: Study, record: EnsembleRecord, spec: Spec, data: str, clean: Samples, load: Load) -> Cell | None:
     """Return the cell that has to be run next to know :func:`strong_enough`; None where all that it needs are there."""
+    climbed = _climbed(study, record, spec, data, clean, load)
+    return next((cell for cell, found in climbed if found is None), None)
+
+
+def _climbed(
+    study: Study, record: EnsembleRecord, spec: Spec, data: str, clean: Samples, load: Load
+) -> Iterator[tuple[Cell, Attacked | None]]:
+    """Yield each rung, up to the first that is enough, and what it left; None where its run is not there."""
     for cell in cells(study, record, spec, data):
         run = load(cell)
-        if run is None:
-            return cell
-        if Attacked(spec, cell, run.samples, clean.right).share >= NEARLY_ALL:
-            return None
-    return None
+        found = None if run is None else Attacked(spec, cell, run.samples, clean.right)
+        yield cell, found
+        if found is not None and found.share >= NEARLY_ALL:
+            return

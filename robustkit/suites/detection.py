@@ -109,6 +109,8 @@ class _Running:
     def __init__(self, job: Job, executor: Executor, session: Session) -> None:
         self._job, self._executor, self._session = job, executor, session
         self._begun: set[str] = set()  # several attacks at one eps have one adaptive attacker
+        parts = ("images", "adaptive_images")
+        self._splits = {part: _part(job.data.split, job.request[part]["n"]) for part in parts}
 
     def climb(self, record: EnsembleRecord, spec: Spec, advance: Finish) -> None:
         """Run the next rung of an attack's ladder, or, at its end, the adaptive attackers at that budget."""
@@ -129,7 +131,7 @@ class _Running:
     def _submit(self, cell: Cell, record: EnsembleRecord, part: str, tag: object) -> None:
         """Run a cell on some of the study's images."""
         job, executor = self._job, self._executor
-        split = _part(job.data.split, job.request[part]["n"])
+        split = self._splits[part]
         clean = _take(job.store.get(job.study.clean(record)), len(split))
         known = f"samples {job.study.clean(record).key}, the first {len(split)}"
         executor.share(known, clean)

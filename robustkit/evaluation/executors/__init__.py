@@ -146,23 +146,33 @@ def check(text: str) -> None:
     read(text)
 
 
-def chosen(
-    text: str, device: torch.device, *, task_cpus: int = 1, task_gpus: float | None = None, most: int | None = None
-) -> Executor | None:
-    """Return the executor that ``--executor`` names, which nothing is started for yet; None: threads of this process.
+class Asked(Protocol):
+    """What a configuration says of who runs pieces of work: ``--executor --task-cpus --task-gpus --workers``."""
+
+    @property
+    def executor(self) -> str: ...  # noqa: D102
+    @property
+    def task_cpus(self) -> int: ...  # noqa: D102
+    @property
+    def task_gpus(self) -> float | None: ...  # noqa: D102
+    @property
+    def workers(self) -> int | None: ...  # noqa: D102
+
+
+def chosen(asked: Asked, device: torch.device) -> Executor | None:
+    """Return the executor that was asked for, which nothing is started for yet; None: threads of this process.
 
     Parameters
     ----------
     device : torch.device
         Of this process.
-    most : int or None
-        How many pieces run at a time at most.
     """
-    address = read(text)
+    address = read(asked.executor)
     if not address.remote:
         return None
-    made: Executor = executor.get("ray")(device, address, task_cpus, task_gpus, most)
-    return made
+    from robustkit.evaluation.executors.ray import Ray
+
+    return Ray(device, address, asked.task_cpus, asked.task_gpus, asked.workers)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,9 +99,7 @@ class Ray:
     def summary(self) -> list[str]:
         """Return a line for each node that did something."""
         for node in self.cluster.ray.nodes():
-            there, place = node["Resources"], f"{node['NodeManagerHostname']}/{node['NodeID'][:8]}"
-            room = [there.get("CPU", 0.0) / self.cpus, *([there.get("GPU", 0.0) / self.gpus] if self.gpus else [])]
-            self.nodes.has(place, int(min(room)))
+            self.nodes.has(f"{node['NodeManagerHostname']}/{node['NodeID'][:8]}", self._room(node["Resources"]))
         return self.nodes.lines()
 
     def close(self) -> None:
@@ -113,9 +111,12 @@ class Ray:
 
     def slots(self) -> int:
         """Return how many pieces there is room for."""
-        there = self.cluster.ray.cluster_resources()
-        room = [there.get("CPU", 0.0) / self.cpus, *([there.get("GPU", 0.0) / self.gpus] if self.gpus else [])]
-        return max(1, min(int(min(room)), self.most or 2**31))
+        return max(1, min(self._room(self.cluster.ray.cluster_resources()), self.most or 2**31))
+
+    def _room(self, there: Mapping[str, float]) -> int:
+        """Return for how many pieces at a time resources are enough."""
+        each = {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
+        return int(min(there.get(name, 0.0) / needed for name, needed in each.items()))
 
     def needed(self, names: Iterable[str]) -> dict[str, _Shared]:
         """Return shared things with what their recipes need, by name."""
