@@ -170,9 +170,8 @@ def chosen(asked: Asked, device: torch.device) -> Executor | None:
     address = read(asked.executor)
     if not address.remote:
         return None
-    from robustkit.evaluation.executors.ray import Ray
-
-    return Ray(device, address, asked.task_cpus, asked.task_gpus, asked.workers)
+    made: Executor = executor.get("ray")(device, address, asked.task_cpus, asked.task_gpus, asked.workers)
+    return made
 
 
 @contextlib.contextmanager
