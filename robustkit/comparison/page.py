@@ -16,9 +16,13 @@ from robustkit.functional.stats import wilson
 from robustkit.records.schema_comparison import Comparison
 from robustkit.reports import _comparisons
 from robustkit.reports import _format as f
+from robustkit.reports._checks import WORST as CASE
+from robustkit.reports._checks import anchor
+from robustkit.reports._entries import Judged
 from robustkit.reports._files import write_text
 from robustkit.reports._labels import labeller
 from robustkit.reports._page import Section, of_table, page, part
+from robustkit.reports._sections import of_numbers
 from robustkit.reports._table import Table, cells
 from robustkit.reports._tables import share
 from robustkit.reports._tex_best import CLEAN, RULE, Doubles, Places, by_samples, in_columns
@@ -106,7 +110,8 @@ def numbers(models: Sequence[Model]) -> Table:
         data, e = model.evaluation.numbers["dataset"], model.ensemble
         clean = f"{f.percent(e['accuracy'])} {f.interval(wilson(round(e['accuracy'] * data['n']), data['n']))}"
         found = [model.worst.get(at) for at in budgets]
-        rows.append([*cells(model.name, f"{e['members']} x {e['arch']}", clean), *map(share, found)])
+        shares = [share(worst, model.name) for worst in found]
+        rows.append([*cells(model.name, f"{e['members']} x {e['arch']}", clean), *shares])
         records += [
             {"model": model.name, "evaluation": model.evaluation.name, "clean_accuracy": e["accuracy"],
              "eps": w["eps"], "norm": w["norm"], "worst_case": w["robust_accuracy"], "verdict": w["verdict"]}
@@ -161,6 +166,10 @@ def _sections(found: ComparedEvaluations) -> list[Section]:
     if all(section.id != "differences-of-set-up" for section in made):
         nothing = part("_text.html.j2", text="Nothing but the models.")
         made.append(Section("differences-of-set-up", "What differs", nothing, unfolded=True))
+    made.append(of_numbers([
+        Judged(model.name, CASE, worst, anchor(worst, model.name))
+        for model in found.models for worst in model.worst.values()
+    ]))  # fmt: skip
     return [*made, Section("what-this-says", "What this says", part("_compare_words.html.j2"), unfolded=True)]
 
 

@@ -9,17 +9,16 @@ from typing import Any
 from robustkit.reports import _format as f
 from robustkit.reports._labels import budget_text
 from robustkit.reports._page import Section, embedded, part
-from robustkit.reports._sample_arrays import Picture, SampleTable, read_arrays
+from robustkit.reports._sample_arrays import IMAGES, Picture, SampleTable
 from robustkit.reports._sections import Material
 
 SIDE = 96  # pixels of the page that an image takes at least, where a whole multiple of its own allows it
 OUTCOMES = {"broken": "broken", "withstood": "withstood", "wrong": "wrong without an attack"}
-NAMES = ("original", "perturbation", "result")
 
 
 def images(shown: Material) -> Iterator[Section]:
     """Yield the part with images of attacks, where there are some or a reason why there are none."""
-    table = read_arrays(shown.results, shown.out)
+    table = shown.samples
     if table is None or not (table.pictures or table.notes):
         return
     classes = shown.results["dataset"]["classes"]
@@ -81,7 +80,7 @@ def _figure(picture: Picture, classes: Sequence[str], sample: str) -> dict[str, 
         "images": [
             {"name": name, "alt": alt, "source": embedded("image/png", file), "width": width * scale,
              "height": height * scale}
-            for name, alt, file in zip(NAMES, alts, files, strict=True)
+            for name, alt, file in zip(IMAGES, alts, files, strict=True)
         ],
     }  # fmt: skip
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from robustkit.records.schema import ORDER, EnsembleResult, Evaluation, Numbers, Results, Verdict, WorstCase
+from robustkit.records.schema import ORDER, Check, EnsembleResult, Evaluation, Numbers, Results, Verdict, WorstCase
 from robustkit.reports._format import number
 from robustkit.reports._labels import Run, budget, budget_text, labeller, ordered
 
 UNNAMED = "(none recorded)"
 WORST = "worst case"
+OWN = "own_ensemble"  # the id of the ensemble of a number that stands under the name of its group
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,33 @@ def failing(results: Results) -> list[Failure]:
         if e["verdict"] == "trusted":
             continue
         about = (e["ensemble"], budget_text(*budget(e)), name, e["verdict"])
-        failed = [c for c in e["checks"] if not c["passed"]]
-        found += [Failure(*about, c["name"], c["value"], c["threshold"], c["advice"]) for c in failed]
-        if not failed:  # a number without a reason is still one to mention
-            found.append(Failure(*about, UNNAMED, None, None, ""))
+        found += [
+            Failure(*about, c["name"], c["value"], None if c["name"] == UNNAMED else c["threshold"], c["advice"])
+            for c in failed(e)
+        ]
     return found
+
+
+def failed(run: Run) -> list[Check]:
+    """Return the checks that a number failed; one without a name where it is not trusted and says no reason."""
+    found: list[Check] = [c for c in run["checks"] if not c["passed"]]
+    if found or run["verdict"] == "trusted":  # a number without a reason is still one to mention
+        return found
+    return [{"name": UNNAMED, "passed": False, "value": None, "threshold": 0.0, "advice": ""}]
+
+
+def runs_of(results: Numbers, ensemble: str) -> list[Evaluation]:
+    """Return the evaluations of an ensemble, in their order."""
+    return [e for e in results["evaluations"] if e["ensemble"] == ensemble]
+
+
+def strongest(runs: Sequence[Evaluation], at: tuple[float, str] | None) -> int | None:
+    """Return which of an ensemble's evaluations is the strongest at a budget (eps, norm); None: none is there.
+
+    Of equally strong ones the first trusted one vouches for the number.
+    """
+    here = [place for place, e in enumerate(runs) if budget(e) == at]
+    return min(here, key=lambda p: (runs[p]["robust_accuracy"], runs[p]["verdict"] != "trusted"), default=None)
 
 
 def worst_of(failures: list[Failure]) -> Verdict:
@@ -67,7 +90,8 @@ def anchor(run: Run, whose: str = "") -> str:
 
     ``whose`` tells the numbers of several evaluations apart.
     """
-    of = [whose, *(run.get(key) for key in ("ensemble", "attack", "backend", "params", "targeted", "eps", "norm"))]
+    about = (run.get(key) for key in ("attack", "backend", "params", "targeted", "eps", "norm"))
+    of = [whose, run.get(OWN, run["ensemble"]), *about]
     return "why-" + hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:10]
 
 
@@ -123,14 +147,12 @@ def headlines(results: Numbers) -> Iterator[Headline]:
     """Yield the headline of every ensemble, the baseline first."""
     label, at = labeller(results), headline_budget(results)
     for ensemble in ordered(results):
-        own = [e for e in results["evaluations"] if e["ensemble"] == ensemble["id"]]
-        here = [e for e in own if budget(e) == at]
+        own = runs_of(results, ensemble["id"])
         worst = [w for w in results["worst_case"] if w["ensemble"] == ensemble["id"]]
         quoted = next((w for w in worst if budget(w) == at), None)
-        # Of equally strong runs the trusted one vouches for the number.
-        best = min(here, key=lambda e: (e["robust_accuracy"], e["verdict"] != "trusted"), default=None)
+        best = strongest(own, at)
         verdict = quoted["verdict"] if quoted else None
         yield Headline(
-            ensemble, budget_text(*at) if at else "", quoted, verdict, label(best) if best else "",
+            ensemble, budget_text(*at) if at else "", quoted, verdict, "" if best is None else label(own[best]),
             Counter(e["verdict"] for e in own), [w for w in worst if w is not quoted],
         )  # fmt: skip

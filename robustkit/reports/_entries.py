@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from robustkit.records.schema import ORDER, Check, Results, Verdict
 from robustkit.reports import _format as f
-from robustkit.reports._checks import UNNAMED, WORST, anchor
+from robustkit.reports._checks import UNNAMED, WORST, anchor, failed
 from robustkit.reports._labels import Run, budget, budget_text, labeller, ordered
 from robustkit.reports._table import Cell, Table, cells
 from robustkit.trust import check as registry
@@ -27,10 +27,7 @@ class Judged:
     @property
     def failed(self) -> list[Check]:
         """The checks that failed; one without a name for a number that is not trusted and says no reason."""
-        failed: list[Check] = [c for c in self.run["checks"] if not c["passed"]]
-        if self.run["verdict"] == "trusted" or failed:
-            return failed
-        return [{"name": UNNAMED, "passed": False, "value": None, "threshold": 0.0, "advice": ""}]
+        return failed(self.run)
 
     def place(self, at: int) -> str:
         """Return the anchor of the reason number ``at`` of this number."""

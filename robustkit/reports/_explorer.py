@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from robustkit.reports._checks import runs_of
 from robustkit.reports._labels import budget, budget_text, labeller
 from robustkit.reports._packing import packed
 from robustkit.reports._page import Section, data_block, part
-from robustkit.reports._sample_arrays import read_arrays
-from robustkit.reports._samples import FILE, runs_of, strongest
+from robustkit.reports._samples import FILE, quoted
 from robustkit.reports._sections import Material
 
 
 def samples(shown: Material) -> Iterator[Section]:
     """Yield the part with the table, where the samples lie beside the page."""
     results = shown.results
-    table = read_arrays(results, shown.out)
+    table = shown.samples
     if table is None or not any(len(one.ids) for one in table.outcomes):
         return
     data, label, named = packed(table, results), labeller(results), []
     for one in data["ensembles"]:
-        at = strongest(results, one["id"])
+        at = quoted(results, one["id"])
         if at is not None:
             run = runs_of(results, one["id"])[at]
             named.append({"ensemble": one["id"], "attack": label(run), "budget": budget_text(*budget(run))})

@@ -12,6 +12,7 @@ from typing import Any, cast
 from robustkit.functional.stats import wilson
 from robustkit.records.schema import ORDER, Results
 from robustkit.reports import _format as f
+from robustkit.reports._checks import OWN
 from robustkit.reports._labels import groups_of
 from robustkit.reports._table import Cell, Table
 
@@ -46,9 +47,10 @@ def _kept(one: Any, names: Mapping[str, str]) -> bool:
 def _renamed(one: Any, names: Mapping[str, str]) -> Any:
     if not isinstance(one, dict):
         return one
-    return {
+    renamed = {
         k: names.get(v, v) if k in ("ensemble", "id", "reference") and isinstance(v, str) else v for k, v in one.items()
     }
+    return {**renamed, OWN: one["ensemble"]} if "ensemble" in one else renamed
 
 
 def combined(every: Sequence[Table], by_seed: Sequence[Sequence[Table]], results: Results) -> list[Table]:

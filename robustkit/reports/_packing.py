@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from robustkit.records.outcomes import SampleOutcomes
 from robustkit.records.schema import Results
+from robustkit.reports._checks import runs_of
 from robustkit.reports._labels import budget, budget_text, labeller
 from robustkit.reports._sample_arrays import SampleTable, small
-from robustkit.reports._samples import AT_ONCE, UNBROKEN, runs_of, smallest, strongest
+from robustkit.reports._samples import AT_ONCE, UNBROKEN, quoted, smallest
 
 MOST_BYTES = 4 << 20  # of all columns before they are compressed; about 15 ensembles of 10,000 samples and 12 cells
 KINDS = {"u1": "u1", "u2": "u2", "u4": "u4", "i8": "f8", "f8": "f8"}  # as JavaScript has them: no integers of 64 bits
@@ -46,7 +47,7 @@ def packed(table: SampleTable, results: Results) -> dict[str, Any]:
             left_out.append(one.ensemble)
             continue
         runs = runs_of(results, one.ensemble)
-        at = strongest(results, one.ensemble)
+        at = quoted(results, one.ensemble)
         said = one.answers
         none = np.zeros((0, len(one.ids)), np.uint8)
         ensembles.append({

@@ -35,10 +35,11 @@ from robustkit.records.outcomes import SampleOutcomes
 from robustkit.records.samples import ERROR, NOT_ATTACKED, Samples
 from robustkit.records.schema import Evaluation, Results
 from robustkit.records.store import Store
+from robustkit.reports._checks import runs_of
 from robustkit.reports._labels import labeller
 from robustkit.reports._pixels import as_float, factor_of, perturbation_png, png
 from robustkit.reports._sample_arrays import Picture
-from robustkit.reports._samples import runs_of, strongest
+from robustkit.reports._samples import quoted
 from robustkit.study.plan import Study
 
 MOST_ASKED = 1000  # ids at once
@@ -89,7 +90,7 @@ def pictures(
     runs: list[_Attacked] = []
     notes: list[str] = []
     for one in outcomes:
-        at = strongest(results, one.ensemble)
+        at = quoted(results, one.ensemble)
         found = None if at is None else _attacked(study, store, results, one, at, images)
         if isinstance(found, _Attacked):
             runs.append(found)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from robustkit.records.outcomes import SampleOutcomes
 from robustkit.records.schema import Evaluation, Results
 from robustkit.records.schema_run import SamplesFile
-from robustkit.reports._checks import headline_budget
+from robustkit.reports._checks import headline_budget, runs_of, strongest
 from robustkit.reports._files import write_text
 from robustkit.reports._labels import Run, budget, budget_text, labeller
 
@@ -58,19 +58,9 @@ def samples_csv(results: Results, outcomes: Sequence[SampleOutcomes]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def runs_of(results: Results, ensemble: str) -> list[Evaluation]:
-    """Return the evaluations of an ensemble, in their order."""
-    return [e for e in results["evaluations"] if e["ensemble"] == ensemble]
-
-
-def strongest(results: Results, ensemble: str) -> int | None:
-    """Return which of an ensemble's evaluations is the strongest at the budget that is quoted; None: none is there.
-
-    Of equally strong ones it is the first that is trusted, as in the headline.
-    """
-    at, runs = headline_budget(results), runs_of(results, ensemble)
-    here = [place for place, e in enumerate(runs) if budget(e) == at]
-    return min(here, key=lambda p: (runs[p]["robust_accuracy"], runs[p]["verdict"] != "trusted"), default=None)
+def quoted(results: Results, ensemble: str) -> int | None:
+    """Return which of an ensemble's evaluations is the strongest at the budget that is quoted; None: none is there."""
+    return strongest(runs_of(results, ensemble), headline_budget(results))
 
 
 def smallest(
@@ -113,7 +103,7 @@ def _votes(results: Results, one: SampleOutcomes, label: Callable[[Run], str]) -
     if not one.answers:
         return {}
     found = {"clean_votes": _joined(one.answers[0].members)}
-    at = strongest(results, one.ensemble)
+    at = quoted(results, one.ensemble)
     if at is not None:
         run, said = runs_of(results, one.ensemble)[at], one.answers[1 + at]
         found["strongest_attack"] = [_cell(f"{label(run)} @ {budget_text(*budget(run))}")] * len(one.ids)

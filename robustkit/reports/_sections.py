@@ -14,6 +14,7 @@ from robustkit.reports._checks import headlines
 from robustkit.reports._entries import Judged, entries, judged, passed
 from robustkit.reports._over_seeds import EACH
 from robustkit.reports._page import Section, embedded, of_table, part
+from robustkit.reports._sample_arrays import SampleTable, read_arrays
 from robustkit.reports._table import Table
 
 STYLES, SCRIPTS = ("_charts.css",), ("_charts.js",)  # of a part with charts
@@ -37,6 +38,11 @@ class Material:
     def shown(self) -> set[str]:
         """The names of the tables that a section has shown; what is left has a section of its own at the end."""
         return set()
+
+    @cached_property
+    def samples(self) -> SampleTable | None:
+        """The table of samples that lies beside the page, read once for all that is made of it."""
+        return read_arrays(self.results, self.out)
 
     def show(self, *names: str) -> list[Table]:
         """Return the tables of these names that there are, and note that they are shown."""

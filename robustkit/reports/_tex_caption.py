@@ -69,10 +69,11 @@ def note(table: Table) -> str:
 def legend(cells: Iterable[Cell]) -> str:
     """Return what the marks of some cells mean, with the checks that failed, as LaTeX; nothing where none has one."""
     said: dict[Verdict, dict[str, None]] = {verdict: {} for verdict in ORDER}
-    there = [cell for cell in cells if cell.verdict and cell.text != cell.verdict]
-    for cell in there:
-        said[cell.verdict] |= dict.fromkeys(_failed(cell.hint))  # type: ignore[index]
-    found = {cell.verdict for cell in there}
+    found = set[Verdict]()
+    for cell in cells:
+        if cell.verdict and cell.text != cell.verdict:
+            said[cell.verdict] |= dict.fromkeys(_failed(cell.hint))
+            found.add(cell.verdict)
     words = [
         f"${MARKS[verdict]}$ {verdict}" + (f" (failed: {escape(', '.join(said[verdict]))})" if said[verdict] else "")
         for verdict in ORDER

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,6 @@ import pytest
 
 from robustkit import reports
 
-QUIET = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 ROBUST = {"plain": (0.64, 0.052), "a<b> & 'c'": (0.684, 0.116)}
 MATRIX = [[0.1, 0.55, 0.3], [0.6, 0.2, 0.35], [0.25, 0.3, 0.05]]
 
@@ -53,24 +48,16 @@ def results() -> Any:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Return the page in Chromium, as wide as a phone; an error of its scripts or its policy fails the test."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra test-web")
-    path = next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
-    )
-    if not path:
-        pytest.skip("no Chromium is installed")
+def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Return the page as wide as a phone; an error of its scripts or its policy fails the test."""
     (file,) = reports.write(json.loads(json.dumps(results())), tmp_path_factory.mktemp("charts"), ["html"])
-    with sync_api.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=path, args=list(QUIET))
-        shown, wrong = browser.new_page(viewport={"width": 390, "height": 900}), list[str]()
-        shown.on("pageerror", lambda error: wrong.append(str(error)))
-        shown.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)
-        shown.goto(Path(file).as_uri())
-        shown.evaluate("document.querySelectorAll('details.part').forEach((one) => { one.open = true; })")
-        yield shown
-        browser.close()
+    shown, wrong = browser.new_page(viewport={"width": 390, "height": 900}), list[str]()
+    shown.on("pageerror", lambda error: wrong.append(str(error)))
+    shown.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)
+    shown.goto(Path(file).as_uri())
+    shown.evaluate("document.querySelectorAll('details.part').forEach((one) => { one.open = true; })")
+    yield shown
+    shown.close()
     assert not wrong
 
 

@@ -79,8 +79,16 @@ def test_without_scripts_everything_can_be_read(pages, opened):
         assert page.locator("[data-table=robustness] td").first.is_visible()
 
 
-def test_a_command_is_copied_whole(pages, opened):
-    with opened(pages("suites"), permissions=["clipboard-read", "clipboard-write"]) as page:
+def test_a_command_is_copied_whole(opened, tmp_path):
+    results = stored_results("main")
+    advice = "an attack of another kind may find more: robustkit evaluate --attacks 'apgd-t,square' --escalate"
+    results["worst_case"][0] |= {
+        "verdict": "suspect",
+        "checks": [{"name": "outsider", "passed": False, "value": 0.1, "threshold": 0.02, "advice": advice}],
+    }
+    with opened(
+        reports.write(results, tmp_path, ["html"])[0], permissions=["clipboard-read", "clipboard-write"]
+    ) as page:
         command = page.locator(".command code").first.inner_text()
         assert command.startswith("robustkit ")
         page.locator(".command .copy").first.click()
