@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -11,7 +12,8 @@ from robustkit.base.installing import install_command
 
 LOCAL, INSTANCE, AUTO, CLIENT = "local", "ray", "auto", "ray://"
 ACCEPTED = "local, ray, auto, HOST:PORT or ray://HOST:PORT"
-PROBED = 5.0  # seconds in which something at an address has to answer
+MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+PROBED = 4.0  # seconds in which something at an address has to answer
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,10 @@ def read(text: str) -> Address:
 
 
 def listening(address: Address) -> None:
-    """Raise a :class:`UserError` unless something answers at the address of a cluster."""
+    """Raise a :class:`UserError` unless a cluster of Ray answers at an address, within seconds.
+
+    Ray itself waits a minute or two for what is there and says nothing, or is another program.
+    """
     try:
         socket.create_connection((address.host, address.port), PROBED).close()
     except OSError as error:
@@ -63,3 +68,46 @@ def listening(address: Address) -> None:
             f"nothing listens at '{address.text}' ({error.strerror or error}); start the cluster "
             "(ray start --head --port=6379), or give the address that it prints."
         ) from None
+    answer = _answer(address)
+    if answer == "UNAUTHENTICATED" and not token_set():
+        raise UserError(closed(address.text))
+    if answer not in ("", "OK", "UNAUTHENTICATED"):
+        # Cause: the port of another program, or of another part of Ray, such as its dashboard.
+        raise UserError(
+            f"what listens at '{address.text}' is no {'client server' if address.client else 'cluster'} of Ray (gRPC: "
+            f"{answer}); HOST:PORT is what ray start --head prints (6379), ray://HOST:PORT its client server's (10001)."
+        )
+
+
+def token_set() -> bool:
+    """Return whether this process shows a token."""
+    return os.environ.get(MODE, "").lower() == "token"
+
+
+def closed(text: str) -> str:
+    """Return the sentence for a cluster that wants another token than this process shows, or any."""
+    left = os.path.expanduser("~/.ray/auth_token")
+    kept = f" ('{left}' is one, which an earlier ray.init() has left)" if os.path.isfile(left) else ""
+    return (
+        f"the cluster at '{text}' does not let this process in; set {MODE}=token, and {TOKEN} or {TOKEN_PATH} to the "
+        f"token that it was started with{kept}."
+    )
+
+
+def _answer(address: Address) -> str:
+    """Return how a cluster answers a question of which it takes no note: ``OK`` or gRPC's code; empty: not known."""
+    try:
+        import grpc
+    except ImportError:  # Ray without its extra "client"
+        return ""
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):  # Ray's own certificates are Ray's matter
+        return ""
+    question = "RayletDriver/ClusterInfo" if address.client else "NodeInfoGcsService/GetClusterId"
+    place = f"[{address.host}]" if ":" in address.host else address.host
+    with grpc.insecure_channel(f"{place}:{address.port}", [("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary(f"/ray.rpc.{question}")(b"", timeout=PROBED)
+        except grpc.RpcError as error:
+            code: str = error.code().name
+            return "OK" if address.client and code == "NOT_FOUND" else code  # it knows no such client, of course
+    return "OK"

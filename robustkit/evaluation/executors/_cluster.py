@@ -11,14 +11,14 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from robustkit.base.errors import UserError
 from robustkit.evaluation.executors import _stub
-from robustkit.evaluation.executors._address import AUTO, Address, listening
+from robustkit.evaluation.executors._address import (
+    AUTO, MODE, TOKEN, TOKEN_PATH, Address, closed, listening, token_set,
+)  # fmt: skip
 
-MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 STORE_BYTES = 2**31  # of an instance's object store at most: what is shared is small beside what is computed
 QUIET = {  # an instance of our own tells nobody, and starts no process that only a dashboard needs
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -35,7 +35,7 @@ class Cluster:
     def __init__(self, address: Address, cpus: int | None = None) -> None:
         self.address, self.ours = address, not address.joined
         self._before: dict[str, str | None] = {}
-        self._folder = ""
+        self._folder, self._replaced = "", contextlib.ExitStack()
         logging.getLogger("ray").setLevel(logging.ERROR)
         import ray
 
@@ -44,6 +44,7 @@ class Cluster:
             self.ours, self._lent = False, True
             return
         self._lent = False
+        self._replaced.enter_context(_discreet())
         if self.ours:
             self._start(cpus)
         else:
@@ -73,12 +74,11 @@ class Cluster:
         address = self.address if self.address.host else _found(self.ray)
         listening(address)
         try:
-            with _unnamed():
-                options = {} if address.client else {"log_to_driver": False}
-                self.ray.init(address.text, logging_level=logging.ERROR, job_config=_job(self.ray), **options)
+            # A client's job is configured where its server runs, and no path of ours is known.
+            options = {} if address.client else {"log_to_driver": False, "job_config": _job(self.ray)}
+            self.ray.init(address.text, logging_level=logging.ERROR, **options)
         except BaseException as error:
-            with contextlib.suppress(Exception):
-                self.ray.shutdown()
+            self.close()
             if isinstance(error, Exception):
                 raise UserError(_sentence(self.address.text, error)) from None
             raise
@@ -112,6 +112,7 @@ class Cluster:
             return
         with contextlib.suppress(Exception):
             self.ray.shutdown()
+        self._replaced.close()
         for name, value in self._before.items():
             os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
         if self._before:
@@ -162,20 +163,31 @@ def _job(ray: Any) -> Any:
     return Job()
 
 
-@contextlib.contextmanager
-def _unnamed() -> Iterator[None]:
-    """Keep the command line of this process, with its paths, out of the cluster's list of jobs."""
-    from ray._private import utils
+def _say_nothing(*_: Any, **__: Any) -> None:
+    """Print nothing: Ray would tell of each dead worker on stdout, where robustkit's answer stands."""
 
-    before = getattr(utils, "get_entrypoint_name", None)
-    if before is None:
-        yield
-        return
-    utils.get_entrypoint_name = lambda: "robustkit"
+
+REPLACED: tuple[tuple[str, str, Any], ...] = (  # in Ray, while a cluster is joined; what a version has not, is left
+    ("ray._private.utils", "get_entrypoint_name", lambda: "robustkit"),  # else the command line, with its paths
+    ("ray._private.worker", "print_to_stdstream", _say_nothing),
+    ("ray._private.ray_constants", "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False),  # else `uv run` sends the whole folder
+)
+
+
+@contextlib.contextmanager
+def _discreet() -> Iterator[None]:
+    """Keep Ray from sending what it knows of this process, and from talking over it."""
+    before = []
+    for name, attribute, value in REPLACED:
+        with contextlib.suppress(ImportError, AttributeError):
+            module = importlib.import_module(name)
+            before.append((module, attribute, getattr(module, attribute)))
+            setattr(module, attribute, value)
     try:
         yield
     finally:
-        utils.get_entrypoint_name = before
+        for module, attribute, value in before:
+            setattr(module, attribute, value)
 
 
 def _found(ray: Any) -> Address:
@@ -204,12 +216,6 @@ def _sentence(text: str, error: Exception) -> str:
             f"the cluster at '{text}' runs Ray {ray_there} and Python {python_there}, this process Ray {ray_here} and "
             f"Python {python_here}; install the same on both."
         )
-    token = os.environ.get(MODE, "").lower() == "token"
-    if not token or "uthentication" in said or "oken" in said:
-        left = Path.home() / ".ray" / "auth_token"
-        kept = f" ('{left}' is one)" if left.is_file() else ""
-        return (
-            f"the cluster at '{text}' does not let this process in; if it was started with a token, set "
-            f"{MODE}=token, and {TOKEN} or {TOKEN_PATH} to its token{kept}."
-        )
+    if not token_set() or "uthentication" in said or "oken" in said:
+        return closed(text)
     return f"the cluster at '{text}' cannot be joined: {said[:200]}."

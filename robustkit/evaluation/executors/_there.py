@@ -20,7 +20,10 @@ _ONCE = Once(KEPT)
 
 
 def run(payload: Packed, names: Sequence[str], values: Sequence[Packed]) -> tuple[str, Packed, float]:
-    """Run a piece; return ``done`` with its value, or ``raised`` with the error, and the seconds.
+    """Run a piece; return an outcome, what belongs to it, and the seconds.
+
+    ``done``: its value. ``raised``: an error that every try would meet. ``broke``: what happened to this try alone, as
+    far as anybody knows, in a sentence.
 
     Parameters
     ----------
@@ -45,11 +48,11 @@ def run(payload: Packed, names: Sequence[str], values: Sequence[Packed]) -> tupl
         return "done", value, time.perf_counter() - started
     except (UserError, RunError) as error:
         return "raised", pack((type(error) is UserError, str(error)), "an error"), time.perf_counter() - started
-    except MemoryError:
-        raise  # as where the system ends the process: the piece is tried again with less
-    except Exception as error:  # noqa: BLE001 - whatever it is, the driver says it in a sentence
+    except (MemoryError, torch.OutOfMemoryError) as error:  # as where the system ends the process: again, with less
+        raise MemoryError(str(error)) from None
+    except Exception as error:  # noqa: BLE001 - whatever it is, another node may be without it
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return "raised", pack((False, f"a piece of work failed: {said}"), "an error"), time.perf_counter() - started
+        return "broke", pack(said, "an error"), time.perf_counter() - started
 
 
 def _get(name: str, shared: Mapping[str, Packed], worker: Worker, kept: bool) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from rich.markup import escape
 
 from robustkit.base.errors import RunError, UserError
 from robustkit.base.progress import Reporter
@@ -21,6 +22,7 @@ from robustkit.evaluation.executors._queue import Lost, Queue, Ticket, finished
 from robustkit.evaluation.executors._travel import pack, size_of, unpack
 
 LOOK = 1.0  # seconds after which the size of the cluster is looked at again
+MEMORY = "memory ran out"
 AHEAD = 4  # one piece waits at the workers for each so many that run there, so that none is idle meanwhile
 
 
@@ -191,11 +193,10 @@ class _Tasks:
             errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError, errors.ObjectLostError,
             errors.LocalRayletDiedError,
         ) as error:  # fmt: skip
-            return self._lost(ticket, error)
+            return self._lost(ticket, *_cause(errors, error))
         except errors.RayTaskError as error:
-            cause = error.cause if isinstance(getattr(error, "cause", None), MemoryError) else None
-            if cause is not None:
-                return self._lost(ticket, cause)
+            if isinstance(getattr(error, "cause", None), MemoryError):
+                return self._lost(ticket, MEMORY, memory=True)
             raise RunError(f"{ticket.piece.label} failed: {_last_line(error)}") from None
         except errors.RayError as error:
             raise RunError(f"Ray cannot go on: {_last_line(error)}") from None
@@ -205,18 +206,25 @@ class _Tasks:
         if outcome == "raised":
             usage, said = found
             raise UserError(said) if usage else RunError(said)
+        if outcome == "broke":
+            return self._lost(ticket, found)
         return Done(ticket.piece, found, where=self._owner.nodes.ran(where["node"], seconds), seconds=seconds)
 
-    def _lost(self, ticket: Ticket, error: BaseException) -> Lost:
-        errors = self._ray.exceptions
-        memory = isinstance(error, MemoryError | errors.OutOfMemoryError)
-        cause = "memory ran out" if memory else "its node died" if isinstance(error, errors.NodeDiedError) else (
-            "what it needs was lost with a node" if isinstance(error, errors.ObjectLostError) else "its worker died"
-        )  # fmt: skip
+    def _lost(self, ticket: Ticket, cause: str, memory: bool = False) -> Lost:
         if ticket.starts < TRIES:
             left = f"it begins again, try {ticket.starts + 1} of {TRIES}"
-            self._reporter.say(f"[yellow]warning:[/yellow] {ticket.piece.label}: {cause}; {left}")
+            self._reporter.say(f"[yellow]warning:[/yellow] {ticket.piece.label}: {escape(cause)}; {left}")
         return Lost(cause, memory)
+
+
+def _cause(errors: Any, error: BaseException) -> tuple[str, bool]:
+    """Return of what a try died, and whether that was memory."""
+    if isinstance(error, errors.OutOfMemoryError):
+        return MEMORY, True
+    if isinstance(error, errors.NodeDiedError | errors.LocalRayletDiedError):
+        return "its node died", False
+    lost = isinstance(error, errors.ObjectLostError)
+    return "what it needs was lost with a node" if lost else "its worker died", False
 
 
 def _last_line(error: BaseException) -> str:
