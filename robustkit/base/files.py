@@ -11,28 +11,42 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from robustkit.base.errors import UserError
+from robustkit.base.syncing import SYNCING
 
 
-def write_atomic(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
-    """Write a file through ``fill``, so that a kill at any moment leaves the old file or the new one, never a part."""
+def write_atomic(path: Path, fill: Callable[[BinaryIO], Any], *, beside: bool = False) -> None:
+    """Write a file through ``fill``, so that a kill at any moment leaves the old file or the new one, never a part.
+
+    It is on the disk when this returns, and with it all that was written before. ``beside``: it gets there a moment
+    later (:mod:`robustkit.base.syncing`); only for a file of which a reader notices that it is not whole.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    kept = None
     try:
         with os.fdopen(handle, "wb") as stream:
             fill(stream)
             stream.flush()
-            os.fsync(stream.fileno())
+            if beside:
+                kept = os.dup(stream.fileno())
+            else:
+                os.fsync(stream.fileno())
+                SYNCING.wait()
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
+        if kept is not None:
+            os.close(kept)
         Path(name).unlink(missing_ok=True)
         raise
+    if kept is not None:
+        SYNCING.take(kept)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, beside: bool = False) -> None:
     """Write plain JSON atomically; ValueError on NaN, TypeError on anything that is not JSON."""
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-    write_atomic(path, lambda stream: stream.write(text.encode()))
+    write_atomic(path, lambda stream: stream.write(text.encode()), beside=beside)
 
 
 def sha256_of(path: Path) -> str:

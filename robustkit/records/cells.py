@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import numpy.typing as npt
@@ -116,7 +117,7 @@ class Cell:
         known["attack"] = Spec.from_json(value["attack"]) if value["attack"] else None
         return cls(**known)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The content address: SHA-256 of the canonical JSON."""
         return digest(self.to_json())

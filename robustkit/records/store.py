@@ -30,7 +30,9 @@ class Store:
     """Runs in a folder: ``<key>.npz`` holds the samples, ``<key>.json`` the rest, written last.
 
     A record counts only if its JSON is there and names the hash of the npz beside it, so that a kill between the two
-    writes, or a damaged file, leads to the cell being run again and never to a wrong number.
+    writes, or a damaged file, leads to the cell being run again and never to a wrong number. So records need not be
+    waited for until they are on the disk (:mod:`robustkit.base.syncing`): a process that is killed keeps every cell it
+    has saved, a machine without power may lose the last few.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -111,9 +113,9 @@ class Store:
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         content = buffer.getvalue()
-        write_atomic(self._path(cell, "npz"), lambda stream: stream.write(content))
+        write_atomic(self._path(cell, "npz"), lambda stream: stream.write(content), beside=True)
         whole = {**meta, "schema_version": SCHEMA_VERSION, "npz_sha256": hashlib.sha256(content).hexdigest()}
-        write_json(self._path(cell, "json"), whole)
+        write_json(self._path(cell, "json"), whole, beside=True)
         self.saved = True
 
     def _read(self, cell: Cell, skip: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]] | None:
