@@ -34,13 +34,10 @@ def candidates(record: Mapping[str, Any]) -> list[Chart]:
         ]  # fmt: skip
         points.append(markers(looks[name], said))
     alt = "Validation accuracy of every candidate against its number of parameters."
-    legend = [
-        ("", [Entry(swatch(looks[name], lined=False), name, looks[name].keys[0]) for name in groups if groups[name]])
-    ]
+    legend = [Entry(swatch(look, lined=False), name, look.keys[0]) for name, look in looks.items() if groups[name]]
     title = "Candidates by size and accuracy"
-    return [
-        Chart("candidates", "search", title, alt, [panel("candidates", title, alt, x, y, [], points)], [("", legend)])
-    ]
+    drawn = panel("candidates", title, alt, x, y, [], points)
+    return [Chart("candidates", "search", title, alt, [drawn], [("", legend)])]
 
 
 def _said(row: Mapping[str, Any], group: str) -> str:
