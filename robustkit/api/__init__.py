@@ -37,7 +37,7 @@ from robustkit.pipeline.stored import read_study
 from robustkit.records.outcomes import SampleOutcomes
 from robustkit.records.store import Store, open_runs
 from robustkit.reports._evaluated import EvaluationResults
-from robustkit.reports._pictures import pictures, sample_ids
+from robustkit.reports._page.pictures import pictures, sample_ids
 from robustkit.reports._sample_arrays import SampleTable, write_arrays
 from robustkit.reports._samples import write_samples
 from robustkit.search import run as searching

@@ -30,6 +30,7 @@ def search(config: SearchConfig) -> None:
     with console.status("loading torch ..."):
         from robustkit import api
     show(api.search(**config.keywords(), reporter=Reporter(console)), console)
+    print(f"page: {Path(config.out) / 'search.html'}")
     print(f"checkpoint: {Path(config.out)}")
 
 

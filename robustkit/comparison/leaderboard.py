@@ -15,7 +15,7 @@ from robustkit.reports import _format as f
 from robustkit.reports._checks import headline_budget, headlines
 from robustkit.reports._files import write_text
 from robustkit.reports._labels import budget
-from robustkit.reports._page import page
+from robustkit.reports._page.layout import page
 from robustkit.reports._table import Table, cells
 from robustkit.reports._tables import share
 from robustkit.reports.json_file import load_numbers

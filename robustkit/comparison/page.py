@@ -18,11 +18,11 @@ from robustkit.reports import _comparisons
 from robustkit.reports import _format as f
 from robustkit.reports._checks import WORST as CASE
 from robustkit.reports._checks import anchor
-from robustkit.reports._entries import Judged
 from robustkit.reports._files import write_text
 from robustkit.reports._labels import labeller
-from robustkit.reports._page import Section, of_table, page, part
-from robustkit.reports._sections import of_numbers
+from robustkit.reports._page.entries import Judged
+from robustkit.reports._page.layout import Section, of_table, page, part
+from robustkit.reports._page.sections import of_numbers
 from robustkit.reports._table import Table, cells
 from robustkit.reports._tables import share
 from robustkit.reports._tex_best import CLEAN, RULE, Doubles, Places, by_samples, in_columns

@@ -30,7 +30,7 @@ Array = npt.NDArray[Any]
 class Picture:
     """One image, what an attack did to it, and what the ensemble said of both; the images are PNG files.
 
-    ``about`` is plain JSON: see :mod:`robustkit.reports._pictures`, which makes it.
+    ``about`` is plain JSON: see :mod:`robustkit.reports._page.pictures`, which makes it.
     """
 
     about: Mapping[str, Any]

@@ -6,22 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from robustkit.records.schema import Results
-from robustkit.reports import _answer, _attack_pictures, _explorer, _sections, _words, report
+from robustkit.reports import _answer, report
 from robustkit.reports._charts import Chart, charts
 from robustkit.reports._checks import headlines
 from robustkit.reports._files import write_text
 from robustkit.reports._over_seeds import EACH
-from robustkit.reports._page import page
-from robustkit.reports._sections import SCRIPTS, STYLES, Material
+from robustkit.reports._page import attack_pictures, explorer, sections, words
+from robustkit.reports._page.layout import page
+from robustkit.reports._page.sections import SCRIPTS, STYLES, Material
 from robustkit.reports._table import Table
 from robustkit.reports._tables import tables
 
 # The parts that fold, in reading order. Each is function(Material) -> sections, none where it has nothing to show.
-SECTIONS: tuple[_sections.SectionMaker, ...] = (
-    _sections.robustness, _sections.believe, _attack_pictures.images, _explorer.samples, _sections.transfer,
-    _sections.minimum_norm, _sections.suites,
-    _sections.ensembles, _sections.definitions, _sections.cost, _sections.each_seed, _sections.settings,
-    _sections.environment, _sections.left_over,
+SECTIONS: tuple[sections.SectionMaker, ...] = (
+    sections.robustness, sections.believe, attack_pictures.images, explorer.samples, sections.transfer,
+    sections.minimum_norm, sections.suites,
+    sections.ensembles, sections.definitions, sections.cost, sections.each_seed, sections.settings,
+    sections.environment, sections.left_over,
 )  # fmt: skip
 
 
@@ -38,11 +39,11 @@ def html(results: Results, out: Path) -> list[Path]:
         STYLES,
         SCRIPTS,
         results=results,
-        scope=_words.scope(results),
+        scope=words.scope(results),
         answer=_answer.sentences(results),
-        takeaway=_words.takeaway(results, lines),
+        takeaway=words.takeaway(results, lines),
         headlines=lines,
-        audit=_words.audited(results),
+        audit=words.audited(results),
         curves=shown.of("curves"),
         settle=_answer.settling(results),
     )

@@ -20,7 +20,7 @@ from robustkit.ensembles.ensemble import Ensemble
 from robustkit.evaluation import executors
 from robustkit.metrics import subsets
 from robustkit.models._genotype import from_json
-from robustkit.search import _ask, _choose, _drawing, method
+from robustkit.search import _ask, _choose, _drawing, _page, method
 from robustkit.search._lab import GENOTYPE, Found, SearchLab, asked_of
 from robustkit.search._training import PLAIN, train_all
 from robustkit.study.config import SearchConfig
@@ -73,7 +73,7 @@ def search(config: SearchConfig, data: Dataset) -> dict[str, Any]:
         "chosen": [one.name for one in chosen], "subsets": choice.subsets,
         "candidates": [_row(one, own_, meta) for one, (own_, meta) in zip(candidates, trained, strict=True)],
         "costs": {name: asdict(cost) for name, cost in lab.costs.items()}, "metrics": metrics,
-        "history": lab.histories,
+        "history": lab.histories, "samples": {"validation": len(lab.validation), "test": len(data.split("test"))},
     }  # fmt: skip
     _draw(candidates, folder)
     save_ensemble(
@@ -82,6 +82,7 @@ def search(config: SearchConfig, data: Dataset) -> dict[str, Any]:
         training={"defense": PLAIN.to_json(), "search": asked}, metrics=metrics,
     )  # fmt: skip
     write_json(folder / RECORD, record)
+    _page.write(record, folder)
     for name in {row["name"] for row in before} - {one.name for one in candidates}:
         shutil.rmtree(folder / CANDIDATES / name, ignore_errors=True)
     return record

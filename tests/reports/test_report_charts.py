@@ -21,7 +21,7 @@ from robustkit.reports._charts._matrix import LEVELS, level
 from robustkit.reports._labels import ordered
 
 EVIL = "<img src=x onerror=alert(1)>\"'&</svg>"
-TEMPLATES = Path(sys.modules["robustkit.reports"].__file__ or "").parent / "templates"
+TEMPLATES = Path(sys.modules["robustkit.reports"].__file__ or "").parent / "_page" / "templates"
 
 
 def chart(results: Results, name: str) -> Chart:

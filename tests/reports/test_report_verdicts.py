@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 
 from robustkit.records.schema import Check, Results, Verdict
-from robustkit.reports import _curves, _page, html, terminal
+from robustkit.reports import _curves, html, terminal
 from robustkit.reports._checks import Failure, by_check, failing, worst_of
 from robustkit.reports._format import LEGEND, MARKS
+from robustkit.reports._page import layout
 from robustkit.reports._tables import find, tables
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -40,7 +41,7 @@ def printed(results: Results, colour: bool = False) -> str:
 
 def test_each_verdict_has_marks_of_its_own():
     assert VERDICTS == ("trusted", "unchecked", "suspect", "invalid")
-    for marks in (MARKS, _page.MARKS, terminal._VERDICT, _curves._FILL):
+    for marks in (MARKS, layout.MARKS, terminal._VERDICT, _curves._FILL):
         assert tuple(marks) == VERDICTS
         assert len(set(marks.values())) == len(VERDICTS)
     assert ", ".join(f"{MARKS[verdict]} {verdict}" for verdict in VERDICTS) == LEGEND

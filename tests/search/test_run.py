@@ -317,3 +317,15 @@ def test_an_architecture_by_its_file(few: data.Dataset, tmp_path: Path):
     assert row["arch"] == "genotype"
     assert row["params"] == {"genotype": genotype.to_json(), "width": 4}
     assert len(load_ensemble(tmp_path / "trained")) == 2
+
+
+def test_the_page_says_what_the_record_says(searched: tuple[Path, dict[str, Any]]):
+    out, record = searched
+    text = (out / "search.html").read_text()
+    assert f"{100 * record['metrics']['test_accuracy']:.1f} %" in text
+    for row in record["candidates"]:
+        assert f"{100 * row['validation_accuracy']:.1f}" in text
+        assert f"{row['parameters']:,}" in text
+        assert row["facts"]["architecture"].replace("<", "&lt;") in text
+    assert text.count("data:image/svg+xml") == len(record["candidates"])
+    assert f"robustkit evaluate --checkpoint {out}" in text

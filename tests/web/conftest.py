@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,18 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from stored import evaluation, some
-
-import robustkit
-from robustkit import reports
-from robustkit.comparison import leaderboard
-from robustkit.records.schema import Results
+from stored_pages import make
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-HERE = Path(__file__).parent
-KINDS = ("main", "suites", "audit", "pool", "compare", "seeds", "leaderboard")
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
 QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -33,12 +24,6 @@ QUIET = (
 Opened = Callable[..., AbstractContextManager["Page"]]
 
 
-def stored_results(kind: str) -> Results:
-    """Return results that ``make_stored.py`` kept."""
-    found: Results = json.loads(gzip.decompress((HERE / "stored" / f"{kind}.json.gz").read_bytes()))
-    return found
-
-
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return the page of a kind, made when it is first asked for."""
@@ -46,24 +31,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def page(kind: str) -> Path:
         if kind not in made:
-            made[kind] = _make(kind, folder / kind)
+            made[kind] = make(kind, folder / kind)
         return made[kind]
 
     return page
-
-
-def _make(kind: str, folder: Path) -> Path:
-    """Return the page of stored results, of two evaluations compared, or of three ranked."""
-    if kind not in ("compare", "leaderboard"):
-        return reports.write(stored_results(kind), folder, ["html"])[0]
-    for at, (name, verdict) in enumerate((("plain", "trusted"), ("other", "suspect"), ("third", "invalid"))):
-        right = {0.1: some(50, 30 - 5 * at), 0.2: some(50, 20 - 5 * at), None: some(50, 49 - at)}
-        evaluation(folder / name, {name: right}, verdict=verdict, attacks=("pgd", "mim"))
-        (folder / name / "report.html").write_text("a report")
-    if kind == "leaderboard":
-        return leaderboard.write(leaderboard.leaderboard(folder), folder / "leaderboard.html")
-    robustkit.compare([folder / "plain", folder / "other"], out=folder / "compared")
-    return folder / "compared" / "compare.html"
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import stored_results
+from stored_pages import stored_results
 
 from robustkit import reports
 

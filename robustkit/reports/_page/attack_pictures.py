@@ -8,9 +8,9 @@ from typing import Any
 
 from robustkit.reports import _format as f
 from robustkit.reports._labels import budget_text
-from robustkit.reports._page import Section, embedded, part
+from robustkit.reports._page.layout import Section, embedded, part
+from robustkit.reports._page.sections import Material
 from robustkit.reports._sample_arrays import IMAGES, Picture, SampleTable
-from robustkit.reports._sections import Material
 
 SIDE = 96  # pixels of the page that an image takes at least, where a whole multiple of its own allows it
 OUTCOMES = {"broken": "broken", "withstood": "withstood", "wrong": "wrong without an attack"}

@@ -37,7 +37,7 @@ from robustkit.records.schema import Evaluation, Results
 from robustkit.records.store import Store
 from robustkit.reports._checks import runs_of
 from robustkit.reports._labels import labeller
-from robustkit.reports._pixels import as_float, factor_of, perturbation_png, png
+from robustkit.reports._page.pixels import as_float, factor_of, perturbation_png, png
 from robustkit.reports._sample_arrays import Picture
 from robustkit.reports._samples import quoted
 from robustkit.study.plan import Study

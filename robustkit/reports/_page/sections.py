@@ -8,12 +8,13 @@ from functools import cached_property
 from pathlib import Path
 
 from robustkit.records.schema import Results
-from robustkit.reports import _facts, _suites
+from robustkit.reports import _suites
 from robustkit.reports._charts import Chart
 from robustkit.reports._checks import headlines
-from robustkit.reports._entries import Judged, entries, judged, passed
 from robustkit.reports._over_seeds import EACH
-from robustkit.reports._page import Section, embedded, of_table, part
+from robustkit.reports._page import facts
+from robustkit.reports._page.entries import Judged, entries, judged, passed
+from robustkit.reports._page.layout import Section, embedded, of_table, part
 from robustkit.reports._sample_arrays import SampleTable, read_arrays
 from robustkit.reports._table import Table
 
@@ -107,12 +108,12 @@ def each_seed(m: Material) -> Iterator[Section]:
 
 def settings(m: Material) -> Iterator[Section]:
     """Yield the settings of every ensemble and attack."""
-    yield Section("settings", "Settings", part("_pairs.html.j2", items=_facts.settings(m.results)))
+    yield Section("settings", "Settings", part("_pairs.html.j2", items=facts.settings(m.results)))
 
 
 def environment(m: Material) -> Iterator[Section]:
     """Yield what identifies this run."""
-    yield Section("environment", "Environment", part("_pairs.html.j2", items=_facts.facts(m.results)))
+    yield Section("environment", "Environment", part("_pairs.html.j2", items=facts.facts(m.results)))
 
 
 def suites(m: Material) -> Iterator[Section]:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from robustkit.reports._checks import runs_of
 from robustkit.reports._labels import budget, budget_text, labeller
-from robustkit.reports._packing import packed
-from robustkit.reports._page import Section, data_block, part
+from robustkit.reports._page.layout import Section, data_block, part
+from robustkit.reports._page.packing import packed
+from robustkit.reports._page.sections import Material
 from robustkit.reports._samples import FILE, quoted
-from robustkit.reports._sections import Material
 
 
 def samples(shown: Material) -> Iterator[Section]:

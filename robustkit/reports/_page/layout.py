@@ -106,7 +106,7 @@ def _environment() -> Environment:
     import jinja2
 
     made = jinja2.Environment(
-        loader=jinja2.PackageLoader("robustkit.reports"), autoescape=True, undefined=jinja2.StrictUndefined,
+        loader=jinja2.PackageLoader("robustkit.reports._page"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made.globals["marker_shapes"] = definitions
@@ -118,7 +118,7 @@ def _environment() -> Environment:
 
 @lru_cache(maxsize=32)
 def _file(name: str) -> str:
-    return files("robustkit.reports").joinpath(f"templates/{name}").read_text("utf-8")
+    return files("robustkit.reports._page").joinpath(f"templates/{name}").read_text("utf-8")
 
 
 def _together(names: Iterable[str]) -> str:
