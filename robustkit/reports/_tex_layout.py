@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from robustkit.reports._table import Table
 from robustkit.reports._tex_numbers import aligned
+from robustkit.reports._tex_text import as_set
 
 PAGE, COLUMN = 345.0, 240.0  # of the article class at 10 pt, and of a column of IEEE's and ACM's papers, points
 GAP = 8.0  # between two columns: twice \tabcolsep
@@ -22,7 +23,7 @@ LINES = 40  # of a float, at most, its captions and notes aside
 TALL = 28  # lines from which LaTeX has no room above text
 LEAST = 55.0  # points of a column of words
 LONG = 70.0  # a head's word that may break
-_WIDTHS = dict.fromkeys("ijl.,:;'|!()[] ", 2.5) | dict.fromkeys("frst-_/*", 3.4) | dict.fromkeys("+<>=±−×%~", 6.8)
+_WIDTHS = dict.fromkeys("ijl.,:;'|!()[] ", 2.5) | dict.fromkeys("frst-_/*", 3.4) | dict.fromkeys("+<>=±−×%~#", 6.8)
 _WIDTHS |= dict.fromkeys("mwMWN@&→", 6.9)
 _COMMANDS = re.compile(r"\\rlap\{[^}]*\}|\\[a-z]+|\\,|[${}^\\]")
 _BREAKS = re.compile(r"(?<=[\s/_.=:-])")
@@ -48,7 +49,7 @@ class Layout:
 
 def width(text: str) -> float:
     """Return how wide a text is, in points."""
-    return sum(_WIDTHS.get(c, 5.9 if c.isupper() else 4.4 if c.isascii() else 6.8) for c in text)
+    return sum(_WIDTHS.get(c, 5.9 if c.isupper() else 4.4 if c.isascii() else 6.8) for c in as_set(text))
 
 
 def head_lines(head: str, room: float) -> list[str]:
