@@ -57,7 +57,7 @@ class Machine(Configuration):
     """Run."""
 
     device: Annotated[str, Option("auto, cpu, cuda, cuda:0 or mps.")] = "auto"
-    seed: Annotated[int, Option("Seed of everything random.", several="--seeds", most=LARGEST_SEED)] = 0
+    seed: Annotated[int, Option("Seed of everything random.", several="--seeds", least=0, most=LARGEST_SEED)] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ class AttackSeed(Configuration):
 
     attack_seed: Annotated[
         int | None,
-        Option("Seed of the attacks and of what checks them.", default="the training's", most=LARGEST_SEED),
+        Option("Seed of the attacks and of what checks them.", default="the training's", least=0, most=LARGEST_SEED),
     ] = None
 
 
