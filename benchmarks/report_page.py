@@ -3,12 +3,14 @@
 python benchmarks/report_page.py --out found                     # one ensemble, 10,000 samples x 12 cells
 python benchmarks/report_page.py --out found --other ../before   # and the page of the checkout in that folder
 python benchmarks/report_page.py --out found --ensembles 2       # 24 cells
+python benchmarks/report_page.py --out found --evaluation robustkit-out   # one that is there: that of the README, say
 
 The evaluation is made up: answers by chance, the more of them wrong the larger eps is; nothing is trained or attacked.
 Rendering is counted in a process of its own, after everything is imported: the page alone (`html`), and the whole of
 `robustkit report --format html`, which reads the store and computes every number as well. The browser is a chromium
 (--browser) that Playwright drives. Opening is from the address to the table of samples; a filter is from the change of
-an input to the frame that shows it, in the page's own clock.
+an input to the frame that shows it, in the page's own clock, and the slowest filter is the one whose median over all
+openings is largest: one opening of many on a busy machine says nothing of the page. The machine's load is noted.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from robustkit.study.plan import Study
 
 ATTACKS, EPS, MEMBERS, SHAPE = ("fgsm", "pgd", "mim", "apgd-ce"), (2 / 255, 4 / 255, 8 / 255), 3, (3, 32, 32)
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+RESULTS = "results.json"
 IMAGES = 256  # samples whose images are kept
 MOST_OPEN, MOST_FILTER, MOST_SHARE = 2.0, 0.1, 0.5  # seconds, seconds, share of the other checkout's (issue 24)
 ARGS = (
@@ -165,6 +168,26 @@ def browsed(page_file: Path, browser: str, times: int) -> Iterator[tuple[float, 
         chromium.close()
 
 
+def in_browser(page_file: Path, browser: str, times: int) -> dict[str, Any]:
+    """Open a page so often; print and return the medians of opening it and of its filters, and the slowest filter."""
+    opened = list(browsed(page_file, browser, times))
+    by: dict[str, list[float]] = {}
+    for _, changes in opened:
+        for what, seconds, _ in changes:
+            by.setdefault(what.strip(), []).append(seconds)
+    medians = {what: statistics.median(every) for what, every in by.items()}
+    slowest = max(medians, key=medians.__getitem__)
+    found = {
+        "open": statistics.median(seconds for seconds, _ in opened),
+        "filter": {"median": statistics.median(medians.values()), "most": medians[slowest], "of": slowest},
+    }
+    print(
+        f"opens in {found['open']:.2f} s; a filter takes {1000 * statistics.median(medians.values()):.0f} ms, the "
+        f"slowest {1000 * medians[slowest]:.0f} ms ({slowest}), medians of {times} openings"
+    )
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and return 1 where a figure is not what issue 24 asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -172,10 +195,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--other", type=Path, help="another checkout, rendered in turns with this one")
     parser.add_argument("--n", type=int, default=10_000)
     parser.add_argument("--ensembles", type=int, default=1)
+    parser.add_argument(
+        "--evaluation", type=Path, help="a folder of an evaluation that is there, instead of a made up one"
+    )
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--openings", type=int, default=9, help="of the page in the browser")
     parser.add_argument("--browser", default="/usr/bin/chromium", help="empty: none is opened")
     given = parser.parse_args(arguments)
-    folder = make(given.out / f"evaluation-{given.n}-{given.ensembles}", given.n, given.ensembles)
+    folder = given.evaluation or make(given.out / f"evaluation-{given.n}-{given.ensembles}", given.n, given.ensembles)
     checkouts = {"this": Path(__file__).resolve().parents[1]}
     checkouts |= {"other": given.other.resolve()} if given.other else {}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
@@ -186,7 +213,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name: {what: statistics.median(one[what] for one in turns) for what in ("page", "whole", "bytes")}
         for name, turns in found.items()
     }
-    result: dict[str, Any] = {"n": given.n, "cells": given.ensembles * len(ATTACKS) * len(EPS), "rendering": median}
+    evaluated = json.loads((given.out / "this" / RESULTS).read_text("utf-8"))
+    result: dict[str, Any] = {
+        "n": evaluated["dataset"]["n"], "cells": len(evaluated["evaluations"]), "load": os.getloadavg()[0],
+        "rendering": median,
+    }  # fmt: skip
+    print(f"{result['n']} samples x {result['cells']} cells, load {result['load']:.1f} on {os.cpu_count()} cores")
     passed = True
     for name, one in median.items():
         print(f"{name}: page {one['page']:.2f} s, whole report {one['whole']:.2f} s, {one['bytes'] / 1e6:.2f} MB")
@@ -195,14 +227,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("share: " + ", ".join(f"{what} {value:.2f}" for what, value in result["share"].items()))
         passed = result["share"]["page"] <= MOST_SHARE
     if given.browser:
-        opened = list(browsed(given.out / "this" / "report.html", given.browser, given.turns))
-        result["open"] = statistics.median(seconds for seconds, _ in opened)
-        changes = [(what, seconds) for _, every in opened for what, seconds, _ in every]
-        what, most = max(changes, key=lambda pair: pair[1])
-        result["filter"] = {"median": statistics.median(seconds for _, seconds in changes), "most": most, "of": what}
-        print(f"opens in {result['open']:.2f} s; a filter takes {1000 * result['filter']['median']:.0f} ms, at most "
-              f"{1000 * most:.0f} ms ({what.strip()})")  # fmt: skip
-        passed &= result["open"] <= MOST_OPEN and most <= MOST_FILTER
+        result |= in_browser(given.out / "this" / "report.html", given.browser, given.openings)
+        passed &= result["open"] <= MOST_OPEN and result["filter"]["most"] <= MOST_FILTER
     write_json(given.out / "report_page.json", result)
     return 0 if passed else 1
 

@@ -18,7 +18,6 @@ from robustkit.auditing import running
 from robustkit.base.configuration import takes
 from robustkit.base.devices import find_device
 from robustkit.base.files import own_folder, writable, write_json
-from robustkit.base.names import SUITES
 from robustkit.base.options import names
 from robustkit.base.parallel import default_workers
 from robustkit.base.progress import Reporter
@@ -30,7 +29,6 @@ from robustkit.pipeline import evaluate as pipeline
 from robustkit.pipeline import models_under_test, resolved, selftest
 from robustkit.pipeline.current import StudyStore
 from robustkit.pipeline.evaluate import RESULTS
-from robustkit.pipeline.request import check as check_request
 from robustkit.pipeline.request import defended
 from robustkit.pipeline.results import build
 from robustkit.pipeline.stored import read_study
@@ -49,6 +47,7 @@ from robustkit.study.config import (
     SearchConfig,
     SelfTestConfig,
 )
+from robustkit.study.options_run import without_gates
 
 
 @takes(EvaluateConfig)
@@ -69,13 +68,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationResults:
     GateError
         If what ``minimum``, ``require`` or ``against_baseline`` ask for does not hold; results and report are written.
     """
-    formats = _formats(config.formats)
-    gates.prepare(config)
-    config = with_data(config)
-    folder = pipeline.evaluate(config)
-    asked = check_request(config)
-    resolved.write(folder, "evaluate", config, (*asked.attacks, *asked.defenses))
-    return _reported(config, folder, formats)
+    return _held(config, ungated(config))
 
 
 @takes(AuditConfig)
@@ -99,19 +92,24 @@ def audit(config: AuditConfig) -> EvaluationResults:
     GateError
         If what ``minimum``, ``require`` or ``against_baseline`` ask for does not hold; results and report are written.
     """
+    return _held(config, ungated(config))
+
+
+def ungated(config: EvaluateConfig | AuditConfig) -> EvaluationResults:
+    """Evaluate and report, without holding the numbers against what is required: commands show them before that."""
     formats = _formats(config.formats)
     gates.prepare(config)
     config = with_data(config)
-    folder = running.audit(config)
-    resolved.write(folder, "audit", config, check_request(config, SUITES).attacks)
-    return _reported(config, folder, formats)
-
-
-def _reported(config: Evaluation, folder: Path, formats: tuple[str, ...]) -> EvaluationResults:
-    """Report an evaluation that is done, then hold its numbers against what is required of them."""
+    done = pipeline.evaluate(config) if isinstance(config, EvaluateConfig) else running.audit(config)
+    command = "evaluate" if isinstance(config, EvaluateConfig) else "audit"
+    resolved.write(done.folder, command, without_gates(config), (*done.request.attacks, *done.request.defenses))
     with (config.reporter or Reporter()).alive("writing the report"):
-        results = report(folder, formats=formats, marks=config.marks)
-    gates.enforce(config, folder)
+        return report(done.folder, formats=formats, marks=config.marks)
+
+
+def _held(config: Evaluation, results: EvaluationResults) -> EvaluationResults:
+    """Return results whose numbers are what is required of them; a GateError where they are not."""
+    gates.enforce(config, config.out)
     return results
 
 

@@ -26,7 +26,7 @@ from robustkit.base.progress import Reporter
 from robustkit.data import Dataset
 from robustkit.ensembles.ensemble import Ensemble, fingerprint
 from robustkit.pipeline import evaluate as pipeline
-from robustkit.pipeline.evaluate import RESULTS
+from robustkit.pipeline.evaluate import RESULTS, Done
 from robustkit.pipeline.models_under_test import ModelUnderTest, Surrogate, record_of
 from robustkit.pipeline.request import check
 from robustkit.pipeline.sources import OutsideModels
@@ -37,14 +37,14 @@ SUITES = ("attacks", "transfer", "corruptions", "detection", "calibration", "div
 FOR_MEMBERS = ("transfer", "diversity")  # suites that an ensemble of one has nothing to say to
 
 
-def audit(config: AuditConfig) -> Path:
-    """Find out how to run the models, evaluate them, and return the folder whose ``runs/`` hold what was found.
+def audit(config: AuditConfig) -> Done:
+    """Find out how to run the models, and evaluate them.
 
     ``config.dataset`` is a name or a loaded dataset. The options of the preprocessing count as known; what they do not
     say is detected on clean images.
     """
     reporter = config.reporter or Reporter()
-    check(config, _default_suites(config))  # a typing error is answered before a file is read
+    request = check(config, _default_suites(config))  # a typing error is answered before a file is read
     check_folder(Path(config.out), "--out", RESULTS, config.force)
     if config.surrogate is not None:
         independent.check(config.surrogate)
@@ -60,6 +60,7 @@ def audit(config: AuditConfig) -> Path:
     check_members(config.fusion, len(members))
     modes = [(part, part.training) for member in members for part in member.network.modules()]
     name = members[0].facts["name"] if len(members) == 1 else "audited"
+    request.foresee(config, [name])
     asked, config = config, replace(config, dataset=loaded)
     suites = _default_suites(config, alone=len(members) == 1 and config.suites is None)
     try:

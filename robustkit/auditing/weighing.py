@@ -24,6 +24,7 @@ from robustkit.records.store import Store
 from robustkit.reports._checks import headline_budget
 from robustkit.reports._labels import budget, budget_text
 from robustkit.study.config import AuditConfig
+from robustkit.study.options_run import without_gates
 
 FOLDER = "candidates"  # in the audit's: the runs of all of them
 SUITE = ("attacks",)
@@ -71,8 +72,8 @@ def weigh(
     ``suites`` are those that the audit runs.
     """
     reporter.say(f"{len(models)} ways to run it are left: all are attacked, and the lowest worst case is quoted")
-    folder = pipeline.evaluate(_alone(config, suites), OutsideModels(models, [], surrogates), SUITE)
-    store = Store(folder / "runs")
+    done = pipeline.evaluate(_alone(config, suites), OutsideModels(models, [], surrogates), SUITE)
+    store = Store(done.folder / "runs")
     results = build(read_study(store), store)
     at = headline_budget(results)
     worst = {w["ensemble"]: w["robust_accuracy"] for w in results["worst_case"] if budget(w) == at}
@@ -96,7 +97,7 @@ def _alone(config: AuditConfig, suites: Sequence[str]) -> AuditConfig:
     table = options.assignments(config.settings)
     settings = {f"{name}.{key}": v for name, params in table.items() if name != "train" for key, v in params.items()}
     bare = replace(
-        config, **{name: defaults[name] for name in left_out}, suites=SUITE, settings=settings or None,
+        without_gates(config), **{name: defaults[name] for name in left_out}, suites=SUITE, settings=settings or None,
         out=Path(config.out) / FOLDER, keep_examples=False,
     )  # fmt: skip
     request = check(bare, SUITE)

@@ -14,6 +14,8 @@ from robustkit.base import options
 from robustkit.base.progress import Reporter
 from robustkit.base.types import Names
 from robustkit.commands.check import settle
+from robustkit.commands.studies import CHECKS
+from robustkit.gates import running
 from robustkit.study.options_run import Gates
 
 # By format; of all others: tables.
@@ -24,6 +26,21 @@ WRITTEN = {
     "robustbench": "robustbench",
     "card": "cards",
 }
+
+
+def evaluated(name: str, kind: type[Any], config: Any) -> None:
+    """Do what ``evaluate`` and ``audit`` are asked for, once all that can be checked without torch is.
+
+    Parameters
+    ----------
+    kind : type
+        The configuration of the function of that name.
+    config : kind with Printed
+        What the command takes.
+    """
+    CHECKS[name](config)
+    running.prepare(config)
+    answer(config, config.out, lambda api, reporter: api.ungated(kind(**config.keywords(), reporter=reporter)))
 
 
 def answer(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from robustkit.base.names import SUITES
-from robustkit.commands._printed import answer
-from robustkit.gates import running
-from robustkit.study.config import AuditCommand
-from robustkit.study.options_run import GATES
+from robustkit.commands._printed import evaluated
+from robustkit.study.config import AuditCommand, AuditConfig
 
 
 def audit(config: AuditCommand) -> None:
@@ -14,9 +11,4 @@ def audit(config: AuditCommand) -> None:
 
     Example: robustkit audit model.th --dataset cifar10 --data-dir D
     """
-    from robustkit.pipeline import request
-
-    request.check(config, SUITES)
-    running.prepare(config)
-    keywords = {key: value for key, value in config.keywords().items() if key not in GATES}
-    answer(config, config.out, lambda api, reporter: api.audit(**keywords, reporter=reporter))
+    evaluated("audit", AuditConfig, config)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from robustkit.commands._printed import answer
-from robustkit.gates import running
-from robustkit.study.config import EvaluateCommand
-from robustkit.study.options_run import GATES
+from robustkit.commands._printed import evaluated
+from robustkit.study.config import EvaluateCommand, EvaluateConfig
 
 
 def evaluate(config: EvaluateCommand) -> None:
@@ -13,9 +11,4 @@ def evaluate(config: EvaluateCommand) -> None:
 
     Example: robustkit evaluate --defense adp --attacks pgd,mim
     """
-    from robustkit.pipeline import request
-
-    request.check(config)
-    running.prepare(config)
-    keywords = {key: value for key, value in config.keywords().items() if key not in GATES}
-    answer(config, config.out, lambda api, reporter: api.evaluate(**keywords, reporter=reporter))
+    evaluated("evaluate", EvaluateConfig, config)

@@ -22,4 +22,4 @@ def leaderboard(config: LeaderboardConfig) -> None:
     found = ranking.leaderboard(config.path, eps, config.norm)
     path = Path(config.out) if config.out else Path(config.path) / "leaderboard.html"
     show_table(ranking.table(found), Console())
-    print(f"report: {ranking.write(found, path)}")
+    print(f"report: {ranking.write(found, path, marks=config.marks)}")

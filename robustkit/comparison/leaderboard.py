@@ -147,16 +147,16 @@ def note(found: Leaderboard) -> str:
     return " ".join([said, *(f"Left out: {sentence}" for sentence in found.unread)])
 
 
-def write(found: Leaderboard, path: Path) -> Path:
+def write(found: Leaderboard, path: Path, *, marks: bool = True) -> Path:
     """Write the page, whose columns sort at a click; links lead to the reports that lie beside the results.
 
-    Where the path ends in ``.tex`` a LaTeX table is written instead.
+    Where the path ends in ``.tex`` a LaTeX table is written instead, with ``marks`` on what is not trusted.
     """
     writable(path.parent, "--out")
     if path.suffix == ".tex":
-        from robustkit.reports.tex import NEEDS, latex
+        from robustkit.reports.tex import NEEDS, Style, latex
 
-        return write_text(path, f"{NEEDS}\n{latex(table(found))}")
+        return write_text(path, f"{NEEDS}\n{latex(table(found), style=Style(marks))}")
     rows = []
     for entry in found.entries:
         at = os.path.relpath(entry.folder / PAGE, path.parent)

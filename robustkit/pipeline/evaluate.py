@@ -42,10 +42,18 @@ RESULTS = ("results.json", "runs", "candidates")
 ATTACKS = ("attacks", "preset", "backend")  # the options that name attacks
 
 
+@dataclass(frozen=True)
+class Done:
+    """An evaluation that has run: the folder whose ``runs/`` hold it, and what was checked before."""
+
+    folder: Path
+    request: Request
+
+
 def evaluate(
     config: Evaluation, outside: OutsideModels | None = None, default_suites: Sequence[str] = DEFAULT_SUITES
-) -> Path:
-    """Run what a configuration asks for, and return the folder whose ``runs/`` hold it.
+) -> Done:
+    """Run what a configuration asks for.
 
     Raises
     ------
@@ -58,7 +66,7 @@ def evaluate(
     c = checked(config, outside, default_suites, reporter)
     with executors.opened(None if reporter.planned else c.run_options.executor, reporter):
         _run(config, c, reporter)
-    return c.folder
+    return Done(c.folder, c.request)
 
 
 def _run(config: Evaluation, c: _Checked, reporter: Reporter) -> None:
@@ -114,6 +122,7 @@ def checked(
     request = check(config, default_suites)
     run_options = _run_options(config)
     sources = Sources.of(config, request, outside)
+    request.foresee(config, [*sources.ids, *dict.fromkeys(group for group, _ in sources.groups if group)])
     for meta in sources.metas:
         check_members(config.fusion, len(meta["members"]))
     check_fusions(request.attacks, sources.fusions(config.fusion))

@@ -15,6 +15,7 @@ from robustkit.pipeline.stored import read_study
 from robustkit.records.schema_run import RunRecord
 from robustkit.records.store import Store
 from robustkit.study.config import EvaluateConfig, Evaluation
+from robustkit.study.options_run import without_gates
 from robustkit.study.plan import Study
 
 # Whose versions may have a part in a number; those of them that are installed are noted.
@@ -26,6 +27,7 @@ DISTRIBUTIONS = (
 
 def begun(config: Evaluation, study: Study, before: Mapping[str, Any]) -> Study:
     """Return the study with its run record; the same study keeps the start that its store knows (:func:`record_of`)."""
+    config = without_gates(config)  # what is asked of the numbers changes none
     record = RunRecord(
         command=config.command("evaluate" if isinstance(config, EvaluateConfig) else "audit"),
         configuration=config.resolved(),

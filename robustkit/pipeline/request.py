@@ -41,6 +41,11 @@ class Request:
     corruptions: tuple[str, ...] | None
     training: Mapping[str, Any]
 
+    def foresee(self, config: Evaluation, ensembles: Sequence[str] = ()) -> None:
+        """Refuse what is required of numbers that there will not be; of any ensemble where none is known yet."""
+        attacks = self.attacks if "attacks" in self.suites else ()
+        requirements.foresee(config, attacks, self.eps, self.norm, ensembles)
+
 
 @dataclass(frozen=True)
 class TrainingRequest:
@@ -81,8 +86,7 @@ def check(config: Evaluation, default_suites: Sequence[str] = DEFAULT_SUITES) ->
     _check_methods(table, [name for name, _ in rows], _parts(names), config)
     _check_verdicts(config)
     budgets = budgets or _own_eps(rows) or facts.threat.eps
-    requirements.foresee(config, attacks if "attacks" in suites else (), budgets, norm)
-    return Request(
+    request = Request(
         defenses=tuple(defended(name, table) for name in names),
         attacks=attacks,
         dataset=facts,
@@ -92,6 +96,8 @@ def check(config: Evaluation, default_suites: Sequence[str] = DEFAULT_SUITES) ->
         corruptions=corruptions,
         training=trainspec.settings(table.get("train", {})),
     )
+    request.foresee(config)
+    return request
 
 
 def check_training(config: TrainConfig) -> TrainingRequest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -23,13 +23,13 @@ def together() -> Iterator[None]:
         _MADE.reset(token)
 
 
-def once(make: Callable[[Results], Iterable[T]], results: Results) -> list[T]:
-    """Return what ``make(results)`` yields; inside :func:`together` what it yielded for these very results before."""
+def once(make: Callable[..., Iterable[T]], results: Results, *also: Hashable) -> list[T]:
+    """Return what ``make(results, *also)`` yields; inside :func:`together` what it yielded for these before."""
     made = _MADE.get()
     if made is None:
-        return list(make(results))
-    key = (make, id(results))
+        return list(make(results, *also))
+    key = (make, id(results), also)
     if key not in made:
-        made[key] = (list(make(results)), results)  # the results too, so that no others take their id
+        made[key] = (list(make(results, *also)), results)  # the results too, so that no others take their id
     found: list[T] = made[key][0]
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from robustkit.records.outcomes import Answers, SampleOutcomes
 from robustkit.records.schema import Results
 from robustkit.reports._files import write_bytes
+from robustkit.reports._once import once
 
 FILE = "samples.npz"
 IMAGES = ("original", "perturbation", "result")
@@ -90,21 +91,29 @@ def write_arrays(samples: SampleTable, csv_sha256: str, out: Path) -> Path:
 
 
 def read_arrays(results: Results, out: Path) -> SampleTable | None:
-    """Return what lies below ``out`` of the samples of these very results; None where there is nothing whole."""
+    """Return what lies below ``out`` of the samples of these very results; None where there is nothing whole.
+
+    Formats that are written together read it once.
+    """
+    return next(iter(once(_read, results, out)), None)
+
+
+def _read(results: Results, out: Path) -> Iterator[SampleTable]:
     try:
         content = (out / FILE).read_bytes()
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             about = json.loads(arrays["about"].tobytes())
             if about["samples"] != results["samples"]["sha256"]:
-                return None
+                return
             outcomes = [_outcomes(arrays, at, name) for at, name in enumerate(about["ensembles"])]
             pictures = [
                 Picture(one, *(arrays[f"picture/{at}/{name}"].tobytes() for name in IMAGES))
                 for at, one in enumerate(about["pictures"])
             ]
-            return SampleTable(outcomes, pictures, about["notes"], about["kept"])
+            found = SampleTable(outcomes, pictures, about["notes"], about["kept"])
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-        return None
+        return
+    yield found
 
 
 def _outcomes(arrays: Mapping[str, Array], at: int, name: str) -> SampleOutcomes:

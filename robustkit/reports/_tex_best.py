@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,14 +17,17 @@ import numpy.typing as npt
 
 from robustkit.functional.paired import compare, holm, paired_t
 from robustkit.records.schema import Results
+from robustkit.reports._checks import runs_of
 from robustkit.reports._comparisons import LEVEL
 from robustkit.reports._format import NONE
 from robustkit.reports._labels import budget, budget_text, labeller
+from robustkit.reports._sample_arrays import read_arrays
 from robustkit.reports._table import Cell, Table
 
 Doubles = npt.NDArray[np.float64]
 Places = frozenset[tuple[int, int]]  # (row, column) of bold cells
 Scores = Mapping[tuple[str, ...], Mapping[str, Doubles]]  # clean, a budget, or a budget and an attack: by ensemble
+Standing = tuple[Doubles, list[tuple[str, str, Doubles]]]  # clean; budget, attack and correctness of each run
 Test = Callable[[Doubles, Doubles], float]  # of what two ensembles scored, to a p-value
 CLEAN = ("clean",)
 DOUBTED = ("suspect", "invalid")
@@ -77,7 +81,7 @@ def in_columns(table: Table, keys: Mapping[int, tuple[str, ...]], scores: Scores
 def best(tables: Sequence[Table], results: Results, out: Path) -> tuple[dict[str, Places], dict[str, str]]:
     """Return the bold cells of a report's tables and the rule for each that is tested, by its name.
 
-    The samples are those of ``samples.csv`` below ``out``; over seeds the numbers of each seed are compared.
+    The samples are those of ``samples.npz`` below ``out``; over seeds the numbers of each seed are compared.
     """
     seeds = bool(results.get("over_seeds"))
     n = results["dataset"]["n"]
@@ -109,24 +113,13 @@ def _of_seeds(results: Results) -> Scores:
 
 
 def _of_samples(results: Results, out: Path) -> Scores:
-    """Return how likely each ensemble is right on each sample; nothing where the file is not that of the results."""
-    said = results.get("samples")
-    path = out / said["file"] if said else None
-    if path is None or said is None or len(results["ensembles"]) < 2 or not path.is_file():
+    """Return how likely each ensemble is right on each sample; nothing where no file is that of the results."""
+    if len(results["ensembles"]) < 2:
         return {}
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != said["sha256"]:
-        return {}
-    rows = list(csv.reader(content.decode().splitlines()))
-    columns = {name: at for at, name in enumerate(rows[0])}
-    by: dict[str, list[list[str]]] = {}
-    for row in rows[1:]:
-        by.setdefault(row[columns["ensemble"]], []).append(row)
     found: dict[tuple[str, ...], dict[str, Doubles]] = {}
     budgets = sorted({budget(e) for e in results["evaluations"]})
-    for name, own in by.items():
-        found.setdefault(CLEAN, {})[name] = _right(own, columns["clean_broken"])
-        runs = _runs(columns, own)
+    for name, (clean, runs) in (_of_arrays(results, out) or _of_csv(results, out)).items():
+        found.setdefault(CLEAN, {})[name] = clean
         for eps, norm in budgets:
             within = [budget_text(*b) for b in budgets if b[1] == norm and b[0] <= eps]
             if any(at == within[-1] for at, _, _ in runs):
@@ -135,6 +128,35 @@ def _of_samples(results: Results, out: Path) -> Scores:
         for at, attack, right in runs:
             found.setdefault((at, attack), {}).setdefault(name, right)
     return found
+
+
+def _of_arrays(results: Results, out: Path) -> dict[str, Standing]:
+    """Return of each ensemble what stands in ``samples.npz``; nothing where that is not there."""
+    table, label = read_arrays(results, out), labeller(results)
+    return {
+        one.ensemble: (one.clean, [
+            (budget_text(*budget(e)), label(e), right)
+            for e, right in zip(runs_of(results, one.ensemble), one.attacked, strict=True)
+        ])
+        for one in (table.outcomes if table else ())
+    }  # fmt: skip
+
+
+def _of_csv(results: Results, out: Path) -> dict[str, Standing]:
+    """Return the same from ``samples.csv``, beside which runs of older versions have no arrays."""
+    said = results.get("samples")
+    path = out / said["file"] if said else None
+    if path is None or said is None or not path.is_file():
+        return {}
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != said["sha256"]:
+        return {}
+    rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
+    columns = {name: at for at, name in enumerate(rows[0])}
+    by: dict[str, list[list[str]]] = {}
+    for row in rows[1:]:
+        by.setdefault(row[columns["ensemble"]], []).append(row)
+    return {name: (_right(own, columns["clean_broken"]), _runs(columns, own)) for name, own in by.items()}
 
 
 def _runs(columns: Mapping[str, int], rows: Sequence[Sequence[str]]) -> list[tuple[str, str, Doubles]]:

@@ -26,7 +26,7 @@ _BUDGET = re.compile(r"(?P<eps>[\d./]+) (?P<norm>l0|l1|l2)")
 
 def caption(table: Table, numbers: Numbers) -> str:
     """Return title, dataset with n, and of what was attacked budgets and attacks, as LaTeX."""
-    data, parts = numbers["dataset"], [escape(table.title.rstrip("."))]
+    data, parts = numbers["dataset"], [named(table)]
     if not table.name.startswith(_ELSEWHERE):
         split = "" if data["split"] == "everything" else f", {escape(data['split'])} split"
         parts.append(f"Data: {_name(data['name'])}{split}, $n = {data['n']}$")
@@ -34,6 +34,11 @@ def caption(table: Table, numbers: Numbers) -> str:
         parts.append("Budgets: " + "; ".join(_budgets(map(budget, numbers["evaluations"]))))
         parts += [] if table.name.startswith(_IN_ROWS) else [_attacks(numbers)]
     return ". ".join(parts) + "."
+
+
+def named(table: Table) -> str:
+    """Return a table's title as LaTeX, without a stop."""
+    return breakable(escape(table.title.rstrip(".")))
 
 
 def _name(data: str) -> str:

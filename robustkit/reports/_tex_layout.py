@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from robustkit.reports._table import Table
 from robustkit.reports._tex_numbers import aligned
+from robustkit.reports._tex_text import as_set
 
 PAGE, COLUMN = 345.0, 240.0  # of the article class at 10 pt, and of a column of IEEE's and ACM's papers, points
 GAP = 8.0  # between two columns: twice \tabcolsep
@@ -22,9 +24,14 @@ LINES = 40  # of a float, at most, its captions and notes aside
 TALL = 28  # lines from which LaTeX has no room above text
 LEAST = 55.0  # points of a column of words
 LONG = 70.0  # a head's word that may break
-_WIDTHS = dict.fromkeys("ijl.,:;'|!()[] ", 2.5) | dict.fromkeys("frst-_/*", 3.4) | dict.fromkeys("+<>=±−×%~", 6.8)
-_WIDTHS |= dict.fromkeys("mwMWN@&→", 6.9)
-_COMMANDS = re.compile(r"\\rlap\{[^}]*\}|\\[a-z]+|\\,|[${}^\\]")
+# Of pdflatex and xelatex the wider: their underscores differ twofold.
+_SETS = {
+    2.4: "!',.:;[]`ijl| ", 2.6: "f", 2.8: "-", 3.4: "()Irst", 3.8: "cez", 4.3: "\"$*/0123456789\\ag{}o?",
+    4.5: "J^bkpqvxy~–", 4.8: "Sdhnu", 5.5: "FLZ", 6.1: "BEPw", 6.4: "ADHNRUVXY_TC", 6.7: "&+<=>@GKOQ", 7.1: "#%m",
+    7.8: "M", 8.8: "W→—", 11.4: "…",
+}  # fmt: skip
+_WIDTHS = {c: points for points, letters in _SETS.items() for c in letters}
+_COMMANDS = re.compile(r"\\rlap\{[^}]*\}|\\[a-z]+|[${}^\\]")
 _BREAKS = re.compile(r"(?<=[\s/_.=:-])")
 
 
@@ -48,7 +55,7 @@ class Layout:
 
 def width(text: str) -> float:
     """Return how wide a text is, in points."""
-    return sum(_WIDTHS.get(c, 5.9 if c.isupper() else 4.4 if c.isascii() else 6.8) for c in text)
+    return sum(_WIDTHS.get(unicodedata.normalize("NFD", c)[:1], 6.8) for c in as_set(text))
 
 
 def head_lines(head: str, room: float) -> list[str]:
@@ -73,8 +80,15 @@ def cell_texts(table: Table, at: int) -> list[str]:
     """Return the cells of a column as wide as they are set, numbers with what aligns them."""
     texts = [row[at].text for row in table.rows]
     if table.align[at] == "l":
-        return texts
-    return [_COMMANDS.sub("", cell.replace(r"$\pm$", "±").replace(r"\times", "×")) for cell in aligned(texts)]
+        return [text.replace(" - ", " − ") for text in texts]
+    return [_COMMANDS.sub("", _maths(cell)) for cell in aligned(texts)]
+
+
+def _maths(cell: str) -> str:
+    """Return a cell with the signs and spaces that commands of LaTeX stand for."""
+    for command, sign in ((r"$\pm$", "±"), (r"\times", " × "), ("$-$", "−"), (r"\,", " ")):
+        cell = cell.replace(command, sign)
+    return cell
 
 
 def layout(table: Table) -> Layout:

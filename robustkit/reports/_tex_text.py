@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 _SPECIAL = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
@@ -73,20 +74,33 @@ def _cut(word: str) -> str:
     return r"\allowbreak{}".join(word[at : at + 8] for at in range(0, len(word), 8))
 
 
+def as_set(text: str) -> str:
+    """Return a text with what pdflatex sets for the characters that it does not have: the widest that it gets."""
+    if text.isascii():
+        return text
+    return "".join(one if latex else _stand_in(one) for one, latex in _runs(unicodedata.normalize("NFC", text)))
+
+
 def _characters(text: str) -> str:
-    text = unicodedata.normalize("NFC", text)
-    found, other = [], ""
+    found = [_by_engine(one) if latex is None else latex for one, latex in _runs(unicodedata.normalize("NFC", text))]
+    # Two hyphens would be a dash, and what follows them has to stay an option's name.
+    return re.sub(r"(?<!-)--(?=\w)", "-{}-", "".join(found)) if "--" in text else "".join(found)
+
+
+def _runs(text: str) -> Iterator[tuple[str, str | None]]:
+    """Yield each character with its LaTeX, and None with as many in a row as only a Unicode engine has."""
+    other = ""
     for c in text:
         latex = _character(c)
         if latex is None:
             other += c
             continue
-        found += [_by_engine(other)] if other else []
+        if other:
+            yield other, None
         other = ""
-        found.append(latex)
-    found += [_by_engine(other)] if other else []
-    # Two hyphens would be a dash, and what follows them has to stay an option's name.
-    return re.sub(r"(?<!-)--(?=\w)", "-{}-", "".join(found)) if "--" in text else "".join(found)
+        yield c, latex
+    if other:
+        yield other, None
 
 
 def _character(c: str) -> str | None:
@@ -116,6 +130,9 @@ def _character(c: str) -> str | None:
 
 def _by_engine(text: str) -> str:
     r"""Return characters as they are where the engine has them (it knows ``\Umathchar``), else what stands for them."""
+    return rf"\ifdefined\Umathchar {text}\else {_stand_in(text)}\fi{{}}"
+
+
+def _stand_in(text: str) -> str:
     plain = [c for c in unicodedata.normalize("NFKD", text) if c.isascii() and c.isalnum()]
-    said = "".join(plain) if len(plain) >= len(text) else "[" + " ".join(f"U+{ord(c):04X}" for c in text) + "]"
-    return rf"\ifdefined\Umathchar {text}\else {said}\fi{{}}"
+    return "".join(plain) if len(plain) >= len(text) else "[" + " ".join(f"U+{ord(c):04X}" for c in text) + "]"

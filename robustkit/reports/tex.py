@@ -17,7 +17,7 @@ from robustkit.reports._files import write_text
 from robustkit.reports._table import Cell, Table
 from robustkit.reports._tables import tables
 from robustkit.reports._tex_best import Places, best
-from robustkit.reports._tex_caption import MARKS, caption, legend, note, term
+from robustkit.reports._tex_caption import MARKS, caption, legend, named, note, term
 from robustkit.reports._tex_layout import TALL, Layout, Part, cell_texts, head_lines, layout, width
 from robustkit.reports._tex_numbers import Parts, aligned, plain
 from robustkit.reports._tex_text import breakable, escape
@@ -93,7 +93,7 @@ def latex(table: Table, numbers: Numbers | None = None, style: Style | None = No
         What the caption says of data, budgets and attacks; None: the title alone.
     """
     style = style or Style()
-    plan, above = layout(table), caption(table, numbers) if numbers else escape(table.title) + "."
+    plan, above = layout(table), caption(table, numbers) if numbers else named(table) + "."
     return "\n".join(_float(table, plan, at, above, style) for at in range(len(plan.floats)))
 
 
@@ -110,7 +110,7 @@ def _float(table: Table, plan: Layout, at: int, above: str, style: Style) -> str
         rf"\begin{{{kind}}}[{'tp' if tall else 't'}]",
         *([r"\addtocounter{table}{-1}"] if again else []),
         r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-        rf"\caption{{{above if not again else f'{escape(table.title)} (continued, {at + 1} of {count}).'}}}",
+        rf"\caption{{{above if not again else f'{named(table)} (continued, {at + 1} of {count}).'}}}",
         *([rf"\label{{tab:{table.name}}}"] if not again else []),
         tabulars,
         *([rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {said}\end{{minipage}}"] if said else []),

@@ -296,3 +296,4 @@ class LeaderboardConfig(Configuration):
             "The page; a LaTeX table where it ends in .tex.", default="leaderboard.html in that folder", group=OUTPUT
         ),
     ] = None
+    marks: Annotated[bool, Option(MARKS_HELP, group=OUTPUT)] = True

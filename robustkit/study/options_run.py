@@ -8,9 +8,9 @@ Never imports torch.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from robustkit.base.configuration import Configuration
 from robustkit.base.names import FORMATS, Speed
@@ -25,6 +25,7 @@ DataLike = Any  # :func:`robustkit.data.in_memory` says what of a program's own 
 DATASET = Option(
     "digits, mnist, cifar10, ..., imagefolder:PATH or npz:PATH, as `list datasets` names them.", read=str, axis=True
 )
+AnyGates = TypeVar("AnyGates", bound="Gates")
 GATES = ("minimum", "require", "against_baseline")  # the options that ask something of the numbers, and change none
 OUT = Option("Folder of results.json, report.html, tables, figures and runs.", group="Output")
 
@@ -57,7 +58,7 @@ class Machine(Configuration):
     """Run."""
 
     device: Annotated[str, Option("auto, cpu, cuda, cuda:0 or mps.")] = "auto"
-    seed: Annotated[int, Option("Seed of everything random.", several="--seeds", most=LARGEST_SEED)] = 0
+    seed: Annotated[int, Option("Seed of everything random.", several="--seeds", least=0, most=LARGEST_SEED)] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,7 @@ class AttackSeed(Configuration):
 
     attack_seed: Annotated[
         int | None,
-        Option("Seed of the attacks and of what checks them.", default="the training's", most=LARGEST_SEED),
+        Option("Seed of the attacks and of what checks them.", default="the training's", least=0, most=LARGEST_SEED),
     ] = None
 
 
@@ -201,3 +202,8 @@ class Gates(Configuration):
         str | Path | None,
         Option("A file of check --write-baseline; a number that fell since (paired test, Holm, 5 %) does not pass."),
     ] = None
+
+
+def without_gates(config: AnyGates) -> AnyGates:
+    """Return a configuration that asks nothing of the numbers: what is evaluated, and its record, are the same."""
+    return replace(config, **dict.fromkeys(GATES))

@@ -101,7 +101,9 @@ def parse(text: str) -> Requirement:
     return read
 
 
-def foresee(config: Evaluation, attacks: Sequence[Spec], budgets: Sequence[float], norm: str) -> None:
+def foresee(
+    config: Evaluation, attacks: Sequence[Spec], budgets: Sequence[float], norm: str, ensembles: Sequence[str] = ()
+) -> None:  # fmt: skip
     """Refuse, before any work is done, what is required of numbers that there will not be.
 
     Parameters
@@ -110,6 +112,8 @@ def foresee(config: Evaluation, attacks: Sequence[Spec], budgets: Sequence[float
         That will run; of none there is only clean accuracy.
     budgets : sequence of float
         Those of all attacks but the ones with their own.
+    ensembles : sequence of str
+        Ids and groups of those that will be evaluated; empty where they are not known yet, and any may be named.
     """
     names = [spec.name for spec in attacks]
     there = {(norm, float(eps)) for spec in attacks for eps in spec.params.get("eps", budgets)}
@@ -120,7 +124,7 @@ def foresee(config: Evaluation, attacks: Sequence[Spec], budgets: Sequence[float
     for one in map(parse, listed(config.minimum)):
         plain = replace(one, subject=re.sub(r"-\d+$", "", one.subject))  # pgd-10: steps are known once it has run
         known = [CLEAN, *([WORST, *names] if names else []), *(attack.names() if names and config.escalate else ())]
-        if plain.about(known, ())[1] != CLEAN and not (unsure and one.eps is not None):
+        if plain.about(known, ensembles)[1] != CLEAN and not (unsure and one.eps is not None):
             one.at(there)
     if config.require is not None and not names:
         raise UserError(f"--require {config.require} is of attacked numbers, but no attack runs; add --suites attacks.")

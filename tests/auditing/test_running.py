@@ -175,7 +175,10 @@ def test_of_several_ways_the_lowest_worst_case_is_quoted(test_images, tmp_path: 
     x, y = test_images
     x, y = x[:200], y[:200]
     asked = {**QUICK, "trust": "quick", "eps": "0.02,0.1", "suites": "attacks,calibration", "formats": (), "n": 60}
-    results = robustkit.audit(perceptron_without_norm, (x, y), out=tmp_path / "out", **asked)
+    # What is required of a budget at which the ways are not attacked is no matter before one of them is chosen.
+    results = robustkit.audit(
+        perceptron_without_norm, (x, y), out=tmp_path / "out", minimum="worst_case@0.02>=0", require="invalid", **asked
+    )
     [finding] = [f for f in results["audit"][0]["findings"] if f["what"] == "normalisation"]
     assert (finding["how"], finding["concern"]) == ("assumed", True)
     said = re.search(r"worst cases at eps 0.1: (.*); the lowest is quoted", finding["evidence"])
@@ -249,6 +252,7 @@ def test_the_command(files: list[Path], tmp_path: Path):
         (["--dataset", "digitz"], "unknown dataset 'digitz'"),
         (["--ood", "fra:digits"], "unknown out-of-distribution set 'fra'"),
         (["--trust", "fast"], "unknown trust 'fast'"),
+        (["--min", "frist:clean>=0.1"], "unknown ensemble in --min 'frist': did you mean 'first'"),
         (["--corruption-reference", "alexnt"], "unknown reference of corruptions 'alexnt'"),
         (["--corruption-dir", "gone"], "'gone'"),
         (["--frost-dir", "gone"], "'gone'"),

@@ -55,6 +55,7 @@ def test_nothing_is_run_for_what_cannot_be_held(here: Path):
     for given, said in (
         (["--min", "worst_case@0.1>=0.1"], "is at an eps that was not run; there are 0.05."),
         (["--min", "pgd>=0.1"], "unknown number in --min 'pgd'"),
+        (["--min", "ensembel:worst_case>=0.1"], "unknown ensemble in --min 'ensembel': did you mean 'ensemble'"),
         (["--against-baseline", "net.py"], "'net.py' is not a baseline"),
     ):
         code, printed, error = invoke(*COMMAND, *given)
@@ -70,4 +71,8 @@ def test_in_python_a_missed_gate_is_an_error_after_the_report(here: Path):
         api.evaluate(**ASKED, minimum=["clean>=0.9", "worst_case>=0.1"])
     assert isinstance(caught.value, RunError)  # exit code 1, as of what failed while running
     assert (here / "out" / "results.json").is_file()
-    assert api.evaluate(**ASKED, minimum="worst_case>=0.1")["worst_case"]
+    results = api.evaluate(**ASKED, minimum="worst_case>=0.1")
+    assert results["worst_case"]
+    # What is asked of the numbers is no part of the evaluation, typed or called.
+    assert results["run"]["configuration"]["minimum"] is None
+    assert "minimum" not in (here / "out" / "study.resolved.toml").read_text()

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import latex_reader as reader
 import numpy as np
 import pytest
+from latex_engine import ENGINES, compiled
 
+from robustkit.records.outcomes import SampleOutcomes
 from robustkit.records.schema import Results
 from robustkit.reports import _format as f
 from robustkit.reports import write
+from robustkit.reports._checks import runs_of
+from robustkit.reports._sample_arrays import SampleTable, write_arrays
+from robustkit.reports._samples import write_samples
 from robustkit.reports._table import Cell, Table, cells
 from robustkit.reports._tables import find
 from robustkit.reports._tables import tables as tables_of
-from robustkit.reports._tex_best import by_samples, winners
+from robustkit.reports._tex_best import _of_samples, best, by_samples, winners
 from robustkit.reports._tex_layout import LINES, PAGE, head_lines, layout, width
 from robustkit.reports._tex_numbers import aligned
 from robustkit.reports._tex_text import escape
 from robustkit.reports.tex import Style, latex
 
-ENGINES = ("pdflatex", "xelatex", "tectonic")
 ODD = 'a_b & 5 % {c}\\d ~^<>|"`# $x$ café ± 3 × ε ≤ Ω → Łódź żółć ğ Ş ąę 猫 🐈 L∞ x₂ “q” – … ΑΒ'
 
 
@@ -226,9 +228,48 @@ def test_bold_in_a_report_comes_from_its_samples(results: Results, tmp_path: Pat
     assert "textbf" not in whole(results, tmp_path)
 
 
-def test_bold_over_seeds(results: Results) -> None:
-    from robustkit.reports._tex_best import best
+def test_bold_is_the_same_of_arrays_and_of_rows(results: Results, tmp_path: Path) -> None:
+    """Chances, another start of the same attack, and an attack that one ensemble did not meet."""
+    random = np.random.default_rng(0)
+    again = {**results["evaluations"][0], "robust_accuracy": 0.5, "ensemble": "adp"}
+    results["evaluations"] = [e for e in results["evaluations"] if (e["ensemble"], e["attack"]) != ("adp", "mim")]
+    results["evaluations"].append(again)  # type: ignore[arg-type]
+    outcomes = []
+    for place, e in enumerate(results["ensembles"]):
+        many = len(runs_of(results, e["id"]))
+        attacked = [np.round(np.clip(random.random(300) + 0.3 * place, 0, 1), 2) for _ in range(many)]
+        clean = (random.random(300) < 0.9).astype(float)
+        outcomes.append(
+            SampleOutcomes(e["id"], np.arange(300), np.zeros(300, int), np.zeros(300, int), clean, attacked)
+        )
+    results["samples"] = write_samples(results, outcomes, tmp_path)
+    rows = best(tables_of(results), results, tmp_path)
+    scores = _of_samples(results, tmp_path)
+    write_arrays(SampleTable(outcomes), results["samples"]["sha256"], tmp_path)
+    (tmp_path / "samples.csv").unlink()  # the arrays are enough
+    assert best(tables_of(results), results, tmp_path) == rows
+    assert any(rows[0].values())
+    arrays = _of_samples(results, tmp_path)
+    assert {key: list(own) for key, own in arrays.items()} == {key: list(own) for key, own in scores.items()}
+    for key, own in arrays.items():
+        for name, right in own.items():
+            np.testing.assert_allclose(right, scores[key][name], atol=1e-7)
+    results["samples"]["sha256"] = "0" * 64  # of other results: nothing is bold
+    assert best(tables_of(results), results, tmp_path) == ({}, {})
 
+
+def test_formats_that_are_written_together_read_the_arrays_once(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results["samples"] = write_samples(results, [], tmp_path)
+    write_arrays(SampleTable([]), results["samples"]["sha256"], tmp_path)
+    read, real = [], np.load
+    monkeypatch.setattr(np, "load", lambda *args, **settings: (read.append(args), real(*args, **settings))[1])
+    write(results, tmp_path, ["tex", "tex-each", "html"])
+    assert len(read) == 1
+
+
+def test_bold_over_seeds(results: Results) -> None:
     def one(group: str, values: list[float]) -> dict[str, Any]:
         return {
             "group": group, "metric": "worst_case", "attack": "", "backend": "", "params": {}, "eps": 0.05,
@@ -254,22 +295,11 @@ def test_a_column_of_a_page_by_itself(results: Results) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("options", ["", "twocolumn"])
 def test_all_tables_compile(results: Results, tmp_path: Path, engine: str, options: str) -> None:
-    if not shutil.which(engine):
-        pytest.skip(f"{engine} is not installed")
     for e in results["ensembles"]:
         e["arch"] = ODD
         e["member_accuracy"] = [0.5] * 40
     with_samples(results, tmp_path)
     write(results, tmp_path, ["tex", "tex-each"])
     (tmp_path / "tables" / "long.tex").write_text(latex(wide(14, 90)))
-    inputs = "".join(rf"\input{{tables/{name}}}" for name in ("tables", "long", "checks"))
-    head = rf"\documentclass[{options}]{{article}}\usepackage{{array,booktabs}}"
-    source = rf"{head}\begin{{document}}Text. {inputs}\end{{document}}"
-    (tmp_path / "paper.tex").write_text(source)
-    how = ["-X", "compile", "--keep-logs"] if engine == "tectonic" else ["-interaction=nonstopmode", "-halt-on-error"]
-    done = subprocess.run([engine, *how, "paper.tex"], cwd=tmp_path, capture_output=True, timeout=300, check=False)
-    said = done.stdout.decode(errors="replace")
-    assert done.returncode == 0, said[-2000:]
-    assert (tmp_path / "paper.pdf").stat().st_size > 10_000
-    over = re.findall(r"Overfull \\hbox \(([\d.]+)pt", (tmp_path / "paper.log").read_text(errors="replace"))
-    assert [points for points in over if float(points) > 3] == [] or options  # captions are narrow in two columns
+    over = compiled(engine, tmp_path, [f"tables/{name}" for name in ("tables", "long", "checks")], options)
+    assert over == [] or options  # captions are narrow in two columns

@@ -110,6 +110,8 @@ def test_one_word_has_one_meaning():
         ({"eps": {"linf": 0.1}}, "eps {'linf': 0.1} is of type dict; it must be text, a number, a list of"),
         ({"attacks": 3}, "attacks 3 is of type int; it must be text, a list of text or None"),
         ({"attacks": (name for name in ("pgd",))}, "is of type generator"),
+        ({"seed": -1}, "^seed -1 is out of range; it must be at least 0"),
+        ({"attack_seed": -1}, "attack seed -1 is out of range; it must be at least 0"),
         ({"seed": 0.5}, "seed 0.5 is of type float; it must be a whole number"),
         ({"escalate": "yes"}, "escalate 'yes' is of type str; it must be true or false"),
         ({"norm": "l7"}, "unknown norm 'l7': did you mean 'l2'"),

@@ -105,6 +105,14 @@ def test_what_will_not_be_there_is_refused_before_any_work(text: str):
     assert said in str(caught.value)
 
 
+def test_ensembles_are_known_once_the_models_are():
+    config = EvaluateConfig(minimum=["adp:worst_case@0.1>=0.3", "adp-seed1:clean>0.5"], eps="0.1")
+    asked = request.check(config)  # any ensemble may be named here
+    asked.foresee(config, ["adp-seed0", "adp-seed1", "adp"])
+    with pytest.raises(UserError, match="unknown ensemble in --min 'adp-seed1': did you mean 'adp'"):
+        asked.foresee(config, ["adp", "baseline"])
+
+
 def test_a_verdict_of_nothing_is_refused():
     with pytest.raises(UserError, match="--require trusted is of attacked numbers, but no attack runs"):
         request.check(EvaluateConfig(require="trusted", suites="transfer"))
