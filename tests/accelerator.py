@@ -30,6 +30,7 @@ from typing import Any
 from unittest import mock
 
 import accelerator_rules as rules
+import numpy as np
 import torch
 import torch._dynamo  # it looks at what is patched below when it is imported
 from accelerator_rules import CUDA, aten
@@ -272,6 +273,8 @@ class _Calls(TorchFunctionMode):
             return hasattr(args[0], "pinned")
         if func is Tensor.cuda:
             return args[0].to(CUDA, **kwargs)
+        if func in (Tensor.__getitem__, Tensor.__setitem__) and _on_device(args[0]):
+            args = (args[0], self._places(args[1]), *args[2:])
         if func is Tensor.to or "device" in kwargs:
             args, kwargs = tuple(map(rules.indexed, args)), {k: rules.indexed(v) for k, v in kwargs.items()}
         if func in rules.AUTOCAST and torch.is_autocast_enabled("cuda"):
@@ -290,6 +293,14 @@ class _Calls(TorchFunctionMode):
         if device is None or torch.device(device).type != "cuda":
             return func(*args, **kwargs, **({"device": device} if device is not None else {}))
         return self.gpu.send(func(*args, **kwargs))
+
+    def _places(self, index: Any) -> Any:
+        """Return an index whose lists are on the device; C++ would make them where it thinks that the tensor is."""
+        if isinstance(index, tuple):
+            return tuple(self._places(part) for part in index)
+        if isinstance(index, list | range | np.ndarray):
+            return self.gpu.send(torch.tensor(np.asarray(index)))
+        return index
 
     def _rough(self, value: object) -> object:
         if _on_device(value) and value.dtype == torch.float32:  # type: ignore[attr-defined]

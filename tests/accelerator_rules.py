@@ -88,6 +88,8 @@ def check(
     belongs
         Whether a value is a tensor on the device.
     """
+    lost = [v for v, own in zip(tensors, ours, strict=True) if not own and v.device.type == "meta"]
+    assert not lost, f"{func}: C++ made a tensor where it believes the wrapper to be, and its values are lost"
     packet, generator = func.overloadpacket, kwargs.get("generator")
     if generator is not None and generator.device.type == "cpu" and (wanted is None or wanted.type == "cuda"):
         raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")

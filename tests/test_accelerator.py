@@ -37,8 +37,9 @@ def test_tensors_say_where_they_are_and_keep_their_values():
             assert torch.equal(moved.cpu(), x)
             assert not isinstance(moved.cpu(), OnDevice)
         for made in (
-            torch.zeros(3, device="cuda"), torch.tensor([1.0, 2.0], device=CUDA), torch.as_tensor(np.ones(2), device=CUDA),
-            x.cuda().new_tensor([1.0]), x.cuda().new_zeros(2), torch.zeros_like(x.cuda()), torch.arange(3, device=CUDA),
+            torch.zeros(3, device="cuda"), torch.tensor([1.0, 2.0], device=CUDA), torch.arange(3, device=CUDA),
+            torch.as_tensor(np.ones(2), device=CUDA),
+            x.cuda().new_tensor([1.0]), x.cuda().new_zeros(2), torch.zeros_like(x.cuda()),
         ):  # fmt: skip
             assert made.device == CUDA
         assert x.cuda().tolist() == x.tolist()
@@ -84,6 +85,33 @@ def test_it_refuses_what_cuda_refuses(wrong: Callable[[torch.Tensor], object], w
 def test_it_allows_what_cuda_allows(right: Callable[[torch.Tensor], torch.Tensor]):
     with pretend_cuda():
         right(torch.arange(12.0).view(3, 4).to(CUDA))
+
+
+def test_indexing_is_that_of_a_cpu_tensor():
+    x = torch.arange(24.0).view(4, 3, 2)
+
+    def gone_through(x: torch.Tensor) -> list[torch.Tensor]:
+        y = x.clone().requires_grad_()
+        read = [
+            y[[0, 2]],
+            y[1],
+            y[:, -1],
+            y[..., [True, False]],
+            y[[0, 1], [1, 1]],
+            y[np.array([3])],
+            y[y > 3],
+            y[None],
+        ]
+        (gradient,) = torch.autograd.grad(sum((part**2).sum() for part in read), y)
+        z = x.clone()
+        z[0], z[[1, 2], 0], z[z > 20], z[3, 2] = 1.0, 2.0, 3.0, torch.tensor([4.0, 5.0]).to(z.device)
+        return [*(part.detach() for part in read), gradient, z]
+
+    expected = gone_through(x)
+    with pretend_cuda():
+        for made, value in zip(gone_through(x.to(CUDA)), expected, strict=True):
+            assert made.device == CUDA
+            assert torch.equal(made.cpu(), value)
 
 
 def waiting(x: torch.Tensor, rows: torch.Tensor) -> None:
