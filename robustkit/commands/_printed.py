@@ -13,6 +13,7 @@ from rich.console import Console
 from robustkit.base import options
 from robustkit.base.progress import Reporter
 from robustkit.base.types import Names
+from robustkit.commands import _recall
 from robustkit.commands.check import settle
 from robustkit.commands.studies import CHECKS
 from robustkit.gates import running
@@ -40,12 +41,23 @@ def evaluated(name: str, kind: type[Any], config: Any) -> None:
     """
     CHECKS[name](config)
     running.prepare(config)
-    answer(config, config.out, lambda api, reporter: api.ungated(kind(**config.keywords(), reporter=reporter)))
+    folder, asked = Path(config.out), _recall.question(name, config)
+    if (results := _recall.recall(asked, folder)) is not None:
+        console = Console()
+        if not config.quiet:
+            console.print("[dim]All cells were in the store already, and so was their report.[/dim]")
+        shown(config, folder, results, console)
+        return
+    answer(
+        config, folder, lambda api, reporter: api.ungated(kind(**config.keywords(), reporter=reporter)),
+        done=lambda: _recall.remember(asked, folder),
+    )  # fmt: skip
 
 
 def answer(
-    config: Any, folder: str | Path, work: Callable[[Any, Reporter], Any], console: Console | None = None
-) -> None:
+    config: Any, folder: str | Path, work: Callable[[Any, Reporter], Any], console: Console | None = None,
+    done: Callable[[], None] | None = None,
+) -> None:  # fmt: skip
     """Do the work of a command, print the answer, then every table if the user wants them, and the path at the end.
 
     Parameters
@@ -56,14 +68,24 @@ def answer(
         Where the report is written.
     work : callable
         Of ``robustkit.api`` and whom to report to, to the results.
+    done : callable or None
+        Called when the work is done, before its answer is held against what is required of it.
     """
     console = console or Console()
     reporter = Reporter(None if config.quiet else console)
     with loading(console, reporter):
         from robustkit import api
-        from robustkit.reports import terminal
     with reporter.alive("working"):
         results = work(api, reporter)
+    if done is not None:
+        done()
+    shown(config, folder, results, console)
+
+
+def shown(config: Any, folder: str | Path, results: Any, console: Console) -> None:
+    """Print the answer and what else is wanted of results, where the report is, and hold the numbers."""
+    from robustkit.reports import terminal
+
     path = Path(folder) / written(config.formats)
     quiet: bool = config.quiet
     last = str(path) if quiet else f"report: {path}"

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from robustkit.base.errors import UserError
-from robustkit.base.version import __version__
+from robustkit.base.versions import versions
 from robustkit.pipeline.stored import read_study
 from robustkit.records.schema_run import RunRecord
 from robustkit.records.store import Store
 from robustkit.study.config import EvaluateConfig, Evaluation
 from robustkit.study.options_run import without_gates
 from robustkit.study.plan import Study
-
-# Whose versions may have a part in a number; those of them that are installed are noted.
-DISTRIBUTIONS = (
-    "torch", "torchvision", "numpy", "scipy", "scikit-learn", "safetensors", "torchattacks", "foolbox", "onnx",
-    "onnx2torch", "timm",
-)  # fmt: skip
 
 
 def begun(config: Evaluation, study: Study, before: Mapping[str, Any]) -> Study:
@@ -33,7 +25,7 @@ def begun(config: Evaluation, study: Study, before: Mapping[str, Any]) -> Study:
         configuration=config.resolved(),
         started=before.get("started") or _now(),
         finished=None,
-        versions=_versions(),
+        versions=versions(),
     )
     return replace(study, run=record)
 
@@ -73,13 +65,3 @@ def _question(study: Study) -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _versions() -> dict[str, str]:
-    found = {"robustkit": __version__, "python": platform.python_version()}
-    for name in DISTRIBUTIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
