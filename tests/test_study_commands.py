@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from in_process import invoke
+from stored import evaluation, some
 
 from robustkit.base.errors import GateError
 from robustkit.commands import studies
@@ -53,6 +55,27 @@ def test_validate_of_a_sound_study_says_what_it_is(tmp_path: Path):
     assert invoke("validate", path) == (0, f"{path}: robustkit evaluate, a grid of 2.\n", "")
     path.write_text('command = "train"\n', "utf-8")
     assert invoke("validate", path) == (0, f"{path}: robustkit train.\n", "")
+
+
+def test_a_grid_ends_with_a_page_that_leads_to_all_its_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path, out = tmp_path / "study.toml", tmp_path / "grid"
+    path.write_text("epochs = [1, 2]\n", "utf-8")
+
+    def ran(config: EvaluateCommand) -> None:
+        right = {None: some(20, 19), 0.1: some(20, 5 * config.epochs)}
+        evaluation(Path(config.out), {f"adp of {config.epochs}": right})
+        (Path(config.out) / "report.html").write_text("the report")
+
+    studies.run("evaluate", EvaluateCommand, ran, {"out": out}, studies.Asked(config=path))
+    assert capsys.readouterr().out.splitlines()[-1] == f"all of them: {out}/leaderboard.html"
+    text = (out / "leaderboard.html").read_text()
+    links = re.findall(r'<a href="([^"#]+)">adp of \d</a>', text)
+    assert links == ["digits-2/report.html", "digits-1/report.html"]  # the better one first
+    for more in ({"quiet": True}, {"formats": "csv"}):
+        (out / "leaderboard.html").unlink(missing_ok=True)
+        studies.run("evaluate", EvaluateCommand, ran, {"out": out, **more}, studies.Asked(config=path))
+        assert "all of them" not in capsys.readouterr().out
+    assert not (out / "leaderboard.html").exists()  # no page was asked for
 
 
 def test_a_missed_requirement_does_not_end_a_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -6,11 +6,14 @@ is stated in :data:`CHECKS`. Never imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from robustkit.base import options
 from robustkit.base.configuration import Configuration
 from robustkit.base.errors import GateError, UserError
 from robustkit.study import file as studies
@@ -55,6 +58,7 @@ def _search(config: Any) -> None:
 
 
 CHECKS: Mapping[str, Check] = {"evaluate": _evaluate, "audit": _audit, "train": _train, "search": _search}
+RANKED = ("evaluate", "audit")  # whose grids have a page over all their cells
 PLANNED = ("evaluate", "audit", "train")  # whose plan can be shown
 
 
@@ -90,8 +94,23 @@ def run(
             function(one)
         except GateError as error:
             missed.append(f"{getattr(one, 'out', '')}: {error}")
+    if name in RANKED:
+        _rank(runs)
     if missed:
         raise GateError(f"requirements missed in {len(missed)} of {len(runs)} runs: {' '.join(missed)}")
+
+
+def _rank(runs: Sequence[Any]) -> None:
+    """Write the page that ranks the evaluations of a grid and leads to each, where their pages are written."""
+    from robustkit.comparison import leaderboard
+
+    if "html" not in options.names(runs[0].formats or ("json",)):
+        return
+    folder = Path(os.path.commonpath([one.out for one in runs]))
+    with contextlib.suppress(UserError):  # runs that are done are not to end with what is wrong beside them
+        page = leaderboard.write(leaderboard.leaderboard(folder), folder / "leaderboard.html")
+        if not runs[0].quiet:
+            print(f"all of them: {page}")
 
 
 def configurations(

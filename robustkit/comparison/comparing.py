@@ -10,7 +10,8 @@ import numpy as np
 from robustkit.base.errors import UserError
 from robustkit.base.options import budget_text
 from robustkit.comparison.reading import StoredEvaluation
-from robustkit.pipeline.outcomes import Outcomes, adjust, compared, pair, plain_of
+from robustkit.pipeline.outcomes import adjust, compared, pair, plain_of
+from robustkit.records.outcomes import SampleOutcomes
 from robustkit.records.schema import EnsembleResult, WorstCase
 from robustkit.records.schema_comparison import Comparison
 
@@ -24,7 +25,7 @@ class Model:
     ensemble: EnsembleResult
 
     @property
-    def outcomes(self) -> Outcomes:
+    def outcomes(self) -> SampleOutcomes:
         """What it got right on each sample."""
         return self.evaluation.outcomes[self.ensemble["id"]]
 
@@ -106,12 +107,12 @@ def rows(models: Sequence[Model]) -> list[Comparison]:
     return found
 
 
-def _common(name: str, own: Outcomes, reference: str, other: Outcomes) -> Iterator[Comparison]:
-    if own.runs.keys() == other.runs.keys():
+def _common(name: str, own: SampleOutcomes, reference: str, other: SampleOutcomes) -> Iterator[Comparison]:
+    if own.by_question.keys() == other.by_question.keys():
         return
-    both = own.runs.keys() & other.runs.keys()
+    both = own.by_question.keys() & other.by_question.keys()
     for norm, eps in sorted(own.worst.keys() & other.worst.keys()):
         asked = [q for q in both if q[2] == norm and q[3] <= eps]
         if any(q[3] == eps for q in asked):
-            least = [np.minimum.reduce([side.runs[q][1] for q in asked]) for side in (own, other)]
+            least = [np.minimum.reduce([side.attacked[side.by_question[q]] for q in asked]) for side in (own, other)]
             yield compared(name, least[0], reference, least[1], "common", eps, norm)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustkit.base.errors import UserError
-from robustkit.pipeline.outcomes import Outcomes
 from robustkit.pipeline.stored import outcomes_of, read_study
+from robustkit.records.outcomes import SampleOutcomes
 from robustkit.records.schema import Numbers
 from robustkit.records.store import open_runs
 from robustkit.reports.json_file import load_numbers
@@ -36,7 +36,7 @@ class StoredEvaluation:
         return cls(name or str(path), folder, load_numbers(folder), read_study(store))
 
     @functools.cached_property
-    def outcomes(self) -> dict[str, Outcomes]:
+    def outcomes(self) -> dict[str, SampleOutcomes]:
         """What each ensemble got right on each sample, by id.
 
         Raises

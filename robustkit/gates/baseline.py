@@ -16,7 +16,8 @@ from robustkit.base.options import budget_text
 from robustkit.comparison.differing import spec_text
 from robustkit.comparison.reading import StoredEvaluation
 from robustkit.gates.judging import Gate
-from robustkit.pipeline.outcomes import Doubles, Outcomes, adjust, compared
+from robustkit.pipeline.outcomes import adjust, compared
+from robustkit.records.outcomes import Doubles, SampleOutcomes
 from robustkit.records.schema_comparison import Comparison
 from robustkit.reports import _comparisons
 from robustkit.reports import _format as f
@@ -146,7 +147,7 @@ def _renamed(baseline: Baseline, now: Mapping[Key, Doubles]) -> dict[str, str]:
     return {before.pop(): after.pop()} if len(before) == len(after) == 1 else {}
 
 
-def _numbers(outcomes: Mapping[str, Outcomes]) -> Iterator[tuple[Key, Doubles]]:
+def _numbers(outcomes: Mapping[str, SampleOutcomes]) -> Iterator[tuple[Key, Doubles]]:
     for id, own in outcomes.items():
         yield (id, "clean", None, ""), own.clean
         for (norm, eps), right in own.worst.items():

@@ -3,62 +3,33 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from robustkit.functional.paired import compare, exactly, holm, paired_t
 from robustkit.records.cells import EnsembleRecord, Run, canonical
+from robustkit.records.outcomes import Answers, Doubles, SampleOutcomes
+from robustkit.records.samples import Samples
 from robustkit.records.schema_comparison import Comparison, SeedComparison
 from robustkit.trust import Scored
 
-Doubles = npt.NDArray[np.float64]
-Question = tuple[str, str, str, float, str, bool]  # attack, backend, norm, eps, settings and whether it aims at a label
+
+def samples_of(
+    ensemble: EnsembleRecord, clean: Run, scored: Sequence[Scored], answers: bool = False
+) -> SampleOutcomes:  # fmt: skip
+    """Return what the clean run and the white-box runs of one ensemble left standing, and its answers if asked for."""
+    samples = clean.samples
+    said = [_answers(run.samples) for run in (clean, *(one.run for one in scored))] if answers else []
+    return SampleOutcomes(
+        ensemble.id, samples.ids, samples.y, samples.prediction, samples.correctness,
+        [one.correctness for one in scored], said, [(one.run.cell, one.eps) for one in scored],
+    )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Outcomes:
-    """One ensemble's per-sample correctness, each (N,): 1 or 0, or a chance where its answers are drawn.
-
-    Attributes
-    ----------
-    ids, labels : (N,) int
-        Of the samples, in the order of the rest.
-    worst : mapping of (norm, eps) to (N,) float
-        The least over all white-box runs of that norm at this or a smaller budget.
-    runs : mapping of Question to (Scored, (N,) float)
-        Each white-box run, by what was asked.
-    """
-
-    ids: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int64]
-    clean: Doubles
-    worst: Mapping[tuple[str, float], Doubles]
-    runs: Mapping[Question, tuple[Scored, Doubles]]
-
-    @classmethod
-    def of(cls, clean: Run, scored: Iterable[Scored]) -> Outcomes:
-        """Put together what the clean run and the white-box runs of one ensemble left standing."""
-        samples, every = clean.samples, list(scored)
-        budgets = sorted({(one.run.cell.norm, one.eps) for one in every})
-        worst = {
-            (norm, eps): np.minimum.reduce(
-                [one.correctness for one in every if one.run.cell.norm == norm and one.eps <= eps]
-            )
-            for norm, eps in budgets
-        }
-        runs: dict[Question, tuple[Scored, Doubles]] = {}
-        for one in every:
-            runs.setdefault(question(one), (one, one.correctness))
-        return cls(samples.ids, samples.y, samples.correctness, worst, runs)
-
-
-def question(one: Scored) -> Question:
-    """Return what tells a run from the others of its ensemble, and is the same for another ensemble."""
-    cell = one.run.cell
-    return one.name, cell.backend, cell.norm, one.eps, canonical(cell.params), cell.targeted
+def _answers(samples: Samples) -> Answers:
+    smallest = np.min_scalar_type(max(0, samples.fused.shape[1] - 1))
+    return Answers(samples.prediction.astype(smallest), samples.member_prediction.astype(smallest))
 
 
 def plain_of(ensembles: Sequence[EnsembleRecord]) -> EnsembleRecord:
@@ -78,12 +49,12 @@ def references(ensembles: Sequence[EnsembleRecord]) -> dict[str, str]:
     return {one.id: by_seed[one.seed] for one in ensembles if one.id not in taken and one.seed in by_seed}
 
 
-def comparisons(ensembles: Sequence[EnsembleRecord], outcomes: Mapping[str, Outcomes]) -> list[Comparison]:
+def comparisons(ensembles: Sequence[EnsembleRecord], outcomes: Mapping[str, SampleOutcomes]) -> list[Comparison]:
     """Compare every ensemble with its reference: clean, at worst at each budget, and under each attack both met.
 
     Parameters
     ----------
-    outcomes : mapping of str to Outcomes
+    outcomes : mapping of str to SampleOutcomes
         By the ensembles' ids.
     """
     pairs = references(ensembles) if ensembles else {}
@@ -99,16 +70,17 @@ def adjust(rows: Sequence[Comparison] | Sequence[SeedComparison]) -> None:
         row["p_holm"] = p
 
 
-def pair(id: str, own: Outcomes, reference: str, other: Outcomes) -> Iterator[Comparison]:
+def pair(id: str, own: SampleOutcomes, reference: str, other: SampleOutcomes) -> Iterator[Comparison]:
     """Yield the comparisons of two ensembles: clean, at worst, and under each attack that both met."""
     yield compared(id, own.clean, reference, other.clean)
     for (norm, eps), correct in own.worst.items():
         if (norm, eps) in other.worst:
             yield compared(id, correct, reference, other.worst[norm, eps], "worst_case", eps, norm)
-    for asked, (scored, correct) in own.runs.items():
-        if asked in other.runs:
-            row = compared(id, correct, reference, other.runs[asked][1], "attack", scored.eps, scored.run.cell.norm)
-            cell = scored.run.cell
+    for asked, at in own.by_question.items():
+        if asked in other.by_question:
+            cell, eps = own.budgets[at]
+            met = other.attacked[other.by_question[asked]]
+            row = compared(id, own.attacked[at], reference, met, "attack", eps, cell.norm)
             row |= {"attack": cell.name, "backend": cell.backend, "params": cell.params, "targeted": cell.targeted}
             yield row
 

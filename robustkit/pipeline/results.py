@@ -11,14 +11,14 @@ import numpy.typing as npt
 from robustkit import suites
 from robustkit.corruptions._results import corruption_results
 from robustkit.functional.stats import wilson
-from robustkit.pipeline.outcomes import Outcomes, comparisons
+from robustkit.pipeline.outcomes import comparisons, samples_of
 from robustkit.pipeline.outcomes import over_seeds as compared_over_seeds
 from robustkit.pipeline.over_seeds import over_seeds
 from robustkit.pipeline.placement import placed, unplaced
 from robustkit.records.cells import EnsembleRecord, Run
 from robustkit.records.json_schema import NAME
-from robustkit.records.outcomes import Answers, SampleOutcomes
-from robustkit.records.samples import NOT_ATTACKED, Samples
+from robustkit.records.outcomes import SampleOutcomes
+from robustkit.records.samples import NOT_ATTACKED
 from robustkit.records.schema import (
     SCHEMA_VERSION,
     DatasetResult,
@@ -52,16 +52,14 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
     ensembles: list[EnsembleResult] = []
     escalation: list[Escalation] = []
     environment: dict[str, object] = {}
-    correct: dict[str, Outcomes] = {}
+    correct: dict[str, SampleOutcomes] = {}
     for ensemble in study.ensembles:
         clean = store.get(study.clean(ensemble))
         environment = environment or unplaced(clean.environment)
         ensembles.append(_ensemble(ensemble, clean))
         known = Known.of(study, store, ensemble) if "attacks" in study.suites else None
         scored = known.runs if known else []
-        correct[ensemble.id] = Outcomes.of(clean, scored)
-        if outcomes is not None:
-            outcomes.append(_of_samples(ensemble, clean, scored))
+        correct[ensemble.id] = samples_of(ensemble, clean, scored, answers=outcomes is not None)
         if known:
             evaluations += [_evaluation(known, run, clean) for run in scored]
             worst += [_worst_case(known, *budget) for budget in known.budgets()]
@@ -73,6 +71,8 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
                 for targeted in (False, True):
                     cells = study.transfer(ensemble, spec, targeted)
                     transfer += _transfer(study, ensemble, [store.get(cell) for cell in cells], clean)
+    if outcomes is not None:
+        outcomes += correct.values()
     compared = comparisons(study.ensembles, correct)
     data, found = study.dataset, _dataset(study)
     results = Results(
@@ -102,18 +102,6 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
         results["over_seeds"] = aggregates
     origin = {"$schema": NAME, **({"run": dict(study.run)} if study.run else {})}
     return cast(Results, {**origin, **results, **placed(study, store)})
-
-
-def _of_samples(ensemble: EnsembleRecord, clean: Run, runs: Sequence[Scored]) -> SampleOutcomes:
-    s, right = clean.samples, [run.correctness for run in runs]
-    answers = [_answers(run.samples) for run in (clean, *(run.run for run in runs))]
-    cells = [run.run.cell for run in runs]
-    return SampleOutcomes(ensemble.id, s.ids, s.y, s.prediction, s.correctness, right, answers, cells)
-
-
-def _answers(samples: Samples) -> Answers:
-    smallest = np.min_scalar_type(max(0, samples.fused.shape[1] - 1))
-    return Answers(samples.prediction.astype(smallest), samples.member_prediction.astype(smallest))
 
 
 def _dataset(study: Study) -> DatasetResult:

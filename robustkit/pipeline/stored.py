@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator
 
 from robustkit.base.errors import UserError
-from robustkit.pipeline.outcomes import Outcomes
+from robustkit.pipeline.outcomes import samples_of
 from robustkit.records.cells import Cell, EnsembleRecord
+from robustkit.records.outcomes import SampleOutcomes
 from robustkit.records.store import STUDY, Store
 from robustkit.study.plan import Study
 from robustkit.trust import Scored
@@ -22,15 +23,15 @@ def read_study(store: Store) -> Study:
         raise UserError(f"'{store.folder / STUDY}' cannot be read ({error}); run `robustkit evaluate` again.") from None
 
 
-def outcomes_of(study: Study, store: Store) -> dict[str, Outcomes]:
+def outcomes_of(study: Study, store: Store) -> dict[str, SampleOutcomes]:
     """Return what each ensemble got right on each sample, by id; a RunError if its clean samples are not there."""
     return {record.id: _of(study, store, record) for record in study.ensembles}
 
 
-def _of(study: Study, store: Store, record: EnsembleRecord) -> Outcomes:
+def _of(study: Study, store: Store, record: EnsembleRecord) -> SampleOutcomes:
     clean, most = store.get(study.clean(record)), clean_of(study, store, record)
     runs = [(cell, run) for cell in _white_box(study, store, record) if (run := store.load(cell)) is not None]
-    return Outcomes.of(clean, [Scored(run, eps, most) for cell, run in runs for eps in study.budgets(cell)])
+    return samples_of(record, clean, [Scored(run, eps, most) for cell, run in runs for eps in study.budgets(cell)])
 
 
 def _white_box(study: Study, store: Store, record: EnsembleRecord) -> Iterator[Cell]:

@@ -15,7 +15,7 @@ from robustkit.reports._style import DPI, GRID, INK, SOFT, bare
 from robustkit.reproduce._lab import Lab
 from robustkit.reproduce._parts import Claim, Column, Comparison, Images, Recipe
 from robustkit.reproduce._recipes import SHAPES
-from robustkit.search.run import RECORD
+from robustkit.search._folder import RECORD
 from robustkit.training import recipes
 
 IMAGES = Images(50_000, 500)  # ImageNet's validation images

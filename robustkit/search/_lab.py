@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -103,15 +103,7 @@ class Checkpoint:
         except Exception:  # noqa: BLE001 - whatever is met in a damaged file: begin anew
             return None
         if there != self.lab.asked:
-            mine = self.lab.asked
-            differing = "; ".join(
-                f"{k}: {mine.get(k)}, there {there.get(k)}" for k in {**mine, **there} if mine.get(k) != there.get(k)
-            )
-            # Cause: the --out folder holds the progress of another search.
-            raise UserError(
-                f"'{self.path}' is a search that was interrupted and differs in {differing}; give the same options to "
-                "go on with it, or another --out, or delete it."
-            )
+            refuse(self.path, self.lab.asked, there)
         self.lab.costs.update({name: Cost(**cost) for name, cost in costs.items()})
         held: dict[str, Any] = state["state"]
         return held
@@ -122,6 +114,18 @@ class Checkpoint:
         buffer = io.BytesIO()
         torch.save({"asked": json.dumps(self.lab.asked), "costs": json.dumps(costs), "state": dict(state)}, buffer)
         write_atomic(self.path, lambda stream: stream.write(buffer.getbuffer()))
+
+
+def refuse(path: Path, mine: Mapping[str, Any], there: Mapping[str, Any]) -> NoReturn:
+    """Raise the :class:`UserError` of a folder in which another search is not done."""
+    differing = "; ".join(
+        f"{k}: {mine.get(k)}, there {there.get(k)}" for k in {**mine, **there} if mine.get(k) != there.get(k)
+    )
+    # Cause: the --out folder holds the progress of another search.
+    raise UserError(
+        f"'{path}' is a search that was interrupted and differs in {differing}; give the same options to go on with "
+        "it, or another --out, or delete it."
+    )
 
 
 def asked_of(path: Path) -> dict[str, Any] | None:

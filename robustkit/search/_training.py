@@ -11,7 +11,7 @@ import torch
 from robustkit import models
 from robustkit.base.parallel import default_workers
 from robustkit.data import Dataset
-from robustkit.ensembles.checkpoint import CANDIDATES, read_meta, save_ensemble
+from robustkit.ensembles.checkpoint import read_meta, save_ensemble
 from robustkit.ensembles.ensemble import Ensemble, Member
 from robustkit.evaluation.cell import RunOptions
 from robustkit.evaluation.executors import Executor
@@ -28,11 +28,12 @@ MOST_CANDIDATES = 1000  # of one search, for their seeds to be their own
 
 def train_all(
     candidates: Sequence[Found], lab: SearchLab, fields: Mapping[str, Any], config: SearchConfig,
-    executor: Executor | None = None,
+    folder: Path, executor: Executor | None = None,
 ) -> list[tuple[Ensemble, Mapping[str, Any]]]:  # fmt: skip
     """Return each candidate as an ensemble of one member, and what its checkpoint says of it.
 
-    Those that are not trained yet are trained side by side, by the executor, else in threads of this process.
+    Each is written to the folder of its name below ``folder``. Those that are not trained yet are trained side by side,
+    by the executor, else in threads of this process.
     """
     data, workers = lab.data, config.workers or default_workers(lab.device)
     run_options = RunOptions(lab.device, workers=workers, speed=config.speed, executor=executor)
@@ -47,13 +48,13 @@ def train_all(
     made = {name: ensemble for name, (_, ensemble) in zip(specs, trained, strict=True)}
     done = []
     for one in candidates:
-        folder = Path(config.out) / CANDIDATES / one.name
+        place = folder / one.name
         if one.weights is not None:
-            done.append(_given(one, one.weights, folder, data))
+            done.append(_given(one, one.weights, place, data))
             continue
         spec = specs[one.name]
         meta = read_meta(models_under_test.folder_of(spec))
-        models_under_test.save(made[one.name], folder, spec, data, meta["metrics"], meta["history"])
+        models_under_test.save(made[one.name], place, spec, data, meta["metrics"], meta["history"])
         done.append((made[one.name], meta))
     if samples := sum(len(data.split("train")) * len(meta["history"]) for _, meta in done):
         # What each training took when it was done, be it now or, from the cache, earlier.

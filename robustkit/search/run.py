@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,20 +13,20 @@ from robustkit.base.files import check_folder, writable, write_json
 from robustkit.base.progress import Reporter
 from robustkit.base.version import __version__
 from robustkit.data import Dataset
-from robustkit.ensembles.checkpoint import CANDIDATES, save_ensemble
+from robustkit.ensembles.checkpoint import save_ensemble
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.evaluation import executors
 from robustkit.metrics import subsets
 from robustkit.models._genotype import from_json
 from robustkit.search import _ask, _choose, _drawing, _page, method
-from robustkit.search._lab import GENOTYPE, Found, SearchLab, asked_of
+from robustkit.search._folder import OURS, SearchFolder
+from robustkit.search._lab import GENOTYPE, Found, SearchLab
 from robustkit.search._training import PLAIN, train_all
 from robustkit.study.config import SearchConfig
 from robustkit.training.spec import TrainSpec
 from robustkit.training.untrained import accuracies
 
-FORMAT, RECORD, PROGRESS = 1, "search.json", "search.progress"
-OURS = (RECORD, PROGRESS, CANDIDATES)  # what tells that a folder is that of a search
+FORMAT = 1
 
 
 def search(config: SearchConfig, data: Dataset) -> dict[str, Any]:
@@ -44,16 +42,17 @@ def search(config: SearchConfig, data: Dataset) -> dict[str, Any]:
         "method": ask.entry.name, "params": dict(ask.params), "dataset": data.name,
         "data_sha256": data.split("train").sha256(), "seed": config.seed, "version": __version__,
     }  # fmt: skip
-    before = _before(folder, asked)
+    place = SearchFolder(folder, asked)
     lab = SearchLab(
-        data, members=ask.members, seed=config.seed, device=device, folder=folder / PROGRESS, reporter=reporter,
+        data, members=ask.members, seed=config.seed, device=device, folder=place.progress, reporter=reporter,
         asked=asked,
     )  # fmt: skip
     find: Callable[..., list[Found]] = method.get(ask.entry.name)
     with executors.opened(executor, reporter):
         candidates = find(lab, **ask.params)
         _check(candidates, ask.members)
-        trained = train_all(candidates, lab, ask.training, config, executor)
+        place.begin()
+        trained = train_all(candidates, lab, ask.training, config, place.candidates, executor)
     with lab.phase("choice"):
         every = [ensemble for ensemble, _ in trained]
         choice = _choose.best(every, lab.validation, ask.members, config.fusion, config.seed)
@@ -75,41 +74,24 @@ def search(config: SearchConfig, data: Dataset) -> dict[str, Any]:
         "costs": {name: asdict(cost) for name, cost in lab.costs.items()}, "metrics": metrics,
         "history": lab.histories, "samples": {"validation": len(lab.validation), "test": len(data.split("test"))},
     }  # fmt: skip
-    _draw(candidates, folder)
+    _draw(candidates, place.candidates)
+    place.clear()
+    place.put([one.name for one in candidates])
     save_ensemble(
         ensemble, folder, arch=[one.arch for one in chosen], arch_params=[one.arch_params for one in chosen],
         classes=list(data.classes), shape=data.shape, data={"name": data.name, "sha256": asked["data_sha256"]},
         training={"defense": PLAIN.to_json(), "search": asked}, metrics=metrics,
     )  # fmt: skip
-    write_json(folder / RECORD, record)
+    place.close(record)
     _page.write(record, folder)
-    for name in {row["name"] for row in before} - {one.name for one in candidates}:
-        shutil.rmtree(folder / CANDIDATES / name, ignore_errors=True)
     return record
-
-
-def _before(folder: Path, asked: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the candidates of the search that this folder holds; one that is done gives way to another."""
-    try:
-        done = json.loads((folder / RECORD).read_text("utf-8"))
-        names = [str(row["name"]) for row in done["candidates"]]
-        rows = [{"name": name} for name in names if Path(name).name == name != ".."]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    if any(done.get(name) != value for name, value in json.loads(json.dumps(asked)).items()):
-        # Only what that search left: one that was killed here after it has progress of its own to go on from.
-        for path in (folder / PROGRESS).glob("*.pt"):
-            left = asked_of(path)
-            if left is None or all(done.get(name) == value for name, value in left.items()):
-                path.unlink(missing_ok=True)
-    return rows
 
 
 def _draw(candidates: Sequence[Found], folder: Path) -> None:
     """Write the genotype and a picture of every candidate of the cell space beside its checkpoint."""
     for one in candidates:
         if one.arch == GENOTYPE:
-            place, params = folder / CANDIDATES / one.name, dict(one.arch_params)
+            place, params = folder / one.name, dict(one.arch_params)
             value = params.pop("genotype")
             write_json(place / "genotype.json", {**value, "network": params})
             _drawing.draw(from_json(value), place / "cell.svg", one.name)

@@ -16,9 +16,9 @@ from robustkit.base.errors import UserError
 from robustkit.base.progress import Reporter
 from robustkit.ensembles.checkpoint import load_ensemble
 from robustkit.models._genotype import PLAIN
-from robustkit.search import _alternate, _drawing
+from robustkit.search import _alternate, _choose, _drawing, _folder, run
+from robustkit.search._folder import PROGRESS, RECORD
 from robustkit.search._lab import SearchLab, first_seed
-from robustkit.search.run import PROGRESS
 from robustkit.training.untrained import accuracies
 
 SMALL = {"darts.batch_size": 32, "darts.width": 4, "darts.nodes": 4, "darts.partial": 1, "train.batch_size": 96}
@@ -67,6 +67,77 @@ def test_a_search_killed_in_the_folder_of_one_that_is_done_goes_on(
             with pytest.raises(UserError, match="is a search that was interrupted and differs in params"):
                 api.search("darts", **asked(tmp_path, few, search_epochs=2, settings=SMALL))
     assert numbers == [0, 1, 1, 2]
+
+
+def kept(folder: Path) -> dict[str, bytes]:
+    """Return every file of a search that is done, by its place; without what a search in progress keeps."""
+    files = [path for path in folder.rglob("*") if path.is_file() and PROGRESS not in path.parts]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *args: Any, **given: Any) -> None:
+    """Search, and be killed where a function is called."""
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, killed)
+        with pytest.raises(KeyboardInterrupt):
+            api.search(*args, **given)
+
+
+def test_one_that_is_done_stays_whole_until_another_takes_its_place(
+    few: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    api.search("random", **asked(tmp_path, few, settings={**DRAWN, "random.candidates": 4}))
+    (tmp_path / "candidates" / "mine").mkdir()
+    (tmp_path / "candidates" / "mine" / "notes.txt").write_text("somebody's own")
+    before = kept(tmp_path)
+    again = {"settings": DRAWN, "seed": 1}
+
+    for module, name in ((_choose, "best"), (_drawing, "draw")):  # when all candidates are trained, and written
+        interrupted(monkeypatch, module, name, "random", **asked(tmp_path, few, **again))
+        assert kept(tmp_path) == before
+    # While the candidates take their places there is no record of either search.
+    for module, name in ((run, "save_ensemble"), (_folder.SearchFolder, "close")):
+        interrupted(monkeypatch, module, name, "random", **asked(tmp_path, few, **again))
+        assert not (tmp_path / RECORD).exists()
+    record = api.search("random", **asked(tmp_path, few, **again))
+    names = {one["name"] for one in record["candidates"]}
+    assert len(names) == 3
+    assert {path.name for path in (tmp_path / "candidates").iterdir()} == {*names, "mine"}
+    alone = api.search("random", **asked(tmp_path / "alone", few, **again))
+    for name in names:
+        weights = Path("candidates") / name / "weights.safetensors"
+        assert (tmp_path / weights).read_bytes() == (tmp_path / "alone" / weights).read_bytes()
+    assert alone["chosen"] == record["chosen"]
+
+
+@pytest.mark.parametrize("first", ["darts", "random"])
+def test_another_method_is_refused_while_one_is_not_done(
+    first: str, few: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    given = {
+        "darts": {"settings": {**SMALL, "darts.epochs": 1}},
+        "random": {"settings": DRAWN, "members": 1},
+    }  # fmt: skip
+
+    # That of darts has a state by then; the candidates of random, which has none, have not even been trained.
+    interrupted(monkeypatch, run, "train_all", first, **asked(tmp_path, few, **given[first]))
+    (second,) = given.keys() - {first}
+    with pytest.raises(
+        UserError, match=f"is a search that was interrupted and differs in method: {second}, there {first}"
+    ):
+        api.search(second, **asked(tmp_path, few, **given[second]))
+    api.search(first, **asked(tmp_path, few, **given[first]))
+    assert api.search(second, **asked(tmp_path, few, **given[second]))["method"] == second  # one that is done gives way
+
+
+def test_what_was_refused_before_any_training_leaves_the_folder_free(few: data.Dataset, tmp_path: Path):
+    with pytest.raises(UserError, match="members cannot be chosen of 3 candidates"):
+        api.search("random", **asked(tmp_path, few, settings=DRAWN, members=4))
+    assert api.search("random", **asked(tmp_path, few, settings=DRAWN, members=2, seed=3))["seed"] == 3
 
 
 @pytest.mark.parametrize("fusion", ["crossmax", "majority"])
