@@ -61,9 +61,8 @@ class RayNodes:
 
     def workers(self) -> dict[int, str]:
         """Return what the workers of all nodes are called, by process: ``ray::IDLE``, or what they run."""
-        return {
-            pid: name for pid in descendants(self._owner.pid) if (name := words(pid)[:1]) and name[0].startswith("ray::")
-        }  # fmt: skip
+        named = {pid: " ".join(words(pid)) for pid in descendants(self._owner.pid)}
+        return {pid: name for pid, name in named.items() if name.startswith("ray::") and "Agent" not in name}
 
     def close(self) -> None:
         """End everything."""
@@ -90,7 +89,8 @@ class RayNodes:
 def words(pid: int) -> list[str]:
     """Return the command line of a process; empty where it is gone or a zombie."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text("utf-8", "replace").rstrip("\0").split("\0")
+        said = Path(f"/proc/{pid}/cmdline").read_text("utf-8", "replace").rstrip("\0")
+        return said.split("\0") if said else []
     except OSError:
         return []
 
@@ -113,7 +113,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def holders(folder: Path) -> dict[int, str]:
-    """Return the processes, by their ids, that have a folder in their command line or environment or a file of it open."""
+    """Return the processes that have a folder in their command line or environment, or a file of it open."""
     name, found = str(folder), {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:

@@ -56,7 +56,11 @@ class Cluster:
             self._start(cpus)
         else:
             self._join()
-            self.check()
+            try:
+                self.check()
+            except BaseException:
+                self.close()
+                raise
 
     def _start(self, cpus: int | None) -> None:
         """Start an instance of our own, with a token of its own that nothing writes into the home."""
@@ -107,11 +111,9 @@ class Cluster:
             try:
                 there, where = ray.get(ref, timeout=LOOKED)
             except ray.exceptions.RayError as error:
-                self.close()
                 said = " ".join(str(error).splitlines()[-1:])[:200]
                 raise UserError(f"a node of '{self.address.text}' does not answer ({said}).") from None
             if there != here:
-                self.close()
                 raise UserError(differing(where["node"], there))
 
     def close(self) -> None:
