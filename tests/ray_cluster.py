@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +61,10 @@ class RayNodes:
         """End a node's processes at once, as when its plug is pulled; return when they are gone."""
         self._ask(do="kill", node=node)
 
-    def workers(self) -> dict[int, str]:
-        """Return what the workers of all nodes are called, by process: ``ray::IDLE``, or what they run."""
+    def busy(self) -> dict[int, str]:
+        """Return the workers of all nodes that run something, by process."""
         named = {pid: " ".join(words(pid)) for pid in descendants(self._owner.pid)}
-        return {pid: name for pid, name in named.items() if name.startswith("ray::") and "Agent" not in name}
+        return {pid: name for pid, name in named.items() if name.startswith("ray::run")}
 
     def close(self) -> None:
         """End everything."""
@@ -124,6 +126,16 @@ def holders(folder: Path) -> dict[int, str]:
         if int(entry.name) != os.getpid() and (name in said or any(name in file for file in files)):
             found[int(entry.name)] = " ".join(words(int(entry.name)))[:200]
     return found
+
+
+def until(true: Callable[[], Any], seconds: float, ended: Callable[[], Any] = lambda: None) -> bool:
+    """Wait until something holds; return whether it does in time, and before something has ended with a status."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end or ended() is not None:
+            return bool(true())
+        time.sleep(0.02)
+    return True
 
 
 def main(client: bool) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 import ray_pieces
 import torch
-from ray_cluster import ROOT, RayNodes
+from ray_cluster import ROOT, RayNodes, until
 
 from robustkit import data
 from robustkit.base.errors import RunError, UserError
@@ -26,21 +28,13 @@ ray = pytest.importorskip("ray")
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[RayNodes]:
-    with RayNodes() as found:
-        found.add()
-        found.add()
-        yield found
-
-
-@pytest.fixture(scope="module")
-def joined(nodes: RayNodes) -> Iterator[Ray]:
+def joined(ray_nodes: RayNodes) -> Iterator[Ray]:
     """An executor that has joined; one for all tests, which use names of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(nodes.folder))
+        patch.setenv("HOME", str(ray_nodes.folder))
         patch.setenv("ROBUSTKIT_TEST_SECRET", "sesame")
         patch.delenv("RAY_ADDRESS", raising=False)
-        executor = Ray(torch.device("cpu"), read(nodes.address))
+        executor = Ray(torch.device("cpu"), read(ray_nodes.address))
         executor.open()
         yield executor
         executor.close()
@@ -116,7 +110,21 @@ def test_memory_that_runs_out_halves_the_batch(joined, of_torch: bool):
     assert found["never"].lost == "memory ran out, in the last of 3 tries"
 
 
-def test_nothing_of_the_driver_travels_but_its_pieces(joined, nodes: RayNodes):
+def test_an_interrupt_ends_what_runs_at_once(joined, ray_nodes: RayNodes):
+    asleep = [Piece(ray_pieces.number, {"value": at, "seconds": 60.0}, label="asleep") for at in range(4)]
+    first = Piece(ray_pieces.number, {"value": 7}, cost=1.0)
+    with contextlib.suppress(KeyboardInterrupt), joined.session(5, Reporter()) as session:
+        for piece in (*asleep, first):
+            session.submit(piece)
+        assert next(session.finished()).value == 7
+        assert until(lambda: len(ray_nodes.busy()) == 2, 10)
+        began = time.monotonic()
+        raise KeyboardInterrupt
+    assert time.monotonic() < began + 3
+    assert until(lambda: not ray_nodes.busy(), 5), ray_nodes.busy()
+
+
+def test_nothing_of_the_driver_travels_but_its_pieces(joined, ray_nodes: RayNodes):
     (done,) = over(joined, Piece(ray_pieces.surroundings, label="where")).values()
     there = done.value
     assert os.environ["ROBUSTKIT_TEST_SECRET"] == "sesame"
@@ -124,7 +132,7 @@ def test_nothing_of_the_driver_travels_but_its_pieces(joined, nodes: RayNodes):
     ours = {str(place) for place in map(Path, sys.path) if place.is_absolute() and "site-packages" not in str(place)}
     ours -= {str(ROOT), str(ROOT / "tests")}  # which the nodes were given
     assert not {place for place in ours if "python" not in place} & set(there["path"])
-    assert there["folder"] == str(nodes.folder)
+    assert there["folder"] == str(ray_nodes.folder)
     (job,) = [job for job in ray._private.state.jobs() if job["JobID"] == there["job"]]
     assert job["Entrypoint"] == "robustkit"
     assert str(Path.cwd()) not in str(job)
@@ -161,25 +169,24 @@ def test_weights_and_a_split_go_to_each_node_once(joined):
     assert all(size <= bytes_taken < 1.02 * size for bytes_taken in grown), (size, grown)
 
 
-def test_a_node_with_other_versions_is_named_with_both(joined, nodes: RayNodes, tmp_path: Path):
+def test_a_node_with_other_versions_is_named_with_both(joined, ray_nodes: RayNodes, tmp_path: Path):
     here = versions()
     (tmp_path / "torch-9.9.9.dist-info").mkdir()
     (tmp_path / "torch-9.9.9.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 9.9.9\n")
     path = os.pathsep.join([str(tmp_path), str(ROOT), str(ROOT / "tests")])
-    other = nodes.add(1, PYTHONPATH=path)  # it joins while we run: who has joined before is asked at the start
+    other = ray_nodes.add(1, PYTHONPATH=path)  # it joins while we run: who has joined before is asked at the start
     try:
         with pytest.raises(RunError, match=f"has other versions .torch 9.9.9 there, {here['torch']} here"):
-            over(joined, *[Piece(ray_pieces.number, {"value": 1, "seconds": 1.0}, label=str(at)) for at in range(9)])
+            over(joined, *[Piece(ray_pieces.number, {"value": 1, "seconds": 1.0}, label=str(at)) for at in range(30)])
         with pytest.raises(UserError, match=f"torch 9.9.9 there, {here['torch']} here.; install the same on every"):
             joined.cluster.check()
     finally:
-        nodes.kill(other)
+        ray_nodes.kill(other)
 
 
 def test_robustkit_of_another_version_and_none_are_named():
     here = versions()
-    there = {**here, "robustkit": ""}
-    assert differing("host/1", there) == (
-        f"node host/1 has other versions (robustkit is not installed there, {here['robustkit']} here); install the same "
-        "on every node."
+    other = f"robustkit is not installed there, {here['robustkit']} here"
+    assert differing("host/1", {**here, "robustkit": ""}) == (
+        f"node host/1 has other versions ({other}); install the same on every node."
     )

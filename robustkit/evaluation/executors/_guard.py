@@ -36,11 +36,12 @@ def dismiss(guard: subprocess.Popen[bytes]) -> None:
 
 
 def marked(folder: str) -> list[int]:
-    """Return the processes of an instance that are there."""
-    mark, found = f"{MARK}={folder}\0".encode(), []
+    """Return the processes of an instance that are there: by the mark, or, of those that overwrote it, by their logs."""
+    mark, place, found = f"{MARK}={folder}\0".encode(), f"{folder}/", []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if mark in (entry / "environ").read_bytes():
+            ours = mark in (entry / "environ").read_bytes()
+            if ours or any(os.readlink(file).startswith(place) for file in (entry / "fd").iterdir()):
                 found.append(int(entry.name))
         except OSError:  # it has just ended, or is another user's
             continue
