@@ -33,11 +33,19 @@ def pytest_runtest_setup() -> None:
     torch.default_generator.manual_seed(0)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the tests marked as long, too: minutes each file")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run the longest modules first: the other workers of pytest-xdist take what is short from behind them."""
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes long: --long runs it"))
     long = (
         "test_ranks", "test_self_test", "test_audit_calibration", "test_cli", "test_end_to_end", "test_benchmarks",
-        "test_forward",
+        "test_forward", "test_killed_on_ray", "test_everything_on_ray", "test_pieces_on_ray",
     )  # fmt: skip
     items.sort(key=lambda item: item.path.stem not in long)
 

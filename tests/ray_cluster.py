@@ -12,7 +12,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,10 @@ class RayNodes:
         """End a node's processes at once, as when its plug is pulled; return when they are gone."""
         self._ask(do="kill", node=node)
 
-    def workers(self) -> dict[int, str]:
-        """Return what the workers of all nodes are called, by process: ``ray::IDLE``, or what they run."""
-        return {
-            pid: name for pid in descendants(self._owner.pid) if (name := words(pid)[:1]) and name[0].startswith("ray::")
-        }  # fmt: skip
+    def busy(self) -> dict[int, str]:
+        """Return the workers of all nodes that run something, by process."""
+        named = {pid: " ".join(words(pid)) for pid in descendants(self._owner.pid)}
+        return {pid: name for pid, name in named.items() if name.startswith("ray::run")}
 
     def close(self) -> None:
         """End everything."""
@@ -91,7 +91,8 @@ class RayNodes:
 def words(pid: int) -> list[str]:
     """Return the command line of a process; empty where it is gone or a zombie."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text("utf-8", "replace").rstrip("\0").split("\0")
+        said = Path(f"/proc/{pid}/cmdline").read_text("utf-8", "replace").rstrip("\0")
+        return said.split("\0") if said else []
     except OSError:
         return []
 
@@ -114,7 +115,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def holders(folder: Path) -> dict[int, str]:
-    """Return the processes, by their ids, that have a folder in their command line or environment or a file of it open."""
+    """Return the processes that have a folder in their command line or environment, or a file of it open."""
     name, found = str(folder), {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -125,6 +126,16 @@ def holders(folder: Path) -> dict[int, str]:
         if int(entry.name) != os.getpid() and (name in said or any(name in file for file in files)):
             found[int(entry.name)] = " ".join(words(int(entry.name)))[:200]
     return found
+
+
+def until(true: Callable[[], Any], seconds: float, ended: Callable[[], Any] = lambda: None) -> bool:
+    """Wait until something holds; return whether it does in time, and before something has ended with a status."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end or ended() is not None:
+            return bool(true())
+        time.sleep(0.02)
+    return True
 
 
 def main(client: bool) -> None:

@@ -14,9 +14,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from robustkit.base.errors import UserError
-from robustkit.evaluation.executors import _stub
+from robustkit.evaluation.executors import _guard, _stub
 from robustkit.evaluation.executors._address import (
-    AUTO, MODE, TOKEN, TOKEN_PATH, Address, closed, listening, token_set,
+    AUTO,
+    MODE,
+    TOKEN,
+    TOKEN_PATH,
+    Address,
+    closed,
+    listening,
+    token_set,
 )  # fmt: skip
 
 STORE_BYTES = 2**31  # of an instance's object store at most: what is shared is small beside what is computed
@@ -49,16 +56,21 @@ class Cluster:
             self._start(cpus)
         else:
             self._join()
-            self.check()
+            try:
+                self.check()
+            except BaseException:
+                self.close()
+                raise
 
     def _start(self, cpus: int | None) -> None:
         """Start an instance of our own, with a token of its own that nothing writes into the home."""
-        self._before = {name: os.environ.get(name) for name in (MODE, TOKEN, *QUIET)}
-        os.environ.update(QUIET)
+        self._folder = tempfile.mkdtemp(prefix="rk-ray-")  # short: sockets lie in it
+        self._replaced.callback(_guard.dismiss, _guard.start(self._folder))
+        self._before = {name: os.environ.get(name) for name in (MODE, TOKEN, _guard.MARK, *QUIET)}
+        os.environ.update(QUIET | {_guard.MARK: self._folder})
         if not (TOKEN in os.environ or TOKEN_PATH in os.environ):  # else what is set is used, as it is
             os.environ[TOKEN] = secrets.token_hex(32)
             _read_anew()
-        self._folder = tempfile.mkdtemp(prefix="rk-ray-")  # short: sockets lie in it
         try:
             self.ray.init(
                 "local", num_cpus=cpus or len(os.sched_getaffinity(0)), include_dashboard=False, log_to_driver=False,
@@ -99,11 +111,9 @@ class Cluster:
             try:
                 there, where = ray.get(ref, timeout=LOOKED)
             except ray.exceptions.RayError as error:
-                self.close()
                 said = " ".join(str(error).splitlines()[-1:])[:200]
                 raise UserError(f"a node of '{self.address.text}' does not answer ({said}).") from None
             if there != here:
-                self.close()
                 raise UserError(differing(where["node"], there))
 
     def close(self) -> None:

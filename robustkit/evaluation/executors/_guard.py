@@ -1,0 +1,66 @@
+"""A process beside an instance of Ray of our own, which ends what a killed driver leaves; a program for itself.
+
+Ray ends most of it within a second, but its agents try for a minute to tell a server that is gone, and its folder of
+logs stays. Nothing but the standard library is imported, so that it starts at once. Where there is no ``/proc`` it only
+removes the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+MARK = "ROBUSTKIT_RAY_INSTANCE"  # in the environment of all processes of an instance: its folder
+GRACE = 1.0  # seconds in which Ray ends what it can by itself
+
+
+def start(folder: str) -> subprocess.Popen[bytes]:
+    """Start it for the instance whose processes are marked with a folder."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, folder], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+
+
+def dismiss(guard: subprocess.Popen[bytes]) -> None:
+    """End it: the instance was ended in an orderly way."""
+    guard.kill()
+    guard.wait()
+    if guard.stdin:
+        guard.stdin.close()
+
+
+def marked(folder: str) -> list[int]:
+    """Return the processes of an instance that are there: by the mark, or, of those that overwrote it, by their logs."""
+    mark, place, found = f"{MARK}={folder}\0".encode(), f"{folder}/", []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            ours = mark in (entry / "environ").read_bytes()
+            if ours or any(os.readlink(file).startswith(place) for file in (entry / "fd").iterdir()):
+                found.append(int(entry.name))
+        except OSError:  # it has just ended, or is another user's
+            continue
+    return found
+
+
+def main(folder: str) -> None:
+    """Wait until the driver is gone, which closes the input; then end what is left."""
+    sys.stdin.buffer.read()
+    time.sleep(GRACE)
+    while left := marked(folder):
+        for process in left:
+            try:
+                os.kill(process, signal.SIGKILL)
+            except OSError:
+                continue
+        time.sleep(0.1)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
