@@ -11,9 +11,8 @@ import contextlib
 import heapq
 import io
 import math
-import resource
+import os
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from _memory import memory
 from rich.console import Console
 
 from robustkit.attacks import spec
@@ -164,7 +164,7 @@ def simulate(cells: int, workers: int, folder: Path, seed: int = 0) -> dict[str,
     dict
         ``makespan`` and ``ideal`` in simulated seconds (the ideal is the larger of all work shared evenly and of the
         longest chain with the clean cell before it), ``driver_seconds``, CPU seconds and cells a second of this
-        process, its own memory, by how much it grew, and the most that was ever resident, libraries included.
+        process, its memory (:func:`_memory.memory`), and by how much its own grew.
     """
     study = plan(cells, seed)
     seconds = lengths(study, seed)
@@ -179,7 +179,7 @@ def simulate(cells: int, workers: int, folder: Path, seed: int = 0) -> dict[str,
     ensembles = cast(Any, {record.key: None for record in study.ensembles})
     quiet = Reporter(Console(file=io.StringIO(), width=200))
     options = RunOptions(torch.device("cpu"), workers=workers, executor=simulated)
-    before = own_memory()
+    before = memory()
     started, cpu = time.perf_counter(), time.process_time()
     execute(study, ensembles, split, Store(folder), options, quiet, cast(Craftings, _NoCraftings()))
     took, cpu = time.perf_counter() - started, time.process_time() - cpu
@@ -188,21 +188,6 @@ def simulate(cells: int, workers: int, folder: Path, seed: int = 0) -> dict[str,
         "median_cell": statistics.median(seconds.values()), "longest_cell": max(seconds.values()),
         "makespan": simulated.now, "ideal": ideal, "over_ideal": simulated.now / ideal - 1,
         "busy": simulated.busy / max(simulated.now, 1e-9) / workers, "driver_seconds": took, "driver_cpu_seconds": cpu,
-        "per_second": len(seconds) / took, "own_mib": own_memory(), "grown_mib": own_memory() - before,
-        "rss_mib": most_memory(),
+        "per_second": len(seconds) / took, "memory": memory(), "grown": memory()["uss"] - before["uss"],
+        "load": os.getloadavg()[0],
     }  # fmt: skip
-
-
-def most_memory() -> float:
-    """Return the most memory that this process has had, in MiB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-
-
-def own_memory() -> float:
-    """Return the memory that is this process's alone now, in MiB, without the libraries that it maps."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) / 1024
-    return most_memory()

@@ -1,10 +1,11 @@
-"""How a plan spreads over workers: scheduled by one driver onto simulated ones, at which pace, in how much memory.
+"""How a plan spreads over workers: onto simulated ones at which pace and in how much memory, onto real nodes how fast.
 
-python benchmarks/executors.py                                     # 10,000 stub cells on 2, 16 and 128 workers
-python benchmarks/executors.py --cells 1000 --workers 4,8 --json out.json
+python benchmarks/executors.py                                     # all of it: about five minutes on two idle cores
+python benchmarks/executors.py --only simulated --cells 1000 --workers 4,8 --json out.json
+python benchmarks/executors.py --only nodes --turns 1              # one node of Ray and two, of one CPU each
 python benchmarks/executors.py --store /dev/shm                    # records where nobody waits for a disk
 
-Each number of workers is a process of its own, so that its memory is its own. Exit code 1: a target is missed.
+Each measurement is a process of its own, so that its memory is its own. Exit code 1: a target is missed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -25,39 +27,70 @@ from rich.table import Table
 
 from robustkit.base.files import write_json
 
-CELLS, WORKERS = 10_000, "2,16,128"
-OVER, PER_SECOND, MIB = 0.10, 300.0, 500.0  # targets: above the ideal makespan at most, cells a second, memory
+CELLS, WORKERS, TURNS = 10_000, "2,16,128", 2
+IMAGES, STEPS = 16, 15  # of each cell on real nodes: about half a second on an idle core
+OVER, PER_SECOND, MIB = 0.10, 300.0, 500e6 / 2**20  # targets: above the ideal makespan, cells a second, memory
+FASTER, OVERHEAD, IDLE = 1.8, 0.06, 1.0  # two nodes against one; seconds beside a piece's work; an idle machine
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Simulate; 0: every target is met, 1: one is not, 2: bad usage."""
+    """Measure; 0: every target is met, 1: one is not, 2: bad usage."""
     args = _parser().parse_args(argv)
-    if args.cells < 1 or not all(part.isdecimal() and int(part) for part in args.workers.split(",")):
-        print(f"error: {args.cells} cells on '{args.workers}' workers; give numbers from 1.", file=sys.stderr)
+    numbers = args.workers.split(",")
+    if min(args.cells, args.turns) < 1 or not all(part.isdecimal() and int(part) for part in numbers):
+        print(f"error: {args.cells} cells on '{args.workers}' workers in {args.turns} turns; give numbers from 1.",
+              file=sys.stderr)  # fmt: skip
         return 2
     if args.one:
-        from _simulation import simulate
-
-        with tempfile.TemporaryDirectory(dir=args.store) as folder:
-            print(json.dumps(simulate(args.cells, int(args.workers), Path(folder), args.seed)))
-        return 0
-    rows = [alone(args.cells, int(count), args.store, args.seed) for count in args.workers.split(",")]
-    Console(width=max(100, Console().width)).print(table(rows))
-    missed = [what for row in rows for what in _missed(row)]
+        return _one(args)
+    console = Console(width=max(110, Console().width))
+    load, found, missed = os.getloadavg()[0], dict[str, Any](), list[str]()
+    if args.only != "nodes":
+        common = ["--cells", str(args.cells), "--seed", str(args.seed)]
+        place = ["--store", str(args.store)] if args.store else []
+        found["simulated"] = [alone("simulated", "--workers", count, *common, *place) for count in numbers]
+        console.print(simulated_table(found["simulated"]))
+        missed += [what for row in found["simulated"] for what in _missed(row)]
+    if args.only != "simulated":
+        found["nodes"] = [
+            alone("nodes", "--nodes", str(count)) for _ in range(args.turns) for count in (0, 1, 2)
+        ]  # fmt: skip
+        console.print(nodes_table(found["nodes"]))
+        said, short = gained(found["nodes"])
+        print(said)
+        missed += short
+    if load > IDLE:
+        print(f"a load of {load:.1f} was on this machine before: figures of seconds are not those of an idle one")
     for what in missed:
         print(f"missed: {what}")
     if args.json:
-        write_json(args.json, {"made": datetime.date.today().isoformat(), "cores": os.cpu_count(), "rows": rows})
+        made = {"made": datetime.date.today().isoformat(), "cores": os.cpu_count(), "load_before": load}
+        write_json(args.json, {**made, **found})
     return int(bool(missed))
 
 
-def alone(cells: int, workers: int, store: Path | None, seed: int) -> dict[str, Any]:
-    """Simulate in a process of its own."""
-    command = [sys.executable, __file__, "--one", "--cells", str(cells), "--workers", str(workers), "--seed", str(seed)]
-    if store:
-        command += ["--store", str(store)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+def _one(args: argparse.Namespace) -> int:
+    """Measure once in this process, and print JSON."""
+    with tempfile.TemporaryDirectory(dir=args.store) as folder:
+        if args.one == "nodes":
+            from _nodes import measure
+
+            row = measure(args.nodes, IMAGES, STEPS, Path(folder))
+        else:
+            from _simulation import simulate
+
+            row = simulate(args.cells, int(args.workers), Path(folder), args.seed)
+    print(json.dumps(row))
+    return 0
+
+
+def alone(one: str, *words: str) -> dict[str, Any]:
+    """Measure in a process of its own."""
+    done = subprocess.run([sys.executable, __file__, "--one", one, *words], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{one} {' '.join(words)} failed:\n{done.stderr[-2000:]}")
+    rows = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    found: dict[str, Any] = json.loads(rows[-1])
     return found
 
 
@@ -66,35 +99,85 @@ def _missed(row: dict[str, Any]) -> list[str]:
     return [
         *([f"{row['over_ideal']:.1%} over the ideal makespan {at}"] if row["over_ideal"] > OVER else []),
         *([f"{row['per_second']:.0f} cells a second {at}"] if row["per_second"] < PER_SECOND else []),
-        *([f"{row['own_mib']:.0f} MiB of its own {at}"] if row["own_mib"] > MIB else []),
+        *([f"{row['memory']['uss']:.0f} MiB of its own {at}"] if row["memory"]["uss"] > MIB else []),
     ]
 
 
-def table(rows: Sequence[dict[str, Any]]) -> Table:
+def gained(rows: Sequence[dict[str, Any]]) -> tuple[str, list[str]]:
+    """Return a sentence on what the second node gave, by medians of the turns, and what is less than was aimed at."""
+    seconds = {nodes: median(row["seconds"] for row in rows if row["nodes"] == nodes) for nodes in (1, 2)}
+    beside = median(row["overhead"] for row in rows if row["nodes"] == 1)
+    once = max((got / row["weights"] for row in rows for got in row["arrived"]), default=0.0)
+    faster = seconds[1] / seconds[2]
+    said = (
+        f"two nodes are {faster:.2f} times as fast as one; {1000 * beside:.0f} ms beside the work of a piece; no node "
+        f"holds more than {once:.2f} times the weights, with all else that it was sent or gives back"
+    )
+    return said, [
+        *([f"two nodes are {faster:.2f} times as fast as one"] if faster < FASTER else []),
+        *([f"{1000 * beside:.0f} ms beside the work of a piece"] if beside > OVERHEAD else []),
+        *([f"a node was sent {once:.2f} times the weights"] if once >= 2 else []),
+    ]
+
+
+def simulated_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Return a row for each number of workers."""
-    found = Table(title=f"{rows[0]['cells']:,} cells in {rows[0]['chains']:,} chains", title_justify="left")
-    for name in (
-        "workers", "makespan h", "over ideal", "busy", "driver s", "CPU s", "cells/s", "own MiB", "above imports MiB",
-        "resident MiB",
-    ):  # fmt: skip
-        found.add_column(name, justify="right")
+    found = _table(
+        f"{rows[0]['cells']:,} stub cells in {rows[0]['chains']:,} chains, simulated workers",
+        "workers", "makespan h", "over ideal", "busy", "driver s", "CPU s", "cells/s", "own MiB", "grown", "shared out",
+        "resident", "load",
+    )  # fmt: skip
     for row in rows:
+        memory = row["memory"]
         found.add_row(
             str(row["workers"]), f"{row['makespan'] / 3600:.2f}", f"{row['over_ideal']:.2%}", f"{row['busy']:.1%}",
             f"{row['driver_seconds']:.1f}", f"{row['driver_cpu_seconds']:.1f}", f"{row['per_second']:.0f}",
-            f"{row['own_mib']:.0f}", f"{row['grown_mib']:.0f}", f"{row['rss_mib']:.0f}",
+            f"{memory['uss']:.0f}", f"{row['grown']:.0f}", f"{memory['pss']:.0f}", f"{memory['peak']:.0f}",
+            f"{row['load']:.1f}",
         )  # fmt: skip
     return found
 
 
+def nodes_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Return a row for each run on real nodes, in turns."""
+    found = _table(
+        f"{rows[0]['cells']} cells in {rows[0]['chains']} chains, nodes of Ray of one CPU each (0: no Ray, one thread)",
+        "nodes", "s", "work s", "ms beside", "ms empty", "start s", "weights MiB", "sent", "arrived", "own MiB",
+        "shared out", "resident", "load",
+    )  # fmt: skip
+    for row in rows:
+        memory = row["memory"]
+        found.add_row(
+            str(row["nodes"]), f"{row['seconds']:.1f}", f"{row['work']:.1f}", f"{1000 * row['overhead']:.0f}",
+            f"{1000 * row['empty']:.0f}", f"{row['start_seconds']:.1f}", _mib(row["weights"]), _mib(row["sent"]),
+            " ".join(map(_mib, row["arrived"])), f"{memory['uss']:.0f}", f"{memory['pss']:.0f}",
+            f"{memory['peak']:.0f}", f"{row['load']:.1f}",
+        )  # fmt: skip
+    return found
+
+
+def _table(title: str, *columns: str) -> Table:
+    found = Table(title=title, title_justify="left")
+    for name in columns:
+        found.add_column(name, justify="right")
+    return found
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f}"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=int, default=CELLS, help="of the plan, at least")
+    parser.add_argument("--only", choices=("simulated", "nodes"), help="one of the two measurements")
+    parser.add_argument("--cells", type=int, default=CELLS, help="of the simulated plan, at least")
     parser.add_argument("--workers", default=WORKERS, help="numbers of simulated workers")
-    parser.add_argument("--seed", type=int, default=0, help="of the lengths")
+    parser.add_argument("--turns", type=int, default=TURNS, help="how often no, one and two real nodes are measured")
+    parser.add_argument("--seed", type=int, default=0, help="of the simulated lengths")
     parser.add_argument("--store", type=Path, help="a folder that the records are written below, and removed from")
     parser.add_argument("--json", type=Path, help="a file for the numbers")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--one", choices=("simulated", "nodes"), help=argparse.SUPPRESS)
+    parser.add_argument("--nodes", type=int, default=0, help=argparse.SUPPRESS)
     return parser
 
 
