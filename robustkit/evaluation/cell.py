@@ -18,6 +18,7 @@ from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fastpath import Crafting
 from robustkit.evaluation.crafting import AttackRunner, Block
 from robustkit.evaluation.scoring import SCORE_BATCH, SIZES
+from robustkit.functional.precision import arithmetic
 from robustkit.records.cells import Cell, Run
 from robustkit.records.samples import CARRIED, CONFIRMED, ERROR, HERE, MISSED, NOT_ATTACKED, Samples
 from robustkit.study.targets import target_labels
@@ -122,6 +123,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "device_name": name,
         "threads": torch.get_num_threads(),
+        **arithmetic(device),
     }
 
 
