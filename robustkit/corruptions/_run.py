@@ -22,7 +22,7 @@ from robustkit.evaluation.cell import RunOptions, environment
 from robustkit.evaluation.executors import Piece
 from robustkit.evaluation.executors._worker import Worker
 from robustkit.evaluation.scoring import SCORE_BATCH, score, sent
-from robustkit.functional.precision import has_float64
+from robustkit.functional.precision import exactly, has_float64
 from robustkit.functional.sampling import SampleGenerator
 from robustkit.records.cells import Cell, Run, Spec
 from robustkit.records.samples import ERROR, HERE, OK, Samples
@@ -160,7 +160,8 @@ def make(spec: Spec, seed: int, ids: Tensor, x: Tensor, device: torch.device) ->
     severity = params.pop("severity")
     generator = SampleGenerator(seed, ids, f"{spec.name}/{severity}")
     on = device if has_float64(device) else torch.device("cpu")  # several compute in float64
-    made: Tensor = get(spec.name)(sent(x, on), severity, **params, generator=generator)
+    with exactly(on):
+        made: Tensor = get(spec.name)(sent(x, on), severity, **params, generator=generator)
     return made.cpu().float()
 
 

@@ -19,9 +19,10 @@ from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fastpath import Crafting
 from robustkit.evaluation.scoring import SIZES, score, sent, verify
-from robustkit.functional.batching import Batched
+from robustkit.functional.batching import Batched, out_of_memory
 from robustkit.functional.eot import Averaged
 from robustkit.functional.losses import succeeded
+from robustkit.functional.precision import exactly
 from robustkit.functional.sampling import SampleGenerator
 from robustkit.functional.trace import Trace
 from robustkit.records.cells import Cell, Spec
@@ -88,6 +89,14 @@ class Block:
         for rows, history in self.history:
             joined[rows] = torch.nn.functional.pad(history, (0, steps - history.shape[1]), value=float("nan"))
         return joined
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What an attack raised, and whether fewer samples at a time may go through."""
+
+    text: str
+    narrow: bool
 
 
 @dataclass
@@ -165,20 +174,16 @@ class AttackRunner:
         if cell.backend == "native":
             model = Batched(model, self.batch_size)
         trace = Trace(len(batch), keep=kept, watch=self._watch)
-        generator = SampleGenerator(cell.seed, block.ids[batch], f"{cell.name}/{cell.source}")
         started = time.perf_counter()
-        try:
-            x, aims = sent(block.x[batch], self.device), sent(block.aims[batch], self.device)
-            made = craft(model, x, aims, generator=generator, trace=trace)
-        except Exception as error:  # noqa: BLE001 - whatever an attack raises is recorded, never as robust
-            narrow = isinstance(error, FloatingPointError | torch.OutOfMemoryError)  # which samples is it?
-            size = (len(batch) + 1) // 2 if narrow else self.batch_size
+        made, failure = self._made(craft, model, block, batch, trace)
+        if failure:
+            size = (len(batch) + 1) // 2 if failure.narrow else self.batch_size  # which samples is it?
             if size < len(batch):
                 for part in torch.split(batch, size):
                     self._attack(craft, ensemble, block, part)
                 return
             block.status[batch] = ERROR
-            self.warnings.append(f"{cell.name} failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            self.warnings.append(f"{cell.name} failed: {failure.text}")
             return
         if isinstance(model, Batched):  # what did not fit now will not fit later
             self.batch_size = min(self.batch_size, model.size)
@@ -191,6 +196,24 @@ class AttackRunner:
             self.warnings += warnings
             if kept:
                 block.history.append((batch[:kept], trace.history))
+
+    def _made(
+        self, craft: Craft, model: torch.nn.Module, block: Block, batch: Tensor, trace: Trace
+    ) -> tuple[object, _Failure | None]:
+        """Return what the attack returns, or why it failed, and keep nothing of its tensors where it did."""
+        cell = self.cell
+        generator = SampleGenerator(cell.seed, block.ids[batch], f"{cell.name}/{cell.source}")
+        try:
+            x, aims = sent(block.x[batch], self.device), sent(block.aims[batch], self.device)
+            with exactly(self.device):
+                return craft(model, x, aims, generator=generator, trace=trace), None
+        except Exception as error:  # noqa: BLE001 - whatever an attack raises is recorded, never as robust
+            narrow = isinstance(error, FloatingPointError) or out_of_memory(error)
+            text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        # Only here, where the traceback is gone, is what the failed attempt had in memory free again.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # cuDNN and cuBLAS cannot use what torch's allocator keeps
+        return None, _Failure(text, narrow)
 
 
 def rough_params(cell: Cell) -> dict[str, int]:
