@@ -29,7 +29,8 @@ from robustkit.records.cells import Cell, Spec
 from robustkit.records.samples import ERROR, NOT_ATTACKED, Samples
 
 Craft = Callable[..., Tensor]
-POOL_BYTES = 2**24  # of the images that one attack works on together
+POOL_BYTES = 2**24  # of the images that one attack works on together on a CPU ...
+POOL_BYTES_GPU = 2**28  # ... and on a GPU, so that its batches stay full
 LOOK = 0.5  # seconds between two looks at a bar
 LONG = 20  # steps from which on a rough model may go first
 
@@ -149,7 +150,8 @@ class AttackRunner:
         share = -(-len(rows) // self.workers)
         most = self.batch_size
         if self.cell.backend == "native":  # our attacks compute a pool in batches; another library's cannot
-            most = max(most, POOL_BYTES // block.x[0].nbytes)
+            room = POOL_BYTES if self.device.type == "cpu" else POOL_BYTES_GPU
+            most = max(most, room // block.x[0].nbytes)
         pools = torch.split(rows, max(1, min(most, share)))
 
         def one(pool: Tensor) -> None:

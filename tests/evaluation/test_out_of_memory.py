@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustkit.attacks import attack
+from robustkit.corruptions._run import batch_of, make
 from robustkit.data import Dataset, Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fastpath import Crafting, prepare
@@ -157,4 +158,36 @@ def test_a_trial_that_does_not_fit_is_one_of_fewer_images(few: Split):
         assert large > 2.5 * small, "the trial is of as many images as are attacked"
         gpu.limit = 2 * small
         assert peak(gpu, 128)[1].exact is not None
+        assert gpu.peak <= gpu.limit
+
+
+@pytest.mark.parametrize("batch", [4, 12])
+def test_blocks_on_a_gpu_hold_four_of_its_batches(batch: int, few: Split, monkeypatch: pytest.MonkeyPatch):
+    """So that an attack's batches are full; on a CPU, whose cache is small, what they hold is fixed."""
+    monkeypatch.setattr("robustkit.evaluation.cell.SCORE_BATCH", 8)
+    monkeypatch.setattr("robustkit.evaluation.cell.BLOCK", 8)
+    read: list[int] = []
+    whole = Split.batch
+    monkeypatch.setattr(Split, "batch", lambda self, rows: read.append(len(rows)) or whole(self, rows))
+    on = model()
+    run_cell(Cell("clean", "e", "d"), on, few, None, RunOptions(torch.device("cpu"), batch))
+    assert read == {4: [8, 8, 8], 12: [16, 8]}[batch]
+    read.clear()
+    with pretend_cuda():
+        run_cell(Cell("clean", "e", "d"), copy.deepcopy(on).to(GPU), few, None, RunOptions(GPU, batch))
+    assert read == {4: [16, 8], 12: [24]}[batch]
+
+
+def test_corruptions_work_on_more_images_at_a_time_on_a_gpu_and_on_fewer_where_memory_runs_out(few: Split):
+    assert batch_of((3, 224, 224), torch.device("cpu")) == 6
+    assert batch_of((3, 224, 224), GPU) == 111
+    assert batch_of((3, 32, 32), GPU) % 256 == 0
+    ids, x, _ = few.batch(range(len(few)))
+    spec = Spec("corruption", "gaussian_noise", {"severity": 3})
+    expected = make(spec, 0, ids, x, torch.device("cpu"))
+    with pretend_cuda() as gpu:
+        assert torch.equal(make(spec, 0, ids, x, GPU), expected)
+        gpu.limit = gpu.peak // 3
+        gpu.clear()
+        assert torch.equal(make(spec, 0, ids, x, GPU), expected)
         assert gpu.peak <= gpu.limit
