@@ -25,6 +25,7 @@ from robustkit.base.files import check_folder
 from robustkit.base.progress import Reporter
 from robustkit.data import Dataset
 from robustkit.ensembles.ensemble import Ensemble, fingerprint
+from robustkit.functional.precision import exactly
 from robustkit.pipeline import evaluate as pipeline
 from robustkit.pipeline.evaluate import RESULTS, Done
 from robustkit.pipeline.models_under_test import ModelUnderTest, Surrogate, record_of
@@ -56,7 +57,8 @@ def audit(config: AuditConfig) -> Done:
     split = loaded.everything() if loaded.whole else loaded.split("test")
     _, x, y = split.take(MOST).batch(range(min(len(split), MOST)))
     began = time.perf_counter()
-    members = members_of(config, loaded, x.to(device))
+    with exactly(device):
+        members = members_of(config, loaded, x.to(device))
     check_members(config.fusion, len(members))
     modes = [(part, part.training) for member in members for part in member.network.modules()]
     name = members[0].facts["name"] if len(members) == 1 else "audited"
@@ -64,7 +66,8 @@ def audit(config: AuditConfig) -> Done:
     asked, config = config, replace(config, dataset=loaded)
     suites = _default_suites(config, alone=len(members) == 1 and config.suites is None)
     try:
-        members, found = _detected(config, members, x.to(device), y.to(device), loaded.classes, reporter)
+        with exactly(device):  # TF32 alone would look like an output that depends on the batch
+            members, found = _detected(config, members, x.to(device), y.to(device), loaded.classes, reporter)
         for one, member in zip(found, members, strict=True):
             if not config.force:
                 matching.check(one, member.facts["name"], loaded)

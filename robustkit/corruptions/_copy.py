@@ -104,7 +104,7 @@ def _arrays(
     part = path.with_suffix(".part")
     array = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(total, height, width, channels))
     for at, spec in enumerate(specs):
-        for rows in torch.split(torch.arange(len(split)), batch_of(split.shape)):
+        for rows in torch.split(torch.arange(len(split)), batch_of(split.shape, device)):
             array[rows.numpy() + at * len(split)] = _levels(spec, split, rows, seed, device)
             advance(len(rows), name)
     array.flush()
@@ -125,7 +125,7 @@ def _folders(
             continue
         part = target.with_name(f".{target.name}.part")
         shutil.rmtree(part, ignore_errors=True)
-        for rows in torch.split(torch.arange(len(split)), batch_of(split.shape)):
+        for rows in torch.split(torch.arange(len(split)), batch_of(split.shape, device)):
             images = _levels(spec, split, rows, seed, device)
             for image, row in zip(images, rows.tolist(), strict=True):
                 file = part / classes[int(split.y[row])] / f"{int(split.ids[row]):0{digits}d}.png"

@@ -22,14 +22,16 @@ from robustkit.evaluation.cell import RunOptions, environment
 from robustkit.evaluation.executors import Piece
 from robustkit.evaluation.executors._worker import Worker
 from robustkit.evaluation.scoring import SCORE_BATCH, score, sent
-from robustkit.functional.precision import has_float64
+from robustkit.functional.batching import in_parts
+from robustkit.functional.precision import exactly, has_float64
 from robustkit.functional.sampling import SampleGenerator
 from robustkit.records.cells import Cell, Run, Spec
 from robustkit.records.samples import ERROR, HERE, OK, Samples
 from robustkit.records.store import Store
 from robustkit.study.plan import Study
 
-ELEMENTS = 2**20  # of the images that are corrupted together
+ELEMENTS = 2**20  # of the images that are corrupted together on a CPU, which stay in its cache ...
+ELEMENTS_GPU = 2**24  # ... and on a GPU, which would wait for launches: 111 images of 224 pixels, 5,376 of 32
 SHOWN = 1  # images that a cell keeps, for the contact sheet
 PUBLISHED = "published corruptions"  # the name under which the set is shared in this process
 AHEAD, FEW_AHEAD = 1024, 16  # corruptions that may wait for a worker; fewer where the images of each are sent along
@@ -101,7 +103,7 @@ def run_cells(worker: Worker, group: list[Cell], split: str, source: str, run_op
     ensembles = {cell.ensemble: worker.get(pieces.ensemble_name(cell.ensemble)) for cell in group}
     published: Source = worker.get(source) if source else None
     parts: list[list[Samples]] = [[] for _ in group]
-    for rows in torch.split(torch.arange(len(images)), batch_of(images.shape)):
+    for rows in torch.split(torch.arange(len(images)), batch_of(images.shape, worker.device)):
         ids, x, y = images.batch(rows)
         began = time.perf_counter()
         made = corrupted(group[0], images, rows, worker.device, published)
@@ -129,13 +131,13 @@ def taken(cell: Cell, split: Split, device: torch.device, published: Published |
 
 def whole(cell: Cell, split: Split, device: torch.device, source: Source) -> Tensor:
     """Return the corrupted images of all of a split, made in batches, float32 (N, C, H, W)."""
-    parts = torch.split(torch.arange(len(split)), batch_of(split.shape))
+    parts = torch.split(torch.arange(len(split)), batch_of(split.shape, device))
     return torch.cat([corrupted(cell, split, rows, device, source) for rows in parts])
 
 
-def batch_of(shape: tuple[int, ...]) -> int:
+def batch_of(shape: tuple[int, ...], device: torch.device) -> int:
     """Return how many images of a shape are corrupted together: whole score batches, where they are small."""
-    most = max(1, ELEMENTS // math.prod(shape))
+    most = max(1, (ELEMENTS if device.type == "cpu" else ELEMENTS_GPU) // math.prod(shape))
     return most // SCORE_BATCH * SCORE_BATCH if most > SCORE_BATCH else most
 
 
@@ -158,10 +160,16 @@ def make(spec: Spec, seed: int, ids: Tensor, x: Tensor, device: torch.device) ->
     """Return images under a corruption at the severity of its spec, on the CPU, float32 (B, C, H, W)."""
     params = dict(spec.params)
     severity = params.pop("severity")
-    generator = SampleGenerator(seed, ids, f"{spec.name}/{severity}")
     on = device if has_float64(device) else torch.device("cpu")  # several compute in float64
-    made: Tensor = get(spec.name)(sent(x, on), severity, **params, generator=generator)
-    return made.cpu().float()
+
+    def part(at: slice) -> Tensor:
+        generator = SampleGenerator(seed, ids[at], f"{spec.name}/{severity}")
+        made: Tensor = get(spec.name)(sent(x[at], on), severity, **params, generator=generator)
+        return made.cpu().float()
+
+    with exactly(on):
+        parts, _ = in_parts(part, len(ids), len(ids))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _same_shape(published: Published | Taken, made: Tensor, x: Tensor) -> Tensor:

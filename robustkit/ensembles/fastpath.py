@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.folding import fold, same_logits
+from robustkit.functional.batching import out_of_memory
+from robustkit.functional.precision import exactly
 
 AGREEMENT = 0.9  # share of the predictions in which a rough copy must agree
 WORTHWHILE = 1.3  # by how much a rough copy must beat the exact one: what it leaves standing is paid for twice
-TRIAL = 32  # images of the trial
+TRIAL = 32  # images of the proof, and on a CPU of a pass that is timed
 HOPELESS = 3  # times the best: nobody waits for the rest of such a trial
 FIRST, ROUGH = "; ", "bfloat16 first"  # what a choice with a rough copy ends with
 
@@ -48,7 +50,7 @@ class Crafting:
     kept: str = ""
 
 
-def prepare(ensemble: Ensemble, x: Tensor, speed: str = "auto", chosen: str = "") -> Crafting:
+def prepare(ensemble: Ensemble, x: Tensor, speed: str = "auto", chosen: str = "", batch: int = 0) -> Crafting:
     """Return the fastest copies that are proven on x (B, C, H, W), images on the ensemble's device.
 
     Copies round differently, and a trial by the clock may choose another one tomorrow: who wants the same numbers again
@@ -61,10 +63,17 @@ def prepare(ensemble: Ensemble, x: Tensor, speed: str = "auto", chosen: str = ""
         compiles, which takes a minute for each architecture and pays in long runs.
     chosen : str
         What an earlier trial chose; made again, if it still can be proven, without a trial.
+    batch : int
+        How many images the attacks will give a GPU at a time, which are what is timed there: of few images it waits
+        for launches, of which stacked members have least. A CPU is timed on few.
     """
     if speed == "off":
         return Crafting(ensemble)
-    x = x[:TRIAL]
+    with exactly(x.device):  # what cuDNN rounds to TF32 proves nothing
+        return _chosen(ensemble, x[:TRIAL], speed, chosen, batch)
+
+
+def _chosen(ensemble: Ensemble, x: Tensor, speed: str, chosen: str, batch: int) -> Crafting:
     folded, kept = _folded(ensemble, x)
     makers: dict[str, Callable[[], Ensemble]] = {
         "batch norm folded": lambda: folded,
@@ -81,18 +90,47 @@ def prepare(ensemble: Ensemble, x: Tensor, speed: str = "auto", chosen: str = ""
         if wanted and (model := _proven(ensemble, make, x, exact=True)) is not None:
             proven[name] = model
     if before and before not in proven:
-        return prepare(ensemble, x, speed)
+        return _chosen(ensemble, x, speed, "", batch)
     if before:
         name, limit = before, math.inf if first else 0.0
     else:
-        times = {name: _seconds(model, x) for name, model in proven.items()}
+        times, x = _timed(proven, x if x.device.type == "cpu" else _repeated(x, max(batch, len(x))))
         name = min(times, key=lambda candidate: times[candidate])
         limit = times[name]
     exact = proven[name]
-    rough = _proven(ensemble, lambda: _Rough(exact), x, exact=False) if limit else None
-    if rough is not None and (math.isinf(limit) or _seconds(rough, x, HOPELESS * limit) * WORTHWHILE < limit):
+    rough = _proven(ensemble, lambda: _Rough(exact), x[:TRIAL], exact=False) if limit else None
+    if rough is not None and (math.isinf(limit) or _pays(rough, x, limit)):
         return Crafting(exact, rough, name + FIRST + ROUGH, kept)
     return Crafting(exact, None, name, kept)
+
+
+def _repeated(x: Tensor, count: int) -> Tensor:
+    """Return so many images: x again and again."""
+    return x.repeat(-(-count // len(x)), 1, 1, 1)[:count]
+
+
+def _pays(rough: Ensemble, x: Tensor, limit: float) -> bool:
+    """Return whether a rough model is so much faster than the exact one, which takes ``limit`` seconds, as to go first.
+
+    One that does not fit into memory where the exact one does is not.
+    """
+    try:
+        return _seconds(rough, x, HOPELESS * limit) * WORTHWHILE < limit
+    except RuntimeError as error:
+        if out_of_memory(error):
+            return False
+        raise
+
+
+def _timed(models: Mapping[str, Ensemble], x: Tensor) -> tuple[dict[str, float], Tensor]:
+    """Return the seconds of each model, and the images that they are of: of as many as fit into memory for all."""
+    while True:
+        try:
+            return {name: _seconds(model, x) for name, model in models.items()}, x
+        except RuntimeError as error:
+            if len(x) == 1 or not out_of_memory(error):
+                raise
+        x = x[: len(x) // 2]
 
 
 @torch.no_grad()

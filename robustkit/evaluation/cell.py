@@ -18,6 +18,7 @@ from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fastpath import Crafting
 from robustkit.evaluation.crafting import AttackRunner, Block
 from robustkit.evaluation.scoring import SCORE_BATCH, SIZES
+from robustkit.functional.precision import arithmetic
 from robustkit.records.cells import Cell, Run
 from robustkit.records.samples import CARRIED, CONFIRMED, ERROR, HERE, MISSED, NOT_ATTACKED, Samples
 from robustkit.study.targets import target_labels
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 HISTORY = 64  # of how many samples the loss history is kept
 PROBE = 64  # how many of the samples broken at a smaller eps are attacked anew, as a check
-BLOCK = 4 * SCORE_BATCH  # samples in memory at a time, where one of them is small ...
+BLOCK = 4 * SCORE_BATCH  # samples in memory at a time, where one of them is small; on a GPU four of its batches ...
 BLOCK_BYTES = 2**28  # ... and the memory that their images may take
 EXAMPLE_BYTES = 2**28  # what the images kept of one cell may take; further ones are not kept
 PIXELS = 3 * 32 * 32  # of an image of which 256 are attacked at a time on a CPU, 2,048 on a GPU
@@ -122,6 +123,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "device_name": name,
         "threads": torch.get_num_threads(),
+        **arithmetic(device),
     }
 
 
@@ -223,7 +225,8 @@ def _carry(samples: Samples, lower: Samples, targeted: bool) -> Samples:
 
 def _block_size(split: Split, run_options: RunOptions) -> int:
     """Return how many samples are in memory at a time: a multiple of the scores' batch, so that blocks change none."""
-    wanted = max(run_options.batch_size or 0, min(BLOCK, BLOCK_BYTES // (4 * math.prod(split.shape))))
+    most = BLOCK if run_options.device.type == "cpu" else max(BLOCK, 4 * run_options.batch(split.shape))
+    wanted = max(run_options.batch_size or 0, min(most, BLOCK_BYTES // (4 * math.prod(split.shape))))
     return SCORE_BATCH * max(1, -(-wanted // SCORE_BATCH))
 
 

@@ -19,16 +19,18 @@ from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fastpath import Crafting
 from robustkit.evaluation.scoring import SIZES, score, sent, verify
-from robustkit.functional.batching import Batched
+from robustkit.functional.batching import Batched, out_of_memory
 from robustkit.functional.eot import Averaged
 from robustkit.functional.losses import succeeded
+from robustkit.functional.precision import exactly
 from robustkit.functional.sampling import SampleGenerator
 from robustkit.functional.trace import Trace
 from robustkit.records.cells import Cell, Spec
 from robustkit.records.samples import ERROR, NOT_ATTACKED, Samples
 
 Craft = Callable[..., Tensor]
-POOL_BYTES = 2**24  # of the images that one attack works on together
+POOL_BYTES = 2**24  # of the images that one attack works on together on a CPU ...
+POOL_BYTES_GPU = 2**28  # ... and on a GPU, so that its batches stay full
 LOOK = 0.5  # seconds between two looks at a bar
 LONG = 20  # steps from which on a rough model may go first
 
@@ -90,6 +92,14 @@ class Block:
         return joined
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """What an attack raised, and whether fewer samples at a time may go through."""
+
+    text: str
+    narrow: bool
+
+
 @dataclass
 class AttackRunner:
     """What crafting needs besides the block, for all blocks of a cell."""
@@ -140,7 +150,8 @@ class AttackRunner:
         share = -(-len(rows) // self.workers)
         most = self.batch_size
         if self.cell.backend == "native":  # our attacks compute a pool in batches; another library's cannot
-            most = max(most, POOL_BYTES // block.x[0].nbytes)
+            room = POOL_BYTES if self.device.type == "cpu" else POOL_BYTES_GPU
+            most = max(most, room // block.x[0].nbytes)
         pools = torch.split(rows, max(1, min(most, share)))
 
         def one(pool: Tensor) -> None:
@@ -165,20 +176,16 @@ class AttackRunner:
         if cell.backend == "native":
             model = Batched(model, self.batch_size)
         trace = Trace(len(batch), keep=kept, watch=self._watch)
-        generator = SampleGenerator(cell.seed, block.ids[batch], f"{cell.name}/{cell.source}")
         started = time.perf_counter()
-        try:
-            x, aims = sent(block.x[batch], self.device), sent(block.aims[batch], self.device)
-            made = craft(model, x, aims, generator=generator, trace=trace)
-        except Exception as error:  # noqa: BLE001 - whatever an attack raises is recorded, never as robust
-            narrow = isinstance(error, FloatingPointError | torch.OutOfMemoryError)  # which samples is it?
-            size = (len(batch) + 1) // 2 if narrow else self.batch_size
+        made, failure = self._made(craft, model, block, batch, trace)
+        if failure:
+            size = (len(batch) + 1) // 2 if failure.narrow else self.batch_size  # which samples is it?
             if size < len(batch):
                 for part in torch.split(batch, size):
                     self._attack(craft, ensemble, block, part)
                 return
             block.status[batch] = ERROR
-            self.warnings.append(f"{cell.name} failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            self.warnings.append(f"{cell.name} failed: {failure.text}")
             return
         if isinstance(model, Batched):  # what did not fit now will not fit later
             self.batch_size = min(self.batch_size, model.size)
@@ -191,6 +198,24 @@ class AttackRunner:
             self.warnings += warnings
             if kept:
                 block.history.append((batch[:kept], trace.history))
+
+    def _made(
+        self, craft: Craft, model: torch.nn.Module, block: Block, batch: Tensor, trace: Trace
+    ) -> tuple[object, _Failure | None]:
+        """Return what the attack returns, or why it failed, and keep nothing of its tensors where it did."""
+        cell = self.cell
+        generator = SampleGenerator(cell.seed, block.ids[batch], f"{cell.name}/{cell.source}")
+        try:
+            x, aims = sent(block.x[batch], self.device), sent(block.aims[batch], self.device)
+            with exactly(self.device):
+                return craft(model, x, aims, generator=generator, trace=trace), None
+        except Exception as error:  # noqa: BLE001 - whatever an attack raises is recorded, never as robust
+            narrow = isinstance(error, FloatingPointError) or out_of_memory(error)
+            text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        # Only here, where the traceback is gone, is what the failed attempt had in memory free again.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # cuDNN and cuBLAS cannot use what torch's allocator keeps
+        return None, _Failure(text, narrow)
 
 
 def rough_params(cell: Cell) -> dict[str, int]:

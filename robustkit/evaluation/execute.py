@@ -165,6 +165,7 @@ class Craftings:
         self._ids = {record.key: record.id for record in (*study.ensembles, *study.surrogates)}
         self._version, self._setting = study.version, run_options
         self._reporter = reporter
+        self._together = min(run_options.batch(split.shape), len(split))
         self._few = split.take(pieces.TRIED)  # one object: it reads its images, and names itself, once
         self._made: dict[str, Crafting] = {}
         self._lock = threading.Lock()
@@ -200,7 +201,7 @@ class Craftings:
             chosen = str(json.loads(path.read_text("utf-8"))["chosen"])
         except (OSError, ValueError, KeyError, TypeError):
             chosen = ""
-        made = prepare(self._ensembles[key], x, speed, chosen)
+        made = prepare(self._ensembles[key], x, speed, chosen, self._together)
         if made.chosen != chosen:
             with contextlib.suppress(OSError):  # a cache that cannot be written to costs a trial, not the work
                 write_json(path, {"chosen": made.chosen})

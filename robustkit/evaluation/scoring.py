@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from robustkit.ensembles.ensemble import Ensemble
+from robustkit.functional.batching import in_parts
 from robustkit.functional.norms import project, size
+from robustkit.functional.precision import exactly
 from robustkit.records.cells import Cell
 from robustkit.records.samples import ERROR, OK, OVER_BUDGET
 
@@ -74,11 +76,14 @@ class Scores:
 @torch.no_grad()
 def score(ensemble: Ensemble, x: Tensor, perturbed: Tensor, device: torch.device) -> Scores:
     """Score images (B, C, H, W) with the ensemble and measure how far they are from x; everything on the CPU."""
-    members, fused = [], []
-    for images in torch.split(perturbed, SCORE_BATCH):
-        logits = ensemble.member_logits(sent(images, device)).float()
-        fused.append(ensemble.fuse(logits).float().cpu())  # on the device, where a rule with weights has them
-        members.append(logits.cpu())
+
+    def scored(part: slice) -> tuple[Tensor, Tensor]:
+        logits = ensemble.member_logits(sent(perturbed[part], device)).float()
+        fused = ensemble.fuse(logits).float()  # on the device, where a rule with weights has them
+        return logits.cpu(), fused.cpu()
+
+    with exactly(device):
+        members, fused = zip(*in_parts(scored, len(perturbed), SCORE_BATCH)[0], strict=True)
     delta = perturbed - x
     sizes = torch.stack([size(delta, norm).float() for norm in SIZES])
     sizes[0] /= max(1, x[0].numel())  # l0 as a share of all elements

@@ -7,9 +7,21 @@ batches stay full to the end, and when memory runs out only one batch is compute
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Value = TypeVar("Value")
+# How CUDA's libraries say that memory ran out, where it is not torch's allocator that does: cuDNN found no algorithm
+# whose workspace fits, or a library or the driver got no memory of its own.
+SHORTAGES = (
+    "out of memory",
+    "unable to find an engine to execute this computation",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUSOLVER_STATUS_ALLOC_FAILED",
+)
 
 
 class Batched(nn.Module):
@@ -41,22 +53,40 @@ def by_rows(model: object, function: Callable[..., tuple[Tensor, ...]], *rows: T
     rows : Tensor
         Of N rows each.
     """
-    n = len(rows[0])
     if not isinstance(model, Batched):
         return function(*rows)
-    parts: list[tuple[Tensor, ...]] = []
-    done = 0
-    while done < n or not parts:
-        left = n - done
-        take = -(-left // max(1, -(-left // model.size)))  # as many as the other batches that are to come
-        try:
-            parts.append(function(*(tensor[done : done + take] for tensor in rows)))
-        except torch.OutOfMemoryError:
-            if take <= 1:
-                raise
-            model.size = (take + 1) // 2
-            continue
-        done += take
+    parts, model.size = in_parts(
+        lambda part: function(*(tensor[part] for tensor in rows)), len(rows[0]), model.size, even=True
+    )
     if len(parts) == 1:
         return parts[0]
     return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+
+
+def in_parts(function: Callable[[slice], Value], n: int, size: int, *, even: bool = False) -> tuple[list[Value], int]:
+    """Return what a function gives of n rows, a part of at most ``size`` at a time, and the size that fitted.
+
+    Where memory runs out the part is halved, and so are those that follow; where one row does not fit either, the error
+    is raised. ``even``: no part is much smaller than the others. Of no rows the function is called once.
+    """
+    values: list[Value] = []
+    done = 0
+    while done < n or not values:
+        left = n - done
+        take = -(-left // max(1, -(-left // size))) if even else min(left, size)
+        try:
+            values.append(function(slice(done, done + take)))
+        except RuntimeError as error:
+            if take <= 1 or not out_of_memory(error):
+                raise
+            size = (take + 1) // 2
+            continue
+        done += take
+    return values, size
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that the memory of the device ran out, so that a smaller batch may fit."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in SHORTAGES)

@@ -1,6 +1,11 @@
-"""In which precision losses and maps are computed, whatever the networks were run in."""
+"""In which precision losses and maps are computed, whatever the networks were run in; and how a GPU is to round."""
 
 from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,3 +27,88 @@ def has_float64(device: torch.device) -> bool:
 def wide(z: Tensor) -> Tensor:
     """Return a tensor in the widest precision that its device has: float64, on Apple's GPUs float32."""
     return z.double() if has_float64(z.device) else z.float()
+
+
+class _Exactly:
+    """How many ask for exact arithmetic at present, of all threads; the flags are the process's."""
+
+    def __init__(self) -> None:
+        self.lock, self.asking, self.flags = threading.Lock(), 0, ExitStack()
+
+    def enter(self) -> None:
+        with self.lock:
+            self.asking += 1
+            if self.asking == 1:
+                cudnn: Any = torch.backends.cudnn
+                self.flags.enter_context(_set(cudnn, "deterministic", True))
+                self.flags.enter_context(_set(cudnn, "benchmark", False))
+                self.flags.enter_context(_without_tf32(cudnn, getattr(cudnn, "conv", None)))
+                matmul: Any = torch.backends.cuda.matmul
+                self.flags.enter_context(_without_tf32(matmul, matmul))
+
+    def leave(self) -> None:
+        with self.lock:
+            self.asking -= 1
+            if not self.asking:
+                self.flags.close()
+
+
+_EXACTLY = _Exactly()
+
+
+@contextmanager
+def exactly(device: torch.device) -> Iterator[None]:
+    """Compute float32 on a CUDA device in float32 within the block, and each sum in the same order every time.
+
+    By default cuDNN's convolutions read 10 bits of each mantissa there (TF32): logits move by a thousandth of their
+    size, and some verdicts with them. Scores, probes and proofs of faster copies, and attacks on the exact model, are
+    not computed so; trainings and models in reduced precision are. Nests, from any thread; no other device is touched.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    _EXACTLY.enter()
+    try:
+        yield
+    finally:
+        _EXACTLY.leave()
+
+
+def arithmetic(device: torch.device) -> dict[str, Any]:
+    """Return what results computed :func:`exactly` on a device may depend on besides it; empty of all but CUDA's."""
+    if device.type != "cuda":
+        return {}
+    cudnn: Any = torch.backends.cudnn
+    with exactly(device):
+        convolutions = getattr(getattr(cudnn, "conv", None), "fp32_precision", None)
+        return {
+            "cuda": torch.version.cuda,
+            "cudnn": cudnn.version(),
+            "tf32": convolutions == "tf32" if convolutions is not None else bool(cudnn.allow_tf32),
+            "cudnn_deterministic": bool(cudnn.deterministic),
+        }
+
+
+@contextmanager
+def _set(owner: Any, name: str, value: object) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextmanager
+def _without_tf32(older: Any, newer: Any) -> Iterator[None]:
+    """Switch TF32 off by whichever of torch's two switches can be read, and undo it.
+
+    Torch 2.9 and later have ``fp32_precision`` beside ``allow_tf32``, and refuse to read the older one where somebody
+    has set the newer one otherwise.
+    """
+    with ExitStack() as stack:
+        with suppress(RuntimeError):
+            stack.enter_context(_set(older, "allow_tf32", False))
+        if getattr(newer, "fp32_precision", "ieee") == "tf32":  # as a default of all of torch says
+            stack.enter_context(_set(newer, "fp32_precision", "ieee"))
+        yield

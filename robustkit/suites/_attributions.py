@@ -17,6 +17,8 @@ from robustkit.ensembles.ensemble import Ensemble
 from robustkit.evaluation.cell import RunOptions
 from robustkit.evaluation.scoring import sent
 from robustkit.functional.attribution import gradcam, integrated_gradients, saliency
+from robustkit.functional.batching import out_of_memory
+from robustkit.functional.precision import exactly
 from robustkit.metrics.maps import map_variance, pair_cosines
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -40,10 +42,11 @@ def attributions(
         ``shown-gradcam-I`` (G, h, w) of each member that has maps. Where a member has no gradient, ``error`` alone.
     """
     try:
-        return _all(ensemble, split, asked, run_options, advance)
-    except torch.OutOfMemoryError:
-        raise
+        with exactly(run_options.device):
+            return _all(ensemble, split, asked, run_options, advance)
     except RuntimeError as error:  # autograd's word for a member that it cannot go through; other measures remain
+        if out_of_memory(error):
+            raise
         return {"error": np.array(str(error).splitlines()[0].rstrip("."))}
 
 

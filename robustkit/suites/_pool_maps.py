@@ -21,6 +21,8 @@ from robustkit.evaluation.executors import Executor, Piece
 from robustkit.evaluation.executors._worker import Worker
 from robustkit.evaluation.scoring import sent
 from robustkit.functional.attribution import saliency
+from robustkit.functional.batching import out_of_memory
+from robustkit.functional.precision import exactly
 from robustkit.records.cells import Cell, Facts, Spec, digest
 from robustkit.study.plan import Study
 from robustkit.suites import Job
@@ -91,8 +93,11 @@ def products(worker: Worker, question: Cell, asked: Sequence[Mapping[str, Any]],
             x = worker.get(source).images(rows)
         x, y = sent(x, worker.device), sent(y, worker.device)
         try:
-            maps = saliency(members, x, y, create_graph=False).abs().flatten(2).cpu().numpy()
+            with exactly(worker.device):
+                maps = saliency(members, x, y, create_graph=False).abs().flatten(2).cpu().numpy()
         except RuntimeError as error:  # a model of the user's own may have no gradient
+            if out_of_memory(error):
+                raise
             raise RunError(
                 f"a member of the pool gave no saliency maps ({error}); leave them out with --pool-attribution 0."
             ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +17,17 @@ from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fastpath import Crafting
 from robustkit.evaluation.cell import RunOptions, broken, run_cell
 from robustkit.evaluation.scoring import SCORE_BATCH
+from robustkit.functional.batching import in_parts
 from robustkit.functional.losses import cross_entropy, margin
 from robustkit.functional.norms import random_start, steepest
+from robustkit.functional.precision import exactly
 from robustkit.functional.sampling import SampleGenerator
 from robustkit.records.cells import Cell, Spec
 from robustkit.records.samples import Samples
 from robustkit.study.distortion import largest
 from robustkit.trust._evidence import Bools
 
+Value = TypeVar("Value")
 OTHER_SEED = 1  # added to the seed: a probe that starts where the attack started is no second opinion
 
 
@@ -96,14 +99,18 @@ class Job:
     @torch.no_grad()
     def member_logits(self, x: Tensor) -> Tensor:
         """Return the untouched model's member logits (M, n, L)."""
-        parts = torch.split(x, SCORE_BATCH)
-        return torch.cat([self.ensemble.member_logits(p.to(self.run_options.device)).float().cpu() for p in parts], 1)
+        return torch.cat(self._in_parts(lambda part: self.ensemble.member_logits(part).float().cpu(), x), 1)
 
     @torch.no_grad()
     def outputs(self, x: Tensor) -> Tensor:
         """Return the untouched model's fused outputs (n, L)."""
-        parts = torch.split(x, SCORE_BATCH)
-        return torch.cat([self.ensemble(p.to(self.run_options.device)).float().cpu() for p in parts])
+        return torch.cat(self._in_parts(lambda part: self.ensemble(part).float().cpu(), x))
+
+    def _in_parts(self, function: Callable[..., Value], *rows: Tensor) -> list[Value]:
+        """Return what a function gives of rows on the device, so many at a time as are scored together and fit."""
+        device = self.run_options.device
+        with exactly(device):
+            return in_parts(lambda p: function(*(r[p].to(device) for r in rows)), len(rows[0]), SCORE_BATCH)[0]
 
     def margins(self, x: Tensor) -> Tensor:
         """Return max_{i != y} z_i - z_y of the fused outputs of images (d, n, C, H, W), (d, n)."""
@@ -111,16 +118,17 @@ class Job:
 
     def gradient(self) -> Tensor | None:
         """Return the gradient (n, C, H, W) of the fused output's cross-entropy at x, None if there is none."""
-        parts = []
-        for x, y in zip(torch.split(self.x, SCORE_BATCH), torch.split(self.y, SCORE_BATCH), strict=True):
+
+        def part(x: Tensor, y: Tensor) -> Tensor | None:
             with torch.enable_grad():
-                point = x.to(self.run_options.device).detach().requires_grad_(True)
-                loss = cross_entropy(self.ensemble(point), y.to(self.run_options.device)).sum()
+                point = x.detach().requires_grad_(True)
+                loss = cross_entropy(self.ensemble(point), y).sum()
             gradient = torch.autograd.grad(loss, point, allow_unused=True)[0] if loss.requires_grad else None
-            if gradient is None:
-                return None
-            parts.append(gradient.cpu())
-        return torch.cat(parts)
+            return None if gradient is None else gradient.cpu()
+
+        parts = self._in_parts(part, self.x, self.y)
+        found = [gradient for gradient in parts if gradient is not None]
+        return torch.cat(found) if len(found) == len(parts) else None
 
     def noisy(self, radius: float, draws: int) -> Iterator[Tensor]:
         """Yield x with noise drawn uniformly from the ball of that radius, in parts (d, n, C, H, W) of all draws."""

@@ -166,7 +166,7 @@ def test_what_is_stored_is_not_made_again(fitted: Ensemble, split: Split, tmp_pa
 def test_batches_change_no_number(fitted: Ensemble, split: Split, tmp_path: Path, monkeypatch: Any):
     study, models = study_of(split), {"key-adp": fitted}
     whole = corruption_results(study, carried_out(study, models, split, tmp_path / "a"))
-    monkeypatch.setattr(_run, "batch_of", lambda shape: 7)
+    monkeypatch.setattr(_run, "batch_of", lambda shape, device: 7)
     assert corruption_results(study, carried_out(study, models, split, tmp_path / "b"))[0]["levels"] == [
         {
             key: value if key in ("corruption", "severity", "strength") else pytest.approx(value)

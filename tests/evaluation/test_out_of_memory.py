@@ -1,0 +1,193 @@
+"""Memory that runs out on a GPU costs batches and no result, whoever says it and wherever it happens."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from accelerator import Accelerator, pretend_cuda
+from accelerator_rules import SHORTAGES
+from torch import Tensor, nn
+from torch.nn import functional
+
+from robustkit.attacks import attack
+from robustkit.corruptions._run import batch_of, make
+from robustkit.data import Dataset, Split
+from robustkit.ensembles.ensemble import Ensemble
+from robustkit.ensembles.fastpath import Crafting, prepare
+from robustkit.evaluation.cell import RunOptions, run_cell
+from robustkit.evaluation.scoring import score
+from robustkit.functional.batching import out_of_memory
+from robustkit.records.cells import Cell, Run, Spec
+from robustkit.records.samples import ERROR
+
+GPU = torch.device("cuda:0")
+ON_GPU = RunOptions(GPU, batch_size=16)
+BIM = Cell("attack", "e", "d", Spec("attack", "bim", {"steps": 3}), 0.1, "linf")
+
+
+@pytest.fixture
+def few(digits: Dataset) -> Split:
+    """So few images that they are one batch and a half; the model is right on all of them."""
+    x = digits.split("test").take(24).tensor()
+    return Split(x, model()(x).argmax(1))
+
+
+def model() -> Ensemble:
+    """Two members whose activations are far larger than images and weights."""
+
+    def member(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(1, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(256, 10)
+        )
+
+    return Ensemble([member(0), member(1)]).eval().requires_grad_(False)
+
+
+def attacked(on: Ensemble, few: Split, clean: Run, options: RunOptions = ON_GPU, cell: Cell = BIM) -> Run:
+    return run_cell(cell, on, few, clean.samples, options)
+
+
+def same(made: Run, expected: Run) -> None:
+    assert (made.samples.status != ERROR).all()
+    assert made.warnings == ()
+    assert np.array_equal(made.samples.prediction, expected.samples.prediction)
+    assert np.array_equal(made.samples.forwards, expected.samples.forwards)
+    np.testing.assert_allclose(made.samples.examples, expected.samples.examples, atol=1e-6)
+
+
+def clean_of(on: Ensemble, few: Split) -> Run:
+    return run_cell(Cell("clean", "e", "d"), on, few, None, ON_GPU)
+
+
+@pytest.mark.parametrize("words", SHORTAGES)
+def test_every_way_to_say_it_is_understood(words: str):
+    assert out_of_memory(SHORTAGES[words](2**20, 2**30, 0))
+
+
+@pytest.mark.parametrize("other", [RuntimeError("CUDA error: an illegal memory access"), ValueError("out of memory")])
+def test_nothing_else_is(other: Exception):
+    assert not out_of_memory(other)
+
+
+def test_an_allocation_that_fails_costs_a_batch_whichever_it_is(few: Split):
+    with pretend_cuda() as gpu:
+        on = model().to(GPU)
+        clean = clean_of(on, few)
+        gpu.clear()
+        expected = attacked(on, few, clean)
+        count = gpu.allocations
+        assert count > 100
+        for at in range(1, count + 1, max(1, count // 12)):
+            gpu.clear()
+            gpu.fail_at, gpu.words = at, list(SHORTAGES)[at % len(SHORTAGES)]
+            same(attacked(on, few, clean), expected)
+            assert gpu.fail_at is None, "it did fail"
+
+
+def test_what_does_not_fit_is_halved_until_it_does_and_the_peak_falls(few: Split):
+    with pretend_cuda() as gpu:
+        on = model().to(GPU)
+        clean = clean_of(on, few)
+        gpu.clear()
+        expected = attacked(on, few, clean)
+        whole = gpu.peak
+        for share in (0.8, 0.4, 0.25):
+            gpu.clear()
+            gpu.limit = int(share * whole)
+            same(attacked(on, few, clean), expected)
+            assert gpu.peak <= gpu.limit
+
+
+def test_an_attempt_that_failed_is_gone_when_the_next_begins(few: Split):
+    """Another library's attack has no batches of ours: all of it is tried again, with half of the samples."""
+    held: list[int] = []
+
+    def greedy(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, **_: object) -> Tensor:
+        held.append(gpu.live)
+        point = x.clone().requires_grad_()
+        loss = functional.cross_entropy(model(point), y)
+        return (x + 0.1 * torch.autograd.grad(loss, point)[0].sign()).clamp(0, 1).detach()
+
+    attack("greedy", norms=("linf",))(greedy)
+    try:
+        with pretend_cuda() as gpu:
+            on = model().to(GPU)
+            cell = replace(BIM, attack=Spec("attack", "greedy", {}), backend="other")
+            clean, rest = clean_of(on, few), gpu.live
+            gpu.clear()
+            expected = attacked(on, few, clean, replace(ON_GPU, batch_size=24), cell)
+            gpu.limit = rest + (gpu.peak - rest) // 6
+            held.clear()
+            same(attacked(on, few, clean, replace(ON_GPU, batch_size=24), cell), expected)
+            assert len(held) > 4, "24, 12, 6, 3 samples"
+            assert max(held) - rest < 2**14, "images and labels, and nothing of the attempts before"
+    finally:
+        attack.remove("greedy")
+
+
+def test_scores_need_no_more_memory_than_there_is(few: Split):
+    with pretend_cuda() as gpu:
+        on = model().to(GPU)
+        _, x, _ = few.batch(range(len(few)))
+        gpu.clear()
+        expected = score(on, x, x, GPU)
+        gpu.limit = gpu.live + (gpu.peak - gpu.live) // 3
+        made = score(on, x, x, GPU)
+        torch.testing.assert_close(made.fused, expected.fused)
+        gpu.limit = gpu.live + 10
+        with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+            score(on, x, x, GPU)
+
+
+def test_a_trial_that_does_not_fit_is_one_of_fewer_images(few: Split):
+    def peak(gpu: Accelerator, batch: int) -> tuple[int, Crafting]:
+        gpu.clear()
+        made = prepare(on, x, batch=batch)
+        return gpu.peak, made
+
+    with pretend_cuda() as gpu:
+        on = copy.deepcopy(model()).to(GPU)
+        x = few.batch(range(len(few)))[1].to(GPU)
+        small, large = peak(gpu, 32)[0], peak(gpu, 128)[0]
+        assert large > 2.5 * small, "the trial is of as many images as are attacked"
+        gpu.limit = 2 * small
+        assert peak(gpu, 128)[1].exact is not None
+        assert gpu.peak <= gpu.limit
+
+
+@pytest.mark.parametrize("batch", [4, 12])
+def test_blocks_on_a_gpu_hold_four_of_its_batches(batch: int, few: Split, monkeypatch: pytest.MonkeyPatch):
+    """So that an attack's batches are full; on a CPU, whose cache is small, what they hold is fixed."""
+    monkeypatch.setattr("robustkit.evaluation.cell.SCORE_BATCH", 8)
+    monkeypatch.setattr("robustkit.evaluation.cell.BLOCK", 8)
+    read: list[int] = []
+    whole = Split.batch
+    monkeypatch.setattr(Split, "batch", lambda self, rows: read.append(len(rows)) or whole(self, rows))
+    on = model()
+    run_cell(Cell("clean", "e", "d"), on, few, None, RunOptions(torch.device("cpu"), batch))
+    assert read == {4: [8, 8, 8], 12: [16, 8]}[batch]
+    read.clear()
+    with pretend_cuda():
+        run_cell(Cell("clean", "e", "d"), copy.deepcopy(on).to(GPU), few, None, RunOptions(GPU, batch))
+    assert read == {4: [16, 8], 12: [24]}[batch]
+
+
+def test_corruptions_work_on_more_images_at_a_time_on_a_gpu_and_on_fewer_where_memory_runs_out(few: Split):
+    assert batch_of((3, 224, 224), torch.device("cpu")) == 6
+    assert batch_of((3, 224, 224), GPU) == 111
+    assert batch_of((3, 32, 32), GPU) % 256 == 0
+    ids, x, _ = few.batch(range(len(few)))
+    spec = Spec("corruption", "gaussian_noise", {"severity": 3})
+    expected = make(spec, 0, ids, x, torch.device("cpu"))
+    with pretend_cuda() as gpu:
+        assert torch.equal(make(spec, 0, ids, x, GPU), expected)
+        gpu.limit = gpu.peak // 3
+        gpu.clear()
+        assert torch.equal(make(spec, 0, ids, x, GPU), expected)
+        assert gpu.peak <= gpu.limit

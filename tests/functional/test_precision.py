@@ -1,0 +1,95 @@
+"""Exact arithmetic on a GPU: which flags are set, from any state that a program may have left them in, and undone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from accelerator_rules import allows_tf32
+
+from robustkit.functional.precision import exactly
+
+GPU = torch.device("cuda:0")
+cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+NEWER = hasattr(matmul, "fp32_precision")
+
+
+def state() -> tuple[object, ...]:
+    return cudnn.deterministic, cudnn.benchmark, allows_tf32("conv"), allows_tf32("matmul")
+
+
+def legacy() -> None:
+    cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark = True, True, True
+
+
+def newer() -> None:
+    cudnn.conv.fp32_precision, matmul.fp32_precision = "tf32", "tf32"
+
+
+def all_of_torch() -> None:
+    torch.backends.fp32_precision = "tf32"
+
+
+def exact_already() -> None:
+    cudnn.conv.fp32_precision, matmul.fp32_precision = "ieee", "ieee"
+
+
+def high() -> None:
+    torch.set_float32_matmul_precision("high")
+
+
+@pytest.fixture
+def _flags() -> Iterator[None]:
+    yield
+    if NEWER:
+        torch.backends.fp32_precision = "none"
+        cudnn.conv.fp32_precision, matmul.fp32_precision = "tf32", "ieee"
+    cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic = True, False, False, False
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.usefixtures("_flags")
+@pytest.mark.parametrize(
+    "given", [lambda: None, legacy, high, *([newer, all_of_torch, exact_already] if NEWER else [])]
+)
+def test_flags_are_set_within_and_restored_after(given: Callable[[], None]):
+    given()
+    before = state()
+    with exactly(GPU):
+        assert cudnn.enabled
+        assert state() == (True, False, False, False)
+    assert state() == before
+    with exactly(torch.device("cpu")):
+        assert state() == before
+
+
+@pytest.mark.usefixtures("_flags")
+def test_it_nests_and_ends_with_the_last_thread():
+    legacy()
+    entered, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with exactly(GPU):
+            entered.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with exactly(GPU):
+        with exactly(GPU):
+            thread.start()
+            assert entered.wait(10)
+        assert not allows_tf32("conv")
+    assert not allows_tf32("conv"), "the other thread is not done"
+    leave.set()
+    thread.join()
+    assert allows_tf32("conv")
+    assert cudnn.benchmark
+
+
+@pytest.mark.usefixtures("_flags")
+def test_a_failure_restores_them():
+    with pytest.raises(ValueError, match="x"), exactly(GPU):
+        raise ValueError("x")
+    assert state() == (False, False, True, False)
