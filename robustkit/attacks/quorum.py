@@ -45,7 +45,9 @@ def quorum(
     Where members vote (majority, median, crossmax), a run ascends how likely it is, in logs, that more than half of
     them agree on a wrong class, if each answered by chance: e_k of the softmaxes of z_m / (t gap), k = M // 2 + 1, e_k
     the sum over all groups of k members of the product of their probabilities. In turn: against that on the label (t =
-    .5, gap the members' mean), without it (t = 1, gap each member's own; t = .5, the mean), all members but one.
+    .5, gap the members' mean), without it (t = 1, gap each member's own; t = .5, the mean), all members but one. Of
+    crossmax, which falls where members err beside one that does not, log sum_w p_wy e_k(1 - p_my, m != w) is the first
+    of three.
 
     A model without members, or with one, is attacked by restarts on its own scaled cross-entropy.
 
@@ -61,7 +63,7 @@ def quorum(
     steps : int
         Steps of each run.
     restarts : int
-        Runs; the M + 5 mixtures, of votes the 4 M, take turns.
+        Runs; the M + 5 mixtures, of votes the 4 M, of crossmax three, take turns.
     generator : SampleGenerator, torch.Generator, int or None
         Source of the random starts.
 
@@ -85,11 +87,14 @@ def quorum(
 
 def turns(model: Model, targeted: bool) -> list[Readout | None]:
     """Return what is ascended in turn, by the rule that fuses the members."""
-    views, members = groups(count(model), targeted), count(model)
-    if members < 2 or fusion(model) not in VOTES:
+    rule, members = fusion(model), count(model)
+    views = groups(members, targeted)
+    if members < 2 or rule not in VOTES:
         return views
-    all_but_one = views[members:0:-1]
-    return [view for group in all_but_one for view in (*ballots(targeted), group)]
+    votes = ballots(rule, targeted)
+    if rule == "crossmax":  # a group's fused output is nearly blind
+        return [*votes]
+    return [view for all_but_one in views[members:0:-1] for view in (*votes, all_but_one)]
 
 
 def groups(members: int, targeted: bool) -> list[Readout | None]:

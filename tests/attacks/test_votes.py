@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from robustkit import attacks
 from robustkit.attacks._ascent import PULL, ascend, gliding
-from robustkit.attacks._votes import SHARP, SOFT, agreement, ballots
+from robustkit.attacks._votes import SHARP, SOFT, agreement, ballots, dissent
 from robustkit.attacks.quorum import groups, turns
 from robustkit.base.names import FUSIONS, VOTES
 from robustkit.ensembles.ensemble import Ensemble
@@ -43,6 +43,33 @@ def test_agreement_by_hand(members: int, own: bool):
     torch.testing.assert_close(agreement(z, 0.7, own), by_hand(z, 0.7, own))
 
 
+@pytest.mark.parametrize("members", [2, 3, 4, 5])
+def test_dissent_by_hand(members: int):
+    z, y = logits(members), torch.arange(12) % 5
+    expected = []
+    for row, label in enumerate(y.tolist()):
+        gaps = [a - b for a, b, *_ in (sorted(z[m, row].tolist(), reverse=True) for m in range(members))]
+        scale = 0.6 * sum(gaps) / members
+        p = [torch.softmax(z[m, row] / scale, 0)[label].item() for m in range(members)]
+        total = 0.0
+        for witness in range(members):
+            others = [1 - p[m] for m in range(members) if m != witness]
+            groups_of = itertools.combinations(others, min(members // 2 + 1, members - 1))
+            total += p[witness] * sum(map(math.prod, groups_of))
+        expected.append(math.log(total))
+    torch.testing.assert_close(dissent(z, y, 0.6), torch.tensor(expected, dtype=z.dtype))
+
+
+def test_crossmax_falls_to_dissent_where_nobody_agrees():
+    """Two members err, each its own way, and the third is sure: the label loses, to a class that nobody answered."""
+    z = torch.tensor([[[3.0, 6.0, 0.0, 2.0]], [[3.0, 0.0, 6.0, 2.0]], [[6.0, 0.0, 0.0, 2.0]]])
+    y = torch.tensor([0])
+    assert Ensemble([torch.nn.Identity()] * 3, "crossmax").fuse(z).argmax(1).item() == 3
+    alike = z.clone()
+    alike[2, 0] = torch.tensor([4.0, 6.0, 0.0, 0.0])  # the third errs as well, nearly as far
+    assert dissent(z, y, SHARP) > dissent(alike, y, SHARP)
+
+
 def test_sharp_answers_agree_where_a_majority_votes():
     z = logits(3, n=200)
     votes = functional.one_hot(z.argmax(-1), 5).sum(0)
@@ -65,7 +92,7 @@ def test_gradients_are_finite_and_no_size_of_logits_changes_where_they_point(siz
     z = logits()
     y, found = z[0].argmax(1), []
     for factor in (1.0, size):
-        for read in ballots(targeted=False):
+        for read in (*ballots("median", targeted=False), *ballots("crossmax", targeted=False)):
             given = (factor * z).requires_grad_()
             judged, (ascended,) = read(Shown(given, "median"), torch.rand(12, 1, 2, 2), y)
             assert torch.equal(judged, Shown(given, "median").fuse(given))
@@ -73,7 +100,7 @@ def test_gradients_are_finite_and_no_size_of_logits_changes_where_they_point(siz
             assert torch.isfinite(gradient).all()
             assert (gradient.abs().amax((0, 2)) > 0).all()
             found.append(functional.normalize(gradient.transpose(0, 1).flatten(1)))
-    torch.testing.assert_close(found[:3], found[3:])
+    torch.testing.assert_close(found[:6], found[6:])
 
 
 def test_members_that_tie_leave_finite_gradients():
@@ -84,21 +111,26 @@ def test_members_that_tie_leave_finite_gradients():
 
 def test_each_ballot_by_hand():
     z, y = logits(), torch.arange(12) % 5
-    shown, x = Shown(z, "majority"), torch.rand(12, 1, 2, 2)
+    x = torch.rand(12, 1, 2, 2)
     own, mean = agreement(z, SOFT, own=True), agreement(z, SHARP, own=False)
-    without = [s.scatter(1, y[:, None], float("-inf")).exp().sum(1) for s in (own, mean)]
-    expected = [functional.cross_entropy(mean, y, reduction="none"), *(torch.log1p(w) for w in without)]
-    for read, value in zip(ballots(targeted=False), expected, strict=True):
-        _, (ascended,) = read(shown, x, y)
-        torch.testing.assert_close(functional.cross_entropy(ascended, y, reduction="none"), value)
-    for read, agreed in zip(ballots(targeted=True), (mean, own, mean), strict=True):
-        torch.testing.assert_close(read(shown, x, y)[1], agreed[None])
+    without = [torch.log1p(s.scatter(1, y[:, None], float("-inf")).exp().sum(1)) for s in (own, mean)]
+    first = {rule: functional.cross_entropy(mean, y, reduction="none") for rule in ("median", "majority")}
+    first["crossmax"] = torch.log1p(dissent(z, y, SHARP).exp())
+    for rule in VOTES:
+        shown = Shown(z, rule)
+        for read, value in zip(ballots(rule, targeted=False), [first[rule], *without], strict=True):
+            _, (ascended,) = read(shown, x, y)
+            torch.testing.assert_close(functional.cross_entropy(ascended, y, reduction="none"), value)
+        for read, agreed in zip(ballots(rule, targeted=True), (mean, own, mean), strict=True):
+            torch.testing.assert_close(read(shown, x, y)[1], agreed[None])
 
 
 @pytest.mark.parametrize("targeted", [False, True])
 def test_votes_take_turns_with_all_members_but_one(targeted: bool):
     views = {rule: turns(Shown(logits(), rule), targeted) for rule in FUSIONS if rule != "random"}
-    assert {rule for rule, found in views.items() if len(found) == 12} == set(VOTES)
+    assert {rule: len(found) for rule, found in views.items() if rule in VOTES} == {
+        "majority": 12, "median": 12, "crossmax": 3,
+    }  # fmt: skip
     assert all(len(found) == len(groups(3, targeted)) for rule, found in views.items() if rule not in VOTES)
     assert len(turns(Shown(logits(1), "majority"), targeted)) == 1
     assert len(turns(lambda x: x, targeted)) == 1
