@@ -7,7 +7,9 @@ from torch import Tensor
 
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import PULL, Generator, Model, Readout, ascend, gliding
-from robustkit.attacks._members import by_gap, count, mean_of, outputs
+from robustkit.attacks._members import by_gap, count, fusion, mean_of, outputs
+from robustkit.attacks._votes import ballots
+from robustkit.base.names import VOTES
 from robustkit.functional.norms import Norm
 from robustkit.functional.trace import Trace
 
@@ -40,8 +42,14 @@ def quorum(
     glide from 2 eps to nothing by a cosine; each run starts at a random point, and what one broke the next does not
     see, unless ``stop_early=False``.
 
-    Which rule fuses the members is not asked: a mean falls to the first run, votes and medians to the groups. A model
-    without members, or with one, is attacked by restarts on its own scaled cross-entropy.
+    Where members vote (majority, median, crossmax), a run ascends how likely it is, in logs, that more than half of
+    them agree on a wrong class, if each answered by chance: e_k of the softmaxes of z_m / (t gap), k = M // 2 + 1, e_k
+    the sum over all groups of k members of the product of their probabilities. In turn: against that on the label (t =
+    .5, gap the members' mean), without it (t = 1, gap each member's own; t = .5, the mean), all members but one. Of
+    crossmax, which falls where members err beside one that does not, log sum_w p_wy e_k(1 - p_my, m != w) is the first
+    of three.
+
+    A model without members, or with one, is attacked by restarts on its own scaled cross-entropy.
 
     Parameters
     ----------
@@ -55,7 +63,7 @@ def quorum(
     steps : int
         Steps of each run.
     restarts : int
-        Runs; the M + 5 mixtures take turns.
+        Runs; the M + 5 mixtures, of votes the 4 M, of crossmax three, take turns.
     generator : SampleGenerator, torch.Generator, int or None
         Source of the random starts.
 
@@ -69,12 +77,24 @@ def quorum(
     FloatingPointError
         If a gradient is not finite.
     """
-    views = groups(count(model), targeted)
+    views = turns(model, targeted)
     return ascend(
         model, x, y, eps=eps, steps=steps, step_size=gliding(eps, steps), norm=norm, loss="ce", targeted=targeted,
         randomly=True, pull=PULL, stop_early=stop_early, readouts=[views[run % len(views)] for run in range(restarts)],
         generator=generator, trace=trace,
     )  # fmt: skip
+
+
+def turns(model: Model, targeted: bool) -> list[Readout | None]:
+    """Return what is ascended in turn, by the rule that fuses the members."""
+    rule, members = fusion(model), count(model)
+    views = groups(members, targeted)
+    if members < 2 or rule not in VOTES:
+        return views
+    votes = ballots(rule, targeted)
+    if rule == "crossmax":  # a group's fused output is nearly blind
+        return [*votes]
+    return [view for all_but_one in views[members:0:-1] for view in (*votes, all_but_one)]
 
 
 def groups(members: int, targeted: bool) -> list[Readout | None]:

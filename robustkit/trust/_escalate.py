@@ -10,7 +10,7 @@ import numpy as np
 
 from robustkit.attacks import spec as attack_spec
 from robustkit.base.errors import RunError
-from robustkit.base.names import ESCALATION
+from robustkit.base.names import ESCALATION, VOTES
 from robustkit.functional.stats import wilson
 from robustkit.records.cells import EnsembleRecord, Facts, Spec
 from robustkit.records.samples import Samples
@@ -181,7 +181,8 @@ def _further(known: Known, evidence: Evidence, everything: bool) -> Spec | None:
     """Return what a worst case is attacked with next although no check asks for it; None where nothing is left."""
     if not evidence.standing.any():
         return None
-    rungs = (*ladder(known.record.members), *([attack_spec("recombine")] if everything else []))
+    record, last = known.record, [attack_spec("recombine")] if everything else []
+    rungs = (*ladder(record.members, record.fusion in VOTES), *last)
     return next((rung for rung in rungs if not evidence.ran(rung)), None)
 
 

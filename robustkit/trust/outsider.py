@@ -24,12 +24,15 @@ CHALLENGERS: tuple[tuple[str, int, dict[str, Any]], ...] = (
 )
 
 
-def ladder(members: int) -> tuple[Spec, Spec]:
+def ladder(members: int, votes: bool = False) -> tuple[Spec, Spec]:
     """Return what follows on a worst case, what breaks most a pass first.
 
-    Reweighing one member is nothing: there the second aims at three classes in turn.
+    Reweighing one member is nothing: there the second aims at three classes in turn. Of votes it is a second opinion
+    and no more: what the first leaves, its later runs hardly break.
     """
-    return stronger(), spec("mora", steps=50) if members > 1 else spec("apgd-t", steps=50, targets=3)
+    if members < 2:
+        return stronger(), spec("apgd-t", steps=50, targets=3)
+    return stronger(), spec("mora", steps=50, restarts=2) if votes else spec("mora", steps=50)
 
 
 def challenger(ran: frozenset[str], members: int) -> tuple[str, Spec] | None:

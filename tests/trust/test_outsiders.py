@@ -38,7 +38,7 @@ from robustkit.trust import Scored, judge, remedies
 from robustkit.trust._escalate import Known, path, too_few
 from robustkit.trust._evidence import families, settles
 from robustkit.trust._plan import plan
-from robustkit.trust.outsider import CHALLENGERS, challenger
+from robustkit.trust.outsider import CHALLENGERS, challenger, ladder
 
 RUN = make(first=100)  # of family loss; breaks the last 100 of 200
 
@@ -207,6 +207,12 @@ def test_what_it_found_is_advised_on_every_sample():
         "mora, which works in another way, breaks more: "
         "run robustkit evaluate --attacks quorum,mora --set quorum.restarts=12 --set mora.steps=50"
     )
+
+
+def test_of_votes_reweighing_follows_as_a_second_opinion_only():
+    assert [a.params["restarts"] for a in ladder(3)] == [12, 5]
+    assert [a.params["restarts"] for a in ladder(3, votes=True)] == [12, 2]
+    assert ladder(1, votes=True) == ladder(1)
 
 
 # --- the plan
