@@ -16,13 +16,13 @@ from typing import Any
 from robustkit.base.errors import UserError
 from robustkit.evaluation.executors import _guard, _stub
 from robustkit.evaluation.executors._address import (
-    AUTO,
     MODE,
     TOKEN,
     TOKEN_PATH,
     Address,
     closed,
     listening,
+    resolved,
     token_set,
 )  # fmt: skip
 
@@ -83,7 +83,7 @@ class Cluster:
 
     def _join(self) -> None:
         """Join a cluster; a :class:`UserError` says why that cannot be."""
-        address = self.address if self.address.host else _found(self.ray)
+        address = resolved(self.address)
         listening(address)
         try:
             # A client's job is configured where its server runs, and no path of ours is known.
@@ -198,22 +198,6 @@ def _discreet() -> Iterator[None]:
     finally:
         for module, attribute, value in before:
             setattr(module, attribute, value)
-
-
-def _found(ray: Any) -> Address:
-    """Return the address of the cluster that ``auto`` means: the environment's, else the one on this machine."""
-    text = os.environ.get("RAY_ADDRESS", "")
-    if not text:
-        with contextlib.suppress(Exception):
-            text = ray._private.utils.read_ray_address() or ""
-    if not text or text == AUTO:
-        # Cause: no cluster was started on this machine, and no RAY_ADDRESS is set.
-        raise UserError(
-            "executor 'auto' finds no cluster of Ray on this machine; start one (ray start --head), set RAY_ADDRESS, "
-            "or write --executor ray."
-        )
-    host, _, port = text.removeprefix("ray://").rpartition(":")
-    return Address(text, host, int(port)) if host and port.isdecimal() else Address(text)
 
 
 def _sentence(text: str, error: Exception) -> str:
