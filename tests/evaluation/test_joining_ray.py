@@ -104,8 +104,8 @@ def test_a_cluster_with_a_token_says_what_to_set_and_lets_in_who_has_it(tmp_path
         home = nodes.folder / "driver"
         (home / ".ray").mkdir(parents=True)
 
-        def joining(**more: str) -> str:
-            words = [sys.executable, "-c", JOIN, nodes.address]
+        def joining(address: str = nodes.address, **more: str) -> str:
+            words = [sys.executable, "-c", JOIN, address]
             env = environment(home, **more)
             return subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=True).stdout
 
@@ -123,4 +123,5 @@ def test_a_cluster_with_a_token_says_what_to_set_and_lets_in_who_has_it(tmp_path
                 listening(read(nodes.address))
         assert joining(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64).startswith(closed)
         assert joining(RAY_AUTH_MODE="token") == "1 nodes\n"
+        assert joining("auto", RAY_TMPDIR=str(nodes.folder)) == "1 nodes\n"  # where Ray takes it by itself
         assert [path.name for path in (home / ".ray").iterdir()] == ["auth_token"]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from robustkit.base.errors import RunError
 from robustkit.base.registry import Registry
 from robustkit.evaluation.executors._address import LOCAL as LOCAL
-from robustkit.evaluation.executors._address import listening, read, resolved
+from robustkit.evaluation.executors._address import listening, read
 
 if TYPE_CHECKING:
     import torch
@@ -145,7 +145,7 @@ def check(text: str) -> None:
     """Raise a :class:`UserError` unless ``--executor`` names one that there is, that is installed, and that answers."""
     address = read(text)
     if address.joined:
-        listening(resolved(address))
+        listening(address)
 
 
 class Asked(Protocol):

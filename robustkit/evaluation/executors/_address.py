@@ -59,7 +59,7 @@ def read(text: str) -> Address:
     return address
 
 
-def resolved(address: Address) -> Address:
+def _resolved(address: Address) -> Address:
     """Return the host and port that ``auto`` means: the environment's, else those of the cluster on this machine."""
     if address.text != AUTO:
         return address
@@ -76,11 +76,12 @@ def resolved(address: Address) -> Address:
     return read(text)
 
 
-def listening(address: Address) -> None:
+def listening(asked: Address) -> None:
     """Raise a :class:`UserError` unless a cluster of Ray answers at an address, within seconds.
 
     Ray itself waits a minute or two for what is there and says nothing, or is another program.
     """
+    address = _resolved(asked)
     try:
         socket.create_connection((address.host, address.port), PROBED).close()
     except OSError as error:
@@ -91,6 +92,8 @@ def listening(address: Address) -> None:
         ) from None
     answer = _answer(address)
     if answer in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        if asked.text == AUTO and MODE not in os.environ and os.path.isfile(os.path.expanduser(KEPT)):
+            return  # for auto alone Ray shows that token by itself
         raise UserError(closed(address.text))
     if answer not in ("", "OK"):
         # Cause: the port of another program, or of another part of Ray, such as its dashboard.

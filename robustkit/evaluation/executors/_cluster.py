@@ -16,13 +16,13 @@ from typing import Any
 from robustkit.base.errors import UserError
 from robustkit.evaluation.executors import _guard, _stub
 from robustkit.evaluation.executors._address import (
+    CLIENT,
     MODE,
     TOKEN,
     TOKEN_PATH,
     Address,
     closed,
     listening,
-    resolved,
     token_set,
 )  # fmt: skip
 
@@ -83,12 +83,12 @@ class Cluster:
 
     def _join(self) -> None:
         """Join a cluster; a :class:`UserError` says why that cannot be."""
-        address = resolved(self.address)
-        listening(address)
+        listening(self.address)
+        client = self.address.client or (not self.address.host and os.environ.get("RAY_ADDRESS", "").startswith(CLIENT))
         try:
             # A client's job is configured where its server runs, and no path of ours is known.
-            options = {} if address.client else {"log_to_driver": False, "job_config": _job(self.ray)}
-            self.ray.init(address.text, logging_level=logging.ERROR, **options)
+            options = {} if client else {"log_to_driver": False, "job_config": _job(self.ray)}
+            self.ray.init(self.address.text, logging_level=logging.ERROR, **options)
         except BaseException as error:
             self.close()
             if isinstance(error, Exception):
