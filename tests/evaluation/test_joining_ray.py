@@ -7,6 +7,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from in_process import invoke
 from ray_cluster import RayNodes, environment
 
 from robustkit.base.errors import UserError
-from robustkit.evaluation.executors import _address, check
+from robustkit.evaluation.executors import _address, _cluster, check
 from robustkit.evaluation.executors._address import listening, read
 
 JOIN = """
@@ -125,3 +126,12 @@ def test_a_cluster_with_a_token_says_what_to_set_and_lets_in_who_has_it(tmp_path
         assert joining(RAY_AUTH_MODE="token") == "1 nodes\n"
         assert joining("auto", RAY_TMPDIR=str(nodes.folder)) == "1 nodes\n"  # where Ray takes it by itself
         assert [path.name for path in (home / ".ray").iterdir()] == ["auth_token"]
+
+
+def test_an_instance_lies_in_a_short_folder_wherever_others_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    long = tmp_path / ("long" * 20)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    made = Path(_cluster._short_folder())
+    made.rmdir()
+    assert len(str(made / "session_2026-11-29_09-05-40_868011_4194304" / "sockets" / "plasma_store")) <= 103

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from robustkit.base.errors import UserError
+from robustkit.base.errors import RunError, UserError
 from robustkit.evaluation.executors import _guard, _stub
 from robustkit.evaluation.executors._address import (
     CLIENT,
@@ -33,6 +33,7 @@ QUIET = {  # an instance of our own tells nobody, and starts no process that onl
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+SHORT = 22  # bytes of the folder for temporary files: Ray adds some 80
 LOOKED = 60.0  # seconds in which each node has to say its versions
 
 
@@ -64,7 +65,7 @@ class Cluster:
 
     def _start(self, cpus: int | None) -> None:
         """Start an instance of our own, with a token of its own that nothing writes into the home."""
-        self._folder = tempfile.mkdtemp(prefix="rk-ray-")  # short: sockets lie in it
+        self._folder = _short_folder()
         self._replaced.callback(_guard.dismiss, _guard.start(self._folder))
         self._before = {name: os.environ.get(name) for name in (MODE, TOKEN, _guard.MARK, *QUIET)}
         os.environ.update(QUIET | {_guard.MARK: self._folder})
@@ -77,8 +78,11 @@ class Cluster:
                 logging_level=logging.ERROR, object_store_memory=_store_bytes(), _temp_dir=self._folder,
                 job_config=_job(self.ray),
             )  # fmt: skip
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, Exception):
+                said = " ".join(str(error).split())[:300]
+                raise RunError(f"Ray does not start on this machine: {said}; --executor local needs no Ray.") from None
             raise
 
     def _join(self) -> None:
@@ -155,6 +159,12 @@ def by_value(ray: Any, function: Any) -> Any:
     """Return a function of :mod:`_stub` that travels as code: a node without robustkit can run it."""
     ray.cloudpickle.register_pickle_by_value(_stub)
     return function
+
+
+def _short_folder() -> str:
+    """Make a folder with a short path: sockets lie in it, whose paths have 107 bytes at most."""
+    usual = tempfile.gettempdir()
+    return tempfile.mkdtemp(prefix="rk-ray-", dir=usual if len(os.fsencode(usual)) <= SHORT else "/tmp")
 
 
 def _store_bytes() -> int:
