@@ -36,11 +36,11 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 class RayNodes:
     """A head without CPUs, to which nodes are added and of which they are taken by force; a context manager."""
 
-    def __init__(self, client: bool = False) -> None:
+    def __init__(self, client: bool = False, **env: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="rk-"))  # short: sockets lie in it
         self._log = (self.folder / "nodes.log").open("w")
         self._owner = subprocess.Popen(
-            [sys.executable, __file__, str(int(client))], env=environment(self.folder), cwd=self.folder,
+            [sys.executable, __file__, str(int(client))], env=environment(self.folder, **env), cwd=self.folder,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
         )  # fmt: skip
         said = self._answer()

@@ -144,7 +144,7 @@ class Executor(Protocol):
 def check(text: str) -> None:
     """Raise a :class:`UserError` unless ``--executor`` names one that there is, that is installed, and that answers."""
     address = read(text)
-    if address.host:
+    if address.joined:
         listening(address)
 
 

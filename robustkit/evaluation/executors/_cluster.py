@@ -13,10 +13,10 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from robustkit.base.errors import UserError
+from robustkit.base.errors import RunError, UserError
 from robustkit.evaluation.executors import _guard, _stub
 from robustkit.evaluation.executors._address import (
-    AUTO,
+    CLIENT,
     MODE,
     TOKEN,
     TOKEN_PATH,
@@ -33,6 +33,7 @@ QUIET = {  # an instance of our own tells nobody, and starts no process that onl
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+SHORT = 22  # bytes of the folder for temporary files: Ray adds some 80
 LOOKED = 60.0  # seconds in which each node has to say its versions
 
 
@@ -64,7 +65,7 @@ class Cluster:
 
     def _start(self, cpus: int | None) -> None:
         """Start an instance of our own, with a token of its own that nothing writes into the home."""
-        self._folder = tempfile.mkdtemp(prefix="rk-ray-")  # short: sockets lie in it
+        self._folder = _short_folder()
         self._replaced.callback(_guard.dismiss, _guard.start(self._folder))
         self._before = {name: os.environ.get(name) for name in (MODE, TOKEN, _guard.MARK, *QUIET)}
         os.environ.update(QUIET | {_guard.MARK: self._folder})
@@ -77,18 +78,21 @@ class Cluster:
                 logging_level=logging.ERROR, object_store_memory=_store_bytes(), _temp_dir=self._folder,
                 job_config=_job(self.ray),
             )  # fmt: skip
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, Exception):
+                said = " ".join(str(error).split())[:300]
+                raise RunError(f"Ray does not start on this machine: {said}; --executor local needs no Ray.") from None
             raise
 
     def _join(self) -> None:
         """Join a cluster; a :class:`UserError` says why that cannot be."""
-        address = self.address if self.address.host else _found(self.ray)
-        listening(address)
+        listening(self.address)
+        client = self.address.client or (not self.address.host and os.environ.get("RAY_ADDRESS", "").startswith(CLIENT))
         try:
             # A client's job is configured where its server runs, and no path of ours is known.
-            options = {} if address.client else {"log_to_driver": False, "job_config": _job(self.ray)}
-            self.ray.init(address.text, logging_level=logging.ERROR, **options)
+            options = {} if client else {"log_to_driver": False, "job_config": _job(self.ray)}
+            self.ray.init(self.address.text, logging_level=logging.ERROR, **options)
         except BaseException as error:
             self.close()
             if isinstance(error, Exception):
@@ -157,6 +161,12 @@ def by_value(ray: Any, function: Any) -> Any:
     return function
 
 
+def _short_folder() -> str:
+    """Make a folder with a short path: sockets lie in it, whose paths have 107 bytes at most."""
+    usual = tempfile.gettempdir()
+    return tempfile.mkdtemp(prefix="rk-ray-", dir=usual if len(os.fsencode(usual)) <= SHORT else "/tmp")
+
+
 def _store_bytes() -> int:
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return int(max(100 * 2**20, min(STORE_BYTES, 0.2 * pages * size)))
@@ -198,22 +208,6 @@ def _discreet() -> Iterator[None]:
     finally:
         for module, attribute, value in before:
             setattr(module, attribute, value)
-
-
-def _found(ray: Any) -> Address:
-    """Return the address of the cluster that ``auto`` means: the environment's, else the one on this machine."""
-    text = os.environ.get("RAY_ADDRESS", "")
-    if not text:
-        with contextlib.suppress(Exception):
-            text = ray._private.utils.read_ray_address() or ""
-    if not text or text == AUTO:
-        # Cause: no cluster was started on this machine, and no RAY_ADDRESS is set.
-        raise UserError(
-            "executor 'auto' finds no cluster of Ray on this machine; start one (ray start --head), set RAY_ADDRESS, "
-            "or write --executor ray."
-        )
-    host, _, port = text.removeprefix("ray://").rpartition(":")
-    return Address(text, host, int(port)) if host and port.isdecimal() else Address(text)
 
 
 def _sentence(text: str, error: Exception) -> str:

@@ -36,7 +36,7 @@ def dismiss(guard: subprocess.Popen[bytes]) -> None:
 
 
 def marked(folder: str) -> list[int]:
-    """Return the processes of an instance that are there: by the mark, or, by their logs where they overwrote it."""
+    """Return the processes of an instance: by the mark, or, where a title was written over it, by their logs."""
     mark, place, found = f"{MARK}={folder}\0".encode(), f"{folder}/", []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
