@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from robustkit.base.files import check_folder, writable
 from robustkit.base.options import seeds
 from robustkit.base.progress import Reporter
 from robustkit.ensembles.checkpoint import META, WEIGHTS, read_meta
+from robustkit.evaluation import executors
 from robustkit.evaluation.cell import RunOptions
 from robustkit.pipeline import models_under_test, resolved
 from robustkit.pipeline.estimate import training_seconds
 from robustkit.pipeline.plan_of import Plan, Planned, together
 from robustkit.pipeline.request import TrainingRequest, check_training
+from robustkit.pipeline.trainings import trained_jobs
 from robustkit.reports._history import write_history
 from robustkit.study.config import TrainConfig
 from robustkit.training.beforehand import check_training as check_fits
@@ -41,7 +44,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
     An equal training in the cache is reused; one that was killed goes on from ``out``. Beside the checkpoint come
     history.csv and history.png: a row, a point per epoch. Under ``torchrun`` the processes share each batch; all of
-    them call this with the same arguments.
+    them call this with the same arguments. With an executor, all seeds are trained side by side there; a training that
+    is killed there begins anew.
 
     Returns
     -------
@@ -68,6 +72,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     if reporter.planned is not None or (reporter.console is not None and "WORLD_SIZE" not in os.environ):
         _plan_training(config, request, loaded, outliers, on, reporter)
     folder = writable(Path(config.out), "--out")
+    _train_elsewhere(config, request, (config.seed,), loaded, outliers)
     with joined(on) as ranks:
         spec = models_under_test.train_spec(
             request.defense, loaded, request.fields, paper=request.recipe, outliers=outliers, speed=config.speed,
@@ -110,13 +115,46 @@ def _plan_training(
     reporter.say(f"[dim]{plan.sentence()}[/dim]")
 
 
+def _train_elsewhere(
+    config: TrainConfig, request: TrainingRequest, wanted: Sequence[int], loaded: data.Dataset,
+    outliers: data.Dataset | None,
+) -> None:  # fmt: skip
+    """Let the executor train with each of the seeds what the cache lacks; what follows finds it there."""
+    on = find_device(config.device)
+    executor = executors.chosen(config, on)
+    specs = [
+        models_under_test.train_spec(
+            request.defense, loaded, request.fields, paper=request.recipe, outliers=outliers, speed=config.speed,
+            seed=seed,
+        )
+        for seed in wanted
+    ]  # fmt: skip
+    left = [spec for spec in specs if models_under_test.cached(spec) is None]
+    if executor is None or not left:
+        return
+    for spec in left:
+        check_fits(spec, loaded, outliers)
+    reporter = config.reporter or Reporter()
+    with executors.opened(executor, reporter):
+        run_options = RunOptions(on, speed=config.speed, executor=executor)
+        trained_jobs([(spec, outliers) for spec in left], loaded, run_options, reporter)
+
+
 def _train_each(config: TrainConfig, name: str, wanted: tuple[int, ...]) -> dict[str, Any]:
     """Train once with each seed, each in a folder of its own; return the metrics of each, and over seeds."""
     by_seed: dict[str, dict[str, Any]] = {}
     if config.reporter is not None and config.reporter.planned is not None:
         return _plan_each(config, wanted)
-    for seed in wanted:
-        one = replace(config, seeds=None, seed=seed, out=Path(config.out) / f"{name}-seed{seed}")
+    runs = {
+        seed: replace(config, seeds=None, seed=seed, out=Path(config.out) / f"{name}-seed{seed}") for seed in wanted
+    }
+    if config.executor != executors.LOCAL:
+        for one in runs.values():
+            check_folder(Path(one.out), "--out", TRAINED, config.force)
+        request = check_training(config)
+        outliers = models_under_test.outliers_of(request.defense, loader(config))
+        _train_elsewhere(config, request, wanted, loaded_data(config), outliers)
+    for seed, one in runs.items():
         by_seed[str(seed)] = train(**one.keywords())
     accuracies = [metrics["test_accuracy"] for metrics in by_seed.values()]
     spread = statistics.stdev(accuracies) if len(accuracies) > 1 else None

@@ -86,14 +86,17 @@ def run(
     if len(runs) == 1:
         function(runs[0])
         return
+    from robustkit.evaluation.executors._in_common import in_common
+
     missed = []
-    for at, one in enumerate(runs, 1):
-        if not getattr(one, "quiet", False):
-            print(f"{at} of {len(runs)}: {getattr(one, 'out', '')}")
-        try:
-            function(one)
-        except GateError as error:
-            missed.append(f"{getattr(one, 'out', '')}: {error}")
+    with in_common(runs):
+        for at, one in enumerate(runs, 1):
+            if not getattr(one, "quiet", False):
+                print(f"{at} of {len(runs)}: {getattr(one, 'out', '')}")
+            try:
+                function(one)
+            except GateError as error:
+                missed.append(f"{getattr(one, 'out', '')}: {error}")
     if name in RANKED:
         _rank(runs)
     if missed:

@@ -15,6 +15,7 @@ from torch import Tensor
 from robustkit.base.errors import UserError
 from robustkit.corruptions import corruption
 from robustkit.data._images import Images, probe
+from robustkit.data._samples import in_order
 
 SEVERITIES = 5
 LABELS = "labels.npy"
@@ -85,7 +86,7 @@ class Published:
         rows, ids, y : Tensor
             Places of the samples among the test images, their ids, and their labels, int64 (B,).
         """
-        return self.pixels(name, severity, rows, ids, y).float().div(255).contiguous()
+        return in_order(self.pixels(name, severity, rows, ids, y))
 
     def pixels(self, name: str, severity: int, rows: Tensor, ids: Tensor, y: Tensor) -> Tensor:
         """Return the 8-bit levels of what :meth:`images` returns, uint8 (B, C, H, W)."""
@@ -208,8 +209,7 @@ class Taken:
 
     def images(self, rows: Tensor) -> Tensor:
         """Return the images at some places among the evaluated samples, float32 in [0, 1], (B, C, H, W)."""
-        taken = self.pixels[rows]
-        return taken if taken.is_floating_point() else taken.float().div(255).contiguous()
+        return in_order(self.pixels[rows])
 
 
 def _severities(folder: Path) -> dict[int, Path]:

@@ -75,7 +75,7 @@ class Split:
 
     def tensor(self) -> Tensor:
         """Return all images, float32 in [0, 1], (N, C, H, W); four times the memory of ``x`` where that is uint8."""
-        return _float(self.x)
+        return in_order(self.x)
 
     def take(self, n: int) -> Split:
         """Return the first ``n`` samples, or all where there are fewer; shares the pixels of this split."""
@@ -103,7 +103,7 @@ class Split:
         at = torch.as_tensor(rows, device="cpu")
         at = at if at.dtype == torch.bool else at.to(torch.int64)  # an empty list reads as float
         ids = self.ids[at]
-        return ids, _float(self._pixels[ids]), self.y[at]
+        return ids, in_order(self._pixels[ids]), self.y[at]
 
     def sha256(self) -> str:
         """Return the fingerprint of dtype, shape, labels and pixels as stored, in this order; ids do not count."""
@@ -120,5 +120,11 @@ class Split:
         return digest.hexdigest()
 
 
-def _float(x: Tensor) -> Tensor:
-    return x.float().div_(255).contiguous() if x.dtype == torch.uint8 else x.contiguous()
+def in_order(x: Tensor) -> Tensor:
+    """Return images (B, C, H, W) of 8-bit levels, or in [0, 1], as float32 in [0, 1], row by row in memory.
+
+    Images of one channel that were stored as (B, H, W, 1) are that already, but torch keeps in mind how they were
+    stored and convolves them in another way, to other last bits, than the same images after they have travelled.
+    """
+    x = x.float().div(255) if x.dtype == torch.uint8 else x
+    return x.contiguous().view(-1).view(x.shape)

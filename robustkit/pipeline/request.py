@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,6 +103,11 @@ def check(config: Evaluation, default_suites: Sequence[str] = DEFAULT_SUITES) ->
 
 def check_training(config: TrainConfig) -> TrainingRequest:
     """Check a training; a :class:`UserError` names the first thing that is wrong and what is accepted."""
+    executors.check(config.executor)
+    if config.executor != executors.LOCAL and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            f"--executor {config.executor} trains in processes of Ray, but torchrun has started its own; leave one out."
+        )
     names = options.names(config.defense, defense)
     if len(names) != 1:
         raise UserError(f"train takes one defence, not {len(names)}; run it once for each.")

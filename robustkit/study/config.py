@@ -96,7 +96,7 @@ class AuditCommand(Printed, AuditConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(Watched, Placed, Pace, Seeds, Machine, Assignments, Data, Fused, Trained, Network):
+class TrainConfig(Watched, Placed, Execution, Pace, Seeds, Machine, Assignments, Data, Fused, Trained, Network):
     """``robustkit train``."""
 
     defense: Annotated[

@@ -149,7 +149,7 @@ def check(text: str) -> None:
 
 
 class Asked(Protocol):
-    """What a configuration says of who runs pieces of work: ``--executor --task-cpus --task-gpus --workers``."""
+    """What a configuration says of who runs pieces: ``--executor --task-cpus --task-gpus``, ``workers`` if any."""
 
     @property
     def executor(self) -> str: ...  # noqa: D102
@@ -157,8 +157,6 @@ class Asked(Protocol):
     def task_cpus(self) -> int: ...  # noqa: D102
     @property
     def task_gpus(self) -> float | None: ...  # noqa: D102
-    @property
-    def workers(self) -> int | None: ...  # noqa: D102
 
 
 def chosen(asked: Asked, device: torch.device) -> Executor | None:
@@ -172,7 +170,8 @@ def chosen(asked: Asked, device: torch.device) -> Executor | None:
     address = read(asked.executor)
     if not address.remote:
         return None
-    made: Executor = executor.get("ray")(device, address, asked.task_cpus, asked.task_gpus, asked.workers)
+    most: int | None = getattr(asked, "workers", None)
+    made: Executor = executor.get("ray")(device, address, asked.task_cpus, asked.task_gpus, most)
     return made
 
 
