@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustkit.base import paths
-from robustkit.base.errors import UserError
+from robustkit.base.errors import RunError, UserError
 from robustkit.base.files import write_json
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fastpath import HOPELESS, fastest
+from robustkit.functional.batching import out_of_memory
 from robustkit.records.cells import digest
 
 PLAIN, LAYOUT, PRECISION, STACKED, COMPILED = "as it is", "channels last", "bfloat16", "stacked", "compiled"
@@ -106,9 +107,10 @@ def stacked(members: Sequence[nn.Module], x: Tensor) -> Tensor:
 
     logits: Tensor = torch.func.vmap(one, randomness="different")(weights, buffers)
     with torch.no_grad():
-        for name, value in buffers.items():
-            for buffer, moved in zip(kept, value, strict=True):
-                buffer[name].copy_(moved)
+        for dtype in {value.dtype for value in buffers.values()}:  # one launch for all of a kind
+            names = [name for name, value in buffers.items() if value.dtype == dtype]
+            moved = [part for name in names for part in buffers[name].unbind()]
+            torch._foreach_copy_([buffer[name] for name in names for buffer in kept], moved)
     return logits
 
 
@@ -158,6 +160,8 @@ def _trial(
         limit = HOPELESS * min(seconds.values(), default=math.inf)
         if (found := _seconds(ensemble, way, x, y, limit)) is not None:
             seconds[way] = found
+    if not seconds:  # nothing works, not even the plain way: say why
+        _fits(ensemble, x, y)
     best = _best(seconds)
     # Dynamo compiles one thing at a time, and a training beside this one would wait for it.
     alone = threading.current_thread() is threading.main_thread()
@@ -171,6 +175,30 @@ def _trial(
     return best, seconds
 
 
+def _fits(ensemble: Ensemble, x: Tensor, y: Tensor) -> None:
+    """Compute one step plainly, and raise what is wrong with it."""
+    try:
+        _step(copy.deepcopy(ensemble).train(), PLAIN, x, y)()
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise RunError(
+            f"a training step of {len(x)} images does not fit into the memory of {x.device}; "
+            f"use --set train.batch_size={max(1, len(x) // 2)}, or fewer members."
+        ) from error
+
+
+def _step(trial: Ensemble, way: str, x: Tensor, y: Tensor) -> Callable[[], object]:
+    """Return the forward and backward pass of one step."""
+    forward = Forward(trial, way)
+
+    def step() -> None:
+        logits, _ = forward(x)
+        functional.cross_entropy(logits.flatten(0, 1), y.repeat(len(logits))).backward()  # type: ignore[no-untyped-call]
+
+    return step
+
+
 def _best(seconds: dict[str, float]) -> str:
     def weighed(way: str) -> float:
         return seconds[way] * (WORTHWHILE if PRECISION in way else 1.0)
@@ -181,15 +209,8 @@ def _best(seconds: dict[str, float]) -> str:
 def _seconds(ensemble: Ensemble, way: str, x: Tensor, y: Tensor, hopeless: float = math.inf) -> float | None:
     """Return the time of one step's forward and backward pass on a copy, or None where that does not work."""
     trial = copy.deepcopy(ensemble).train()
-    step: Callable[[], object]
     try:
-        forward = Forward(trial, way)
-
-        def step() -> None:
-            logits, _ = forward(x)
-            functional.cross_entropy(logits.flatten(0, 1), y.repeat(len(logits))).backward()  # type: ignore[no-untyped-call]
-
-        found = fastest(step, x.device, hopeless=hopeless)
+        found = fastest(_step(trial, way, x, y), x.device, hopeless=hopeless)
     except Exception:  # noqa: BLE001 - whatever a stranger's module raises when stacked, compiled or under autocast
         return None
     sound = all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in trial.parameters())

@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerator import pretend_cuda
 from torch import nn
 from torch.nn import functional
 
 from robustkit import models
 from robustkit.base import paths
-from robustkit.base.errors import UserError
+from robustkit.base.errors import RunError, UserError
 from robustkit.ensembles.ensemble import Ensemble, Member
 from robustkit.models._residual import BasicBlock
 from robustkit.training import forward
 from robustkit.training.forward import Forward
+
+GPU = torch.device("cuda:0")
 
 
 class OneBlock(BasicBlock):
@@ -141,3 +144,31 @@ def test_a_way_that_fails_is_not_chosen(ensemble: Ensemble, batch):
     assert forward._seconds(stubborn, "channels last, bfloat16", *batch) is None
     assert forward._seconds(stubborn, "channels last", *batch) > 0
     assert "bfloat16" not in forward.choose(stubborn, *batch, 10, "auto")
+
+
+def test_stacked_members_make_fewer_launches_than_members_one_by_one():
+    def launches(way: str) -> int:
+        with pretend_cuda() as gpu:
+            torch.manual_seed(0)
+            members = [Member(models.build("small-resnet", 1, 10, {})) for _ in range(3)]
+            ensemble = Ensemble(members).to(GPU).train()
+            step = Forward(ensemble, way)
+            x = torch.rand(4, 1, 8, 8, device=GPU)
+            gpu.clear()
+            step(x)[0].sum().backward()
+            assert not gpu.waits
+            return sum(gpu.launches.values())
+
+    assert launches("channels last, stacked") < 0.85 * launches("channels last")
+
+
+def test_a_step_that_does_not_fit_is_refused_with_the_batch_size_to_try(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("ROBUSTKIT_CACHE", str(tmp_path))
+    with pretend_cuda() as gpu:
+        ensemble = Ensemble([models.build("small-resnet", 1, 10, {})]).to(GPU)
+        x, y = torch.rand(64, 1, 8, 8, device=GPU), torch.zeros(64, dtype=torch.int64, device=GPU)
+        gpu.limit = gpu.live + 2**20
+        with pytest.raises(RunError, match=r"64 images does not fit .* of cuda:0; use --set train.batch_size=32"):
+            forward.choose(ensemble, x, y, 10, "auto")
