@@ -13,6 +13,7 @@ from stored_pages import KINDS, stored_results
 from robustkit import reports
 
 PAPER = 688  # pixels between the margins of A4
+MOST = 1_500_000  # bytes of a page; that of the README's run has 269,000 (docs/report.md)
 
 
 def test_the_answer_comes_first_and_the_rest_is_folded(pages, opened):
@@ -69,6 +70,11 @@ def test_on_paper_everything_is_unfolded_and_light(pages, opened):
             assert page.locator(kept).first.is_visible()
         page.evaluate("dispatchEvent(new Event('afterprint'))")
         assert page.locator("details.part:not([open])").count() > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_is_small(kind: str, pages):
+    assert pages(kind).stat().st_size <= MOST / 3  # ours are of 24 samples, whose share is small
 
 
 @pytest.mark.parametrize("kind", KINDS)
