@@ -124,8 +124,8 @@ def search(config: SearchConfig) -> dict[str, Any]:
     """Search the architectures of an ensemble, train them, and write the best ensemble of the candidates to a folder.
 
     The folder is read by :func:`load_ensemble` and ``--checkpoint``; ``candidates/`` in it holds every candidate as a
-    checkpoint of one member, for ``--pool``. A search that was killed goes on from ``out`` at its last epoch, with the
-    same result.
+    checkpoint of one member, for ``--pool``, and ``search.html`` shows what was found. A search that was killed goes on
+    from ``out`` at its last epoch, with the same result.
 
     Returns
     -------

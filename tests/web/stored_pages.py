@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stored import evaluation, some
+from stored import changed, evaluation, some
 
 import robustkit
 from robustkit import reports
@@ -47,17 +48,20 @@ def found_page(folder: Path, record: Any) -> Path:
     return search_page.write(record, folder)
 
 
-def make(kind: str, folder: Path) -> Path:
-    """Return the page of stored results, of two evaluations compared, or of three ranked."""
+def make(kind: str, folder: Path, names: Sequence[str] = ("plain", "other", "third"), data: Any = None) -> Path:
+    """Return the page of stored results, of two evaluations compared, or of three ranked; of the last two by names."""
     if kind == "search":
         return found_page(folder, stored_results(kind))
     if kind not in ("compare", "leaderboard"):
         return report_page(kind, folder)
-    for at, (name, verdict) in enumerate((("plain", "trusted"), ("other", "suspect"), ("third", "invalid"))):
+    for at, (name, verdict) in enumerate(zip(names, ("trusted", "suspect", "invalid"), strict=True)):
         right = {0.1: some(50, 30 - 5 * at), 0.2: some(50, 20 - 5 * at), None: some(50, 49 - at)}
         evaluation(folder / name, {name: right}, verdict=verdict, attacks=("pgd", "mim"))
         (folder / name / "report.html").write_text("a report")
+        if data:
+            numbers = json.loads((folder / name / "results.json").read_text())
+            changed(folder / name, dataset={**numbers["dataset"], **data})
     if kind == "leaderboard":
         return leaderboard.write(leaderboard.leaderboard(folder), folder / "leaderboard.html")
-    robustkit.compare([folder / "plain", folder / "other"], out=folder / "compared")
+    robustkit.compare([folder / name for name in names[:2]], out=folder / "compared")
     return folder / "compared" / "compare.html"

@@ -97,6 +97,11 @@ def pictures(
         elif found:
             notes.append(found)
     shown = [picture for run in runs for picture in _drawn(run, "asked", _rows_of(run, asked))]
+    if lost := set(asked) - {picture.about["id"] for picture in shown}:
+        notes.append(
+            f"No image of {', '.join(map(str, sorted(lost)))} can be shown: a sample that is wrong without an attack "
+            "is not attacked, and of large data sets only the first images are kept."
+        )
     examples, sentence = _within(EXAMPLE_BYTES, [_chosen(run) for run in runs])
     notes += sentence
     kept = {run.outcomes.ensemble: int(run.rows.max(initial=-1)) + 1 for run in runs}

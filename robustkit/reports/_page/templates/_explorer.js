@@ -230,7 +230,8 @@ const images = (one, e, at) => {
   });
   if (parts.length) return parts;
   const text = make("p");
-  if (at < one.kept) text.append("This page does not carry its images; ", make("code", `robustkit report FOLDER --examples ${id}`), " puts them in, where FOLDER is that of the evaluation.");
+  if (one.right[at] === 0) text.append("It is wrong without an attack, so none was run on it and there is no image of one.");
+  else if (at < one.kept) text.append("This page does not carry its images; ", make("code", `robustkit report FOLDER --examples ${id}`), " puts them in, where FOLDER is that of the evaluation.");
   else text.append(one.kept ? `Images were kept of the first ${count(one.kept)} samples only.` : "No images of this ensemble are there; the part on images of attacks says why.");
   return [text];
 };
