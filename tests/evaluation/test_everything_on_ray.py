@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray_cluster import ROOT
 
 from robustkit import api
 from robustkit.evaluation.executors._nodes import Nodes
@@ -28,6 +29,7 @@ def numbers(value: Any) -> Any:
 def test_all_suites_on_ray_give_the_numbers_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("ray")
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # where robustkit is not installed, workers find it so
     monkeypatch.setenv("ROBUSTKIT_CACHE", str(tmp_path / "cache"))
     api.evaluate(**ASKED, workers=1, out=tmp_path / "local")
     api.evaluate(**ASKED, executor="ray", out=tmp_path / "ray")
