@@ -7,7 +7,8 @@ from torch import Tensor
 
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import PULL, Generator, Model, Readout, ascend, gliding
-from robustkit.attacks._members import by_gap, by_spread, count, mean_of, outputs
+from robustkit.attacks._members import by_gap, by_spread, count, fusion, mean_of, outputs
+from robustkit.base.names import VOTES
 from robustkit.functional.norms import Norm
 from robustkit.functional.trace import Trace
 
@@ -38,15 +39,15 @@ def quorum(
 
     Each run ascends the cross-entropy of (1 - s) f / gap(f) + s mean_{m in G} 4 z_m / std(z_m), f the fused output, z_m
     the logits of member m, gap the difference of the two largest entries, std the standard deviation (no gradient
-    through either). By such scales the loss is the same however sure a member is. By its gap, every class that comes
-    near the answer counts; by its spread, the nearest counts most until it is level. The group G is, in turn: the
-    members that are still right (s = .5), all members but one, for each (s = .75), nobody (s = 0, the fused output
-    alone), and again those still right (s = .25, .75, 1). Steps are as in APGD, with momentum .75, and glide from 2 eps
-    to nothing by a cosine; each run starts at a random point, and what one broke the next does not see, unless
-    ``stop_early=False``.
+    through either); where members vote, z_m / gap(z_m) stands for the latter. By such scales the loss is the same
+    however sure a member is. By its gap, every class that comes near the answer counts; by its spread, the nearest
+    counts most until it is level. The group G is, in turn: the members that are still right (s = .5), all members but
+    one, for each (s = .75), nobody (s = 0, the fused output alone), and again those still right (s = .25, .75, 1).
+    Steps are as in APGD, with momentum .75, and glide from 2 eps to nothing by a cosine; each run starts at a random
+    point, and what one broke the next does not see, unless ``stop_early=False``.
 
-    Which rule fuses the members is not asked: a mean falls to the first run, votes and medians to the groups. A model
-    without members, or with one, is its own group, in turn with s = .5, twice as sharp, and with f / (2 gap(f)) alone.
+    A mean falls to the first runs, votes and medians to the groups. A model without members, or with one, is its own
+    group, in turn with s = .5, twice as sharp, and with f / (2 gap(f)) alone.
 
     Parameters
     ----------
@@ -94,9 +95,13 @@ def groups(members: int, targeted: bool) -> list[Readout | None]:
     ]
 
 
+def _sharp(z: Tensor) -> Tensor:
+    return SHARP * by_spread(z)
+
+
 def _alone(model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     _, fused = outputs(model, x)
-    return fused, (0.5 * by_gap(fused) + 0.5 * ALONE * SHARP * by_spread(fused))[None]
+    return fused, (0.5 * by_gap(fused) + 0.5 * ALONE * _sharp(fused))[None]
 
 
 def _broad(model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,8 +118,10 @@ def _beside(share: float, group: list[int] | None, targeted: bool) -> Readout:
             return fused, by_gap(fused)[None]
         own = logits if group is None else logits[group]
         right = (own.argmax(2) == y) ^ targeted if group is None else torch.ones_like(own[..., 0], dtype=torch.bool)
+        # Measured: on votes groups by their gap leave less, on means those by their spread.
+        scaled = by_gap if fusion(model) in VOTES else _sharp
         weight = (share * right.any(0)).to(own.dtype)[:, None]  # of nobody, nothing
-        mixed = (1 - weight) * by_gap(fused) + weight * mean_of(right.to(own.dtype), SHARP * by_spread(own))
+        mixed = (1 - weight) * by_gap(fused) + weight * mean_of(right.to(own.dtype), scaled(own))
         return fused, mixed[None]
 
     return read

@@ -38,7 +38,9 @@ def test_by_gap_leaves_a_gap_of_one_and_no_gradient_through_the_gap():
     assert torch.isfinite(by_gap(torch.zeros(2, 5))).all()  # two that are equal
 
 
-def by_hand(logits: Tensor, fused: Tensor, y: Tensor, share: float, group: list[int] | None, targeted: bool) -> Tensor:
+def by_hand(
+    logits: Tensor, fused: Tensor, y: Tensor, share: float, group: list[int] | None, targeted: bool, votes: bool
+) -> Tensor:
     """The mixture in plain loops: of the fused output and a group; None: those that an attack has yet to fool."""
     mixed = []
     for row, label in enumerate(y.tolist()):
@@ -48,7 +50,9 @@ def by_hand(logits: Tensor, fused: Tensor, y: Tensor, share: float, group: list[
             if right if group is None else m in group:
                 middle = sum(z.tolist()) / len(z)
                 spread = math.sqrt(sum((value - middle) ** 2 for value in z.tolist()) / (len(z) - 1))
-                chosen.append([4 * value / spread for value in z.tolist()])
+                top, second, *_ = sorted(z.tolist(), reverse=True)
+                scale = top - second if votes else spread / 4
+                chosen.append([value / scale for value in z.tolist()])
         first, second, *_ = sorted(fused[row].tolist(), reverse=True)
         s = share if chosen else 0.0
         mixed.append(
@@ -66,6 +70,7 @@ def test_each_mixture_by_hand(fusion: str, targeted: bool):
     model, x = Shown(logits(), fusion), torch.rand(12, 1, 2, 2)
     y = torch.arange(12) % 5
     y[:6] = model.logits[0, :6].argmax(1)
+    votes = fusion in ("majority", "median", "crossmax")
     right = (model.logits.argmax(2) == y).sum(0)
     assert {0, 1, 2} <= set(right.tolist())  # of nobody, one, some
     wanted = [(0.5, None), (0.75, [1, 2]), (0.75, [0, 2]), (0.75, [0, 1]), *((s, None) for s in (0.0, 0.25, 0.75, 1.0))]
@@ -74,7 +79,7 @@ def test_each_mixture_by_hand(fusion: str, targeted: bool):
     for view, (share, group) in zip(views, wanted, strict=True):
         judged, (ascended,) = view(model, x, y)
         assert torch.equal(judged, model.fuse(model.logits))
-        torch.testing.assert_close(ascended, by_hand(model.logits, judged, y, share, group, targeted))
+        torch.testing.assert_close(ascended, by_hand(model.logits, judged, y, share, group, targeted, votes))
 
 
 def alone(z: Tensor) -> Tensor:
