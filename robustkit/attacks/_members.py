@@ -46,6 +46,15 @@ def by_gap(z: Tensor) -> Tensor:
     return z / gap(z)
 
 
+def by_spread(z: Tensor) -> Tensor:
+    """Return (..., L) with a standard deviation of 1; no gradient flows through it.
+
+    Unlike by its gap, an output on this scale grows softer as two classes come level: a step then looks at the nearest
+    class while it is far, and at all that are near once it is close.
+    """
+    return z / z.detach().std(-1, keepdim=True).clamp_min(TINY)
+
+
 def mean_of(chosen: Tensor, values: Tensor) -> Tensor:
     """Return the mean of values (M, B, L) with weights (M, B), 0 where all weights are: (B, L)."""
     return (chosen[..., None] * values).sum(0) / chosen.sum(0).clamp_min(torch.finfo(values.dtype).tiny)[:, None]

@@ -7,11 +7,15 @@ from torch import Tensor
 
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import PULL, Generator, Model, Readout, ascend, gliding
-from robustkit.attacks._members import by_gap, count, fusion, mean_of, outputs
+from robustkit.attacks._members import by_gap, by_spread, count, fusion, mean_of, outputs
 from robustkit.attacks._votes import ballots
 from robustkit.base.names import VOTES
 from robustkit.functional.norms import Norm
 from robustkit.functional.trace import Trace
+
+SHARP = 4.0  # standard deviation of a group's logits: of ten equally spread classes the first two are 1.4 apart
+ALONE = 2.0  # a single model's logits against a group's: nobody else pulls
+BROAD = 0.5  # gap of a single model in every second run, where classes further off count
 
 
 @attack(
@@ -34,13 +38,14 @@ def quorum(
 ) -> Tensor:
     """Quorum: short runs against the fused output and, beside it, a group of members that would outvote the rest.
 
-    Each run ascends the cross-entropy of (1 - s) f / gap(f) + s mean_{m in G} z_m / gap(z_m), f the fused output, z_m
-    the logits of member m, gap the difference of the two largest entries (no gradient through it). By that scale the
-    loss is the same however sure a member is, and every class that comes near counts, not only the nearest. The group G
-    is, in turn: the members that are still right (s = .5), all members but one, for each (s = .75), nobody (s = 0, the
-    fused output alone), and again those still right (s = .25, .75, 1). Steps are as in APGD, with momentum .75, and
-    glide from 2 eps to nothing by a cosine; each run starts at a random point, and what one broke the next does not
-    see, unless ``stop_early=False``.
+    Each run ascends the cross-entropy of (1 - s) f / gap(f) + s mean_{m in G} 4 z_m / std(z_m), f the fused output, z_m
+    the logits of member m, gap the difference of the two largest entries, std the standard deviation (no gradient
+    through either); where members vote, z_m / gap(z_m) stands for the latter. By such scales the loss is the same
+    however sure a member is. By its gap, every class that comes near the answer counts; by its spread, the nearest
+    counts most until it is level. The group G is, in turn: the members that are still right (s = .5), all members but
+    one, for each (s = .75), nobody (s = 0, the fused output alone), and again those still right (s = .25, .75, 1).
+    Steps are as in APGD, with momentum .75, and glide from 2 eps to nothing by a cosine; each run starts at a random
+    point, and what one broke the next does not see, unless ``stop_early=False``.
 
     Where members vote (majority, median, crossmax), a run ascends how likely it is, in logs, that more than half of
     them agree on a wrong class, if each answered by chance: e_k of the softmaxes of z_m / (t gap), k = M // 2 + 1, e_k
@@ -49,7 +54,8 @@ def quorum(
     crossmax, which falls where members err beside one that does not, log sum_w p_wy e_k(1 - p_my, m != w) is the first
     of three.
 
-    A model without members, or with one, is attacked by restarts on its own scaled cross-entropy.
+    A model without members, or with one, is its own group, in turn with s = .5, twice as sharp, and with
+    f / (2 gap(f)) alone.
 
     Parameters
     ----------
@@ -100,13 +106,27 @@ def turns(model: Model, targeted: bool) -> list[Readout | None]:
 def groups(members: int, targeted: bool) -> list[Readout | None]:
     """Return what is ascended in turn, of an ensemble of so many members."""
     if members < 2:
-        return [_beside(0.0, None, targeted)]
+        return [_alone, _broad]
     without = [[other for other in range(members) if other != m] for m in range(members)]
     return [
         _beside(0.5, None, targeted),
         *(_beside(0.75, group, targeted) for group in without),
         *(_beside(share, None, targeted) for share in (0.0, 0.25, 0.75, 1.0)),
     ]
+
+
+def _sharp(z: Tensor) -> Tensor:
+    return SHARP * by_spread(z)
+
+
+def _alone(model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    _, fused = outputs(model, x)
+    return fused, (0.5 * by_gap(fused) + 0.5 * ALONE * _sharp(fused))[None]
+
+
+def _broad(model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    _, fused = outputs(model, x)
+    return fused, BROAD * by_gap(fused)[None]
 
 
 def _beside(share: float, group: list[int] | None, targeted: bool) -> Readout:
@@ -118,8 +138,10 @@ def _beside(share: float, group: list[int] | None, targeted: bool) -> Readout:
             return fused, by_gap(fused)[None]
         own = logits if group is None else logits[group]
         right = (own.argmax(2) == y) ^ targeted if group is None else torch.ones_like(own[..., 0], dtype=torch.bool)
+        # Measured: on votes groups by their gap leave less, on means those by their spread.
+        scaled = by_gap if fusion(model) in VOTES else _sharp
         weight = (share * right.any(0)).to(own.dtype)[:, None]  # of nobody, nothing
-        mixed = (1 - weight) * by_gap(fused) + weight * mean_of(right.to(own.dtype), by_gap(own))
+        mixed = (1 - weight) * by_gap(fused) + weight * mean_of(right.to(own.dtype), scaled(own))
         return fused, mixed[None]
 
     return read

@@ -14,6 +14,7 @@ from robustkit.study.distortion import largest
 
 REFERENCE = "quorum"  # stands beside every number: the strongest attack at the cost of a PGD of 100 steps
 RESTARTS, VOTES_RESTARTS = 4, 8  # of it; every start breaks other samples of a vote, where PGD stands and costs more
+ONE_RESTARTS = 6  # where there is one member, whose runs differ in their start and in two scales alone
 FIELDS = {"further": "follow_ups", "asked": "suite_requests"}  # the stored study keeps the names that 0.1.0 gave them
 
 
@@ -146,7 +147,8 @@ class Study:
                 yield from self._swept(self._cell("attack", ensemble, spec, eps, self.target) for eps in budgets)
         if self.reference:
             yield from self._swept(
-                self._cell("attack", ensemble, reference_for(ensemble.fusion), eps, "") for eps in self.eps
+                self._cell("attack", ensemble, reference_for(ensemble.fusion, ensemble.members), eps, "")
+                for eps in self.eps
             )
 
     def escalated(self, ensemble: EnsembleRecord) -> Iterator[tuple[FollowUp, Cell]]:
@@ -246,9 +248,10 @@ class Study:
         )
 
 
-def reference_for(fusion: str) -> Spec:
-    """Return the reference of an ensemble, by its fusion rule."""
-    return attack_spec(REFERENCE, restarts=VOTES_RESTARTS if fusion in VOTES else RESTARTS)
+def reference_for(fusion: str, members: int) -> Spec:
+    """Return the reference of an ensemble, by its fusion rule and how many members it fuses."""
+    several = VOTES_RESTARTS if fusion in VOTES else RESTARTS
+    return attack_spec(REFERENCE, restarts=several if members > 1 else ONE_RESTARTS)
 
 
 def _chained(cells: Iterable[Cell]) -> Iterator[Cell]:
