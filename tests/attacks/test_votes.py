@@ -132,8 +132,8 @@ def test_votes_take_turns_with_all_members_but_one(targeted: bool):
         "majority": 12, "median": 12, "crossmax": 3,
     }  # fmt: skip
     assert all(len(found) == len(groups(3, targeted)) for rule, found in views.items() if rule not in VOTES)
-    assert len(turns(Shown(logits(1), "majority"), targeted)) == 1
-    assert len(turns(lambda x: x, targeted)) == 1
+    assert len(turns(Shown(logits(1), "majority"), targeted)) == 2
+    assert len(turns(lambda x: x, targeted)) == 2
     x, y = torch.rand(12, 1, 2, 2), torch.arange(12) % 5
     shown = Shown(logits(), "median")
     for at, left_out in ((3, 2), (7, 1), (11, 0)):
