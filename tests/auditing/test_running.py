@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import networks
 import pytest
@@ -23,6 +24,7 @@ from robustkit.ensembles.ensemble import Ensemble
 from robustkit.pipeline import models_under_test
 from robustkit.pipeline.request import Request, check
 from robustkit.records.cells import Spec
+from robustkit.study.config import AuditConfig
 from robustkit.training.spec import TrainSpec
 
 QUICK = {"attacks": "fgsm", "eps": "0.1", "reference": False, "trust": "off", "workers": 1}
@@ -276,8 +278,13 @@ def test_a_typo_is_found_before_the_model_is_read(tmp_path: Path, option: str, t
 
 def test_naming_a_set_turns_the_suite_ood_on(resnets: Ensemble, test_images, tmp_path: Path, monkeypatch):
     asked: list[Request] = []
+
+    def noted(config: AuditConfig, _: object, suites: list[str]) -> SimpleNamespace:
+        asked.append(check(config, suites))
+        return SimpleNamespace(folder=tmp_path, request=asked[-1])
+
     with monkeypatch.context() as patch:
-        patch.setattr(running.pipeline, "evaluate", lambda config, _, suites: asked.append(check(config, suites)))
+        patch.setattr(running.pipeline, "evaluate", noted)
         patch.setattr(api, "report", lambda *_, **__: None)
         for named in (None, "far:photo-tiles"):
             robustkit.audit(resnets.members[0], test_images, ood=named, out=tmp_path)

@@ -23,7 +23,7 @@ ASKED = [
     *("--attacks", "pgd,mim", "--set", "pgd.steps=150", "--set", "mim.steps=150", "--eps", "0.05,0.1", "--n", "100"),
     *("--suites", "attacks", "--trust", "off", "--format", "md"),
 ]
-SOON = 10.0  # seconds after which nothing is left of a run
+SOON = 30.0  # seconds after which nothing is left of a run, beside other tests; two to five on a quiet machine
 
 
 @pytest.fixture
