@@ -18,6 +18,7 @@ from robustkit.reports._labels import baseline_of, budget, budget_text, ordered
 from robustkit.reports._suite_audit import concerns
 
 MOST = 11  # lines, and the path of the report after them
+ELSEWHERE = "in the report and with -v"  # where a terminal has what a page has below
 ROWS = 3  # ensembles in the table of worst cases
 MEANING: dict[Verdict, str] = {
     "trusted": "Verdict: trusted.",
@@ -105,12 +106,12 @@ def _sentences(results: Results) -> Iterator[str]:
     for pool in results["pools"][:1]:
         yield _best_of(pool)
     if not worst and (others := [name for name in _suites.SUITES if results[name]]):  # type: ignore[literal-required]
-        yield f"Measured: {', '.join(others)}; the tables are in the report and with -v."
+        yield f"Measured: {', '.join(others)}; the tables are {ELSEWHERE}."
 
 
 def _best_of(pool: PoolResult) -> str:
     """Return the subset of a pool that is right most often on its first validation set, and under which rule."""
-    text = f"Pool of {len(pool['members'])} members: {len(pool['subsets'])} subsets of {pool['subset_size']}"
+    text = f"Pool of {len(pool['members'])} members: {len(pool['subsets'])} subset{'s' * (len(pool['subsets']) != 1)} of {pool['subset_size']}"
     scores = [(max(r["accuracy"]), r) for one in pool["sets"][:1] for r in one["rules"] if r["accuracy"]]
     if not scores:
         return f"{text}."
