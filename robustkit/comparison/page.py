@@ -47,7 +47,7 @@ class ComparedEvaluations:
     def takeaway(self) -> list[str]:
         """The worst case of each model beside the first's, in a sentence; clean accuracy where nothing was attacked.
 
-        At the budget that the report of the first evaluation quotes; at the largest one where nothing is compared at it.
+        At the budget that the report of the first evaluation quotes; at the largest where nothing is compared there.
         """
         worst = [row for row in self.comparisons if row["number"] == "worst_case"]
         there = {(row["eps"] or 0.0, row["norm"] or "") for row in worst}

@@ -111,7 +111,8 @@ def _sentences(results: Results) -> Iterator[str]:
 
 def _best_of(pool: PoolResult) -> str:
     """Return the subset of a pool that is right most often on its first validation set, and under which rule."""
-    text = f"Pool of {len(pool['members'])} members: {len(pool['subsets'])} subset{'s' * (len(pool['subsets']) != 1)} of {pool['subset_size']}"
+    count = len(pool["subsets"])
+    text = f"Pool of {len(pool['members'])} members: {count} subset{'s' * (count != 1)} of {pool['subset_size']}"
     scores = [(max(r["accuracy"]), r) for one in pool["sets"][:1] for r in one["rules"] if r["accuracy"]]
     if not scores:
         return f"{text}."

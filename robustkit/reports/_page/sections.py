@@ -58,7 +58,7 @@ SectionMaker = Callable[[Material], Iterable[Section]]
 def robustness(m: Material) -> Iterator[Section]:
     """Yield robust accuracies, the worst cases over attacks, and differences between ensembles."""
     m.show("robustness", "worst-case", "comparisons", "comparisons-over-seeds", "comparisons-attacks", "escalation")
-    there = bool(m.shown & set(m.tables))
+    there = bool({"robustness", "worst-case"} & set(m.tables))
     yield Section("robustness", "Robust accuracy", part("_robustness.html.j2", tables=m.tables), unfolded=there)
 
 
