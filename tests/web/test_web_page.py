@@ -49,6 +49,14 @@ def test_a_link_opens_what_it_leads_to(pages, opened):
         page.wait_for_function("document.getElementById('settings').open")
 
 
+def test_an_address_that_names_nothing_breaks_nothing(pages, opened):
+    with opened(pages("main")) as page:
+        page.goto(page.url + "#%")
+        page.reload()
+        page.wait_for_selector("#explorer", state="attached")
+        assert page.locator("#theme").is_visible()
+
+
 def test_dark_by_preference_and_by_switch_and_remembered(pages, opened):
     colour = "getComputedStyle(document.body).backgroundColor"
     with opened(pages("main")) as page:
