@@ -17,7 +17,7 @@ from robustkit.records.schema_comparison import Comparison
 from robustkit.reports import _comparisons
 from robustkit.reports import _format as f
 from robustkit.reports._checks import WORST as CASE
-from robustkit.reports._checks import anchor
+from robustkit.reports._checks import anchor, headline_budget
 from robustkit.reports._files import write_text
 from robustkit.reports._labels import labeller
 from robustkit.reports._page.entries import Judged
@@ -45,10 +45,16 @@ class ComparedEvaluations:
 
     @property
     def takeaway(self) -> list[str]:
-        """The worst case of each model beside the first's, in a sentence; clean accuracy where nothing was attacked."""
+        """The worst case of each model beside the first's, in a sentence; clean accuracy where nothing was attacked.
+
+        At the budget that the report of the first evaluation quotes; at the largest where nothing is compared there.
+        """
         worst = [row for row in self.comparisons if row["number"] == "worst_case"]
-        most = max((row["eps"] or 0.0 for row in worst), default=0.0)
-        return [_sentence(row) for row in worst or self.comparisons if not worst or row["eps"] == most]
+        there = {(row["eps"] or 0.0, row["norm"] or "") for row in worst}
+        at = headline_budget(self.evaluations[0].numbers)
+        if there and at not in there:
+            at = max(there)
+        return [_sentence(r) for r in worst or self.comparisons if not worst or (r["eps"], r["norm"]) == at]
 
 
 def compared(paths: Sequence[Path | str]) -> ComparedEvaluations:

@@ -13,11 +13,12 @@ from robustkit.records.schema import ORDER, Results, Verdict, WorstCase
 from robustkit.records.schema_members import PoolResult
 from robustkit.reports import _format as f
 from robustkit.reports import _suites
-from robustkit.reports._checks import failing, headline_budget
+from robustkit.reports._checks import WORST, failing, headline_budget
 from robustkit.reports._labels import baseline_of, budget, budget_text, ordered
 from robustkit.reports._suite_audit import concerns
 
 MOST = 11  # lines, and the path of the report after them
+ELSEWHERE = "in the report and with -v"  # where a terminal has what a page has below
 ROWS = 3  # ensembles in the table of worst cases
 MEANING: dict[Verdict, str] = {
     "trusted": "Verdict: trusted.",
@@ -105,12 +106,13 @@ def _sentences(results: Results) -> Iterator[str]:
     for pool in results["pools"][:1]:
         yield _best_of(pool)
     if not worst and (others := [name for name in _suites.SUITES if results[name]]):  # type: ignore[literal-required]
-        yield f"Measured: {', '.join(others)}; the tables are in the report and with -v."
+        yield f"Measured: {', '.join(others)}; the tables are {ELSEWHERE}."
 
 
 def _best_of(pool: PoolResult) -> str:
     """Return the subset of a pool that is right most often on its first validation set, and under which rule."""
-    text = f"Pool of {len(pool['members'])} members: {len(pool['subsets'])} subsets of {pool['subset_size']}"
+    count = len(pool["subsets"])
+    text = f"Pool of {len(pool['members'])} members: {count} subset{'s' * (count != 1)} of {pool['subset_size']}"
     scores = [(max(r["accuracy"]), r) for one in pool["sets"][:1] for r in one["rules"] if r["accuracy"]]
     if not scores:
         return f"{text}."
@@ -176,13 +178,16 @@ def _shown(results: Results, found: dict[tuple[str, float, str], WorstCase], at:
 
 
 def _trust(results: Results, width: int) -> tuple[str, list[str]]:
-    """Return :func:`settling`, the command in lines fit to be copied."""
-    text, command = settling(results)
+    """Return :func:`settling` in short, the command in lines fit to be copied."""
+    text, command = settling(results, brief=True)
     return text, broken(command, width) if command else []
 
 
-def settling(results: Results) -> tuple[str, str]:
-    """Return how many numbers are not trusted, and the command that would settle most of them, if there is one."""
+def settling(results: Results, brief: bool = False) -> tuple[str, str]:
+    """Return how many numbers are not trusted, and the command that would settle most of them, if there is one.
+
+    Where there is none, the text says what most of them fail, unless it has to be ``brief``.
+    """
     numbers = [*results["worst_case"], *results["evaluations"]]
     count = Counter(number["verdict"] for number in numbers)
     doubtful = len(numbers) - count["trusted"]
@@ -196,7 +201,17 @@ def settling(results: Results) -> tuple[str, str]:
     if command:
         return f"{text} This would settle {settled}:", command
     sure = results["worst_case"] and all(w["verdict"] == "trusted" for w in results["worst_case"])
-    return text + " Quote the worst case, which is." * bool(sure), ""
+    if sure:
+        return f"{text} Quote the worst case, which is.", ""
+    return text if brief else text + _commonest(results), ""
+
+
+def _commonest(results: Results) -> str:
+    """Return what most of the doubtful worst cases fail, else most of all numbers, where no command would settle it."""
+    doubts = failing(results)
+    reasons = Counter((x.check, x.advice) for x in [x for x in doubts if x.attack == WORST] or doubts if x.advice)
+    (check, advice), times = next(iter(reasons.most_common(1)), (("", ""), 0))
+    return f" The commonest reason ({check}, {times} times): {advice}." if times else ""
 
 
 def settles_most(results: Results) -> tuple[str, int]:

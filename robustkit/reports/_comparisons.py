@@ -17,7 +17,7 @@ LEVEL = 0.05  # of a test, all of its table in mind
 NUMBERS = {"clean": "clean accuracy", "worst_case": "worst case", "common": "worst case, attacks of both"}
 NOTE = (
     "Over the same {n} samples: the difference in points with Tango's paired 95 % interval, on how many samples one "
-    "alone is right, McNemar's exact p, and the same by Holm, all {tests} rows in mind; * below .05. Where the "
+    "alone is right, McNemar's exact p, and the same by Holm, {tests} in mind; * below .05. Where the "
     "interval covers zero: how many samples would tell so large a difference apart four times in five."
 )
 COLUMNS = [
@@ -49,7 +49,8 @@ def table(
         ]
         for row in ordered
     ]
-    note = NOTE.format(n=rows[0]["n"] if rows else 0, tests=len(rows))
+    tests = "the 1 row" if len(rows) == 1 else f"all {len(rows)} rows"
+    note = NOTE.format(n=rows[0]["n"] if rows else 0, tests=tests)
     whole = title.removesuffix(" from") if apart or not rows else f"{title} {rows[0]['reference']}"
     grouped = len({row["ensemble"] for row in rows}) > 1
     records = [_record(row, label) for row in ordered]

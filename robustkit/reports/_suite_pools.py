@@ -44,7 +44,7 @@ def summary(pool: PoolResult) -> Table:
         *(f"r, {measure.replace('_', ' ')}" for measure in SHOWN),
     ]  # fmt: skip
     count, size = len(pool["subsets"]), pool["subset_size"]
-    title = f"Pool of {len(pool['members'])} members: {count} subsets of {size}"
+    title = f"Pool of {len(pool['members'])} members: {count} subset{'s' * (count != 1)} of {size}"
     note = (
         "Gain: accuracy of a subset minus that of its best member, in points, mean over subsets; r: its Pearson "
         "correlation with a measure over the subsets. The best member is that of the whole pool."

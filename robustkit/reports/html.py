@@ -32,15 +32,16 @@ def html(results: Results, out: Path) -> list[Path]:
     named = {table.name: table for table in tables(results)}
     shown = Material(results, out, named, _charts(results, named))
     lines = list(headlines(results))
+    made = [section for make in SECTIONS for section in make(shown)]
     text = page(
         "report.html.j2",
         f"Robustness report: {results['dataset']['name']}",
-        [section for make in SECTIONS for section in make(shown)],
+        sorted(made, key=lambda section: not section.unfolded),  # what is open comes first
         STYLES,
         SCRIPTS,
         results=results,
         scope=words.scope(results),
-        answer=_answer.sentences(results),
+        answer=[sentence.replace(_answer.ELSEWHERE, "below") for sentence in _answer.sentences(results)],
         takeaway=words.takeaway(results, lines),
         headlines=lines,
         audit=words.audited(results),

@@ -198,6 +198,19 @@ def test_how_many_points_the_images_tell_apart_is_said(tmp_path: Path):
     assert ": 0.0 [" in said
 
 
+def test_the_sentence_is_about_the_budget_that_the_report_quotes(tmp_path: Path):
+    """Of several budgets that as many runs used, the one of the transfer matrices: not the largest."""
+    right = {None: some(50, 49), 0.1: some(50, 20), 0.2: some(50, 5)}
+    folders = [evaluation(tmp_path / id, {id: right}) for id in ("a", "b")]
+    matrix = {
+        "ensemble": "a", "attack": "pgd", "params": {"eps": 0.1, "norm": "linf"}, "targeted": False,
+        "metric": "accuracy", "sources": [], "targets": [], "matrix": [],
+    }  # fmt: skip
+    changed(folders[0], transfer=[matrix])
+    (said,) = compared(folders).takeaway
+    assert "at eps 0.1, " in said
+
+
 def test_a_study_over_seeds_is_compared_seed_by_seed(tmp_path: Path):
     broken = [(20, 26), (22, 25), (18, 27)]
     right, groups = {}, {}

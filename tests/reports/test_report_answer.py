@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from robustkit.records.schema import Check, Results
-from robustkit.reports._answer import MOST, _over_seeds, _sentences, answer, broken, settles_most
+from robustkit.reports._answer import MOST, _over_seeds, _sentences, answer, broken, settles_most, settling
 from robustkit.reports.terminal import show_answer
 
 COMMAND = "robustkit evaluate --defense adp --attacks pgd --set pgd.steps=200"
@@ -99,6 +99,17 @@ def test_all_trusted_needs_no_command(results: Results) -> None:
         e |= {"verdict": "trusted", "checks": []}
     assert answer(results)[-1] == "All 30 numbers are trusted."
     assert settles_most(results) == ("", 0)
+
+
+def test_where_no_command_settles_it_the_page_says_what_most_worst_cases_fail(results: Results) -> None:
+    odd: Check = {**advising(""), "name": "sound-set-up", "advice": "the set-up itself is in doubt"}
+    for e in (*results["evaluations"], *results["worst_case"]):
+        e |= {"verdict": "suspect", "checks": [odd]}
+    times = len(results["worst_case"])
+    assert settling(results)[0].endswith(
+        f"(30 suspect ?). The commonest reason (sound-set-up, {times} times): the set-up itself is in doubt."
+    )
+    assert settling(results, brief=True)[0].endswith("(30 suspect ?).")
 
 
 def test_beside_a_trusted_worst_case_a_short_attack_needs_nothing_to_be_run(results: Results) -> None:

@@ -106,6 +106,7 @@ def test_the_table_of_the_curves_has_the_same_numbers(results: Results) -> None:
     row = next(row for row in table.rows if (row[0].text, row[1].text) == ("adp", "pgd-10"))
     assert [cell.text.split(" %")[0] for cell in row[2:]] == ["99.2", "79.0", "44.8", "20.4"]
     assert table.columns[2:] == ["clean", "4/255", "8/255", "0.05"]
+    assert [row[0].text for row in table.rows] == ["baseline"] * 5 + ["adp"] * 5  # the worst case beside its attacks
 
 
 def test_an_attack_at_one_budget_is_a_point_and_is_not_extended_to_zero(results: Results) -> None:

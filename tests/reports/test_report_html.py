@@ -114,6 +114,13 @@ def test_empty(empty: Results, tmp_path: Path) -> None:
     assert "There is no number to judge." in page.text
 
 
+def test_notes_bear_the_marks_of_the_page_and_equal_settings_stand_once(rendered: tuple[str, Page]) -> None:
+    _, page = rendered
+    assert "Verdicts: \N{CHECK MARK} trusted, ~ unchecked, ? suspect, ! invalid." in page.text
+    assert "+ trusted" not in page.text
+    assert "fgsm, targeted at 4/255, 8/255, 0.05 (native)" in page.text
+
+
 @pytest.mark.parametrize("missing", ["ensembles", "evaluations", "worst_case", "transfer"])
 def test_each_part_may_be_missing(results: Results, tmp_path: Path, missing: str) -> None:
     results[missing] = []  # type: ignore[literal-required]

@@ -71,6 +71,14 @@ def test_names_are_no_markup(kind: str, opened, tmp_path: Path):
         assert page.evaluate(MARKUP) == 0
 
 
+def test_long_names_make_no_page_wider_than_a_phone(opened, tmp_path: Path):
+    with opened(hostile("main", tmp_path), width=390) as page:
+        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        for button in page.locator("#explorer tbody th button").all()[:3]:
+            button.click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 def samples(page: Any) -> None:
     """Open samples whose names are markup, and look for one by it."""
     assert EVIL in page.locator("#explorer-label").inner_text()

@@ -32,6 +32,14 @@ def test_the_answer_comes_first_and_the_rest_is_folded(pages, opened):
         assert page.locator("details.part[open]").count() == 0
 
 
+def test_without_an_attack_what_was_measured_comes_first(pages, opened):
+    with opened(pages("pool")) as page:
+        parts = page.locator("details.part").evaluate_all("(all) => all.map((one) => [one.id, one.open])")
+        assert parts[0] == ["pools", True]
+        assert ["robustness", False] in parts
+        assert "the tables are below." in page.locator("header").inner_text()
+
+
 def test_a_link_opens_what_it_leads_to(pages, opened):
     with opened(pages("main")) as page:
         page.locator(".side a", has_text="Settings").click()
@@ -39,6 +47,14 @@ def test_a_link_opens_what_it_leads_to(pages, opened):
         page.evaluate("document.getElementById('settings').open = false")
         page.locator(".side a", has_text="Settings").click()  # the same link again
         page.wait_for_function("document.getElementById('settings').open")
+
+
+def test_an_address_that_names_nothing_breaks_nothing(pages, opened):
+    with opened(pages("main")) as page:
+        page.goto(page.url + "#%")
+        page.reload()
+        page.wait_for_selector("#explorer", state="attached")
+        assert page.locator("#theme").is_visible()
 
 
 def test_dark_by_preference_and_by_switch_and_remembered(pages, opened):

@@ -103,8 +103,10 @@ def _table(found: Curves, clean: Mapping[str, Point]) -> Table:
     budgets_of = sorted({(norm != "linf", norm, p.eps) for (norm, _, _), points in found.items() for p in points})
     columns = ["ensemble", "attack", "clean", *(budget_text(eps, norm) for _, norm, eps in budgets_of)]
     rows = []
-    for one, attack in dict.fromkeys((one, attack) for _, attack, one in found):
-        at = {(norm, p.eps): p for (norm, *of), points in found.items() if of == [attack, one] for p in points}
+    of = list(dict.fromkeys((one, attack) for _, attack, one in found))
+    ensembles = [one for one, _ in of]
+    for one, attack in sorted(of, key=lambda pair: ensembles.index(pair[0])):  # the rows of an ensemble together
+        at = {(norm, p.eps): p for (norm, *by), points in found.items() if by == [attack, one] for p in points}
         there = [at.get((norm, eps)) for _, norm, eps in budgets_of]
         rows.append([*cells(one, attack, _share(clean[one])), *(_cell(p) for p in there)])
     note = "Accuracy in %, at each eps."

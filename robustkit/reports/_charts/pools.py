@@ -42,6 +42,7 @@ def _panel(ident: str, one: PoolSet, gains: dict[str, list[float]], measure: str
     found = {c["rule"]: c["pearson"] for c in one["correlations"] if c["measure"] == measure}
     r = ", ".join("-" if found.get(rule) is None else f"{found[rule]:+.2f}" for rule in RULES)
     label = measure.replace("_", " ")
+    title = f"{label}, r = {r}" if any(found.get(rule) is not None for rule in RULES) else label
     values = one["measures"][measure]
     x = linear(values, label, most=5)
     clouds = [
@@ -49,7 +50,7 @@ def _panel(ident: str, one: PoolSet, gains: dict[str, list[float]], measure: str
         for rule in RULES
     ]
     zero = reference(f"M{number(x.low)} 0H{number(x.high)}")
-    return panel(ident, f"{label}, r = {r}", alt, x, y, [zero, *clouds], shape="small")
+    return panel(ident, title, alt, x, y, [zero, *clouds], shape="small")
 
 
 def _apart(points: Sequence[Point], x: Axis, y: Axis) -> Sequence[Point]:

@@ -54,7 +54,7 @@ def _ladder(pictures: Sequence[Picture], classes: Sequence[str]) -> dict[str, An
     about = pictures[0].about
     steps = [_figure(picture, classes, "") for picture in pictures]
     return {
-        "title": f"Sample {about['id']}, {_name(classes, about['label'])}: {about['attack']} at every eps",
+        "title": f"Sample {about['id']}, label {_name(classes, about['label'])}: {about['attack']} at every eps",
         "factor": _factors(pictures), "original": steps[0]["images"][0], "clean": steps[0]["clean"], "steps": steps,
     }  # fmt: skip
 

@@ -16,10 +16,13 @@ def settings(results: Results) -> list[tuple[str, str]]:
     for one in results["ensembles"]:
         if trained := one.get("training"):
             found.append((f"training of {one['id']}", f.settings_text(trained["recipe"])))
+    at: dict[tuple[str, str, str], list[str]] = {}  # equal settings of an attack at several budgets: once
     for e in results["evaluations"]:
-        found.append((f"{label(e)} at {budget_text(*budget(e))} ({e['backend']})", f.settings_text(e["params"])))
+        of = (label(e), f" ({e['backend']})", f.settings_text(e["params"]))
+        at.setdefault(of, []).append(budget_text(*budget(e)))
     for t in results["transfer"]:
-        found.append((f"transfer: {label(t)} at {budget_text(*budget(t))}", f.settings_text(t["params"])))
+        at.setdefault((f"transfer: {label(t)}", "", f.settings_text(t["params"])), []).append(budget_text(*budget(t)))
+    found += [(f"{name} at {', '.join(dict.fromkeys(budgets))}{by}", text) for (name, by, text), budgets in at.items()]
     return list(dict.fromkeys(found))
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 MARKS = {"trusted": "\N{CHECK MARK}", "unchecked": "~", "suspect": "?", "invalid": "!"}
+LEGEND = ", ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items())  # what f.LEGEND says in a terminal
 STYLES = ("_style.css", "_print.css")
 EARLY, LATE = ("_theme.js",), ("_page.js",)  # scripts of every page: before its body is shown, and after it
 
@@ -112,6 +113,7 @@ def _environment() -> Environment:
     made.globals["marker_shapes"] = definitions
     made.filters |= {"percent": f.percent, "interval": f.interval, "number": f.number}
     made.filters["reason"] = reason
+    made.filters["marked"] = lambda text: text.replace(f.LEGEND, LEGEND)
     made.filters["budget"] = lambda run: budget_text(*budget(run))
     return made
 

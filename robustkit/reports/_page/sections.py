@@ -58,7 +58,8 @@ SectionMaker = Callable[[Material], Iterable[Section]]
 def robustness(m: Material) -> Iterator[Section]:
     """Yield robust accuracies, the worst cases over attacks, and differences between ensembles."""
     m.show("robustness", "worst-case", "comparisons", "comparisons-over-seeds", "comparisons-attacks", "escalation")
-    yield Section("robustness", "Robust accuracy", part("_robustness.html.j2", tables=m.tables), unfolded=True)
+    there = bool({"robustness", "worst-case"} & set(m.tables))
+    yield Section("robustness", "Robust accuracy", part("_robustness.html.j2", tables=m.tables), unfolded=there)
 
 
 def believe(m: Material) -> Iterator[Section]:
@@ -72,7 +73,7 @@ def of_numbers(numbers: Sequence[Judged]) -> Section:
     found = entries(numbers)
     chained = any(len(number.failed) > 1 for number in numbers)
     body = part("_believe.html.j2", numbers=numbers, entries=found, passed=passed(numbers), chained=chained)
-    return Section("believe", "Can these numbers be believed?", body, unfolded=True)
+    return Section("believe", "Can these numbers be believed?", body, unfolded=bool(numbers))
 
 
 def minimum_norm(m: Material) -> Iterator[Section]:
@@ -117,7 +118,11 @@ def environment(m: Material) -> Iterator[Section]:
 
 
 def suites(m: Material) -> Iterator[Section]:
-    """Yield a section for each further suite that ran: the table that bears its name, charts, pictures, details."""
+    """Yield a section for each further suite that ran: the table that bears its name, charts, pictures, details.
+
+    Where no attack ran, the first of them is what the run was for, and open.
+    """
+    first = "" if m.results["evaluations"] else next((name for name in _suites.SUITES if name in m.tables), "")
     for name in _suites.SUITES:
         if name not in m.tables:
             continue
@@ -130,7 +135,7 @@ def suites(m: Material) -> Iterator[Section]:
             for s in _suites.sheets(m.results, name, m.out)
         ]
         body = part("_suite.html.j2", table=table, details=details, charts=charts, sheets=sheets)
-        yield Section(name, table.title, body, styles=STYLES, scripts=SCRIPTS)
+        yield Section(name, table.title, body, name == first, STYLES, SCRIPTS)
 
 
 def transfer(m: Material) -> Iterator[Section]:

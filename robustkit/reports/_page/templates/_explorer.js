@@ -182,7 +182,8 @@ const line = (row) => {
       made.append(first);
     } else {
       const wrong = kind === "clean" && one.right[at] === 0;
-      made.append(make("td", TEXTS[kind](one, at, Number(norm)), wrong ? "wrong" : ""));
+      const text = TEXTS[kind](one, at, Number(norm));
+      made.append(make("td", text, (wrong ? "wrong " : "") + (text.length > 40 ? "long" : "")));
     }
   }
   made.dataset.row = row;

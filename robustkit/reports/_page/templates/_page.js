@@ -16,8 +16,9 @@ tell();
 
 // Folded parts: a link to something in one opens it; all at once; all of them on paper.
 const open = (at) => { for (let one = at; one; one = one.parentElement) if (one.tagName === "DETAILS") one.open = true; };
+const asked = () => { try { return decodeURIComponent(location.hash.slice(1)); } catch (error) { return ""; } };  // as "#%"
 const arrive = () => {
-  const at = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const at = document.getElementById(asked());
   if (!at) return;
   open(at);
   at.scrollIntoView();
