@@ -212,6 +212,8 @@ class _Tasks:
         found = unpack(value)
         if outcome == "raised":
             usage, said = found
+            if self._owner.address.joined:  # whose files and modules need not be those of this machine
+                said = f"on node {where['node']}: {said}"
             raise UserError(said) if usage else RunError(said)
         if outcome == "broke":
             return self._lost(ticket, found)
