@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from in_process import invoke
+
+from robustkit.commands import _recall
+from robustkit.study.config import AuditConfig, EvaluateConfig
 
 SAID = "All cells were in the store already, and so was their report."
 WORDS = ["evaluate", "--attacks", "fgsm", "--n", "20", "--trust", "off", "--no-reference"]
@@ -112,14 +117,66 @@ def test_another_cache_is_another_question(first: tuple[Path, str], tmp_path: Pa
 
 
 def test_code_named_in_an_option_is_never_recalled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from robustkit.commands import _recall
-    from robustkit.study.config import EvaluateConfig
-
     assert _recall.question("evaluate", EvaluateConfig(arch="somewhere.models:Net")) is None
     monkeypatch.chdir(tmp_path)
     Path("net.py").write_text("x = 1\n", "utf-8")
     asked = EvaluateConfig(arch="net.py:Net")
-    before = _recall.question("evaluate", asked)
-    Path("net.py").write_text("x = 1000\n", "utf-8")
-    assert before is not None
-    assert _recall.question("evaluate", asked) not in (None, before)
+    assert _recall.question("evaluate", asked) is None  # what it imports may have changed
+    Path("net").mkdir()
+    assert _recall.question("evaluate", EvaluateConfig(arch="net:Net")) is None  # a package in this folder
+    assert _recall.question("audit", AuditConfig(("m.pt",), dataset="digits", trust_pickle=True)) is None
+
+
+def _question(**more: Any) -> str | None:
+    return _recall.question("evaluate", EvaluateConfig(**more))
+
+
+@pytest.mark.parametrize("folder", ["a,b", "a=b", "a+b", "a:b"])
+def test_data_below_a_folder_with_a_sign_in_its_name_are_looked_at(tmp_path: Path, folder: str):
+    path = tmp_path / folder / "own.npz"
+    path.parent.mkdir()
+    path.write_bytes(b"1")
+    before = _question(dataset=f"npz:{path}")
+    assert before == _question(dataset=f"npz:{path}") is not None
+    path.write_bytes(b"12")
+    assert _question(dataset=f"npz:{path}") not in (None, before)
+
+
+def test_a_file_put_in_place_of_another_with_its_size_and_time_is_noticed(tmp_path: Path):
+    path, other = tmp_path / "own.npz", tmp_path / "other.npz"
+    path.write_bytes(b"1")
+    before = _question(dataset=f"npz:{path}")
+    other.write_bytes(b"2")
+    shutil.copystat(path, other)
+    other.replace(path)
+    assert _question(dataset=f"npz:{path}") not in (None, before)
+
+
+def test_folders_behind_links_are_looked_at(tmp_path: Path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "cats").symlink_to(tmp_path / "far")
+    before = _question(dataset=f"imagefolder:{tmp_path / 'images'}")
+    (tmp_path / "far" / "1.png").write_bytes(b"1")
+    assert _question(dataset=f"imagefolder:{tmp_path / 'images'}") not in (None, before)
+    (tmp_path / "images" / "dogs").symlink_to(tmp_path / "images")
+    assert _question(dataset=f"imagefolder:{tmp_path / 'images'}") is None
+
+
+def test_what_describes_named_weights_is_looked_at(tmp_path: Path):
+    for name in ("weights.safetensors", "ensemble.json"):
+        (tmp_path / name).write_text("{}", "utf-8")
+    before = _question(checkpoint=str(tmp_path / "weights.safetensors"))
+    (tmp_path / "ensemble.json").write_text("{1}", "utf-8")
+    assert _question(checkpoint=str(tmp_path / "weights.safetensors")) not in (None, before)
+
+
+def test_an_answer_with_an_attack_that_no_worker_could_finish_is_not_noted(tmp_path: Path):
+    (tmp_path / "runs").mkdir()
+    cell = tmp_path / "runs" / "a.json"
+    cell.write_text('{"environment": {"host": "failed"}}', "utf-8")
+    _recall.remember("asked", tmp_path)
+    assert (tmp_path / _recall.NOTE).exists()
+    cell.write_text('{"environment": {"failed": "its worker died"}}', "utf-8")
+    _recall.remember("asked", tmp_path)
+    assert not (tmp_path / _recall.NOTE).exists()

@@ -135,3 +135,22 @@ def test_an_instance_lies_in_a_short_folder_wherever_others_go(tmp_path: Path, m
     made = Path(_cluster._short_folder())
     made.rmdir()
     assert len(str(made / "session_2026-11-29_09-05-40_868011_4194304" / "sockets" / "plasma_store")) <= 103
+
+
+def test_a_piece_that_no_node_has_room_for_is_refused_and_not_waited_for(
+    ray_nodes: RayNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(ray_nodes.folder))
+    code, _, said = invoke(
+        "evaluate", "--n", "8", "--out", tmp_path / "out", "--executor", ray_nodes.address, "--task-cpus", "64"
+    )
+    assert code == 2
+    assert "has room for a piece of work of 64 CPUs and 0 GPUs (at most 1 and 0); lower --task-cpus" in said
+
+
+@pytest.mark.parametrize("text", ["foo", "foo:bar"])
+def test_a_variable_that_holds_no_address_is_named(text: str, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", text)
+    with pytest.raises(UserError, match=f"joins what RAY_ADDRESS says, and '{text}' is no HOST:PORT"):
+        check("auto")

@@ -67,13 +67,20 @@ def _resolved(address: Address) -> Address:
     if not text:
         with contextlib.suppress(Exception):
             text = importlib.import_module("ray._private.utils").read_ray_address() or ""
-    if not text or text == AUTO:
+    if not text or text in (AUTO, LOCAL, INSTANCE):
         # Cause: no cluster was started on this machine, and no RAY_ADDRESS is set.
         raise UserError(
             "executor 'auto' finds no cluster of Ray on this machine; start one (ray start --head), set RAY_ADDRESS, "
             "or write --executor ray."
         )
-    return read(text)
+    try:
+        return read(text)
+    except UserError:
+        # Cause: the variable holds something else than an address, or nothing of Ray's.
+        raise UserError(
+            f"executor 'auto' joins what RAY_ADDRESS says, and '{text}' is no HOST:PORT and no ray://HOST:PORT; mend "
+            "it, or unset it."
+        ) from None
 
 
 def listening(asked: Address) -> None:

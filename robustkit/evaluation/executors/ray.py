@@ -71,8 +71,15 @@ class Ray:
         return self._cluster
 
     def open(self) -> None:
-        """Join or start the cluster."""
-        _ = self.cluster
+        """Join or start the cluster; a :class:`UserError` where no node has room for a piece."""
+        alive = [node["Resources"] for node in self.cluster.ray.nodes() if node["Alive"]]
+        if not any(self._room(node) for node in alive):
+            most = {name: max(node.get(name, 0.0) for node in alive) for name in ("CPU", "GPU")}
+            # Cause: --task-cpus or --task-gpus is more than a node has, or --device is a GPU and no node has one.
+            raise UserError(
+                f"no node of executor '{self.address.text}' has room for a piece of work of {self.cpus} CPUs and "
+                f"{self.gpus:g} GPUs (at most {most['CPU']:g} and {most['GPU']:g}); lower --task-cpus or --task-gpus."
+            )
 
     def share(self, name: str, value: Any, recipe: Recipe | None = None) -> None:
         """Put a thing where every node fetches it once."""
@@ -205,6 +212,8 @@ class _Tasks:
         found = unpack(value)
         if outcome == "raised":
             usage, said = found
+            if self._owner.address.joined:  # whose files and modules need not be those of this machine
+                said = f"on node {where['node']}: {said}"
             raise UserError(said) if usage else RunError(said)
         if outcome == "broke":
             return self._lost(ticket, found)
