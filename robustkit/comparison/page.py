@@ -12,7 +12,7 @@ from robustkit.base.options import budget_text, some_of
 from robustkit.comparison import comparing, differing, seeds
 from robustkit.comparison.comparing import Model
 from robustkit.comparison.reading import StoredEvaluation, read_all
-from robustkit.functional.stats import wilson
+from robustkit.functional.stats import wilson_of
 from robustkit.records.schema_comparison import Comparison
 from robustkit.reports import _comparisons
 from robustkit.reports import _format as f
@@ -114,7 +114,7 @@ def numbers(models: Sequence[Model]) -> Table:
     rows, records = [], []
     for model in models:
         data, e = model.evaluation.numbers["dataset"], model.ensemble
-        clean = f"{f.percent(e['accuracy'])} {f.interval(wilson(round(e['accuracy'] * data['n']), data['n']))}"
+        clean = f"{f.percent(e['accuracy'])} {f.interval(wilson_of(e['accuracy'], data['n']))}"
         found = [model.worst.get(at) for at in budgets]
         shares = [share(worst, model.name) for worst in found]
         rows.append([*cells(model.name, f"{e['members']} x {e['arch']}", clean), *shares])

@@ -23,6 +23,11 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
     return low, high
 
 
+def wilson_of(share: float, n: int) -> tuple[float, float]:
+    """Return the Wilson 95 % interval of a share of n, in which rounding made no whole count an uneven one."""
+    return wilson(round(share * n, 6), n)
+
+
 def allowed(n: int, drop: float = 0.02, confidence: float = 0.95) -> int:
     """Return how many of n samples may break for a drop of that size to be ruled out with that confidence.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from robustkit.base.options import budget_text
-from robustkit.functional.stats import wilson
+from robustkit.functional.stats import wilson_of
 from robustkit.records.schema import Check, Numbers, Verdict
 from robustkit.reports import _format as f
 from robustkit.reports._labels import labeller
@@ -50,7 +50,7 @@ def numbers_of(results: Numbers) -> list[Number]:
         for w in results["worst_case"]
     ]
     found += [
-        Number(e["id"], (CLEAN,), None, "", e["accuracy"], wilson(round(e["accuracy"] * n), n), None, ())
+        Number(e["id"], (CLEAN,), None, "", e["accuracy"], wilson_of(e["accuracy"], n), None, ())
         for e in results["ensembles"]
     ]
     found += [

@@ -20,7 +20,7 @@ from robustkit.base.version import __version__
 from robustkit.data import Dataset, Split
 from robustkit.ensembles.checkpoint import WEIGHTS, load_ensemble, read_meta, save_ensemble
 from robustkit.ensembles.ensemble import Ensemble
-from robustkit.functional.stats import wilson
+from robustkit.functional.stats import wilson_of
 from robustkit.records.cells import EnsembleRecord, Spec, digest
 from robustkit.training.loop import Diverged, fit, remedy
 from robustkit.training.ranks import Ranks
@@ -122,7 +122,7 @@ def _with_record(spec: TrainSpec, ensemble: Ensemble) -> ModelUnderTest:
 
 def guesses(accuracy: float, split: Split) -> bool:
     """Return whether a split cannot tell this accuracy from that of always answering its most frequent class."""
-    return wilson(round(accuracy * len(split)), len(split))[0] <= int(split.y.bincount().max()) / len(split)
+    return wilson_of(accuracy, len(split))[0] <= int(split.y.bincount().max()) / len(split)
 
 
 def cached(spec: TrainSpec) -> ModelUnderTest | None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from robustkit import suites
 from robustkit.corruptions._results import corruption_results
-from robustkit.functional.stats import wilson
+from robustkit.functional.stats import wilson_of
 from robustkit.pipeline.outcomes import comparisons, samples_of
 from robustkit.pipeline.outcomes import over_seeds as compared_over_seeds
 from robustkit.pipeline.over_seeds import over_seeds
@@ -179,11 +179,11 @@ def _worst_case(known: Known, norm: str, eps: float) -> WorstCase:
 
 
 def _interval(correctness: Doubles) -> list[float]:
-    """Return Wilson's 95 % interval, of an expected number of right answers rounded to a whole one: it is no wider.
+    """Return Wilson's 95 % interval, also of an expected number of right answers.
 
     The expected correctness of samples varies less than right answers with the same mean would, so that it is safe.
     """
-    return list(wilson(round(float(correctness.sum())), len(correctness)))
+    return list(wilson_of(float(correctness.mean()), len(correctness)))
 
 
 def _transfer(study: Study, ensemble: EnsembleRecord, runs: Sequence[Run], clean: Run) -> list[Transfer]:

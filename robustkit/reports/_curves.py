@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from robustkit.functional.stats import wilson
+from robustkit.functional.stats import wilson_of
 from robustkit.records.schema import ORDER, Results, Verdict
 from robustkit.reports._format import eps_text
 from robustkit.reports._labels import groups_of, labeller, ordered
@@ -80,7 +80,7 @@ def clean_points(results: Results) -> dict[str, Point]:
     share = {e["id"]: e["accuracy"] for e in ordered(results)}
     if groups:
         return {name: _mean([Point(0.0, share[i], ()) for i in ids.values()]) for name, ids in groups.items()}
-    return {one: Point(0.0, value, wilson(round(value * n), n)) for one, value in share.items()}
+    return {one: Point(0.0, value, wilson_of(value, n)) for one, value in share.items()}
 
 
 def _mean(points: Sequence[Point]) -> Point:

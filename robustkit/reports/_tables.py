@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from robustkit.functional.stats import wilson
+from robustkit.functional.stats import wilson_of
 from robustkit.records.schema import ORDER, Evaluation, Results, WorstCase
 from robustkit.records.schema_comparison import Comparison
 from robustkit.reports import _comparisons, _over_seeds, _records, _suites
@@ -43,7 +43,7 @@ def ensembles(results: Results) -> Table:
     n, rows = results["dataset"]["n"], []
     for e in ordered(results):
         share = f.percent(e["accuracy"])
-        whole = Cell(f"{share} {f.interval(wilson(round(e['accuracy'] * n), n))}", number=f.as_number(share))
+        whole = Cell(f"{share} {f.interval(wilson_of(e['accuracy'], n))}", number=f.as_number(share))
         own = " ".join(f.percent(a) for a in e["member_accuracy"])
         about = cells(e["id"], e["defense"], e["arch"], str(e["members"]))
         rows.append([*about, whole, *cells(own or f.NONE)])

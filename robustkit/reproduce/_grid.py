@@ -9,7 +9,7 @@ from typing import Any
 from robustkit.attacks import attack
 from robustkit.base import options
 from robustkit.base.errors import RunError
-from robustkit.functional.stats import wilson
+from robustkit.functional.stats import wilson_of
 from robustkit.records.schema import Evaluation, Results
 from robustkit.reports._format import slug
 from robustkit.reproduce._lab import Lab
@@ -85,7 +85,7 @@ def accuracies(
 
 def percent_interval(share: float, n: int) -> tuple[float, float]:
     """Return the Wilson 95 % interval of a share of n samples, in percent."""
-    low, high = wilson(round(share * n), n)
+    low, high = wilson_of(share, n)
     return 100 * low, 100 * high
 
 

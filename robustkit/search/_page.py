@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from robustkit.functional.stats import wilson
+from robustkit.functional.stats import wilson_of
 from robustkit.reports import _format as f
 from robustkit.reports._files import write_text
 from robustkit.reports._page.layout import Section, embedded, of_table, page, part
@@ -43,7 +43,7 @@ def _answer(record: Record) -> str:
 
 
 def _share(share: float, n: int) -> str:
-    return f"{f.percent(share)} % {f.interval(wilson(round(share * n), n))}"
+    return f"{f.percent(share)} % {f.interval(wilson_of(share, n))}"
 
 
 def _sections(record: Record, folder: Path) -> Iterator[Section]:

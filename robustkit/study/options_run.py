@@ -128,7 +128,9 @@ class Batches(Configuration):
 
     batch_size: Annotated[
         int | None,
-        Option("Samples attacked at a time; on the CPU changes no number.", default="by image size and device", least=1),
+        Option(
+            "Samples attacked at a time; on the CPU changes no number.", default="by image size and device", least=1
+        ),
     ] = None
 
 

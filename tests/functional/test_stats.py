@@ -7,7 +7,7 @@ from math import comb
 
 import pytest
 
-from robustkit.functional.stats import allowed, finite, standard_error, wilson
+from robustkit.functional.stats import allowed, finite, standard_error, wilson, wilson_of
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,11 @@ def test_a_smaller_drop_or_more_confidence_takes_more_samples():
     assert allowed(100_000) == 1926  # 2,000 less 1.645 standard deviations of 44.3, and the continuity correction
     assert [allowed(n, drop=0.01) for n in (298, 299)] == [-1, 0]  # 0.99^299 = 0.0495
     assert [allowed(n, confidence=0.99) for n in (227, 228)] == [-1, 0]  # 0.98^228 = 0.00999
+
+
+def test_the_interval_of_a_share_is_that_of_its_count_whole_or_not():
+    for n in (1, 7, 49, 500, 10_000):
+        assert all(wilson_of(count / n, n) == wilson(count, n) for count in range(0, n + 1, max(1, n // 50)))
+    low, high = wilson_of(0.0125, 40)  # half a sample: an expected accuracy
+    assert wilson(0, 40)[1] < high < wilson(1, 40)[1]
+    assert low < 0.0125 < high
