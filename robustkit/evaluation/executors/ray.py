@@ -32,6 +32,7 @@ class _Shared:
     bytes: int
     needs: tuple[str, ...]
     kept: bool
+    packed: Any = None  # until it is put where nodes fetch it
 
 
 @executor("ray", title="Ray, on this machine or a cluster")
@@ -68,10 +69,16 @@ class Ray:
         """The connection, made now if it is not there."""
         if self._cluster is None:
             self._cluster = Cluster(self.address)
+            self._fits()
         return self._cluster
 
     def open(self) -> None:
-        """Join or start the cluster; a :class:`UserError` where no node has room for a piece."""
+        """Join a cluster; an instance of our own starts with the first piece, which a full store has none of."""
+        if self.address.joined:
+            _ = self.cluster
+
+    def _fits(self) -> None:
+        """Raise a :class:`UserError` where no node has room for a piece, which would wait for ever."""
         alive = [node["Resources"] for node in self.cluster.ray.nodes() if node["Alive"]]
         if not any(self._room(node) for node in alive):
             most = {name: max(node.get(name, 0.0) for node in alive) for name in ("CPU", "GPU")}
@@ -87,9 +94,14 @@ class Ray:
             return
         packed = pack(value if recipe is None else recipe, name)
         kept = recipe is not None or isinstance(value, torch.nn.Module | Split | Dataset)
-        ref, size = self.cluster.ray.put(packed), size_of(packed)
-        self._shared[name] = _Shared(ref, size, recipe.needs if recipe else (), kept)
-        self.sent += size
+        self._shared[name] = _Shared(None, size_of(packed), recipe.needs if recipe else (), kept, packed)
+        if self._cluster is not None:
+            self._put(self._shared[name])
+
+    def _put(self, thing: _Shared) -> None:
+        if thing.packed is not None:
+            thing.ref, thing.packed = self.cluster.ray.put(thing.packed), None
+            self.sent += thing.bytes
 
     def drop(self, name: str) -> None:
         """Forget a shared thing; nodes forget it when no piece uses it any more."""
@@ -107,7 +119,7 @@ class Ray:
 
     def summary(self) -> list[str]:
         """Return a line for each node that did something."""
-        for node in self.cluster.ray.nodes():
+        for node in self.cluster.ray.nodes() if self._cluster is not None else ():
             self.nodes.has(f"{node['NodeManagerHostname']}/{node['NodeID'][:8]}", self._room(node["Resources"]))
         return self.nodes.lines()
 
@@ -132,6 +144,7 @@ class Ray:
         found: dict[str, _Shared] = {}
         for name in names:
             if name not in found:
+                self._put(self._shared[name])
                 found |= {name: self._shared[name], **self.needed(self._shared[name].needs)}
         return found
 
@@ -140,11 +153,20 @@ class _Tasks:
     """A session: the costliest pieces are tasks of Ray, a few more than there is room for; the rest wait here."""
 
     def __init__(self, owner: Ray, reporter: Reporter) -> None:
-        self._owner, self._reporter, self._ray = owner, reporter, owner.cluster.ray
-        self._remote = self._ray.remote(by_value(self._ray, _stub.run))
+        self._owner, self._reporter = owner, reporter
+        self._made: Any = None
         self._queue = Queue()
         self._flying: dict[Any, Ticket] = {}
         self._slots, self._looked = 1, 0.0
+
+    @property
+    def _ray(self) -> Any:
+        return self._owner.cluster.ray
+
+    @property
+    def _remote(self) -> Any:
+        self._made = self._made or self._ray.remote(by_value(self._ray, _stub.run))
+        return self._made
 
     def submit(self, piece: Piece) -> None:
         """Take a piece on."""
