@@ -76,7 +76,7 @@ def crossmax(z: Tensor) -> Tensor:
 
 
 def _untied(value: Tensor, z: Tensor) -> Tensor:
-    """Return values (B, L) of which, where several are the best within rounding, that of the largest mean logit leads."""
+    """Return values (B, L): of several that are the best within rounding, that of the largest mean logit leads."""
     near = ROUNDING * z.detach().abs().amax(0).amax(-1, keepdim=True)
     best = value >= value.amax(-1, keepdim=True) - near
     first = z.mean(0).masked_fill(~best, -torch.inf).argmax(-1, keepdim=True)

@@ -278,6 +278,10 @@ def test_attacks_whose_steps_fall_to_nothing_are_not_asked_whether_they_settled(
         assert "optimisation-finished" not in outcome(about(run, outsider="apgd-t"))[1]
         assert "optimisation-finished" not in outcome(about(None, make(first=100, speed=1), run))[1]
     assert "optimisation-finished" in failed(about(make(first=100, speed=1)))
+    cut = make("fab", first=100, speed=1)  # it climbs no loss, at a budget no more than without
+    for evidence in (about(cut), about(None, make(first=100, speed=20), cut)):
+        assert "optimisation-finished" not in failed(evidence)
+    assert "silent-success" not in outcome(about(cut))[1]
 
 
 # --- the worst case beside its runs
