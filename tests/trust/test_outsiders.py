@@ -35,7 +35,7 @@ from robustkit.records.schema import Results
 from robustkit.records.store import Store
 from robustkit.study.plan import FollowUp, Study
 from robustkit.trust import Scored, judge, remedies
-from robustkit.trust._escalate import Known, path, too_few
+from robustkit.trust._escalate import Known, path
 from robustkit.trust._evidence import families, settles
 from robustkit.trust._plan import plan
 from robustkit.trust.outsider import CHALLENGERS, challenger, ladder
@@ -368,13 +368,6 @@ def test_what_was_known_before_is_not_judged_by_what_followed():
 
 
 # --- the set-up
-
-
-def test_crossmax_of_few_members_is_in_doubt():
-    three, ten = (replace(record("own", members, "own"), fusion="crossmax") for members in (3, 10))
-    (said,) = too_few(three)
-    assert "made for 10 members or more: of 3" in said
-    assert too_few(ten) == too_few(replace(three, fusion="median")) == []
 
 
 def test_doubts_of_the_set_up_are_said_whatever_the_attacks_found():
