@@ -65,8 +65,8 @@ def crossmax(z: Tensor) -> Tensor:
     CrossMax: no member is surer than another, no class is one member's alone; Fort and Lakshminarayanan 2024,
     arXiv:2408.05446, algorithm 1. Deviations: of one member, whose second difference would be 0, the first is returned;
     classes that rounding alone tells from the best are in the order of their mean logit. Made for ten members or more:
-    of three that all answer l, any class on which two are equally far behind is tied with l, likely or not, and the
-    batch that an image is in would decide.
+    of three that all answer l, any class on which the nearest two are equally far behind is tied with l, likely or not,
+    and the batch that an image is in would decide.
     """
     crossed = z - z.amax(-1, keepdim=True)
     if len(z) > 1:
