@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import sys
 import tempfile
 import time
@@ -33,6 +34,10 @@ from robustkit.ensembles.checkpoint import load_ensemble, read_meta
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.functional.norms import project
 from robustkit.functional.trace import Trace
+from robustkit.records.schema import WorstCase
+from robustkit.records.store import Store
+from robustkit.study.plan import Study
+from robustkit.trust._escalate import Known
 
 LOSSES = ("ce", "margin", "dlr")
 
@@ -83,35 +88,48 @@ def measure(case: str, args: argparse.Namespace, console: Console) -> Row:
     with tempfile.TemporaryDirectory() as out:
         results = api.evaluate(
             checkpoint=folder, dataset=dataset, fusion=fusion or None, n=args.n, attacks="pgd", suites="attacks",
-            escalate=True, out=out, data_dir=args.data_dir, formats=(), keep_examples=False, reporter=Reporter(console),
+            escalate=True, eps=args.eps, out=out, data_dir=args.data_dir, formats=(), keep_examples=False,
+            reporter=Reporter(console),
         )  # fmt: skip
-    worst = min(results["worst_case"], key=lambda w: abs(w["robust_accuracy"] - 0.5))
+        worst = min(results["worst_case"], key=lambda w: abs(w["robust_accuracy"] - 0.5))
+        standing = _standing(Path(out), worst)
     eps = worst["eps"]
     runs = [e for e in results["evaluations"] if e["eps"] == eps]
     ensemble = load_ensemble(Path(folder))
     ensemble = Ensemble(list(ensemble.members), fusion or ensemble.fusion).eval().requires_grad_(False)
     split = data.load(dataset, data_dir=args.data_dir).split("test").take(args.n)
     _, x, y = split.batch(torch.arange(len(split)))
-    left, cost = battery(ensemble, x, y, eps, args)
+    left, cost = battery(ensemble, x, y, standing, eps, args)
     row = Row(
         ensemble=f"{Path(folder).name}, {ensemble.fusion}", eps=eps, n=len(y), worst_case=worst["robust_accuracy"],
         verdict=worst["verdict"], failing=[c["name"] for c in worst["checks"] if not c["passed"]],
         escalated=any(e["eps"] == eps for e in results["escalation"]),
         forwards=sum(e["forwards"] * e["clean_accuracy"] for e in runs), seconds=sum(e["seconds"] for e in runs),
         left=left, autoattack_forwards=cost[0], autoattack_seconds=cost[1],
-        outside=min(worst["robust_accuracy"], left["everything"]),
+        outside=left["everything"],
     )  # fmt: skip
     console.print(f"{row.ensemble} at {eps:g}: {100 * row.worst_case:.1f} {row.verdict}, then {left}")
     return row
 
 
+def _standing(out: Path, worst: WorstCase) -> Tensor:
+    """Return which samples a worst case counts as robust, bool (n,)."""
+    (path,) = out.rglob("study.json")
+    study = Study.from_json(json.loads(path.read_text(encoding="utf-8")))
+    known = Known.of(study, Store(path.parent), study.ensembles[0])
+    return torch.from_numpy(known.worst(worst["norm"], worst["eps"]).standing.copy())
+
+
 def battery(
-    ensemble: Ensemble, x: Tensor, y: Tensor, eps: float, args: argparse.Namespace
+    ensemble: Ensemble, x: Tensor, y: Tensor, standing: Tensor, eps: float, args: argparse.Namespace
 ) -> tuple[dict[str, float], tuple[float, float]]:
-    """Return what each attack leaves, and everything together, with AutoAttack's forwards a sample and its seconds."""
+    """Return what each attack leaves, and what everything leaves of ``standing``, with AutoAttack's passes and seconds.
+
+    ``standing`` is what stands of the number itself, bool (B,); passes are forwards a sample.
+    """
     with torch.no_grad():
         right = ensemble(x).argmax(1) == y
-    standing = right.clone()
+    standing = standing & right
     left: dict[str, float] = {}
 
     def run(name: str, rows: Tensor, craft: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -228,6 +246,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("cases", nargs="+", metavar="FOLDER[:FUSION]")
     parser.add_argument("--data-dir")
     parser.add_argument("--n", type=int, default=200)
+    parser.add_argument(
+        "--eps", type=lambda given: [float(eps) for eps in given.split(",")], help="default: the data's"
+    )
     parser.add_argument("--steps", type=int, default=500, help="of the outside PGD")
     parser.add_argument("--restarts", type=int, default=10, help="of the outside PGD, for each of three losses")
     parser.add_argument("--json", type=Path)

@@ -124,13 +124,16 @@ def to_hyperplane(t: Tensor, w: Tensor, c: Tensor, norm: str) -> Tensor:
         free = still
 
 
-def refine(model: Model, nearest: Nearest, low_gap: Tensor, search_steps: int, trace: Trace) -> None:
+def refine(
+    model: Model, nearest: Nearest, low_gap: Tensor, search_steps: int, trace: Trace, enough: float = 0.0
+) -> None:
     """Move the results along the line to x, to where the linear interpolation of the gap vanishes, and a little back.
 
     Each step costs one forward pass and leaves a tenth of the way between that point and the result, so that on a
-    linear boundary the overshoot falls tenfold a step. ``low_gap`` is the gap of all samples at x.
+    linear boundary the overshoot falls tenfold a step. ``low_gap`` is the gap of all samples at x. What is within
+    ``enough`` stays where it is.
     """
-    rows = torch.nonzero((nearest.distance > 0) & torch.isfinite(nearest.distance)).squeeze(1)
+    rows = torch.nonzero((nearest.distance > enough) & torch.isfinite(nearest.distance)).squeeze(1)
     if search_steps == 0 or len(rows) == 0:
         return
     origin, end, y = nearest.origin[rows], nearest.x[rows], nearest.y[rows]

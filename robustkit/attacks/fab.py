@@ -31,6 +31,7 @@ def fab(
     x: Tensor,
     y: Tensor,
     *,
+    eps: float | None = None,
     steps: int = 100,
     targets: int = 9,
     restarts: int = 1,
@@ -57,6 +58,8 @@ def fab(
         x (B, C, H, W) in [0, 1] to logits or log-probabilities (B, L).
     x, y : Tensor
         Images, and true labels (B,) or, if ``targeted``, target labels.
+    eps : float or None
+        Distortion that is small enough: a sample is done as soon as it is broken within it. None: as small as it gets.
     steps : int
         Iterations of one run.
     targets : int
@@ -83,7 +86,7 @@ def fab(
     """
     return search(
         model, x, y, steps=steps, targets=targets, restarts=restarts, alpha_max=alpha_max, eta=eta, beta=beta,
-        search_steps=search_steps, enough=0.0, norm=norm, targeted=targeted, generator=generator, trace=trace,
+        search_steps=search_steps, enough=eps or 0.0, norm=norm, targeted=targeted, generator=generator, trace=trace,
     )  # fmt: skip
 
 
@@ -122,7 +125,7 @@ def search(
                 point = _random_point(point, nearest.distance[rows], norm, fork(draws, rows, "start"))
             run = _Run(model, nearest, norm, targeted, trace)
             run.walk(rows, point, classes[rows], steps, enough, alpha_max, eta, beta)
-    refine(model, nearest, gap(z, y, targeted), search_steps, trace)
+    refine(model, nearest, gap(z, y, targeted), search_steps, trace, enough)
     return nearest.x
 
 

@@ -17,6 +17,8 @@ from robustkit.base import chances as names
 from robustkit.base.errors import unknown
 from robustkit.functional.precision import wide
 
+ROUNDING = 1e-5  # of the largest logit: what float32 does not tell apart from one batch to another
+
 
 def mean_prob(z: Tensor) -> Tensor:
     """Return log mean_m softmax(z_m), as logsumexp_m(log_softmax(z_m)) - log M."""
@@ -61,14 +63,25 @@ def crossmax(z: Tensor) -> Tensor:
     """Return log_softmax(median_m (c_m - max_m c_m)), c_m = z_m - max_l z_ml; two middle members are averaged.
 
     CrossMax: no member is surer than another, no class is one member's alone; Fort and Lakshminarayanan 2024,
-    arXiv:2408.05446, algorithm 1. Deviation: of one member, whose second difference would be 0, the first is returned.
-    Made for ten members or more: of two or three, classes on which they agree are nearly tied, likely or not.
+    arXiv:2408.05446, algorithm 1. Deviations: of one member, whose second difference would be 0, the first is returned;
+    classes that rounding alone tells from the best are in the order of their mean logit. Made for ten members or more:
+    of three that all answer l, any class on which the nearest two are equally far behind is tied with l, likely or not,
+    and the batch that an image is in would decide.
     """
     crossed = z - z.amax(-1, keepdim=True)
     if len(z) > 1:
         crossed = crossed - crossed.amax(0)
     ordered = crossed.sort(0).values
-    return functional.log_softmax(ordered[(len(z) - 1) // 2 : len(z) // 2 + 1].mean(0), -1)
+    return functional.log_softmax(_untied(ordered[(len(z) - 1) // 2 : len(z) // 2 + 1].mean(0), z), -1)
+
+
+def _untied(value: Tensor, z: Tensor) -> Tensor:
+    """Return values (B, L): of several that are the best within rounding, that of the largest mean logit leads."""
+    near = ROUNDING * z.detach().abs().amax(0).amax(-1, keepdim=True)
+    best = value >= value.amax(-1, keepdim=True) - near
+    first = z.mean(0).masked_fill(~best, -torch.inf).argmax(-1, keepdim=True)
+    leads = torch.zeros_like(value).scatter(-1, first, 2.0) * near
+    return torch.where(best.sum(-1, keepdim=True) > 1, value + leads, value)
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,8 @@ def rough_params(cell: Cell) -> dict[str, int]:
     the first score counts for the attack.
     """
     facts, params = attacks.attack.entry(cell.name).facts, cell.attack.params if cell.attack else {}
-    fits = cell.kind == "attack" and cell.backend == "native" and cell.eps is not None and facts.get("iterative")
+    bounded = cell.eps is not None and not attacks.is_minimum(cell.name)
+    fits = cell.kind == "attack" and cell.backend == "native" and bounded and facts.get("iterative")
     steps = int(params.get("steps", 0))
     if not fits or steps < LONG or cell.eot > 1:
         return {}

@@ -25,7 +25,6 @@ from robustkit.trust._stronger import stronger
 from robustkit.trust.outsider import ladder
 
 STRONGEST = "strongest-run"  # the check of a worst case that no single number has
-MANY = 10  # members that CrossMax was shown with, at least: Fort and Lakshminarayanan 2024, arXiv:2408.05446
 NEXT = "next-strongest"  # why an attack follows where no check failed
 
 
@@ -56,7 +55,7 @@ class Known:
                 f"the store '{store.folder}' lacks {len(items) - len(facts)} of the trust probes; "
                 "run the same `robustkit evaluate` again."
             )
-        doubts = (*_concerns(study, record), *too_few(record), *_unlikely(clean.samples))
+        doubts = (*_concerns(study, record), *_unlikely(clean.samples))
         classes, shape = len(study.dataset.classes), study.dataset.shape
         return cls(record, classes, shape, runs, follow_ups, facts, doubts, study.command, study.given)
 
@@ -112,16 +111,6 @@ def _concerns(study: Study, record: EnsembleRecord) -> list[str]:
     members = study.suite_requests.get("audit", {}).get("members", ())
     found = [x for member in members if member["ensemble"] == record.id for x in member["findings"] if x["concern"]]
     return list(dict.fromkeys(f"{x['what']}: {x['value']} ({x['evidence']})" for x in found))
-
-
-def too_few(record: EnsembleRecord) -> list[str]:
-    """Return what is wrong with a fusion rule that was made for more members than it has."""
-    if record.fusion != "crossmax" or record.members >= MANY:
-        return []
-    return [
-        f"crossmax is made for {MANY} members or more: of {record.members}, classes on which they agree are nearly "
-        "tied, and every attack breaks other images"
-    ]
 
 
 def _unlikely(clean: Samples) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robustkit.attacks import attack
+from robustkit.attacks import attack, is_minimum
 from robustkit.records.cells import Run, Spec
 from robustkit.records.samples import Samples
 
@@ -50,6 +50,11 @@ class Scored:
     def name(self) -> str:
         """Name of the attack."""
         return self.run.cell.name
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the attack itself keeps to a budget; one that looks for the nearest boundary is cut to it."""
+        return self.run.cell.eps is not None and not is_minimum(self.name)
 
     @property
     def drawn(self) -> bool:

@@ -158,7 +158,7 @@ def _attacks(runs: Sequence[Scored]) -> dict[str, tuple[Spec, tuple[str, float]]
     """Return each attack that walks within a budget, by key, with the middle one of its budgets."""
     found: dict[str, list[Scored]] = {}
     for r in runs:
-        if r.run.cell.eps is not None and r.run.cell.attack and (r.steps > 1 or r.param("queries", 1) > 1):
+        if r.bounded and r.run.cell.attack and (r.steps > 1 or r.param("queries", 1) > 1):
             found.setdefault(attack_key(r.run.cell.attack.to_json()), []).append(r)
     chosen = {}
     for key, own in found.items():

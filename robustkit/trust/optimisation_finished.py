@@ -22,7 +22,7 @@ def optimisation_finished(evidence: Evidence) -> Finding | None:
     """
     if any(settles(s.name) for s in evidence.counted):
         return None
-    budgeted = [s for s in evidence.counted if s.run.cell.eps is not None]
+    budgeted = [s for s in evidence.counted if s.bounded]
     run = max(budgeted, key=lambda s: s.steps, default=None)
     if run is None or run.steps <= LAST:
         return None

@@ -13,7 +13,7 @@ LOWER = 0.05  # of its range, by which the loss must have fallen since its best
 def silent_success(evidence: Evidence) -> Finding | None:
     """How many samples ended below their best loss; never fails, because the best iterate is the one returned."""
     run = evidence.run
-    if run is None or run.run.cell.eps is None or run.steps < 2:
+    if run is None or not run.bounded or run.steps < 2:
         return None
     history = run.run.samples.history[:, : run.steps + 1]
     if history.shape[1] < 2:

@@ -132,6 +132,22 @@ def test_passes_as_promised(network: nn.Module, test_images: tuple[Tensor, Tenso
         assert (trace.forwards[right] == 1 + forwards).all()
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_what_is_broken_within_a_budget_is_done(network: nn.Module, test_images: tuple[Tensor, Tensor], norm: str):
+    x, y = (t[:40] for t in test_images)
+    smallest, at_budget = Trace(40), Trace(40)
+    found = size(fab(network, x, y, norm=norm, steps=10, targets=3, trace=smallest) - x, norm)
+    eps = float(found[found > 0].median())
+    made = fab(network, x, y, eps=eps, norm=norm, steps=10, targets=3, trace=at_budget)
+    within = size(made - x, norm) <= eps
+    assert torch.equal(within, found <= eps)
+    assert (network(made).argmax(1) != y)[within].all()
+    assert (at_budget.forwards <= smallest.forwards).all()
+    assert at_budget.forwards[within].sum() < 0.5 * smallest.forwards[within].sum()
+    beyond = ~within & (found > 0)
+    torch.testing.assert_close(size(made - x, norm)[beyond], found[beyond])  # what is not goes on, and is refined
+
+
 def test_images_may_lie_channels_last_where_torchattacks_crashes():
     torchattacks = pytest.importorskip("torchattacks")
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ELU(), nn.Flatten(), nn.Linear(32, 4))

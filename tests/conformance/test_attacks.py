@@ -85,7 +85,7 @@ def settings(entry: Entry, norm: str) -> dict[str, Any]:
     given: dict[str, Any] = {k: v for k, v in CHEAP.items() if k in names}
     if "norm" in names:
         given["norm"] = norm
-    if "eps" in names:
+    if "eps" in names and entry.facts.get("budget") != "minimum":
         given["eps"] = EPS[norm]
     return given
 

@@ -50,6 +50,24 @@ def test_definitions_in_probabilities(logits: torch.Tensor):
     torch.testing.assert_close(FUSIONS["median"](odd).exp(), middle / middle.sum(1, keepdim=True))
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_crossmax_does_not_leave_it_to_rounding_which_of_tied_classes_is_answered(scale: float):
+    """Three members all answer class 2; on class 0 two are equally far behind, so that algorithm 1 ties it with 2."""
+    z = scale * torch.tensor([[[-6.0, -3.0, 0.0]], [[-2.4, -4.0, 0.0]], [[-2.4, -5.0, 0.0]]])
+    tied = crossed_one_by_one(z)
+    assert tied[0, 0] == tied[0, 2] == 0
+    noise = torch.randn((3, 100, 3), generator=torch.Generator().manual_seed(0))
+    assert FUSIONS["crossmax"](z * (1 + 1e-7 * noise)).argmax(1).tolist() == [2] * 100
+    swapped = z[..., [2, 1, 0]]
+    assert FUSIONS["crossmax"](swapped * (1 + 1e-7 * noise)).argmax(1).tolist() == [0] * 100
+    # A difference that is none of rounding decides as published, whatever the mean says.
+    apart = scale * torch.tensor([[[-0.1, -9.0, 0.0]], [[-0.5, -8.0, 0.0]], [[0.0, -7.0, -9.0]]])
+    assert apart.mean(0).argmax(1).tolist() == [0]
+    assert FUSIONS["crossmax"](apart).argmax(1).tolist() == [2]
+    expected = crossed_one_by_one(apart).log_softmax(1)
+    torch.testing.assert_close(FUSIONS["crossmax"](apart), expected)
+
+
 @pytest.mark.parametrize("name", list(FUSIONS))
 def test_one_member_is_its_own_ensemble(name: str, logits: torch.Tensor):
     assert torch.equal(FUSIONS[name](logits[:1]).argmax(1), logits[0].argmax(1))

@@ -35,7 +35,7 @@ from robustkit.records.schema import Results
 from robustkit.records.store import Store
 from robustkit.study.plan import FollowUp, Study
 from robustkit.trust import Scored, judge, remedies
-from robustkit.trust._escalate import Known, path, too_few
+from robustkit.trust._escalate import Known, path
 from robustkit.trust._evidence import families, settles
 from robustkit.trust._plan import plan
 from robustkit.trust.outsider import CHALLENGERS, challenger, ladder
@@ -278,6 +278,10 @@ def test_attacks_whose_steps_fall_to_nothing_are_not_asked_whether_they_settled(
         assert "optimisation-finished" not in outcome(about(run, outsider="apgd-t"))[1]
         assert "optimisation-finished" not in outcome(about(None, make(first=100, speed=1), run))[1]
     assert "optimisation-finished" in failed(about(make(first=100, speed=1)))
+    cut = make("fab", first=100, speed=1)  # it climbs no loss, at a budget no more than without
+    for evidence in (about(cut), about(None, make(first=100, speed=20), cut)):
+        assert "optimisation-finished" not in failed(evidence)
+    assert "silent-success" not in outcome(about(cut))[1]
 
 
 # --- the worst case beside its runs
@@ -364,13 +368,6 @@ def test_what_was_known_before_is_not_judged_by_what_followed():
 
 
 # --- the set-up
-
-
-def test_crossmax_of_few_members_is_in_doubt():
-    three, ten = (replace(record("own", members, "own"), fusion="crossmax") for members in (3, 10))
-    (said,) = too_few(three)
-    assert "made for 10 members or more: of 3" in said
-    assert too_few(ten) == too_few(replace(three, fusion="median")) == []
 
 
 def test_doubts_of_the_set_up_are_said_whatever_the_attacks_found():

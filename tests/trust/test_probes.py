@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from trust_by_hand import SHAPE, Net, ensemble_of, facts_of, grey, images, job, labelled, linear, slope
+from trust_by_hand import SETTING, SHAPE, Net, ensemble_of, facts_of, grey, images, job, labelled, linear, slope
 
 from robustkit.attacks import spec
 from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fusion import mean_prob
+from robustkit.evaluation.cell import run_cell
+from robustkit.evaluation.crafting import rough_params
 from robustkit.functional.norms import size
-from robustkit.records.cells import Spec
+from robustkit.records.cells import Cell, Spec
+from robustkit.records.samples import OK
 from robustkit.trust import probe
 from robustkit.trust._stronger import long_pgd
 from robustkit.trust.outsider import CHALLENGERS
@@ -240,6 +245,32 @@ def test_attacks_of_probes_break_what_can_be_broken(name: str, params: dict, lev
     more = {"others": {"other": ensemble_of(slope(10.0))}} if name == "from-others" else {}
     found = facts_of(name, model, split, eps=0.1, level=level, **params, **more)
     assert found["broken"].tolist() == [True, True, True, False, False, True, False]  # less than eps from the boundary
+
+
+@pytest.mark.parametrize("name", ["fab", "deepfool", "fmn"])
+def test_an_attack_that_looks_for_the_nearest_boundary_breaks_what_lies_within_the_budget(name: str):
+    model = ensemble_of(slope(30.0), slope(20.0))
+    split = labelled(model, LEVELS)
+    found = facts_of("outsider", model, split, eps=0.1, by=spec(name).to_json())
+    assert found["broken"].tolist() == [True, True, True, False, False, True, False]
+    wider = facts_of("outsider", model, split, eps=0.17, by=spec(name).to_json())
+    assert wider["broken"].tolist() == [True, True, True, True, True, True, False]
+
+
+@pytest.mark.parametrize("name", ["fab", "deepfool", "fmn"])
+def test_it_is_cut_to_a_budget_that_it_does_not_know_of(name: str):
+    """Its images are projected, which is no fault of its own, and it is not tried on a rougher model first."""
+    model = ensemble_of(slope(30.0))
+    split = labelled(model, LEVELS)
+    cell = Cell("attack", "own", "d", spec(name), 0.1, "linf")
+    clean = run_cell(Cell("clean", "own", "d"), model, split, None, SETTING).samples
+    done = run_cell(cell, model, split, clean, SETTING)
+    assert done.warnings == ()
+    assert set(done.samples.status.tolist()) == {OK}
+    assert done.samples.linf.max() <= 0.1 + 1e-6
+    assert (~done.samples.right).tolist() == [True, True, True, False, False, True, False]
+    assert rough_params(replace(cell, attack=spec(name, steps=100))) == {}
+    assert rough_params(replace(cell, attack=spec("pgd", steps=100)))["steps"] == 50
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 10, 20, 50, 400])
