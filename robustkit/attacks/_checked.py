@@ -49,8 +49,10 @@ def _params(entry: Entry, given: Mapping[str, Any]) -> dict[str, Any]:
     if "norm" in given and "norm" in names:
         check_norm(entry, given["norm"])
     params = {name: _read(entry, name, value) for name, value in given.items()}
-    if "eps" in names and entry.facts.get("budget") != "minimum":
+    if "eps" in names:
         if params.get("eps") is None:
+            if entry.facts.get("budget") == "minimum":  # which is the smallest it finds
+                return params
             raise UserError(f"attack '{entry.name}' has no budget; give one in [0, 1], like eps=8/255.")
         norm = params.get("norm") or entry.defaults().get("norm") or entry.facts["norms"][0]
         if norm == "linf":
