@@ -160,7 +160,10 @@ def test_a_paper(instance: None, tmp_path: Path):
             )  # fmt: skip
         found.append(json.loads(json.dumps(done.to_json()))["comparisons"])
     assert found[0]
-    assert found[0] == found[1]
+    # Which way to train is the faster one is tried by the clock, on both sides: ways differ in the last bits.
+    for here, there in zip(*found, strict=True):
+        assert there.pop("ours") == pytest.approx(here.pop("ours"), rel=1e-5)
+        assert here == there
 
 
 def test_a_grid_has_one_instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -83,6 +83,7 @@ def stopped(home: Path, executor: str, signum: int, at: int) -> int:
     return status
 
 
+@pytest.mark.long
 def test_interrupted_killed_and_a_node_killed_the_same_command_ends_with_the_numbers_of_threads(
     home: Path, ray_nodes: RayNodes, by_threads: Any
 ):
