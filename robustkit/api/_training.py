@@ -122,6 +122,8 @@ def _train_elsewhere(
     """Let the executor train with each of the seeds what the cache lacks; what follows finds it there."""
     on = find_device(config.device)
     executor = executors.chosen(config, on)
+    if executor is None:
+        return
     specs = [
         models_under_test.train_spec(
             request.defense, loaded, request.fields, paper=request.recipe, outliers=outliers, speed=config.speed,
@@ -130,7 +132,7 @@ def _train_elsewhere(
         for seed in wanted
     ]  # fmt: skip
     left = [spec for spec in specs if models_under_test.cached(spec) is None]
-    if executor is None or not left:
+    if not left:
         return
     for spec in left:
         check_fits(spec, loaded, outliers)
