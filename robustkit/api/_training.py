@@ -32,6 +32,7 @@ from robustkit.reports._history import write_history
 from robustkit.study.config import TrainConfig
 from robustkit.training.beforehand import check_training as check_fits
 from robustkit.training.ranks import joined, own_device
+from robustkit.training.spec import TrainSpec
 from robustkit.training.untrained import accuracies
 
 PROGRESS = "training.progress"  # in the --out of a training: where it is, until it is done
@@ -74,10 +75,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     folder = writable(Path(config.out), "--out")
     _train_elsewhere(config, request, (config.seed,), loaded, outliers)
     with joined(on) as ranks:
-        spec = models_under_test.train_spec(
-            request.defense, loaded, request.fields, paper=request.recipe, outliers=outliers, speed=config.speed,
-            seed=config.seed, processes=ranks.world,
-        )  # fmt: skip
+        spec = _spec(config, request, loaded, outliers, config.seed, ranks.world)
         heard = reporter if ranks.leads else Reporter()
         _, ensemble = models_under_test.trained(
             spec, loaded, on, heard, outliers=outliers, progress=folder / PROGRESS, ranks=ranks
@@ -92,15 +90,23 @@ def train(config: TrainConfig) -> dict[str, Any]:
     return metrics
 
 
+def _spec(
+    config: TrainConfig, request: TrainingRequest, loaded: data.Dataset, outliers: data.Dataset | None, seed: int,
+    processes: int = 1,
+) -> TrainSpec:  # fmt: skip
+    """Return the whole recipe of a training with one seed."""
+    return models_under_test.train_spec(
+        request.defense, loaded, request.fields, paper=request.recipe, outliers=outliers, speed=config.speed, seed=seed,
+        processes=processes,
+    )  # fmt: skip
+
+
 def _plan_training(
     config: TrainConfig, request: TrainingRequest, loaded: data.Dataset, outliers: data.Dataset | None,
     on: torch.device, reporter: Reporter,
 ) -> None:  # fmt: skip
     """Say how long a training takes, or give the plan to who asked for it."""
-    spec = models_under_test.train_spec(
-        request.defense, loaded, request.fields, paper=request.recipe, outliers=outliers, speed=config.speed,
-        seed=config.seed,
-    )  # fmt: skip
+    spec = _spec(config, request, loaded, outliers, config.seed)
     kept = models_under_test.cached(spec) is not None
     if kept and reporter.planned is None:
         return
@@ -124,13 +130,7 @@ def _train_elsewhere(
     executor = executors.chosen(config, on)
     if executor is None:
         return
-    specs = [
-        models_under_test.train_spec(
-            request.defense, loaded, request.fields, paper=request.recipe, outliers=outliers, speed=config.speed,
-            seed=seed,
-        )
-        for seed in wanted
-    ]  # fmt: skip
+    specs = [_spec(config, request, loaded, outliers, seed) for seed in wanted]
     left = [spec for spec in specs if models_under_test.cached(spec) is None]
     if not left:
         return
