@@ -99,7 +99,7 @@ def measure(nodes: int, images: int, steps: int, folder: Path) -> dict[str, Any]
         (``start_seconds`` before it: joining, and importing torch there); ``work`` is how long the pieces ran, and
         ``overhead`` the rest of the nodes' time for each of the ``pieces``; ``empty`` is the time of a piece that does
         nothing; ``sent`` are the bytes that were put where nodes fetch them, ``arrived`` those that each node has of
-        it in the end, with what its pieces returned; ``weights`` are those of the ensemble; ``memory``
+        it in the end, with what its pieces ``returned``; ``weights`` are those of the ensemble; ``memory``
         is that of this process.
     """
     os.environ["ROBUSTKIT_CACHE"] = str(folder / "cache")
@@ -142,7 +142,8 @@ def _run(study: Study, ensemble: Ensemble, split: Split, executor: Any, folder: 
     nodes = len(executor.nodes.lines()) if executor else 1
     weights = sum(value.nbytes for value in ensemble.state_dict().values())
     return {
-        "weights": weights, "sent": 0, "arrived": [], "nodes": nodes if executor else 0,
+        "weights": weights, "sent": 0, "arrived": [], "returned": len([*study.cells()]) * split.x.nbytes,
+        "nodes": nodes if executor else 0,
         "chains": len(study.chains()), "cells": len([*study.cells()]),
         "pieces": pieces, "seconds": took, "work": work,
         "overhead": (took * nodes - work) / pieces if pieces else 0.0, "memory": memory(), "load": os.getloadavg()[0],

@@ -9,12 +9,12 @@ audited.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from robustkit.base.errors import UserError, unknown
 from robustkit.base.registry import Registry
+from robustkit.models import _files
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +27,7 @@ TIMM, GENOTYPE = "timm/", "genotype:"
 def check(arch: str) -> None:
     """Raise a :class:`UserError` unless ``arch`` can name an architecture; runs no code of the user's."""
     if is_code(arch):
-        _factory_parts(arch)
+        factory_parts(arch)
     elif arch.startswith(GENOTYPE):
         resolve(arch)
     elif arch.startswith(TIMM):
@@ -96,7 +96,8 @@ def build(arch: str, channels: int, classes: int, params: Mapping[str, Any] | No
     return build_torchvision(arch, channels, classes, arguments)
 
 
-def _factory_parts(arch: str) -> tuple[str, str]:
+def factory_parts(arch: str) -> tuple[str, str]:
+    """Return module, or file, and factory of an architecture that is code; a :class:`UserError` names a fault."""
     module, _, factory = arch.rpartition(":")
     is_file = module.endswith(".py")
     if not factory.isidentifier() or not (is_file or all(p.isidentifier() for p in module.split("."))):
@@ -104,41 +105,13 @@ def _factory_parts(arch: str) -> tuple[str, str]:
             f"architecture '{arch}' is not of the form module:factory (for instance mypackage.nets:resnet) "
             "or path/to/file.py:factory."
         )
-    if is_file and not Path(module).is_file():
+    if is_file and not _files.here(module):
         raise UserError(f"architecture '{arch}': there is no file '{module}'; name the file that defines '{factory}'.")
     return module, factory
 
 
-def _module_of_file(path: Path, arch: str) -> ModuleType:
-    """Run a file as a module of its own, once per process; its folder is importable, as it is for a script."""
-    import hashlib
-    import importlib.util
-    import sys
-
-    path = path.resolve()
-    name = f"_robustkit_arch_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"architecture '{arch}': '{path}' cannot be imported as Python; give a file that ends in .py.")
-    module = importlib.util.module_from_spec(spec)
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
-    sys.modules[name] = module  # before it runs, so that dataclasses and pickles in it find their module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        reason = " ".join(str(error).split())[:300]
-        # Cause: the file itself raises an error when it is run.
-        raise UserError(
-            f"architecture '{arch}': running '{path}' failed ({type(error).__name__}: {reason}); mend the file."
-        ) from error
-    return module
-
-
-def _imported(module_name: str, arch: str) -> ModuleType:
+def imported(module_name: str, arch: str) -> ModuleType:
+    """Import the module of an architecture; a :class:`UserError` says why that cannot be done."""
     import importlib
     import sys
 
@@ -158,9 +131,9 @@ def _from_factory(arch: str, channels: int, classes: int, params: dict[str, Any]
 
     from torch import nn
 
-    module_name, name = _factory_parts(arch)
+    module_name, name = factory_parts(arch)
     is_file = module_name.endswith(".py")
-    module = _module_of_file(Path(module_name), arch) if is_file else _imported(module_name, arch)
+    module = _files.module_of(module_name, arch) if is_file else imported(module_name, arch)
     factory = getattr(module, name, None)
     if not callable(factory):
         raise UserError(

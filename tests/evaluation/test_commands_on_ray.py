@@ -162,7 +162,7 @@ def test_a_paper(instance: None, tmp_path: Path):
     assert found[0]
     # Which way to train is the faster one is tried by the clock, on both sides: ways differ in the last bits.
     for here, there in zip(*found, strict=True):
-        assert there.pop("ours") == pytest.approx(here.pop("ours"), rel=1e-5)
+        assert there.pop("ours") == pytest.approx(here.pop("ours"), rel=1e-4)
         assert here == there
 
 

@@ -19,10 +19,21 @@ def versions() -> dict[str, str]:
     except ImportError:
         own = ""
     try:
+        from robustkit.base.source import digest
+
+        source = digest()
+    except ImportError:  # robustkit is not installed there, or an older one
+        source = ""
+    try:
         torch = importlib.metadata.version("torch").partition("+")[0]
     except importlib.metadata.PackageNotFoundError:
         torch = ""
-    return {"robustkit": own, "torch": torch, "python": ".".join(platform.python_version_tuple()[:2])}
+    return {
+        "robustkit": own,
+        "its source": source,
+        "torch": torch,
+        "python": ".".join(platform.python_version_tuple()[:2]),
+    }
 
 
 def place() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """How things travel between processes: as bytes and plain arrays, which a node holds once for all its workers.
 
-Code goes by name: of a module both sides have the same installed version, so that what is not importable there is said
-in a sentence. Weights are copied on arrival; the images of a split are read where the node holds them.
+Code goes by name (:mod:`robustkit.evaluation.executors._code`), so that what is not importable there is said in a
+sentence. Weights are copied on arrival; the images of a split are read where the node holds them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from robustkit.base.errors import RunError, UserError
 from robustkit.data import Dataset, Source, Split
+from robustkit.evaluation.executors._code import Code
 
 Array = npt.NDArray[Any]
 Packed = tuple[bytes, list[Array]]  # the structure, and what is large in it
@@ -33,9 +34,9 @@ def pack(value: Any, name: str) -> Packed:
         What an error calls it.
     """
     arrays: list[Array] = []
-    stream = io.BytesIO()
+    stream, code = io.BytesIO(), Code()
     try:
-        _Pickler(stream, arrays).dump(value)
+        _Pickler(stream, arrays, code).dump(value)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         # Cause: a model holds a lambda, a file handle or a class of the script that is running.
@@ -43,14 +44,16 @@ def pack(value: Any, name: str) -> Packed:
             f"{name} cannot be sent to another process ({reason}); put its code into a module that is installed, or "
             "leave --executor out."
         ) from None
-    return stream.getvalue(), arrays
+    return pickle.dumps(code) + stream.getvalue(), arrays
 
 
 def unpack(packed: Packed) -> Any:
     """Return what was packed; a :class:`RunError` names code that is not here."""
     structure, arrays = packed
+    stream = io.BytesIO(structure)
     try:
-        return pickle.loads(structure, buffers=arrays)
+        pickle.load(stream).meet()
+        return pickle.load(stream, buffers=arrays)
     except (ImportError, AttributeError) as error:
         raise RunError(
             f"a worker lacks code that the models need ({error}); install it on every node, or leave --executor out."
@@ -65,9 +68,9 @@ def size_of(packed: Packed) -> int:
 class _Pickler(pickle.Pickler):
     """Pickles with arrays beside the stream, tensors as arrays, and datasets without the files that they are from."""
 
-    def __init__(self, stream: io.BytesIO, arrays: list[Array]) -> None:
+    def __init__(self, stream: io.BytesIO, arrays: list[Array], code: Code) -> None:
         super().__init__(stream, protocol=5, buffer_callback=self._beside)
-        self._arrays = arrays
+        self._arrays, self._code = arrays, code
 
     def _beside(self, buffer: pickle.PickleBuffer) -> None:
         self._arrays.append(np.frombuffer(buffer.raw(), np.uint8))
@@ -82,6 +85,7 @@ class _Pickler(pickle.Pickler):
             facts = {name: getattr(value, name) for name in FACTS}
             source = Source(value.classes, value.shape, _gone, value.whole, value.source.notes)
             return _dataset, (facts, source, {name: value.split(name) for name in ("train", "validation")})
+        self._code.note(value)
         return NotImplemented
 
 
