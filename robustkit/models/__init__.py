@@ -9,6 +9,7 @@ audited.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,28 @@ def check(arch: str) -> None:
 def is_code(arch: str) -> bool:
     """Return whether :func:`build` runs somebody's code for it (``module:factory``, ``path/to/file.py:factory``)."""
     return ":" in arch and not arch.startswith(GENOTYPE)
+
+
+def source_digest(arch: str) -> str:
+    """Return the SHA-256 of the file that an architecture is code of; empty for any other, and where there is none.
+
+    What the file imports is not in it. Only a module's packages are run; what is wrong with any of it is said where
+    the network is built.
+    """
+    import hashlib
+    import importlib.util
+
+    if not is_code(arch):
+        return ""
+    try:
+        name, _ = factory_parts(arch)
+        if name.endswith(".py"):
+            return hashlib.sha256(_files.source(name).encode()).hexdigest()
+        _search_here()
+        spec = importlib.util.find_spec(name)
+        return hashlib.sha256(Path(str(spec.origin)).read_bytes()).hexdigest() if spec and spec.has_location else ""
+    except (UserError, ImportError, ValueError, OSError):
+        return ""
 
 
 def resolve(arch: str, params: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
@@ -113,10 +136,8 @@ def factory_parts(arch: str) -> tuple[str, str]:
 def imported(module_name: str, arch: str) -> ModuleType:
     """Import the module of an architecture; a :class:`UserError` says why that cannot be done."""
     import importlib
-    import sys
 
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # like `python -m`: the user's module may lie in the current directory
+    _search_here()
     try:
         return importlib.import_module(module_name)
     except ImportError as error:
@@ -124,6 +145,14 @@ def imported(module_name: str, arch: str) -> ModuleType:
         raise UserError(
             f"architecture '{arch}': cannot import '{module_name}' ({error}); is it on PYTHONPATH?"
         ) from error
+
+
+def _search_here() -> None:
+    """Let modules be found in the current directory, as `python -m` does: the user's may lie there."""
+    import sys
+
+    if "" not in sys.path:
+        sys.path.insert(0, "")
 
 
 def _from_factory(arch: str, channels: int, classes: int, params: dict[str, Any]) -> nn.Module:

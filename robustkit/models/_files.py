@@ -12,7 +12,7 @@ from types import ModuleType
 from robustkit.base.errors import UserError
 
 PREFIX = "_robustkit_arch_"
-_SENT: dict[str, str] = {}  # the module of a file that was sent, by what the sender calls the file
+_SENT: dict[str, CodeFile] = {}  # files that came from another process, by what the sender calls them
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,18 @@ def here(given: str) -> bool:
     return given in _SENT or Path(given).is_file()
 
 
+def source(given: str) -> str:
+    """Return what is in a file, or was in the one of that name that was sent."""
+    return _SENT[given].source if given in _SENT else Path(given).read_text(encoding="utf-8")
+
+
 def module_of(given: str, arch: str) -> ModuleType:
     """Run a file as a module of its own, once per process; its folder is importable, as it is for a script.
 
     A :class:`UserError` says why it cannot be run; ``arch`` is what that is said of.
     """
     if given in _SENT:
-        return sys.modules[_SENT[given]]
+        return sys.modules[_SENT[given].module]
     path = Path(given).resolve()
     name = f"{PREFIX}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if name in sys.modules:
@@ -74,7 +79,7 @@ def sent(module: str, given: str | None = None) -> CodeFile | None:
 
     Without ``given`` it has its bare name, so that nobody learns the folder that it is in.
     """
-    if module in _SENT.values():
+    if any(file.module == module for file in _SENT.values()):
         return None
     path = Path(str(sys.modules[module].__file__))
     return CodeFile(given or path.name, module, path.read_text(encoding="utf-8"))
@@ -82,7 +87,7 @@ def sent(module: str, given: str | None = None) -> CodeFile | None:
 
 def receive(file: CodeFile) -> None:
     """Run a file that was sent, once per process; what it raises is raised."""
-    _SENT[file.given] = file.module
+    _SENT[file.given] = file
     if file.module in sys.modules:
         return
     module = ModuleType(file.module)

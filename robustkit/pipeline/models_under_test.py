@@ -52,6 +52,7 @@ def train_spec(
         outliers_sha256=outliers.split("train").sha256() if outliers else "",
         speed=speed,
         processes=processes,
+        arch_sha256=models.source_digest(chosen["arch"]),
         **chosen,
     )
 
@@ -204,9 +205,11 @@ def name_of(meta: Any) -> str:
 
 
 def record_of(id: str, defense: str, params: Any, arch: list[str], ensemble: Ensemble) -> EnsembleRecord:
-    """Return what a report says of an ensemble; its key names weights, fusion rule and architectures."""
+    """Return what a report says of an ensemble; its key names weights, fusion rule, architectures and their code."""
     weights = ensemble.fingerprint()
-    key = digest({"weights": weights, "fusion": ensemble.fusion, "arch": arch})
+    named = {"weights": weights, "fusion": ensemble.fusion, "arch": arch}
+    code = [models.source_digest(name) for name in arch]
+    key = digest({**named, "code": code} if any(code) else named)
     return EnsembleRecord(id, key, defense, dict(params), tuple(arch), len(ensemble), ensemble.fusion, weights)
 
 

@@ -44,6 +44,9 @@ class TrainSpec:
         Which ways of computing a step are tried (:mod:`robustkit.training.forward`); they round differently.
     processes : int
         How many share each batch (``torchrun``); batch norm sees each share on its own.
+    arch_sha256 : str
+        Of the code that ``arch`` names (:func:`robustkit.models.source_digest`); empty for any other architecture,
+        and then left out of the JSON.
     """
 
     defense: Spec
@@ -70,10 +73,12 @@ class TrainSpec:
     outliers_sha256: str = ""
     speed: str = "auto"
     processes: int = 1
+    arch_sha256: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain JSON."""
-        return {**asdict(self), "defense": self.defense.to_json(), "arch_params": dict(self.arch_params)}
+        whole = {**asdict(self), "defense": self.defense.to_json(), "arch_params": dict(self.arch_params)}
+        return whole if self.arch_sha256 else {name: whole[name] for name in whole if name != "arch_sha256"}
 
     @property
     def key(self) -> str:
