@@ -78,7 +78,3 @@ def fits(params: Mapping[str, Any], members: int, classes: int) -> None:
         raise UserError(
             f"defense 'dverge' distils within eps {params['eps']:g}, which must be above 0; the paper's is 0.07."
         )
-    if params["adversarial"] < 0:
-        raise UserError(
-            f"adversarial {params['adversarial']:g} of defense 'dverge' is a budget: 0 for none, or above, like 0.03."
-        )

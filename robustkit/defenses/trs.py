@@ -24,16 +24,16 @@ from robustkit.functional.precision import full
     paper="trs",
 )
 def trs(
-    outputs: Outputs, *, similarity: float = 10.0, smoothness: float = 0.08, eps: float = 0.03, steps: int = 6
+    outputs: Outputs, *, similarity: float = 10.0, smoothness: float = 0.08, eps: float = 0.03, steps: int = 3
 ) -> Loss:
     """Transferability-reduced smooth: members' loss gradients are orthogonal, and short all around an image.
 
     L = sum_m CE_m + similarity * mean over pairs of |cos(g_a, g_b)| + smoothness * mean_m |g_m(x')|_2, averaged over
-    the batch, g_m = grad_x CE_m. x' is, for half of the batch, where within ``eps`` the mean length of the gradients
-    is largest, by ``steps`` of sign ascent of eps / 3, and x itself for the rest. Deviations: gradients in eval mode
-    and of each sample's own loss (the public code's are of the batch's mean, so that its weight of the length, 10, is
-    divided by its batch of 128); the ascent begins at the image, not at a random point, and ``eps`` does not grow with
-    the epochs.
+    the batch, g_m = grad_x CE_m; x' is where within ``eps`` of x the mean length of the gradients is largest, by
+    ``steps`` of sign ascent of eps / 3. Deviations: gradients in eval mode and of each sample's own loss (the public
+    code's are of the batch's mean, so that its weight of the length, 10, is divided by its batch of 128); the ascent
+    is for every sample, as in the paper's equation, where the code has six steps for half of them; it begins at the
+    image, not at a random point, and ``eps`` does not grow with the epochs.
 
     Parameters
     ----------
@@ -46,9 +46,7 @@ def trs(
     """
     members, batch = asked_again(outputs, "trs")
     alike = pair_cosines(scale_free(loss_gradients(members, batch.x, batch.y))).abs().mean()
-    half = len(batch.y) // 2
-    rough = roughest(members, batch.x[half:], batch.y[half:], eps, steps)
-    length = lengths(members, torch.cat([batch.x[:half], rough]), batch.y).mean()
+    length = lengths(members, roughest(members, batch.x, batch.y, eps, steps), batch.y).mean()
     ce = summed_cross_entropy(full(outputs.logits), outputs.y, outputs.smoothing)
     parts = {"ce": ce.detach(), "similarity": alike.detach(), "gradient": length.detach()}
     return Loss(ce + similarity * alike + smoothness * length, parts)
