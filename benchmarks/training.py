@@ -42,10 +42,15 @@ from robustkit.training.untrained import initialise
 CLASSES = 10
 SIDES = {"cuda": 8192}  # of the matrices whose product says what the machine can do; elsewhere 1024
 PATIENCE = 1.0  # seconds: a processor without bfloat16 is not asked again
-DEFENSES = "baseline,adp,advt-fgsm,advt-pgd,adp+advt-fgsm,sdde"
+DEFENSES = "baseline,adp,advt-fgsm,advt-pgd,adp+advt-fgsm,sdde,gal,dverge,trs"
 # What a step costs at least: so many baseline steps (forward, backward of all weights), so many passes of forward and
-# input gradient. AdvT crafts on half of the batch; SDDE passes a second batch, whose maps are differentiated once more.
-FLOORS: dict[str, tuple[float, float]] = {"advt-fgsm": (1.0, 0.5), "advt-pgd": (1.0, 5.0), "sdde": (2.0, 0.0)}
+# input gradient. AdvT crafts on half of the batch; SDDE passes a second batch, whose maps are differentiated once more,
+# as GAL and TRS differentiate input gradients (TRS twice; its three steps differentiate them with respect to images,
+# at two passes each). DVERGE shows each of three members two batches, made in ten steps that reach half of the layers.
+FLOORS: dict[str, tuple[float, float]] = {
+    "advt-fgsm": (1.0, 0.5), "advt-pgd": (1.0, 5.0), "sdde": (2.0, 0.0), "gal": (2.0, 1.0), "dverge": (2.0, 5.0),
+    "trs": (3.0, 8.0),
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -57,6 +57,9 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "edgenes.lam": (float("-inf"), float("inf"), True),  # the search says itself what Lambda is
     "weight": (0.0, 1e6, True),
     "tau": (0.0, 1e6, False),
+    "similarity": (0.0, 1e6, True),
+    "smoothness": (0.0, 1e6, True),
+    "adversarial": (0.0, 1.0, True),
 }
 
 

@@ -53,10 +53,25 @@ def safe_norm(rows: Tensor) -> Tensor:
 
 def pair_cosine(maps: Tensor) -> Tensor:
     """Return the mean cosine between the maps of two members, over all pairs and samples; maps are (M, B, ...)."""
+    return pair_cosines(maps).mean()
+
+
+def pair_cosines(maps: Tensor) -> Tensor:
+    """Return the cosine between the maps of each two members, (B, pairs), from (M, B, ...)."""
     rows = maps.flatten(2).transpose(0, 1)
     rows = rows / (safe_norm(rows) + 1e-6)
     first, second = torch.triu_indices(len(maps), len(maps), 1, device=maps.device)
-    return (rows @ rows.transpose(1, 2))[:, first, second].mean()
+    return (rows @ rows.transpose(1, 2))[:, first, second]
+
+
+def scale_free(maps: Tensor) -> Tensor:
+    """Return maps (M, B, ...) with a largest value of one, so that no offset of a norm weighs against small ones.
+
+    Gradients of the loss of a sample that a member is sure of are far below 1e-6. The scale has no gradient: whatever
+    is made of the maps must not depend on it.
+    """
+    largest = maps.detach().flatten(2).abs().amax(2).clamp_min(torch.finfo(maps.dtype).tiny)
+    return maps / largest.reshape(*maps.shape[:2], *[1] * (maps.dim() - 2))
 
 
 def asked_again(outputs: Outputs, name: str) -> tuple[Sequence[nn.Module], Batch]:

@@ -7,7 +7,7 @@ no other sample and no statistic moves, and get the mode of each of their module
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,11 +68,30 @@ def saliency(members: Iterable[nn.Module], x: Tensor, y: Tensor, *, create_graph
 
     Parameters and precision are those of :func:`gradcam`.
     """
+    return _input_gradients(members, x, lambda logits: _true_logits(logits, y), create_graph)
+
+
+def loss_gradients(members: Iterable[nn.Module], x: Tensor, y: Tensor, *, create_graph: bool = True) -> Tensor:
+    """Input gradients of each sample's own cross-entropy, (M, B, C, H, W).
+
+    Parameters and precision are those of :func:`gradcam`. Of images that require a gradient they can be differentiated
+    with respect to them, too.
+    """
+
+    def loss(logits: Tensor) -> Tensor:
+        return functional.cross_entropy(full(logits), y, reduction="sum")
+
+    return _input_gradients(members, x, loss, create_graph)
+
+
+def _input_gradients(
+    members: Iterable[nn.Module], x: Tensor, of: Callable[[Tensor], Tensor], create_graph: bool
+) -> Tensor:
     maps = []
     for member in members:
         with evaluating(member), torch.enable_grad():
-            own = x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(_true_logits(member(own), y), own, create_graph=create_graph)
+            own = x if x.requires_grad else x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(of(member(own)), own, create_graph=create_graph)
         maps.append(full(gradient))
     return torch.stack(maps)
 

@@ -20,6 +20,11 @@ _SDDE = {
     "momentum": 0.9, "schedule": "cosine", "fusion": "mean-prob", "arch": "resnet18-32x32",
 }  # fmt: skip
 
+_DIVERSE = {
+    "members": 3, "epochs": 200, "batch_size": 128, "lr": 1e-3, "weight_decay": 1e-4, "optimiser": "adam",
+    "schedule": "steps", "drops": "1/2,3/4", "fusion": "mean-prob", "arch": "resnet20",
+}  # fmt: skip
+
 RECIPES: Mapping[str, Mapping[str, Fields]] = {
     "adp": {"mnist": {**_ADP, "epochs": 40}, "*": _ADP},
     # Section 4.3: adversarial training has batches of 128, half of them adversarial.
@@ -32,6 +37,11 @@ RECIPES: Mapping[str, Mapping[str, Fields]] = {
             "schedule": "steps", "drops": "3/10,6/10,9/10", "fusion": "mean-logit",
         },
     },
+    # As Yang et al. 2020 (arXiv:2009.14720) train the ensembles that they compare on CIFAR-10, in their public code.
+    "gal": {"*": _DIVERSE},
+    "dverge": {"*": {**_DIVERSE, "lr": 0.1, "optimiser": "sgd", "momentum": 0.9}},
+    # Yang et al. 2021 say less; this is the recipe of the public code's comparison with the two above.
+    "trs": {"*": _DIVERSE},
     # Lakshminarayanan et al. 2017, section 3.1.
     "deep-ensembles": {
         "*": {"members": 5, "epochs": 40, "batch_size": 100, "optimiser": "adam", "schedule": "constant"},
