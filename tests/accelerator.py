@@ -36,12 +36,14 @@ import torch._dynamo  # it looks at what is patched below when it is imported
 from accelerator_rules import CUDA, aten
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 import robustkit
 
 PROJECT = str(Path(robustkit.__file__).parent) + "/"
+WAITING = "functional/waits.py"
 NAME, MEMORY = "Pretend GPU", 2**36
 AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA)
 
@@ -88,12 +90,15 @@ class Accelerator:
         self.allocations, self.peak = 0, self.live
 
     def note(self, counter: Counter[str], what: str) -> None:
-        """Count something at the line of the project that runs."""
+        """Count something at the line of the project that runs, or that calls what is there to wait."""
         frame = sys._getframe(1)
-        while frame is not None and not frame.f_code.co_filename.startswith(self.project):
+        while frame is not None and not self._is_one(frame.f_code.co_filename):
             frame = frame.f_back
         line = f"{frame.f_code.co_filename[len(self.project) :]}:{frame.f_lineno}" if frame else "elsewhere"
         counter[f"{line} {what}"] += 1
+
+    def _is_one(self, file: str) -> bool:
+        return file.startswith(self.project) and not file.endswith(WAITING)
 
     def wrap(self, value: object) -> object:
         """Put a result on the device."""
@@ -238,6 +243,9 @@ class _Operators(TorchDispatchMode):
         out = func(*bare, **named)
         written = rules.written(func, args, kwargs)
         if written is not None:
+            if _on_device(written) and written.shape != written.elem.shape:  # squeeze_() of a wrapper squeezes both
+                with no_dispatch():
+                    func(*args, **kwargs)
             return written
         return out if to_host else tree_map(self.gpu.wrap, out)
 

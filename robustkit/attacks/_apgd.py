@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from robustkit.functional.losses import margin, succeeded
 from robustkit.functional.norms import per_sample, project, random_start, steepest
 from robustkit.functional.sampling import SampleGenerator, as_generator
 from robustkit.functional.trace import Trace
+from robustkit.functional.waits import Finite, Looks
 
 Gain = Callable[[Tensor, Tensor, Tensor], Tensor]  # z (b, L), y (b,), aim (b,) -> what to maximise (b,)
 
@@ -66,13 +67,13 @@ def apgd(
         return margin(z, y) if targets else values
 
     best.update(every, x, score(z, y, gain(z, y, aims[:, 0])), succeeded(z, y, targeted))
-    for _ in range(restarts):
-        for column in range(aims.shape[1]):
+    with Finite() as finite:
+        for column in [*range(aims.shape[1])] * restarts:
             rows = torch.nonzero(~best.won).squeeze(1) if stop_early else every
             if len(rows) == 0:
-                return best.x
+                break
             state = _State.start(rows, x, y, aims[:, column], eps, norm, fork(draws, rows, "start"))
-            observer = _Observer(model, gain, score, best, targeted, stop_early, trace)
+            observer = _Observer(model, gain, score, best, targeted, stop_early, trace, finite)
             _climb(state, observer, eps, norm, steps, rho)
     return best.x
 
@@ -111,14 +112,14 @@ class _State:
             rises=torch.zeros_like(low), checked=low, halved=torch.zeros_like(rows, dtype=torch.bool),
         )  # fmt: skip
 
-    def keep(self, mask: Tensor) -> None:
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name)[mask])
+    def keep(self, rows: Tensor) -> None:
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name)[rows])
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Observer:
-    """Evaluates the points of a run and notes what is best; drops the samples that are done."""
+    """Evaluates the points of one run and notes what is best; drops the samples that are done."""
 
     model: Model
     gain: Gain
@@ -127,12 +128,17 @@ class _Observer:
     targeted: bool
     stop_early: bool
     trace: Trace
+    finite: Finite
+    looks: Looks = field(default_factory=Looks)
+    standing: Tensor | None = None  # which rows are not done; None: all
 
     def look(self, s: _State, *, last: bool) -> None:
-        z, values, gradient = value_and_gradient(self.model, s.point, s.y, self.gain, s.aim, backward=not last)
-        self.trace.count(s.rows, forwards=1, backwards=0 if last else 1)
-        self.trace.loss(s.rows, values)
-        self.best.update(s.rows, s.point, self.score(z, s.y, values), succeeded(z, s.y, self.targeted))
+        z, values, gradient = value_and_gradient(
+            self.model, s.point, s.y, self.gain, s.aim, backward=not last, finite=self.finite, standing=self.standing
+        )
+        self.trace.count(s.rows, forwards=1, backwards=0 if last else 1, standing=self.standing)
+        self.trace.loss(s.rows, values, self.standing)
+        self.best.update(s.rows, s.point, self.score(z, s.y, values), succeeded(z, s.y, self.targeted), self.standing)
         if last:
             return
         values = values.to(s.value.dtype)
@@ -142,9 +148,10 @@ class _Observer:
         s.value, s.gradient = values, gradient
         s.top_value = torch.where(higher, values, s.top_value)
         s.top, s.top_gradient = torch.where(wide, s.point, s.top), torch.where(wide, gradient, s.top_gradient)
-        keep = ~self.best.won[s.rows]
-        if self.stop_early and not bool(keep.all()):
-            s.keep(keep)
+        if self.stop_early:
+            keep, self.standing = self.looks.leave(~self.best.won[s.rows])
+            if keep is not None:
+                s.keep(keep)
 
 
 def _climb(s: _State, observer: _Observer, eps: float, norm: str, steps: int, rho: float) -> None:

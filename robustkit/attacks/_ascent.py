@@ -14,12 +14,14 @@ from robustkit.functional.losses import objective, succeeded
 from robustkit.functional.norms import per_sample, project, random_start, size, steepest
 from robustkit.functional.sampling import SampleGenerator, as_generator
 from robustkit.functional.trace import Trace
+from robustkit.functional.waits import Finite, Looks, put
 
 Model = Callable[[Tensor], Tensor]
 Generator = SampleGenerator | torch.Generator | int | None
 # Of a model without wrappers, images and labels: the output that is judged (B, L), and those whose losses add up
 # (K, B, L).
 Readout = Callable[[Model, Tensor, Tensor], tuple[Tensor, Tensor]]
+NOT_FINITE = "the gradient of the attack's loss is not finite"
 PULL = 0.75  # weight of the new direction against the last move, alpha of Croce and Hein 2020, arXiv:2003.01690
 
 
@@ -68,6 +70,7 @@ def ascend(
     gain, random = objective(loss, targeted), bool(chances(model))
     judged = objective("ce", targeted) if random else gain
     sizes = [step_size] * steps if isinstance(step_size, float | int) else list(step_size)
+    finite = Finite()
     for given in [*readouts] * restarts:
         readout = given or (as_drawn if random else None)
         rows = torch.nonzero(~best.won).squeeze(1) if stop_early else torch.arange(len(x), device=x.device)
@@ -77,17 +80,20 @@ def ascend(
         # Every sample draws, standing or not, so that a sample's stream does not depend on the others.
         first = (random_start(x, eps, norm, draws) if randomly else start)[rows]
         point, before, momentum = first, first, torch.zeros_like(origin)
+        looks, standing = Looks(), None
         for step in range(steps + 1):
             last = step == steps
-            z, values, gradient = value_and_gradient(model, point, labels, gain, backward=not last, readout=readout)
-            trace.count(rows, forwards=1, backwards=0 if last else 1)
-            trace.loss(rows, values)
+            z, values, gradient = value_and_gradient(
+                model, point, labels, gain, backward=not last, readout=readout, finite=finite, standing=standing
+            )
+            trace.count(rows, forwards=1, backwards=0 if last else 1, standing=standing)
+            trace.loss(rows, values, standing)
             height = values if readout is None else judged(z, labels)
-            best.update(rows, point, height, succeeded(z, labels, targeted, random))
+            best.update(rows, point, height, succeeded(z, labels, targeted, random), standing)
             if last:
                 break
-            keep = ~best.won[rows]
-            if stop_early and not bool(keep.all()):
+            keep, standing = looks.leave(~best.won[rows]) if stop_early else (None, None)
+            if keep is not None:
                 rows, origin, labels = rows[keep], origin[keep], labels[keep]
                 point, before, gradient, momentum = point[keep], before[keep], gradient[keep], momentum[keep]
                 if len(rows) == 0:
@@ -99,6 +105,7 @@ def ascend(
             if pull < 1 and step:  # the first move has none before it
                 ahead = project(point + pull * (ahead - point) + (1 - pull) * (point - before), origin, eps, norm)
             point, before = ahead, point
+    finite.settle()
     return best.x
 
 
@@ -126,12 +133,17 @@ def value_and_gradient(
     *more: Tensor,
     backward: bool,
     readout: Readout | None = None,
+    finite: Finite | None = None,
+    standing: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return outputs, per-sample gain and its gradient with respect to the images (empty without ``backward``).
 
     The gain is that of ``gain(z, y, *more)``, each of them one row per sample, or the sum of those of the outputs that
     ``readout`` gives. Of a model that is :class:`~robustkit.functional.eot.Averaged` all three are means over its
     passes.
+
+    That the gradient is finite, in the rows that are ``standing`` (None: in all), is noted in ``finite``, which its
+    owner settles; without one it is looked at now.
     """
     single, draws = drawn(model)
 
@@ -151,8 +163,11 @@ def value_and_gradient(
         return expectation(once, draws)
 
     z, values, gradient = by_rows(model, compute, point, y, *more)
-    if backward and not bool(torch.isfinite(gradient).all()):
-        raise FloatingPointError("the gradient of the attack's loss is not finite")
+    if backward:
+        noted = Finite() if finite is None else finite
+        noted.note(gradient, NOT_FINITE, standing)
+        if finite is None:
+            noted.settle()
     return z, values, gradient
 
 
@@ -164,9 +179,10 @@ class Best:
         self.value = torch.full((len(x),), float("-inf"), device=x.device)
         self.won = torch.zeros(len(x), dtype=torch.bool, device=x.device)
 
-    def update(self, rows: Tensor, point: Tensor, value: Tensor, won: Tensor) -> None:
-        better = (won & ~self.won[rows]) | ((won == self.won[rows]) & (value > self.value[rows]))
-        chosen = rows[better]
-        self.x[chosen] = point.detach()[better]
-        self.value[chosen] = value[better].to(self.value.dtype)
-        self.won[chosen] = won[better]
+    def update(self, rows: Tensor, point: Tensor, value: Tensor, won: Tensor, standing: Tensor | None = None) -> None:
+        """Note iterates (b, ...) of the samples at ``rows``, or of those of them that are ``standing``."""
+        held = self.won[rows]
+        better = (won & ~held) | ((won == held) & (value > self.value[rows]))
+        if standing is not None:
+            better = better & standing
+        put(rows, better, (self.x, point), (self.value, value), (self.won, won))

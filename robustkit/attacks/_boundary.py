@@ -13,7 +13,9 @@ from robustkit.functional.batching import by_rows
 from robustkit.functional.losses import margin, succeeded
 from robustkit.functional.norms import TINY, per_sample, size
 from robustkit.functional.trace import Trace
+from robustkit.functional.waits import Finite, put, settled
 
+NOT_FINITE = "the gradient of the difference of two logits is not finite"
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
 
 
@@ -33,13 +35,17 @@ class Nearest:
         self.x = x.detach().clone()
         self.distance = torch.full((len(x),), float("inf"), dtype=x.dtype, device=x.device)
 
-    def update(self, rows: Tensor, point: Tensor, z: Tensor) -> Tensor:
-        """Note points (b, ...) with their outputs z (b, L); return which are adversarial, bool (b,)."""
+    def update(self, rows: Tensor, point: Tensor, z: Tensor, standing: Tensor | None = None) -> Tensor:
+        """Note points (b, ...) with their outputs z (b, L); return which are adversarial, bool (b,).
+
+        Of samples that are not ``standing`` (None: all are) nothing is noted.
+        """
         won = succeeded(z, self.y[rows], self.targeted)
         distance = size(point - self.origin[rows], self.norm)
         better = won & (distance < self.distance[rows])
-        chosen = rows[better]
-        self.x[chosen], self.distance[chosen] = point[better], distance[better]
+        if standing is not None:
+            better = better & standing
+        put(rows, better, (self.x, point), (self.distance, distance))
         return won
 
     def standing(self, enough: float = 0.0) -> Tensor:
@@ -53,17 +59,24 @@ def gap(z: Tensor, y: Tensor, targeted: bool) -> Tensor:
 
 
 def linearise(
-    model: Model, point: Tensor, y: Tensor, classes: Tensor, norm: str, targeted: bool
+    model: Model,
+    point: Tensor,
+    y: Tensor,
+    classes: Tensor,
+    norm: str,
+    targeted: bool,
+    finite: Finite,
+    standing: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return z (b, L), and value f (b,) and gradient (b, ...) of the nearest of several linearised boundaries.
 
     The boundaries are f = z_t - z_y = 0 for each column t of ``classes`` (b, k); in the targeted mode there is one,
     f = z_y - max_{i != y} z_i = 0. The distance to one is |f| / |grad f|_q, q the dual norm. It costs k backward
-    passes, and the memory of two gradients whatever k is.
+    passes, and the memory of two gradients whatever k is. That the gradient is finite, in the rows that are
+    ``standing`` (None: in all), is noted in ``finite``.
     """
     z, f, g = by_rows(model, partial(_linearise, model, norm, targeted), point, y, classes)
-    if not bool(torch.isfinite(g).all()):
-        raise FloatingPointError("the gradient of the difference of two logits is not finite")
+    finite.note(g, NOT_FINITE, standing)
     return z, f, g
 
 
@@ -114,14 +127,13 @@ def to_hyperplane(t: Tensor, w: Tensor, c: Tensor, norm: str) -> Tensor:
         move = torch.minimum(((need - before) / steep.clamp_min(TINY)).clamp_min(0), room)
         return v.sign() * torch.zeros_like(move).scatter(1, order, move)
     rate = slope if norm == "l2" else torch.ones_like(slope)
-    free = room > 0
-    while True:
+
+    def newton(free: Tensor) -> tuple[Tensor, Tensor]:
         gained = (slope * torch.where(free, 0.0, room)).sum(1, keepdim=True)
         h = ((need - gained) / (slope * rate * free).sum(1, keepdim=True).clamp_min(TINY)).clamp(0, 1e30)
-        still = free & (h * rate < room)
-        if torch.equal(still, free):
-            return v.sign() * torch.minimum(h * rate, room)
-        free = still
+        return free & (h * rate < room), h
+
+    return v.sign() * torch.minimum(settled(newton, room > 0) * rate, room)
 
 
 def refine(

@@ -34,13 +34,13 @@ class Part(Trace):
         super().__init__(0)
         self._whole, self._rows = whole, rows
 
-    def count(self, rows: Tensor, forwards: int = 0, backwards: int = 0) -> None:
+    def count(self, rows: Tensor, forwards: int = 0, backwards: int = 0, standing: Tensor | None = None) -> None:
         """Add passes to the samples at ``rows`` of the part."""
-        self._whole.count(self._rows[rows], forwards, backwards)
+        self._whole.count(self._rows[rows], forwards, backwards, standing)
 
-    def loss(self, rows: Tensor, values: Tensor) -> None:
+    def loss(self, rows: Tensor, values: Tensor, standing: Tensor | None = None) -> None:
         """Note one step's loss of the samples at ``rows`` of the part."""
-        self._whole.loss(self._rows[rows], values)
+        self._whole.loss(self._rows[rows], values, standing)
 
 
 def others(z: Tensor, y: Tensor) -> Tensor:
@@ -50,7 +50,9 @@ def others(z: Tensor, y: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def forward(model: Callable[[Tensor], Tensor], x: Tensor, rows: Tensor, trace: Trace) -> Tensor:
-    """Return the model's output on x (b, ...), counted for the samples at ``rows``."""
-    trace.count(rows, forwards=1)
+def forward(
+    model: Callable[[Tensor], Tensor], x: Tensor, rows: Tensor, trace: Trace, standing: Tensor | None = None
+) -> Tensor:
+    """Return the model's output on x (b, ...), counted for the samples at ``rows``, or those that are ``standing``."""
+    trace.count(rows, forwards=1, standing=standing)
     return model(x)

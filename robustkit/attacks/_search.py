@@ -12,6 +12,7 @@ from robustkit.base.errors import UserError
 from robustkit.functional.losses import objective, succeeded
 from robustkit.functional.norms import TINY
 from robustkit.functional.trace import Trace
+from robustkit.functional.waits import Finite, put
 
 LARGEST_C = 1e10  # where the exponential search for an upper bound of c ends
 PROGRESS = 0.9999  # a run goes on as long as its loss falls below this share of what it was at the last check
@@ -103,6 +104,7 @@ class ConstantSearch:
         self._found = torch.zeros(len(self.rows), dtype=torch.bool, device=x.device)
         self._improved = self._found.clone()
         self.step, self._runs = torch.zeros_like(self.rows), torch.zeros_like(self.rows)
+        self._finite = Finite()
 
     def probe(self, point: Tensor, price: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits, f (b,) and the gradient of f with respect to the images ``point`` (b, C, H, W).
@@ -110,7 +112,9 @@ class ConstantSearch:
         f = max(-margin, -confidence), margin = max_{i != y} z_i - z_y, or its negative if targeted. ``price`` (b,) is
         p above.
         """
-        z, gain, gradient = value_and_gradient(self.model, point, self.labels, self._gain, backward=True)
+        z, gain, gradient = value_and_gradient(
+            self.model, point, self.labels, self._gain, backward=True, finite=self._finite
+        )
         self.trace.count(self.rows, forwards=1, backwards=1)
         self.trace.loss(self.rows, -gain)
         along = (gradient * (point - self.origin)).flatten(1).sum(1)
@@ -136,12 +140,8 @@ class ConstantSearch:
         self._found[at] |= sure
         held = self._best_tier[rows]
         better = (tier > held) | ((tier == held) & won & (size < self._best_size[rows]))
-        if bool(better.any()):
-            chosen = rows[better]
-            self._improved[at[better]] = True
-            self.best[chosen], self._best_size[chosen], self._best_tier[chosen] = (
-                point.detach()[better], size[better], tier[better]
-            )  # fmt: skip
+        self._improved[at] |= better
+        put(rows, better, (self.best, point), (self._best_size, size), (self._best_tier, tier))
 
     def offer_scored(self, point: Tensor, size: Tensor) -> None:
         """Score those images that could still matter, and offer them.
@@ -155,15 +155,15 @@ class ConstantSearch:
             self.trace.count(self.rows[at], forwards=1)
             self.offer(point[at], size[at], z, at)
 
-    def advance(self, loss: Tensor, stuck: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def advance(self, loss: Tensor, stuck: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
         """Count a step with ``loss`` (b,), end runs and samples that are done, and choose the next c of the others.
 
         Returns
         -------
-        restart : Tensor of bool
-            Which samples of the *new* working set begin a run.
-        keep : Tensor of int64
-            Which rows of the old working set are in the new one.
+        restart : Tensor of bool or None
+            Which samples of the *new* working set begin a run; None: none does.
+        keep : Tensor of int64 or None
+            Which rows of the old working set are in the new one; None: all.
         """
         ended = self.step + 1 >= self.passes
         if self.abort_early:
@@ -174,8 +174,9 @@ class ConstantSearch:
         if stuck is not None:
             ended = ended | stuck
         self.step = self.step + 1
-        if not bool(ended.any()):
-            return ended, torch.arange(len(ended), device=ended.device)
+        # A GPU is waited for here: what follows, each time, would take more launches than a wait is worth.
+        if not self._finite.settle_and_read(ended.any()):
+            return None, None
         c = self.c
         self._upper = torch.where(ended & self._found, torch.minimum(self._upper, c), self._upper)
         self._lower = torch.where(ended & ~self._found, torch.maximum(self._lower, c), self._lower)
@@ -188,9 +189,10 @@ class ConstantSearch:
         self.step, self._found = self.step.masked_fill(ended, 0), self._found & ~ended
         self._runs = self._runs + ended
         keep = torch.nonzero(self._runs < self.search_steps).squeeze(1)
-        if len(keep) < len(ended):
-            for name in self._PER_SAMPLE:
-                setattr(self, name, getattr(self, name)[keep])
+        if len(keep) == len(ended):
+            return ended, None
+        for name in self._PER_SAMPLE:
+            setattr(self, name, getattr(self, name)[keep])
         return ended[keep], keep
 
     def _following(self) -> Tensor:

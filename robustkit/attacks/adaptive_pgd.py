@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robustkit.attacks import attack
-from robustkit.attacks._ascent import Best, Generator, Model
+from robustkit.attacks._ascent import NOT_FINITE, Best, Generator, Model
 from robustkit.base.errors import unknown
 from robustkit.functional.batching import by_rows
 from robustkit.functional.detectors import DETECTORS, Detector, normality
@@ -18,6 +18,7 @@ from robustkit.functional.losses import objective, succeeded
 from robustkit.functional.norms import Norm, per_sample, project, random_start, steepest
 from robustkit.functional.sampling import as_generator
 from robustkit.functional.trace import Trace
+from robustkit.functional.waits import Finite
 
 FACTOR = 10.0  # by which a weight changes while only one end of its range is known
 LAST = 0.1  # of the step size is left at the last step
@@ -108,12 +109,14 @@ def adaptive_pgd(
         gradient = torch.autograd.grad(logits, point, pull)[0]
         return z.detach(), torch.stack([gain, normal], 1).detach(), gradient
 
+    finite = Finite()
     for run in range(max(1, search_steps)):
         fresh = random_start(x, eps, norm, draws)
         point = torch.where(per_sample(best.won, x), best.x, fresh) if run % 2 else fresh
         found = torch.zeros_like(best.won)
         for step in range(steps + 1):
             z, values, gradient = _expected(model, look, point, y, weights.value)
+            finite.note(gradient, NOT_FINITE)
             trace.count(every, forwards=1, backwards=1)
             gain, normal = values.unbind(1)
             trace.loss(every, gain.clamp_max(confidence) + weights.value * normal)
@@ -124,6 +127,7 @@ def adaptive_pgd(
                 length = size * (1 - (1 - LAST) * step / max(1, steps - 1))
                 point = project(point + length * steepest(gradient, norm), x, eps, norm)
         weights.update(found)
+    finite.settle()
     return best.x
 
 
@@ -140,8 +144,6 @@ def _expected(model: Model, look: Callable[..., Any], *rows: Tensor) -> tuple[Te
         return expectation(once, passes)
 
     z, values, gradient = by_rows(model, compute, *rows)
-    if not bool(torch.isfinite(gradient).all()):
-        raise FloatingPointError("the gradient of the attack's loss is not finite")
     return z, values, gradient
 
 

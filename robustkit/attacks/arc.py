@@ -19,6 +19,7 @@ from robustkit.functional.norms import TINY, Norm, per_sample, project, random_s
 from robustkit.functional.precision import wide
 from robustkit.functional.sampling import as_generator
 from robustkit.functional.trace import Trace
+from robustkit.functional.waits import Finite, Looks, put
 
 BEYOND = 0.05  # of eps: how far a step goes behind a boundary
 EXACT = 1e-9  # what sums of probabilities are rounded by
@@ -100,6 +101,7 @@ def arc(
     lengths = [eps * (1 - k / steps) for k in range(steps)] if step_size is None else [step_size] * steps
     value, _ = members.judge(x, y, every)
     best.update(every, x, -value, value < EXACT)
+    finite = Finite()
     for _ in range(restarts):
         # Every sample draws, standing or not, so that a sample's stream does not depend on the others.
         start = random_start(x, eps, norm, draws)
@@ -108,16 +110,20 @@ def arc(
             break
         value, logits = members.judge(start[rows], y[rows], rows)
         s = _State(rows, x[rows], y[rows], start[rows], torch.zeros_like(x[rows]), value, logits)
+        looks, standing = Looks(), None
         for length in lengths:
-            best.update(s.rows, s.point, -s.value, s.value < EXACT)
-            trace.loss(s.rows, -s.value)
-            s = s.select(s.value >= EXACT)
-            if len(s.rows) == 0:
-                break
+            best.update(s.rows, s.point, -s.value, s.value < EXACT, standing)
+            trace.loss(s.rows, -s.value, standing)
+            keep, standing = looks.leave(s.value >= EXACT, standing)
+            if keep is not None:
+                s = s.select(keep)
+                if len(s.rows) == 0:
+                    break
             for at in range(len(members.views)):
-                _cross(s, members, at, eps, length, targets, norm)
+                _cross(s, members, at, eps, length, targets, norm, finite, standing)
             s.point, s.step = project(s.point + s.step, s.origin, eps, norm), torch.zeros_like(s.step)
-        best.update(s.rows, s.point, -s.value, s.value < EXACT)
+        best.update(s.rows, s.point, -s.value, s.value < EXACT, standing)
+    finite.settle()
     return best.x
 
 
@@ -152,7 +158,8 @@ class _Members:
             logits += [view(x) for view in more]
         z = torch.stack(logits)
         holding = wide(self.holding(z, y))
-        return self.chances.to(holding) @ holding, z
+        self.chances = self.chances.to(holding)
+        return self.chances @ holding, z
 
     def holding(self, z: Tensor, y: Tensor) -> Tensor:
         """Return whether logits (..., b, L) still stand in the attack's way, bool (..., b)."""
@@ -178,15 +185,20 @@ class _State:
         return [(f.name, getattr(self, f.name)) for f in fields(self)]
 
 
-def _cross(s: _State, members: _Members, at: int, eps: float, length: float, targets: int, norm: str) -> None:
+def _cross(
+    s: _State, members: _Members, at: int, eps: float, length: float, targets: int, norm: str, finite: Finite,
+    standing: Tensor | None,
+) -> None:  # fmt: skip
     """Step over the nearest boundary of one member, where it is still right, and keep what does not lose."""
-    chosen = torch.nonzero(members.holding(s.logits[at], s.y)).squeeze(1)
+    holding = members.holding(s.logits[at], s.y)
+    # Of who is not standing nothing is computed, so that this look at a GPU is worth its wait.
+    chosen = torch.nonzero(holding if standing is None else holding & standing).squeeze(1)
     if len(chosen) == 0:
         return
     part = s.select(chosen)
     classes = part.y[:, None] if members.targeted else others(part.logits[at], part.y)[:, :targets]
     here = project(part.point + part.step, part.origin, eps, norm)
-    _, f, g = linearise(members.views[at], here, part.y, classes, norm, members.targeted)
+    _, f, g = linearise(members.views[at], here, part.y, classes, norm, members.targeted, finite)
     members.trace.count(part.rows, forwards=1, backwards=classes.shape[1])
     slope = size(g, DUAL[norm]).clamp_min(TINY)
     left, gone = f.abs() / slope, (g * part.step).flatten(1).sum(1) / slope
@@ -197,5 +209,4 @@ def _cross(s: _State, members: _Members, at: int, eps: float, length: float, tar
     value, logits = members.judge(project(part.point + ahead, part.origin, eps, norm), part.y, part.rows)
     first = size(part.step, norm) == 0  # a step that gains nothing yet may not undo another's
     kept = (value < part.value - EXACT) | (first & (value <= part.value + EXACT))
-    rows = chosen[kept]
-    s.step[rows], s.value[rows], s.logits[:, rows] = ahead[kept], value[kept], logits[:, kept]
+    put(chosen, kept, (s.step, ahead), (s.value, value), (s.logits.transpose(0, 1), logits.transpose(0, 1)))

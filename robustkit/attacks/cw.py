@@ -119,8 +119,9 @@ def cw(
         rate, scale = rate / (1 - BETA1**count), (1 - BETA2**count).rsqrt()
         w = w - per_sample(rate, w) * mean / (square.sqrt() * per_sample(scale, w) + TINY)
         restart, keep = search.advance(distance + search.c * f)
-        if len(keep) < len(w):
+        if keep is not None:
             w, mean, square, start, base = w[keep], mean[keep], square[keep], start[keep], base[keep]
-        if bool(restart.any()):
-            w[restart], mean[restart], square[restart] = start[restart], 0.0, 0.0
+        if restart is not None:
+            anew = per_sample(restart, w)
+            w, mean, square = torch.where(anew, start, w), mean.masked_fill(anew, 0.0), square.masked_fill(anew, 0.0)
     return search.best

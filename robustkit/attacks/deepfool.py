@@ -12,6 +12,7 @@ from robustkit.attacks._ascent import Generator, Model
 from robustkit.attacks._boundary import Nearest, gap, linearise, refine, to_hyperplane
 from robustkit.attacks._parts import forward, others
 from robustkit.functional.trace import Trace
+from robustkit.functional.waits import Finite, Looks
 
 
 @attack(
@@ -77,15 +78,19 @@ def deepfool(
     rows = nearest.standing()
     point, total = x[rows], torch.zeros_like(x[rows])
     classes = y[rows, None] if targeted else others(z, y)[rows, :targets]
+    looks, finite, standing = Looks(), Finite(), None
     for _ in range(steps):
         if len(rows) == 0:
             break
-        _, f, g = linearise(model, point, y[rows], classes, norm, targeted)
-        trace.count(rows, forwards=1, backwards=classes.shape[1])
-        trace.loss(rows, f)
+        _, f, g = linearise(model, point, y[rows], classes, norm, targeted, finite, standing)
+        trace.count(rows, forwards=1, backwards=classes.shape[1], standing=standing)
+        trace.loss(rows, f, standing)
         total = total + to_hyperplane(point.flatten(1), g.flatten(1), f, norm).view_as(total)
         point = (x[rows] + (1 + overshoot) * total).clamp(0.0, 1.0)
-        keep = ~nearest.update(rows, point, forward(model, point, rows, trace))
-        rows, point, total, classes = rows[keep], point[keep], total[keep], classes[keep]
+        won = nearest.update(rows, point, forward(model, point, rows, trace, standing), standing)
+        keep, standing = looks.leave(~won, standing)
+        if keep is not None:
+            rows, point, total, classes = rows[keep], point[keep], total[keep], classes[keep]
+    finite.settle()
     refine(model, nearest, gap(z, y, targeted), search_steps, trace)
     return nearest.x

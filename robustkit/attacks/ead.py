@@ -117,10 +117,11 @@ def ead(
         ahead = (following + per_sample(k / (k + 3), following) * (following - point)).clamp_(0.0, 1.0)
         point = following
         restart, keep = search.advance(l2 + beta / lr * l1 + search.c * f, stuck)
-        if len(keep) < len(point):
+        if keep is not None:
             point, ahead = point[keep], ahead[keep]
-        if bool(restart.any()):
-            point[restart] = ahead[restart] = search.origin[restart]
+        if restart is not None:
+            anew = per_sample(restart, point)
+            point, ahead = torch.where(anew, search.origin, point), torch.where(anew, search.origin, ahead)
     return search.best
 
 

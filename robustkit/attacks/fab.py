@@ -14,6 +14,7 @@ from robustkit.attacks._parts import fork, forward, others
 from robustkit.functional.norms import TINY, per_sample, size
 from robustkit.functional.sampling import SampleGenerator, as_generator
 from robustkit.functional.trace import Trace
+from robustkit.functional.waits import Finite, Looks
 
 SPREAD = {"linf": 0.3, "l2": 1.0, "l1": 5.0}  # radius of a restart where nothing is found yet, as in the authors' code
 
@@ -117,14 +118,16 @@ def search(
     ranked = y[:, None] if targeted else others(z, y)
     width = min(targets, ranked.shape[1])
     runs = [ranked[:, j : j + 1] for j in range(width)] if targets else [ranked]
+    finite = Finite()
     for restart in range(restarts):
         for classes in runs:
             rows = nearest.standing(enough)
             point = x[rows]
             if restart:
                 point = _random_point(point, nearest.distance[rows], norm, fork(draws, rows, "start"))
-            run = _Run(model, nearest, norm, targeted, trace)
+            run = _Run(model, nearest, norm, targeted, trace, finite)
             run.walk(rows, point, classes[rows], steps, enough, alpha_max, eta, beta)
+    finite.settle()
     refine(model, nearest, gap(z, y, targeted), search_steps, trace, enough)
     return nearest.x
 
@@ -132,26 +135,28 @@ def search(
 class _Run:
     """One run of algorithm 1 for the samples that still stand."""
 
-    def __init__(self, model: Model, nearest: Nearest, norm: str, targeted: bool, trace: Trace) -> None:
+    def __init__(self, model: Model, nearest: Nearest, norm: str, targeted: bool, trace: Trace, finite: Finite) -> None:
         self.model, self.nearest, self.norm, self.targeted, self.trace = model, nearest, norm, targeted, trace
+        self.finite = finite
 
     def walk(
         self, rows: Tensor, point: Tensor, classes: Tensor, steps: int, enough: float,
         alpha_max: float, eta: float, beta: float,
     ) -> None:  # fmt: skip
+        looks, standing, norm, trace = Looks(), None, self.norm, self.trace
         for _ in range(steps):
             if len(rows) == 0:
                 return
-            origin = self.nearest.origin[rows]
-            z, f, g = linearise(self.model, point, self.nearest.y[rows], classes, self.norm, self.targeted)
-            self.trace.count(rows, forwards=1, backwards=classes.shape[1])
-            self.trace.loss(rows, f)
-            self.nearest.update(rows, point, z)
-            point = _step(point, origin, f, g, self.norm, alpha_max, eta)
-            won = self.nearest.update(rows, point, forward(self.model, point, rows, self.trace))
+            origin, y = self.nearest.origin[rows], self.nearest.y[rows]
+            z, f, g = linearise(self.model, point, y, classes, norm, self.targeted, self.finite, standing)
+            trace.count(rows, forwards=1, backwards=classes.shape[1], standing=standing)
+            trace.loss(rows, f, standing)
+            self.nearest.update(rows, point, z, standing)
+            point = _step(point, origin, f, g, norm, alpha_max, eta)
+            won = self.nearest.update(rows, point, forward(self.model, point, rows, trace, standing), standing)
             point = torch.where(per_sample(won, point), origin + beta * (point - origin), point)
-            keep = self.nearest.distance[rows] > enough
-            if not bool(keep.all()):
+            keep, standing = looks.leave(self.nearest.distance[rows] > enough)
+            if keep is not None:
                 rows, point, classes = rows[keep], point[keep], classes[keep]
 
 

@@ -14,6 +14,7 @@ from robustkit.attacks._boundary import DUAL, Nearest, gap
 from robustkit.attacks._parts import forward
 from robustkit.functional.norms import TINY, per_sample, size
 from robustkit.functional.trace import Trace
+from robustkit.functional.waits import Finite, settled
 
 LAST_GAMMA, LAST_STEP = 0.001, 0.01  # final gamma; final step size, as a share of the first
 
@@ -82,10 +83,13 @@ def fmn(
         if norm == "l0"
         else size(torch.maximum(origin, 1 - origin), norm)
     )
+    finite = Finite()
     for step in range(steps if len(rows) else 0):
         share = (1 + math.cos(math.pi * step / steps)) / 2
         length, change = _between(LAST_STEP * step_size, step_size, share), _between(LAST_GAMMA, gamma, share)
-        z, f, g = value_and_gradient(model, point, labels, lambda z, y: gap(z, y, targeted), backward=True)
+        z, f, g = value_and_gradient(
+            model, point, labels, lambda z, y: gap(z, y, targeted), backward=True, finite=finite
+        )
         trace.count(rows, forwards=1, backwards=1)
         trace.loss(rows, f)
         won = nearest.update(rows, point, z)
@@ -101,6 +105,7 @@ def fmn(
         g = g / per_sample(size(g, "l2"), g).clamp_min(TINY)
         delta = onto_ball((point - origin + length * g).flatten(1), radius, norm)
         point = (origin + delta.view_as(origin)).clamp(0.0, 1.0)
+    finite.settle()
     if len(rows):
         nearest.update(rows, point, forward(model, point, rows, trace))
     return nearest.x
@@ -133,11 +138,10 @@ def onto_ball(delta: Tensor, radius: Tensor, norm: str) -> Tensor:
         rank = torch.arange(delta.shape[1], device=delta.device).expand_as(delta)
         return delta * torch.zeros_like(delta).scatter(1, order, (rank < r).to(delta.dtype))
     length = delta.abs()
-    active, threshold = length > 0, torch.zeros_like(r)
-    while True:
+
+    def newton(active: Tensor) -> tuple[Tensor, Tensor]:
         over = (length * active).sum(1, keepdim=True) - r
         threshold = (over / active.sum(1, keepdim=True).clamp_min(1)).clamp_min(0)
-        still = active & (length > threshold)
-        if torch.equal(still, active):
-            return delta.sign() * (length - threshold).clamp_min(0)
-        active = still
+        return active & (length > threshold), threshold
+
+    return delta.sign() * (length - settled(newton, length > 0)).clamp_min(0)

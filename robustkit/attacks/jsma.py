@@ -20,6 +20,7 @@ from robustkit.functional.losses import margin, succeeded
 from robustkit.functional.norms import size
 from robustkit.functional.sampling import as_generator
 from robustkit.functional.trace import Trace
+from robustkit.functional.waits import put
 
 AIMS = ("next-best", "away", "least-likely", "random", "all")
 SALIENCIES = ("prob", "logprob")
@@ -247,7 +248,7 @@ def _go(
         trace.count(rows, forwards=1, backwards=0 if last else saliency_map.backwards)
         trace.loss(rows, -margin(z, labels) if targeted else margin(z, labels))
         won = succeeded(z, labels, targeted)
-        best[rows[won]], least[rows[won]] = point[won], size(point - origin, "l0")[won].to(least.dtype)
+        put(rows, won, (best, point), (least, size(point - origin, "l0")))
         if last:
             return
         closed, sign = moves.closed(point, origin), 1 if moves.change > 0 else -1
@@ -256,5 +257,5 @@ def _go(
         point, moved = moves.make(point, features)
         # Where nothing moved, the same features would be chosen again. More changes than the best so far has (towards
         # another target) cannot become fewer.
-        keep = ~won & possible & moved & (size(point - origin, "l0") < least[rows])
+        keep = torch.nonzero(~won & possible & moved & (size(point - origin, "l0") < least[rows])).squeeze(1)
         rows, origin, point = rows[keep], origin[keep], point[keep]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -115,6 +117,11 @@ def groups(members: int, targeted: bool) -> list[Readout | None]:
     ]
 
 
+@lru_cache(maxsize=64)  # a list would be copied to the device in each pass, and waited for
+def _indices(group: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(group, device=device)
+
+
 def _sharp(z: Tensor) -> Tensor:
     return SHARP * by_spread(z)
 
@@ -136,7 +143,7 @@ def _beside(share: float, group: list[int] | None, targeted: bool) -> Readout:
         logits, fused = outputs(model, x)
         if not share:
             return fused, by_gap(fused)[None]
-        own = logits if group is None else logits[group]
+        own = logits if group is None else logits[_indices(tuple(group), logits.device)]
         right = (own.argmax(2) == y) ^ targeted if group is None else torch.ones_like(own[..., 0], dtype=torch.bool)
         # Measured: on votes groups by their gap leave less, on means those by their spread.
         scaled = by_gap if fusion(model) in VOTES else _sharp

@@ -11,6 +11,7 @@ from robustkit.attacks._ascent import Best, Generator, Model, ascend, gliding
 from robustkit.functional.norms import Norm, per_sample, project, random_start
 from robustkit.functional.sampling import SampleGenerator, as_generator
 from robustkit.functional.trace import Trace
+from robustkit.functional.waits import put
 
 FOUNDING = 4  # times the steps of a child that a founder takes from its random start
 SHORT = 0.1  # length of a child's steps against a founder's, which glide from 2 eps
@@ -107,8 +108,8 @@ class Pool:
         """Put candidates (B, C, H, W) in the place of the worst, where they are better."""
         worst = self.value.argmin(1)
         better = value > self.value[self._rows, worst]
-        rows, places = self._rows[better], worst[better]
-        self.x[rows, places], self.value[rows, places] = point[better], value[better].to(self.value.dtype)
+        places = self._rows * self.value.shape[1] + worst
+        put(places, better, (self.x.view(-1, *point.shape[1:]), point), (self.value.view(-1), value))
 
     def first(self) -> Tensor:
         """Return the best candidate of each image, (B, C, H, W)."""

@@ -16,6 +16,7 @@ from robustkit.functional.losses import succeeded
 from robustkit.functional.norms import TINY, Norm, per_sample, size
 from robustkit.functional.sampling import SampleGenerator, as_generator
 from robustkit.functional.trace import Trace
+from robustkit.functional.waits import Looks
 
 _Index = tuple[Tensor, Tensor, Tensor, Tensor]
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of p, in queries out of 10,000
@@ -103,22 +104,26 @@ def _search(
     point = patches.start(origin)
     z = forward(model, point, rows, trace)
     value, won = gap(z, y, targeted), succeeded(z, y, targeted)
+    looks, standing = Looks(), None
     for query in range(queries):
-        trace.loss(rows, value)
-        if stop_early and bool(won.any()):
-            best.update(rows, point, value, won)
-            keep = ~won
-            rows, origin, y, point, value, won = (t[keep] for t in (rows, origin, y, point, value, won))
-            patches.keep(keep)
-            if len(rows) == 0:
-                return
+        trace.loss(rows, value, standing)
+        if stop_early:
+            keep, standing = looks.leave(~won)
+            if keep is not None:
+                best.update(rows, point, value, won)
+                rows, origin, y, point, value, won = (t[keep] for t in (rows, origin, y, point, value, won))
+                patches.keep(keep)
+                if len(rows) == 0:
+                    return
         proposal = patches.propose(point, origin, share(query, queries, p_init))
-        z = forward(model, proposal, rows, trace)
+        z = forward(model, proposal, rows, trace, standing)
         tried, hit = gap(z, y, targeted), succeeded(z, y, targeted)
         better = (hit & ~won) | ((hit == won) & (tried > value))
+        if standing is not None:
+            better = better & standing
         point = torch.where(per_sample(better, point), proposal, point)
         value, won = torch.where(better, tried, value), torch.where(better, hit, won)
-    trace.loss(rows, value)
+    trace.loss(rows, value, standing)
     best.update(rows, point, value, won)
 
 
@@ -128,8 +133,8 @@ class _Patches:
     def __init__(self, eps: float, norm: Norm, draws: SampleGenerator) -> None:
         self.eps, self.norm, self.draws = eps, norm, draws
 
-    def keep(self, mask: Tensor) -> None:
-        self.draws = self.draws.select(torch.nonzero(mask).squeeze(1))
+    def keep(self, rows: Tensor) -> None:
+        self.draws = self.draws.select(rows)
 
     def start(self, origin: Tensor) -> Tensor:
         """Return vertical stripes of x +- eps (linf), or tiles of the l2 patch scaled to the sphere."""
@@ -176,9 +181,7 @@ class _Patches:
         """Draw two squares of side s, a sign for each channel (b, c, 1, 1) and a coin (b, 1, 1, 1) for each sample."""
         b, c, h, w = origin.shape
         device = origin.device
-        places = [h - s + 1, w - s + 1]
-        high = torch.tensor([*places, *places, *[2] * (c + 1)], device=device)
-        drawn = self.draws.integers(high, (c + 5,), device)
+        drawn = self.draws.integers(_ranges(h - s + 1, w - s + 1, c, device), (c + 5,), device)
         sample, channel = torch.arange(b, device=device)[:, None, None, None], torch.arange(c, device=device)
         reach = torch.arange(s, device=device)
 
@@ -195,6 +198,12 @@ class _Patches:
     def _onto_sphere(self, origin: Tensor, delta: Tensor) -> Tensor:
         scale = per_sample(self.eps / size(delta, "l2").clamp_min(TINY), delta)
         return (origin + scale * delta).clamp(0.0, 1.0)
+
+
+@lru_cache(maxsize=64)  # a new tensor of numbers is a copy to the device, and a wait
+def _ranges(down: int, across: int, channels: int, device: torch.device) -> Tensor:
+    """Return of how many values each number of a query is drawn: two corners, a coin and a sign for each channel."""
+    return torch.tensor([down, across, down, across, *[2] * (channels + 1)], device=device)
 
 
 @lru_cache(maxsize=64)

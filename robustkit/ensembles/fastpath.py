@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from robustkit.ensembles import captured
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.folding import fold, same_logits
 from robustkit.functional.batching import out_of_memory
@@ -26,6 +27,8 @@ WORTHWHILE = 1.3  # by how much a rough copy must beat the exact one: what it le
 TRIAL = 32  # images of the proof, and on a CPU of a pass that is timed
 HOPELESS = 3  # times the best: nobody waits for the rest of such a trial
 FIRST, ROUGH = "; ", "bfloat16 first"  # what a choice with a rough copy ends with
+STACKED, CAPTURED = "batch norm folded, members stacked", ", captured"
+FEWER = 1.1  # by how much anything must beat stacked members on a GPU: their few launches leave the host time for more
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,15 @@ class Crafting:
         What they are, in words.
     kept : str
         Why some members are attacked as they came; empty if none is.
+    launched : str
+        Why passes on a CUDA device are not captured and replayed; empty where they are, or would gain nothing.
     """
 
     exact: Ensemble
     rough: Ensemble | None = None
     chosen: str = "as it is"
     kept: str = ""
+    launched: str = ""
 
 
 def prepare(ensemble: Ensemble, x: Tensor, speed: str = "auto", chosen: str = "", batch: int = 0) -> Crafting:
@@ -80,10 +86,11 @@ def _chosen(ensemble: Ensemble, x: Tensor, speed: str, chosen: str, batch: int) 
         "batch norm folded, channels last": lambda: _channels_last(folded),
     }
     if x.device.type != "cpu":  # a CPU gains nothing: one member's convolutions fill it
-        makers["batch norm folded, members stacked"] = lambda: _Stacked(folded)
+        makers[STACKED] = lambda: _Stacked(folded)
     if speed == "max":
         makers["batch norm folded, channels last, compiled"] = lambda: _compiled(_channels_last(folded))
     before, _, first = chosen.partition(FIRST)
+    before = before.removesuffix(CAPTURED)
     proven = {"as it is": ensemble}
     for name, make in makers.items():
         wanted = not before or name == before
@@ -95,13 +102,26 @@ def _chosen(ensemble: Ensemble, x: Tensor, speed: str, chosen: str, batch: int) 
         name, limit = before, math.inf if first else 0.0
     else:
         times, x = _timed(proven, x if x.device.type == "cpu" else _repeated(x, max(batch, len(x))))
-        name = min(times, key=lambda candidate: times[candidate])
+        name = min(times, key=lambda candidate: times[candidate] * (1 if candidate == STACKED else FEWER))
         limit = times[name]
     exact = proven[name]
     rough = _proven(ensemble, lambda: _Rough(exact), x[:TRIAL], exact=False) if limit else None
-    if rough is not None and (math.isinf(limit) or _pays(rough, x, limit)):
-        return Crafting(exact, rough, name + FIRST + ROUGH, kept)
-    return Crafting(exact, None, name, kept)
+    if rough is not None and not math.isinf(limit) and not _pays(rough, x, limit):
+        rough = None
+    graphs, launched = _graphs(exact, x[:TRIAL])
+    if graphs is not None:
+        exact, rough, name = graphs, rough and captured.Captured(rough), name + CAPTURED
+    return Crafting(exact, rough, name + (FIRST + ROUGH if rough is not None else ""), kept, launched)
+
+
+def _graphs(exact: Ensemble, x: Tensor) -> tuple[Ensemble | None, str]:
+    """Return an ensemble whose passes are CUDA graphs, or None and why it cannot be had; off CUDA without a word."""
+    if x.device.type != "cuda":
+        return None, ""
+    try:
+        return captured.proven(exact, x), ""
+    except Exception as error:  # noqa: BLE001 - whatever a stranger's module, or a driver, raises in a capture
+        return None, " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def _repeated(x: Tensor, count: int) -> Tensor:

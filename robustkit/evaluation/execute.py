@@ -179,6 +179,9 @@ class Craftings:
                 if made.kept:
                     name = self._ids[key]
                     self._reporter.say(f"[dim]{name}: attacked without folded batch norm ({made.kept}).[/dim]")
+                if made.launched:
+                    name = self._ids[key]
+                    self._reporter.say(f"[dim]{name}: passes are launched one by one ({made.launched}).[/dim]")
                 self._made[key] = made
             return self._made[key]
 

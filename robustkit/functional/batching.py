@@ -6,6 +6,7 @@ batches stay full to the end, and when memory runs out only one batch is compute
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 Value = TypeVar("Value")
+SMALLEST, SIZES = 32, 8  # rows of the smallest batch on a CUDA device, and how many sizes it has above an eighth
 # How CUDA's libraries say that memory ran out, where it is not torch's allocator that does: cuDNN found no algorithm
 # whose workspace fits, or a library or the driver got no memory of its own.
 SHORTAGES = (
@@ -46,6 +48,9 @@ class Batched(nn.Module):
 def by_rows(model: object, function: Callable[..., tuple[Tensor, ...]], *rows: Tensor) -> tuple[Tensor, ...]:
     """Return what a function of samples gives, computed in even batches that ``model``, if :class:`Batched`, can take.
 
+    On a CUDA device batches are full, and what is left of them is filled up to one of a few sizes by repeating a row:
+    cuDNN chooses its algorithms, and CUDA graphs are captured, for each size anew.
+
     Parameters
     ----------
     function : callable
@@ -55,12 +60,47 @@ def by_rows(model: object, function: Callable[..., tuple[Tensor, ...]], *rows: T
     """
     if not isinstance(model, Batched):
         return function(*rows)
-    parts, model.size = in_parts(
-        lambda part: function(*(tensor[part] for tensor in rows)), len(rows[0]), model.size, even=True
-    )
+    compute = lambda part: function(*(tensor[part] for tensor in rows))  # noqa: E731
+    on_cuda = rows[0].device.type == "cuda"
+    if on_cuda:
+        compute = _Filled(function, rows, model.size)
+    parts, model.size = in_parts(compute, len(rows[0]), model.size, even=not on_cuda)
     if len(parts) == 1:
         return parts[0]
     return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+
+
+class _Filled:
+    """A function of a part of some rows, which is filled up to one of a few sizes."""
+
+    def __init__(self, function: Callable[..., tuple[Tensor, ...]], rows: tuple[Tensor, ...], size: int) -> None:
+        self.function, self.rows, self.size = function, rows, size
+
+    def __call__(self, part: slice) -> tuple[Tensor, ...]:
+        given = [tensor[part] for tensor in self.rows]
+        count = len(given[0])
+        try:
+            missing = filled(count, self.size) - count
+            if not count or not missing:
+                return self.function(*given)
+            more = (torch.cat([t, t[:1].expand(missing, *t.shape[1:])]) for t in given)
+            return tuple(out[:count] for out in self.function(*more))
+        except RuntimeError as error:
+            if out_of_memory(error):  # what is tried next is a part of half that many rows
+                self.size = (count + 1) // 2
+            raise
+
+
+def filled(count: int, size: int) -> int:
+    """Return to how many rows so many are filled up, in batches of at most ``size``: few sizes, and few rows more.
+
+    These are the eighths of ``size`` and, below an eighth, 32, 64, 128, ...
+    """
+    step = max(SMALLEST, size // SIZES)
+    if count > step:
+        return min(size, -(-count // step) * step)
+    doublings = max(0, math.ceil(math.log2(max(1, count) / SMALLEST)))
+    return min(size, step, SMALLEST << doublings)
 
 
 def in_parts(function: Callable[[slice], Value], n: int, size: int, *, even: bool = False) -> tuple[list[Value], int]:

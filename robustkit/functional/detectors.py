@@ -30,8 +30,9 @@ def log_ed(logits: Tensor, fused: Tensor) -> Tensor:
     float32 can square. The label is taken as given, since it has no gradient.
     """
     z = wide(logits)
-    others = torch.ones_like(z[0], dtype=torch.bool).scatter(1, fused.argmax(1, keepdim=True), False)
-    rest = z[others.expand_as(z)].view(*z.shape[:2], -1)
+    others = torch.arange(z.shape[2] - 1, device=z.device).expand(z.shape[1], -1)
+    others = others + (others >= fused.argmax(1, keepdim=True))
+    rest = z.gather(2, others.expand(len(z), -1, -1))
     rows = torch.softmax(rest, 2).transpose(0, 1)  # at least one is 1 / (L - 1), so that the norm is not zero
     rows = rows / torch.linalg.vector_norm(rows, dim=2, keepdim=True)
     gram = rows @ rows.transpose(1, 2) + JITTER * torch.eye(len(z), dtype=z.dtype, device=z.device)

@@ -7,9 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from robustkit.functional.waits import waits
+
 
 class Trace:
     """Per-sample counts of model passes, and the loss at each step of the first samples.
+
+    Samples on a GPU are counted there, and nothing is read back before somebody asks.
 
     Parameters
     ----------
@@ -19,38 +23,62 @@ class Trace:
         Of how many samples, from the first on, the loss history is kept.
     watch : callable, optional
         Called at each count, so that somebody who waits can be shown that the attack goes on.
-
-    Attributes
-    ----------
-    forwards, backwards : Tensor of int64, shape (B,)
-        Passes of the model that each sample took part in.
     """
 
     def __init__(self, size: int, keep: int = 0, watch: Callable[[], None] | None = None) -> None:
-        self.forwards = torch.zeros(size, dtype=torch.int64)
-        self.backwards = torch.zeros(size, dtype=torch.int64)
+        self._counts = torch.zeros((2, size), dtype=torch.int64)  # forwards and backwards, of rows that came on the CPU
+        self._there: Tensor | None = None  # the same, of those that came on another device
         self.keep = min(keep, size)
         self._watch = watch
-        self._losses: list[Tensor] = []
+        self._losses: list[tuple[Tensor, Tensor | None]] = []  # of the kept samples, and whether anybody had one
 
-    def count(self, rows: Tensor, forwards: int = 0, backwards: int = 0) -> None:
-        """Add passes to the samples at ``rows`` (indices into the batch)."""
-        rows = rows.cpu()
-        self.forwards[rows] += forwards
-        self.backwards[rows] += backwards
+    def count(self, rows: Tensor, forwards: int = 0, backwards: int = 0, standing: Tensor | None = None) -> None:
+        """Add passes to the samples at ``rows`` (indices into the batch), or to those of them that are ``standing``."""
+        if waits(rows):
+            if self._there is None:
+                self._there = torch.zeros_like(self._counts, device=rows.device)
+            one = torch.ones_like(rows) if standing is None else standing.to(torch.int64)
+            for counts, passes in zip(self._there, (forwards, backwards), strict=True):
+                if passes:
+                    counts.index_add_(0, rows, one, alpha=passes)
+        else:
+            self._counts[0, rows] += forwards
+            self._counts[1, rows] += backwards
         if self._watch is not None:
             self._watch()
 
-    def loss(self, rows: Tensor, values: Tensor) -> None:
-        """Note one step's loss (b,) of the samples at ``rows``; the others read NaN at this step."""
+    def loss(self, rows: Tensor, values: Tensor, standing: Tensor | None = None) -> None:
+        """Note one step's loss (b,) of the samples at ``rows``; the others read NaN at this step.
+
+        Nor is that of samples noted which are not ``standing``, nor a step at which nobody was.
+        """
         if self.keep:
-            rows, values = rows.cpu(), values.detach().float().cpu()
-            kept = rows < self.keep
-            step = torch.full((self.keep,), float("nan"))
-            step[rows[kept]] = values[kept]
-            self._losses.append(step)
+            values = values.detach().float()
+            if standing is not None:
+                values = values.masked_fill(~standing, float("nan"))
+            step = values.new_full((self.keep + 1,), float("nan"))  # the last one takes what is not kept
+            step[rows.clamp_max(self.keep)] = values
+            self._losses.append((step[: self.keep], None if standing is None else standing.any()))
+
+    @property
+    def forwards(self) -> Tensor:
+        """Forward passes that each sample needed, int64 (B,), on the CPU."""
+        return self._total(0)
+
+    @property
+    def backwards(self) -> Tensor:
+        """Backward passes that each sample needed, int64 (B,), on the CPU."""
+        return self._total(1)
+
+    def _total(self, which: int) -> Tensor:
+        return self._counts[which] if self._there is None else self._counts[which] + self._there[which].cpu()
 
     @property
     def history(self) -> Tensor:
-        """The loss over the steps, float32 (keep, T)."""
-        return torch.stack(self._losses, 1) if self._losses else torch.zeros(self.keep, 0)
+        """The loss over the steps, float32 (keep, T), on the CPU."""
+        if not self._losses:
+            return torch.zeros(self.keep, 0)
+        made = torch.stack([step for step, _ in self._losses], 1).cpu()
+        known = [somebody for _, somebody in self._losses if somebody is not None]
+        there = iter(torch.stack(known).tolist() if known else [])
+        return made[:, [somebody is None or next(there) for _, somebody in self._losses]]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from accelerator import pretend_cuda
 from torch import Tensor, nn
 
-from robustkit.functional.batching import Batched, by_rows
+from robustkit.functional.batching import Batched, by_rows, filled
 
 
 class Spy(nn.Module):
@@ -58,3 +59,35 @@ def test_several_tensors_stay_together():
 
 def test_an_empty_pool_is_one_empty_batch():
     assert Batched(Spy(), 4)(X[:0]).shape == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "to"),
+    [(1, 2048, 32), (32, 2048, 32), (33, 2048, 64), (200, 2048, 256), (257, 2048, 512), (2000, 2048, 2048),
+     (2048, 2048, 2048), (5, 16, 16), (40, 100, 64), (97, 100, 100), (1, 1, 1)],
+)  # fmt: skip
+def test_batches_of_a_gpu_have_few_sizes(count: int, size: int, to: int):
+    assert filled(count, size) == to
+    assert len({filled(n, size) for n in range(1, size + 1)}) <= 11
+
+
+def test_on_a_gpu_full_batches_and_a_filled_one():
+    spy, x = Spy(room=1000), torch.arange(300.0)[:, None]
+    with pretend_cuda():
+        on = x.to("cuda:0")
+        assert torch.equal(Batched(spy, 128)(on).cpu(), 2 * x)
+        assert spy.sizes == [128, 128, 64]
+        empty = Batched(spy, 128)(on[:0])
+        assert empty.shape == (0, 1)
+        a, b = by_rows(Batched(spy, 128), lambda x, y: (x + y, x.new_empty(0)), on[:5], on[:5])
+        assert a.shape == (5, 1)
+        assert b.shape == (0,)
+
+
+def test_a_batch_that_did_not_fit_is_not_filled_up_to_its_size_again():
+    spy = Spy(room=20)
+    model, x = Batched(spy, 64), torch.arange(70.0)[:, None]
+    with pretend_cuda():
+        assert torch.equal(model(x.to("cuda:0")).cpu(), 2 * x)
+    assert spy.sizes == [64, 32, 16, 16, 16, 16, 16]
+    assert model.size == 16
