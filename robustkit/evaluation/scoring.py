@@ -85,4 +85,5 @@ def score(ensemble: Ensemble, x: Tensor, perturbed: Tensor, device: torch.device
     delta = perturbed - x
     sizes = torch.stack([size(delta, norm).float() for norm in SIZES])
     sizes[0] /= max(1, x[0].numel())  # l0 as a share of all elements
-    return Scores(torch.cat(members, 1).cpu(), torch.cat(fused).cpu(), sizes)  # a GPU is waited for once, here
+    # Only here is a GPU waited for, which has been given all batches and needs no more memory.
+    return Scores(torch.cat([part.cpu() for part in members], 1), torch.cat([part.cpu() for part in fused]), sizes)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from robustkit import defenses
+from robustkit.base.devices import machine
 from robustkit.base.errors import RunError, UserError
 from robustkit.base.files import write_atomic
 from robustkit.base.parallel import GLOBAL_RNG
@@ -203,6 +204,7 @@ class Training:
             "best_epoch": self.kept.get("epoch", 0.0),
             "seconds": sum(row["seconds"] for row in self.history),
             "way": self.way,
+            "device": machine(next(self.ensemble.parameters()).device),
         }
         return Trained(ensemble, metrics, list(self.history))
 

@@ -86,7 +86,7 @@ def failing(gpu: Accelerator, function: Callable[[], Any], every: bool) -> Itera
     gpu.clear()
     function()
     count, whole = gpu.allocations, gpu.peak
-    assert count > 20
+    assert count > 10
     for at in range(1, count + 1, 1 if every else max(1, count // 12)):
         gpu.clear()
         gpu.fail_at, gpu.words = at, list(SHORTAGES)[at % len(SHORTAGES)]
