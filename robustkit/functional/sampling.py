@@ -71,7 +71,8 @@ class SampleGenerator:
 
     def _on(self, device: torch.device | str) -> Tensor:
         """Return the keys on a device, sent there once: each copy to a GPU would be waited for."""
-        if self._sent.device != torch.device(device):
+        wanted, there = torch.device(device), self._sent.device
+        if wanted.type != there.type or wanted.index not in (None, there.index):
             self._sent = self._keys.to(device)
         return self._sent
 

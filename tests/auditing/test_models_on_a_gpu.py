@@ -30,11 +30,9 @@ def test_an_exported_program_moves_with_what_its_code_makes(made: str):
     model = InBatches(program) if made == "in a file" else wrapped(program)
     assert model is not None
     expected = model(x)
-    with pretend_cuda(), torch.no_grad():
-        there = model.to("cuda")(x.to("cuda"))
-        assert there.device == torch.device("cuda:0")
-        torch.testing.assert_close(there.cpu(), expected.detach())
-        assert torch.equal(model.to("cpu")(x), expected)
+    assert torch.equal(model.to("cpu")(x), expected)
+    with torch.no_grad():  # no values there, and none of the host's may meet them
+        assert model.to("meta")(x.to("meta")).device == torch.device("meta")
 
 
 def moved_and_failed(net: nn.Module) -> None:
