@@ -54,7 +54,7 @@ class InBatches(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InBatches:
         """Move the program, and what its code makes on the device that it was exported on."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         place = next((t.device for t in (*self.parameters(), *self.buffers())), fn(torch.empty(0)).device)
         for part in self.modules():
             if isinstance(part, torch.fx.GraphModule) and _moved(part.graph, place):

@@ -75,7 +75,7 @@ def _absent(name: str) -> UserError:
         return UserError(f"device '{name}' is asked for, but torch sees 0 CUDA devices{why}; use --device cpu.")
     there = ", ".join(free_on(torch.device("cuda", index)) for index in range(count))
     return UserError(
-        f"device '{name}' is asked for, but torch sees {count} CUDA device{'s' * (count > 1)}: {there}; use one of "
+        f"device '{name}' is asked for, but torch sees {count} CUDA devices: {there}; use one of "
         "these."
     )
 

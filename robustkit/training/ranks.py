@@ -92,17 +92,18 @@ def own_device(device: torch.device) -> torch.device:
     if device.type != "cuda" or local is None:
         return device
     processes, there = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
-    if device.index is not None and processes > 1:
+    named = ":" in str(device)
+    if named and processes > 1:
         raise UserError(
             f"torchrun started {processes} processes here, and all of them are to train on {device}; write "
             "--device cuda, so that each takes a GPU of its own."
         )
     if processes > there:
         raise UserError(
-            f"torchrun started {processes} processes here, but torch sees {there} CUDA device{'s' * (there != 1)}; "
+            f"torchrun started {processes} processes here, but torch sees {there} CUDA devices; "
             f"start --nproc-per-node {there}, or use --device cpu."
         )
-    if device.index is None:
+    if not named:
         device = torch.device("cuda", int(local))
     torch.cuda.set_device(device)
     return device
