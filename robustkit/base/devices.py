@@ -57,8 +57,10 @@ def _check(device: torch.device, name: str) -> None:
             free = torch.cuda.mem_get_info(device)[0]
         except RuntimeError as error:  # full to the last byte, or held by another process alone
             said = " ".join(str(error).split())[:200]
+            # Cause: another process has the GPU for itself, or its driver does not answer.
             raise UserError(f"device '{name}' cannot be used ({said}); use another --device.") from None
         if free < LEAST:
+            # Cause: other processes, or a run that was not ended, have what memory the GPU has.
             raise UserError(
                 f"{free_on(device)}, too little to begin; end what fills it (nvidia-smi shows it), or use another "
                 "--device."
@@ -74,10 +76,7 @@ def _absent(name: str) -> UserError:
         why = "" if torch.version.cuda else ", since it was built without CUDA"
         return UserError(f"device '{name}' is asked for, but torch sees 0 CUDA devices{why}; use --device cpu.")
     there = ", ".join(free_on(torch.device("cuda", index)) for index in range(count))
-    return UserError(
-        f"device '{name}' is asked for, but torch sees {count} CUDA devices: {there}; use one of "
-        "these."
-    )
+    return UserError(f"device '{name}' is asked for, but torch sees {count} CUDA devices: {there}; use one of these.")
 
 
 def free_on(device: torch.device) -> str:
