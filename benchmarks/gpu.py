@@ -103,7 +103,7 @@ def _rate(model: Ensemble, x: Tensor, device: torch.device) -> float | None:
 def _flops(ensemble: Ensemble, x: Tensor) -> int:
     with FlopCounterMode(display=False) as counter:
         point = x.detach().requires_grad_()
-        torch.autograd.grad(ensemble(point).sum(), point)
+        torch.autograd.backward(ensemble(point).sum())  # the weights are frozen; the counter knows no autograd.grad
     return int(counter.get_total_flops() / len(x))
 
 

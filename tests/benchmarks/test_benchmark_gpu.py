@@ -1,4 +1,4 @@
-"""The benchmark of a GPU prints its table and writes its images on whatever device there is; no speed is judged here."""
+"""The benchmark of a GPU prints its table and writes its images wherever it runs; no speed is judged here."""
 
 from __future__ import annotations
 
