@@ -42,7 +42,8 @@ class Crafting:
 def prepare(subject: Subject, speed: str) -> Crafting:
     """Make the crafting copy of ``--speed``, timed; an evaluation pays for it once, whatever the number of attacks."""
     started = time.perf_counter()
-    made = fastpath.prepare(subject.ensemble, subject.x[:64], speed)
+    together = min(subject.run_options.batch(subject.split.shape), len(subject.split))
+    made = fastpath.prepare(subject.ensemble, subject.x[:64], speed, batch=together)
     note = made.chosen + (f" ({made.kept})" if made.kept else "")
     return Crafting(speed, made, time.perf_counter() - started, note)
 

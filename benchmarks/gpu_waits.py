@@ -33,8 +33,9 @@ from robustkit.functional.trace import Trace  # noqa: E402
 from robustkit.records.cells import Spec  # noqa: E402
 from robustkit.training import forward, optim  # noqa: E402
 from robustkit.training.ranks import Ranks  # noqa: E402
+from robustkit.training.samples import Samples  # noqa: E402
 from robustkit.training.spec import TrainSpec  # noqa: E402
-from robustkit.training.step import EpochRunner, Samples  # noqa: E402
+from robustkit.training.step import EpochRunner  # noqa: E402
 
 GPU = torch.device("cuda:0")
 EPS = {"linf": 0.01, "l2": 0.05, "l1": 0.5, "l0": 5.0}

@@ -33,7 +33,7 @@ import accelerator_rules as rules
 import numpy as np
 import torch
 import torch._dynamo  # it looks at what is patched below when it is imported
-from accelerator_rules import CUDA, aten
+from accelerator_rules import aten
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._mode_utils import no_dispatch
@@ -61,6 +61,8 @@ class Accelerator:
         Bytes of the tensors on the device, now and at most since :meth:`clear`.
     limit : int
         Bytes from which on allocations fail.
+    count : int
+        GPUs that there are.
     fail_at : int or None
         Which of the allocations to come fails, counted from 1.
     words : str
@@ -72,6 +74,7 @@ class Accelerator:
     project: str = PROJECT
     rounds: bool = False
     limit: int = MEMORY
+    count: int = 1
     words: str = "allocator"
     fail_at: int | None = None
     waits: Counter[str] = field(default_factory=Counter)
@@ -100,15 +103,15 @@ class Accelerator:
     def _is_one(self, file: str) -> bool:
         return file.startswith(self.project) and not file.endswith(WAITING)
 
-    def wrap(self, value: object) -> object:
+    def wrap(self, value: object, index: int = 0) -> object:
         """Put a result on the device."""
-        return OnDevice(value, self) if isinstance(value, Tensor) else value
+        return OnDevice(value, self, index) if isinstance(value, Tensor) else value
 
-    def send(self, made: Tensor) -> OnDevice:
+    def send(self, made: Tensor, index: int = 0) -> OnDevice:
         """Put on the device what the host made of numbers: a copy that it waits for."""
         self.note(self.copies, "to the device")
         self.note(self.waits, "to the device")
-        return OnDevice(made, self)
+        return OnDevice(made, self, index)
 
     def hold(self, elem: Tensor) -> _Lease | None:
         """Count the memory of a tensor, unless it is a view of what is there; it may not fit."""
@@ -152,24 +155,25 @@ class _Lease:
 
 
 class OnDevice(Tensor):
-    """A tensor that says it is on ``cuda:0``; ``elem`` is the CPU tensor that it stands for."""
+    """A tensor that says it is on ``cuda:0``, or another ``index``; ``elem`` is the CPU tensor that it stands for."""
 
     elem: Tensor
+    index: int
     accelerator: Accelerator
     _lease: _Lease | None
     __module__ = "torch"  # eagerpy, and so foolbox, asks where a tensor's type is from
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
-    def __new__(cls, elem: Tensor, accelerator: Accelerator) -> OnDevice:
+    def __new__(cls, elem: Tensor, accelerator: Accelerator, index: int = 0) -> OnDevice:
         made = Tensor._make_wrapper_subclass(
             cls, elem.size(), strides=elem.stride(), storage_offset=elem.storage_offset(), dtype=elem.dtype,
             layout=elem.layout, device="meta", requires_grad=False, _extra_dispatch_keys=AUTOCAST,
         )  # fmt: skip
-        made.elem, made.accelerator, made._lease = elem, accelerator, accelerator.hold(elem)
+        made.elem, made.accelerator, made._lease, made.index = elem, accelerator, accelerator.hold(elem), index
         return made
 
-    device = property(lambda self: CUDA)  # type: ignore[assignment]
+    device = property(lambda self: torch.device("cuda", self.index))  # type: ignore[assignment]
     is_cuda = property(lambda self: True)  # type: ignore[assignment]
     is_meta = property(lambda self: False)  # type: ignore[assignment]
 
@@ -179,11 +183,11 @@ class OnDevice(Tensor):
 
     @data.setter
     def data(self, value: OnDevice) -> None:
-        self.elem, self._lease = value.elem, value._lease
+        self.elem, self._lease, self.index = value.elem, value._lease, value.index
         Tensor.data.__set__(self, value)
 
     def get_device(self) -> int:
-        return 0
+        return self.index
 
     def tolist(self) -> Any:
         return self.cpu().tolist()
@@ -197,9 +201,14 @@ class OnDevice(Tensor):
     def __deepcopy__(self, memo: dict[int, object]) -> Tensor:
         with torch.no_grad():
             made = self.detach().clone()
-        made.__dict__.update({k: v for k, v in self.__dict__.items() if k not in ("elem", "accelerator", "_lease")})
+        made.__dict__.update(
+            {k: v for k, v in self.__dict__.items() if k not in ("elem", "accelerator", "_lease", "index")}
+        )
         memo[id(self)] = made
         return made.requires_grad_(self.requires_grad)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.cpu().__reduce_ex__(protocol)
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -217,6 +226,12 @@ def _elem(value: object) -> object:
     return value.elem if isinstance(value, OnDevice) else value
 
 
+def _places_of(tensors: list[Tensor]) -> set[int]:
+    """Return on which GPUs tensors are; C++ does not know on which one it makes a tensor of a single number."""
+    there = [v for v in tensors if isinstance(v, OnDevice)]
+    return {v.index for v in there if v.dim()} or {v.index for v in there}
+
+
 class _Operators(TorchDispatchMode):
     """Every operator that reaches a kernel."""
 
@@ -226,12 +241,17 @@ class _Operators(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        packet, target = func.overloadpacket, rules.target(kwargs)
+        packet = func.overloadpacket
         tensors = [v for v in tree_leaves((args, kwargs)) if isinstance(v, Tensor)]
         ours = [_on_device(v) for v in tensors]
+        places = _places_of(tensors)
+        target = rules.target(kwargs, min(places, default=0))
         if not any(ours) and (target is None or target.type != "cuda"):
             return func(*args, **kwargs)
         rules.check(func, args, kwargs, tensors, ours, target, _on_device)
+        if len(places) > 1 and packet not in rules.TWO_DEVICES:
+            raise RuntimeError(rules.MIXED.format(func).replace("cpu", "cuda:1"))
+        index = target.index or 0 if target is not None and target.type == "cuda" else min(places, default=0)
         kwargs.pop("pin_memory", None)
         to_host = packet is aten._to_copy and target is not None and target.type == "cpu"
         self._count(func, args, kwargs, any(ours), target)
@@ -247,7 +267,7 @@ class _Operators(TorchDispatchMode):
                 with no_dispatch():
                     func(*args, **kwargs)
             return written
-        return out if to_host else tree_map(self.gpu.wrap, out)
+        return out if to_host else tree_map(lambda made: self.gpu.wrap(made, index), out)
 
     def _count(self, func: Any, args: Any, kwargs: Any, ours: bool, target: torch.device | None) -> None:
         gpu, packet = self.gpu, func.overloadpacket
@@ -280,9 +300,9 @@ class _Calls(TorchFunctionMode):
         if func is Tensor.is_pinned:
             return hasattr(args[0], "pinned")
         if func is Tensor.cuda:
-            return args[0].to(CUDA, **kwargs)
+            return args[0].to(rules.indexed("cuda" if len(args) == 1 else args[1]), **kwargs)
         if func in (Tensor.__getitem__, Tensor.__setitem__) and _on_device(args[0]):
-            args = (args[0], self._places(args[1]), *args[2:])
+            args = (args[0], self._places(args[1], args[0].index), *args[2:])
         if func is Tensor.to or "device" in kwargs:
             args, kwargs = tuple(map(rules.indexed, args)), {k: rules.indexed(v) for k, v in kwargs.items()}
         if func in rules.AUTOCAST and torch.is_autocast_enabled("cuda"):
@@ -300,14 +320,14 @@ class _Calls(TorchFunctionMode):
             return args[0].to(device, **kwargs) if device is not None else func(*args, **kwargs)
         if device is None or torch.device(device).type != "cuda":
             return func(*args, **kwargs, **({"device": device} if device is not None else {}))
-        return self.gpu.send(func(*args, **kwargs))
+        return self.gpu.send(func(*args, **kwargs), torch.device(device).index or 0)
 
-    def _places(self, index: Any) -> Any:
+    def _places(self, index: Any, place: int) -> Any:
         """Return an index whose lists are on the device; C++ would make them where it thinks that the tensor is."""
         if isinstance(index, tuple):
-            return tuple(self._places(part) for part in index)
+            return tuple(self._places(part, place) for part in index)
         if isinstance(index, list | range | np.ndarray):
-            return self.gpu.send(torch.tensor(np.asarray(index)))
+            return self.gpu.send(torch.tensor(np.asarray(index)), place)
         return index
 
     def _rough(self, value: object) -> object:
@@ -317,9 +337,14 @@ class _Calls(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def pretend_cuda(rounds: bool = False, limit: int = MEMORY, project: str = PROJECT) -> Iterator[Accelerator]:
-    """Let torch have one GPU within the block, in this thread and in those that are started within it."""
-    gpu = Accelerator(project, rounds, limit)
+def pretend_cuda(
+    rounds: bool = False, limit: int = MEMORY, project: str = PROJECT, count: int = 1
+) -> Iterator[Accelerator]:
+    """Let torch have GPUs within the block, in this thread and in those that are started within it.
+
+    Several, whose tensors may not meet, have their memory and their counters in common.
+    """
+    gpu = Accelerator(project, rounds, limit, count=count)
     run = threading.Thread.run
 
     def in_the_modes(thread: threading.Thread) -> None:
@@ -346,7 +371,9 @@ def _stand_ins(gpu: Accelerator) -> list[tuple[object, str, Callable[..., Any]]]
         "_lazy_init": lambda: None,
         "is_available": lambda: True,
         "is_initialized": lambda: True,
-        "device_count": lambda: 1,
+        "device_count": lambda: gpu.count,
+        "_exchange_device": lambda index: 0,
+        "_maybe_exchange_device": lambda index: 0,
         "current_device": lambda: 0,
         "set_device": lambda device: None,
         "synchronize": lambda device=None: gpu.note(gpu.waits, "synchronize"),

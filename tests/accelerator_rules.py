@@ -56,16 +56,17 @@ SHORTAGES: dict[str, Callable[[int, int, int], Exception]] = {
 def indexed(value: object) -> object:
     """Return a device, where the value names CUDA without an index, with one; anything else as it is."""
     if isinstance(value, str) and value.startswith("cuda") or isinstance(value, torch.device) and value.type == "cuda":
-        return CUDA
+        return torch.device("cuda", torch.device(value).index or 0)
     return value
 
 
-def target(kwargs: dict[str, Any]) -> torch.device | None:
-    """Return the device that an operator is asked for; a wrapper's own options say "meta"."""
+def target(kwargs: dict[str, Any], own: int = 0) -> torch.device | None:
+    """Return the device that an operator is asked for; a wrapper's own options say "meta", which is where it is."""
     wanted = kwargs.get("device")
     if wanted is None:
         return None
-    return CUDA if torch.device(wanted).type in ("cuda", "meta") else torch.device(wanted)
+    place = torch.device(wanted)
+    return torch.device("cuda", place.index or 0 if place.type == "cuda" else own) if place.type != "cpu" else place
 
 
 def only_a_view(func: Any) -> bool:

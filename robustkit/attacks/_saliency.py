@@ -7,6 +7,9 @@ from torch import Tensor
 
 BLOCK = 64  # candidates compared with all others at a time
 TOGETHER = 1024  # with more candidates than this, samples are searched one after the other, so that memory stays small
+PAIRS_GPU = (
+    2**26
+)  # ... and on a GPU so many that this many pairs are compared at a time: 256 MiB for each of their sums
 
 
 def best_feature(gain: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,9 +48,14 @@ def best_pair(gain: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:
     kept = torch.isfinite(gain)
     kept[:, 2:] &= loss[:, 2:] > second[:, :-1]
     index, gain, loss = _pack(kept, index, gain, loss)
-    rows = 1 if gain.shape[1] > TOGETHER else len(gain)
+    rows = len(gain) if gain.shape[1] <= TOGETHER else _together(gain)
     found = [_search(*parts) for parts in zip(*(torch.split(t, rows) for t in (gain, loss, known)), strict=True)]
     return index.gather(1, torch.cat([pair for pair, _ in found])), torch.cat([score for _, score in found]) > 0
+
+
+def _together(gain: Tensor) -> int:
+    """Return how many samples of more than ``TOGETHER`` candidates are searched together."""
+    return 1 if gain.device.type == "cpu" else max(1, PAIRS_GPU // (BLOCK * gain.shape[1]))
 
 
 def _pack(kept: Tensor, index: Tensor | None, gain: Tensor, loss: Tensor) -> tuple[Tensor, Tensor, Tensor]:

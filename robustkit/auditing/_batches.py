@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from robustkit.auditing.entries import entries, first_tensor
@@ -51,6 +52,15 @@ class InBatches(nn.Module):
         found = entries(output) or {"": first_tensor(output)}
         return {name: rows[: len(part)] for name, rows in found.items()}
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InBatches:
+        """Move the program, and what its code makes on the device that it was exported on."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        place = next((t.device for t in (*self.parameters(), *self.buffers())), fn(torch.empty(0)).device)
+        for part in self.modules():
+            if isinstance(part, torch.fx.GraphModule) and _moved(part.graph, place):
+                part.recompile()
+        return self
+
     def notes(self) -> list[str]:
         """Return what a report says of it."""
         if self.low == self.high:
@@ -70,6 +80,19 @@ class Exported(InBatches):
         """Set every module's mode."""
         _flag(self, mode)
         return self
+
+
+def _moved(graph: torch.fx.Graph, place: torch.device) -> bool:
+    """Let the code of a program make its tensors on a device; return whether it makes any."""
+    changed = False
+    for node in graph.nodes:
+        replaced = torch.fx.node.map_aggregate(
+            (node.args, node.kwargs), lambda one: place if isinstance(one, torch.device) else one
+        )
+        if replaced != (node.args, node.kwargs):
+            node.args, node.kwargs = replaced
+            changed = True
+    return changed
 
 
 def _flag(module: nn.Module, training: bool) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,20 @@ def as_module(model: object) -> tuple[nn.Module, list[str]]:
     return called, [f"'{called.name}' {NOTE}"]
 
 
+@contextlib.contextmanager
+def lent(models: object) -> Iterator[None]:
+    """Give modules that are moved to a device within the block back where they were; they are their owner's."""
+    several = models if isinstance(models, list | tuple) else [models]
+    places = [(one, {t.device for t in (*one.parameters(), *one.buffers())})
+              for one in several if isinstance(one, nn.Module)]  # fmt: skip
+    try:
+        yield
+    finally:
+        for module, found in places:
+            if len(found) == 1:  # one that is on several devices is moved by nobody, and fails
+                module.to(next(iter(found)))
+
+
 def in_float32(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
     """Return a module whose weights have another precision as a copy in float32, as files are read, and a note.
 
@@ -171,7 +186,7 @@ def identity(module: nn.Module, x: Tensor) -> str:
     known = any(isinstance(one, Tensor) and one.numel() for one in state.values())
     modes = [(part, part.training) for part in module.modules()]
     try:
-        with torch.random.fork_rng():  # a random model is the same one each time
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):  # a random model is the same one each time
             torch.manual_seed(0)
             behaviour = behaviour_hash(module.eval(), x)
     except Exception:  # a stranger's module may raise anything; where it is run, that is told

@@ -16,11 +16,12 @@ from robustkit.auditing.adapting import Adapted, Preprocessing
 from robustkit.auditing.behaviour import Finding
 from robustkit.auditing.choosing import Member, choose
 from robustkit.auditing.detecting import MOST, Detected
-from robustkit.auditing.in_memory import Called
+from robustkit.auditing.in_memory import Called, lent
 from robustkit.auditing.members import members_of
 from robustkit.auditing.trials import Given
 from robustkit.base.chances import check_members
-from robustkit.base.devices import find_device
+from robustkit.base.devices import find_devices
+from robustkit.base.errors import UserError
 from robustkit.base.files import check_folder
 from robustkit.base.progress import Reporter
 from robustkit.data import Dataset
@@ -44,7 +45,11 @@ def audit(config: AuditConfig) -> Done:
     ``config.dataset`` is a name or a loaded dataset. The options of the preprocessing count as known; what they do not
     say is detected on clean images.
     """
-    reporter = config.reporter or Reporter()
+    with lent(config.models):
+        return _audited(config, config.reporter or Reporter())
+
+
+def _audited(config: AuditConfig, reporter: Reporter) -> Done:
     request = check(config, _default_suites(config))  # a typing error is answered before a file is read
     check_folder(Path(config.out), "--out", RESULTS, config.force)
     if config.surrogate is not None:
@@ -53,12 +58,15 @@ def audit(config: AuditConfig) -> Done:
     if isinstance(loaded, str):
         loaded = data.load(loaded, data_dir=config.data_dir, download=config.download, image_size=config.image_size)
     known_of(config, loaded.classes)  # a file that cannot be read is refused before a model is
-    device = find_device(config.device)
+    devices = find_devices(config.device)
+    device = devices[0]
     split = loaded.everything() if loaded.whole else loaded.split("test")
     _, x, y = split.take(MOST).batch(range(min(len(split), MOST)))
     began = time.perf_counter()
     with exactly(device):
         members = members_of(config, loaded, x.to(device))
+    if len(devices) > 1:
+        _check_copies(config.device, members)
     check_members(config.fusion, len(members))
     modes = [(part, part.training) for member in members for part in member.network.modules()]
     name = members[0].facts["name"] if len(members) == 1 else "audited"
@@ -88,6 +96,15 @@ def audit(config: AuditConfig) -> Done:
     finally:
         for part, training in modes:  # a model in memory is its owner's
             part.training = training
+
+
+def _check_copies(device: str, members: Sequence[Member]) -> None:
+    """Raise a :class:`UserError` where a model cannot be copied to several GPUs."""
+    if any(isinstance(part, Called) for member in members for part in member.network.modules()):
+        raise UserError(
+            f"device '{device}' copies a model to each of several GPUs, and a function cannot be copied; give a torch "
+            "module, or one GPU, like cuda:0."
+        )
 
 
 def _default_suites(config: AuditConfig, alone: bool = False) -> list[str]:

@@ -22,9 +22,20 @@ GLOBAL_RNG = threading.Lock()  # held by whoever borrows torch's global generato
 MOST = 8  # beyond this, Python's own lock costs more than a further worker gives
 
 
-def default_workers(device: torch.device) -> int:
-    """Return how many workers suit a device: one for a GPU, one for each core of a CPU, at most eight."""
-    return min(MOST, torch.get_num_threads()) if device.type == "cpu" else 1
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let what draws on the CPU from torch's global generator, as initialisers do, draw a stream of its own.
+
+    The caller's stream stays as it was, and so do those of GPUs, which ``torch.manual_seed`` would seed as well.
+    """
+    with GLOBAL_RNG, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def default_workers(*devices: torch.device) -> int:
+    """Return how many workers suit some devices: one for each GPU, one for each core of a CPU, at most eight."""
+    return min(MOST, torch.get_num_threads()) if devices[0].type == "cpu" else len(devices)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robustkit.base.errors import UserError
+from robustkit.functional.precision import divided
 from robustkit.functional.sampling import SampleGenerator
 
 Table: TypeAlias = Literal["auto", "imagenet", "cifar"]
@@ -94,12 +95,12 @@ def finish(made: Tensor, x: Tensor, quantize: bool) -> Tensor:
 
 def truncated(x: Tensor) -> Tensor:
     """Return x in [0, 1] truncated to the levels k/255, as casting 255 x to uint8 does."""
-    return torch.floor(x * 255 + GUARD).clamp_(max=255) / 255
+    return divided(torch.floor(x * 255 + GUARD).clamp_(max=255), 255)
 
 
 def rounded(x: Tensor) -> Tensor:
     """Return x in [0, 1] at the nearest of the levels k/255, halves up."""
-    return torch.floor(x * 255 + 0.5) / 255
+    return divided(torch.floor(x * 255 + 0.5), 255)
 
 
 def column(values: Tensor, dims: int = 3) -> Tensor:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from robustkit.functional.precision import exactly
+
 Edge = Literal["nearest", "reflect", "mirror"]
 NARROW = 16  # how many times a kernel's radius an image is wide where adding shifted copies is faster
 LARGE = 9  # sides of a kernel from which on Fourier transforms are faster
@@ -149,7 +151,8 @@ def correlate(x: Tensor, kernel: Floats, edge: Edge = "mirror") -> Tensor:
     padded = extended(x, down, down, across, across, edge)
     if len(kernel) < LARGE:
         padded = padded.reshape(b * c, 1, h + 2 * down, w + 2 * across)
-        return functional.conv2d(padded, on(kernel, x)[None, None]).view(b, c, h, w)
+        with exactly(x.device):  # TF32 would move some pixels by a level
+            return functional.conv2d(padded, on(kernel, x)[None, None]).view(b, c, h, w)
     size = [_fast(n) for n in padded.shape[-2:]]
     response = torch.fft.rfft2(on(kernel, x), s=size)
     made: Tensor = torch.fft.irfft2(torch.fft.rfft2(padded, s=size) * response, s=size)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robustkit.corruptions._filters import extended
+from robustkit.functional.precision import divided
 
 LEAST = 1e-7  # a weight that changes no 8-bit level
 DEEP = 65535  # levels of ImageMagick's own pixels, 257 of them to one of 8 bits
@@ -47,4 +48,4 @@ def motion_blurred(x: Tensor, radius: float, sigma: float, degrees: Tensor, leve
             blurred.add_(image[:, top : top + height, left : left + breadth], alpha=weight)
         made.append(blurred)
     result = torch.stack(made) if made else x
-    return torch.floor(torch.floor(result * DEEP + 0.5) / 257) / 255 if levels else result
+    return divided(torch.floor(divided(torch.floor(result * DEEP + 0.5), 257)), 255) if levels else result

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from robustkit.functional.precision import divided
 from robustkit.functional.sampling import CACHED
 
 LEVELS = 256
@@ -28,7 +29,7 @@ def poisson(rate: Tensor, peak: float, uniform: Tensor) -> Tensor:
         u in [0, 1), multiples of 2^-24, shape of ``rate``.
     """
     levels = (rate * (LEVELS - 1)).round()
-    if not bool((levels / (LEVELS - 1) == rate).all()):
+    if not bool((divided(levels, LEVELS - 1) == rate).all()):
         return _by_search(rate.double() * peak, uniform.double()).float()
     counts = torch.empty_like(uniform)
     rows = max(1, CACHED // rate[0].numel()) if rate.device.type == "cpu" else len(rate)

@@ -21,10 +21,11 @@ from robustkit.evaluation import pieces
 from robustkit.evaluation.cell import RunOptions, environment
 from robustkit.evaluation.executors import Piece
 from robustkit.evaluation.executors._worker import Worker
-from robustkit.evaluation.scoring import SCORE_BATCH, score, sent
+from robustkit.evaluation.scoring import SCORE_BATCH, score
 from robustkit.functional.batching import in_parts
 from robustkit.functional.precision import exactly, has_float64
 from robustkit.functional.sampling import SampleGenerator
+from robustkit.functional.sending import sent
 from robustkit.records.cells import Cell, Run, Spec
 from robustkit.records.samples import ERROR, HERE, OK, Samples
 from robustkit.records.store import Store

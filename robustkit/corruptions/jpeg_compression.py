@@ -12,6 +12,7 @@ from torch import Tensor
 
 from robustkit.corruptions import corruption
 from robustkit.corruptions._common import Random, Table, begin, finish, truncated
+from robustkit.functional.precision import divided
 
 IMAGENET = (25, 18, 15, 10, 7)
 CIFAR = (80, 65, 58, 50, 40)
@@ -40,7 +41,7 @@ def jpeg_compression(
     quality, _ = begin(x, severity, table, IMAGENET, CIFAR)
     levels = (truncated(x.detach().float()) * 255).round_().to(torch.uint8).cpu()
     made = (by_torchvision if TORCHVISION else by_pillow)(levels, quality) if len(x) else levels
-    return finish(made.to(x.device) / 255, x, quantize)
+    return finish(divided(made.to(x.device).float(), 255), x, quantize)
 
 
 def by_torchvision(levels: Tensor, quality: int) -> Tensor:

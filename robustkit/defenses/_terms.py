@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustkit.defenses import Batch, Outputs
+from robustkit.functional.precision import exactly
 
 
 def summed_cross_entropy(logits: Tensor, y: Tensor, smoothing: float) -> Tensor:
@@ -42,8 +43,9 @@ def log_ensemble_diversity(probabilities: Tensor, y: Tensor) -> Tensor:
     rest = probabilities.gather(2, others.expand(members, batch, classes - 1))
     rest = rest / safe_norm(rest)
     rows = rest.transpose(0, 1)
-    gram = rows @ rows.transpose(1, 2) + 1e-6 * torch.eye(members, device=y.device, dtype=rows.dtype)
-    return torch.logdet(gram)
+    with exactly(rows.device):  # TF32 keeps 3 digits of cosines near 1: a determinant needs more
+        gram = rows @ rows.transpose(1, 2) + 1e-6 * torch.eye(members, device=y.device, dtype=rows.dtype)
+        return torch.logdet(gram)
 
 
 def safe_norm(rows: Tensor) -> Tensor:

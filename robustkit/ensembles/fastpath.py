@@ -12,11 +12,13 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from robustkit.ensembles import captured
+from robustkit.ensembles.bfloat16 import cast_once
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.folding import fold, same_logits
 from robustkit.functional.batching import out_of_memory
@@ -268,8 +270,11 @@ class _Rough(Ensemble):
     """An ensemble in bfloat16, computed in whatever way the exact one is."""
 
     def __init__(self, exact: Ensemble) -> None:
-        super().__init__([_Bfloat16(member) for member in exact.members], exact.rule)
-        self._exact = exact
+        # Weights that are stacked, and compiled code, stay as they are: autocast casts them in each pass.
+        plain = type(exact) is Ensemble and not any(hasattr(m, "_orig_mod") for m in exact.members)
+        own = cast(Ensemble, cast_once(exact)) if plain else exact
+        super().__init__([_Bfloat16(member) for member in own.members], exact.rule)
+        self._exact = own
         self.eval()
 
     def member_logits(self, x: Tensor) -> Tensor:

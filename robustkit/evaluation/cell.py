@@ -43,7 +43,8 @@ class RunOptions:
     ``batch_size`` None: by the size of the images and the device, halved where memory runs out. ``workers`` pieces of
     work run side by side. Neither changes a number. ``speed`` is that of :func:`robustkit.ensembles.fastpath.prepare`;
     it may break a sample that another speed does not, one in a thousand. ``executor`` runs pieces of work; None:
-    threads of this process.
+    threads of this process. ``devices`` are the GPUs that these share, where there are several; ``device`` is the
+    first of them.
     """
 
     device: torch.device
@@ -52,6 +53,7 @@ class RunOptions:
     workers: int = 1
     speed: str = "auto"
     executor: Executor | None = field(default=None, compare=False, repr=False)
+    devices: tuple[torch.device, ...] = field(default=(), compare=False)
 
     def batch(self, shape: tuple[int, ...]) -> int:
         """Return the batch size for images of a shape (C, H, W)."""

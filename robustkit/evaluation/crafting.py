@@ -18,12 +18,13 @@ from robustkit.base.progress import Advance
 from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fastpath import Crafting
-from robustkit.evaluation.scoring import SIZES, score, sent, verify
+from robustkit.evaluation.scoring import SIZES, score, verify
 from robustkit.functional.batching import Batched, out_of_memory
 from robustkit.functional.eot import Averaged
 from robustkit.functional.losses import succeeded
 from robustkit.functional.precision import exactly
 from robustkit.functional.sampling import SampleGenerator
+from robustkit.functional.sending import sent
 from robustkit.functional.trace import Trace
 from robustkit.records.cells import Cell, Spec
 from robustkit.records.samples import ERROR, NOT_ATTACKED, Samples

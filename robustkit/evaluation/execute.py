@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
+from robustkit.base.devices import machine
 from robustkit.base.files import write_json
 from robustkit.base.paths import cache_dir
 from robustkit.base.progress import Reporter
@@ -197,8 +198,8 @@ class Craftings:
     def _prepare(self, key: str, x: Tensor) -> Crafting:
         """Choose by a trial, once on a machine: the same command must give the same numbers tomorrow."""
         speed, device = self._setting.speed, self._setting.device
-        machine = {k: v for k, v in environment(device).items() if k != "threads"}
-        name = digest({"ensemble": key, "version": self._version, "speed": speed, **machine})
+        of = {k: v for k, v in environment(device).items() if k != "threads"} | {"device": machine(device)}
+        name = digest({"ensemble": key, "version": self._version, "speed": speed, **of})
         path = cache_dir() / "fastpath" / f"{name}.json"
         try:
             chosen = str(json.loads(path.read_text("utf-8"))["chosen"])

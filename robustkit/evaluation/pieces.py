@@ -29,12 +29,12 @@ TRIED = 64  # images that faster copies are proven on
 
 def executor_of(run_options: RunOptions) -> Executor:
     """Return who runs the pieces: the executor of the options, else threads of this process."""
-    return run_options.executor or Local(run_options.device, run_options.workers)
+    return run_options.executor or Local(run_options.device, run_options.workers, run_options.devices)
 
 
 def travelling(run_options: RunOptions) -> RunOptions:
     """Return the options as a piece takes them along."""
-    return replace(run_options, device=torch.device("cpu"), workers=1, executor=None)
+    return replace(run_options, device=torch.device("cpu"), workers=1, executor=None, devices=())
 
 
 def at(worker: Worker, run_options: RunOptions, shape: tuple[int, ...]) -> RunOptions:

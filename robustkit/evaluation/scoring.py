@@ -12,6 +12,7 @@ from robustkit.ensembles.ensemble import Ensemble
 from robustkit.functional.batching import in_parts
 from robustkit.functional.norms import project, size
 from robustkit.functional.precision import exactly
+from robustkit.functional.sending import sent
 from robustkit.records.cells import Cell
 from robustkit.records.samples import ERROR, OK, OVER_BUDGET
 
@@ -51,11 +52,6 @@ def verify(perturbed: object, x: Tensor, cell: Cell) -> tuple[Tensor, Tensor, li
     return perturbed.clamp(0.0, 1.0), status, warnings
 
 
-def sent(values: Tensor, device: torch.device) -> Tensor:
-    """Return values on a device; to a GPU from pinned memory, so that the copy runs beside the work in flight."""
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
-
-
 @dataclass
 class Scores:
     """Of B images: member logits (M, B, L), fused log-probabilities (B, L), sizes of the perturbation (4, B)."""
@@ -82,11 +78,12 @@ def score(ensemble: Ensemble, x: Tensor, perturbed: Tensor, device: torch.device
     def scored(part: slice) -> tuple[Tensor, Tensor]:
         logits = ensemble.member_logits(sent(perturbed[part], device)).float()
         fused = ensemble.fuse(logits).float()  # on the device, where a rule with weights has them
-        return logits.cpu(), fused.cpu()
+        return logits, fused
 
     with exactly(device):
         members, fused = zip(*in_parts(scored, len(perturbed), SCORE_BATCH)[0], strict=True)
     delta = perturbed - x
     sizes = torch.stack([size(delta, norm).float() for norm in SIZES])
     sizes[0] /= max(1, x[0].numel())  # l0 as a share of all elements
-    return Scores(torch.cat(members, 1), torch.cat(fused), sizes)
+    # Only here is a GPU waited for, which has been given all batches and needs no more memory.
+    return Scores(torch.cat([part.cpu() for part in members], 1), torch.cat([part.cpu() for part in fused]), sizes)

@@ -125,6 +125,12 @@ def in_parts(function: Callable[[slice], Value], n: int, size: int, *, even: boo
     return values, size
 
 
+def of_the_device(error: BaseException) -> bool:
+    """Return whether an error is the device's, a shortage or a fault, and says nothing of the model that ran on it."""
+    faults: type[BaseException] | tuple[()] = getattr(torch, "AcceleratorError", ())  # torch 2.8 and later
+    return out_of_memory(error) or isinstance(error, faults) or "CUDA error" in str(error)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that the memory of the device ran out, so that a smaller batch may fit."""
     if isinstance(error, torch.OutOfMemoryError):

@@ -29,6 +29,14 @@ def wide(z: Tensor) -> Tensor:
     return z.double() if has_float64(z.device) else z.float()
 
 
+def divided(x: Tensor, number: float) -> Tensor:
+    """Return x / number, rounded as a division: CUDA multiplies by the reciprocal of a number that the host names.
+
+    Of the 256 levels k / 255 that moves 126 by a unit in the last place, which tells k / 255 from a level.
+    """
+    return x / x.new_full((), number)
+
+
 class _Exactly:
     """How many ask for exact arithmetic at present, of all threads; the flags are the process's."""
 
@@ -85,7 +93,11 @@ def arithmetic(device: torch.device) -> dict[str, Any]:
             "cuda": torch.version.cuda,
             "cudnn": cudnn.version(),
             "tf32": convolutions == "tf32" if convolutions is not None else bool(cudnn.allow_tf32),
+            "matmul_precision": torch.get_float32_matmul_precision(),
             "cudnn_deterministic": bool(cudnn.deterministic),
+            "cudnn_benchmark": bool(cudnn.benchmark),
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "capability": ".".join(map(str, torch.cuda.get_device_capability(device))),
         }
 
 

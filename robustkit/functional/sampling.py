@@ -57,7 +57,7 @@ class SampleGenerator:
     def __init__(self, seed: int, ids: Tensor, stream: str = "") -> None:
         name = int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:8], "big", signed=True)
         self._keys = _mix(_mix(ids.to(torch.int64) * _GOLDEN + name))
-        self._draws = 0
+        self._draws, self._sent = 0, self._keys
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -65,8 +65,16 @@ class SampleGenerator:
     def select(self, rows: Tensor) -> SampleGenerator:
         """Return the generator of some of the samples, at the same point of their streams."""
         part = object.__new__(SampleGenerator)
-        part._keys, part._draws = self._keys.to(rows.device)[rows], self._draws
+        part._keys, part._draws = self._on(rows.device)[rows], self._draws
+        part._sent = part._keys
         return part
+
+    def _on(self, device: torch.device | str) -> Tensor:
+        """Return the keys on a device, sent there once: each copy to a GPU would be waited for."""
+        wanted, there = torch.device(device), self._sent.device
+        if wanted.type != there.type or wanted.index not in (None, there.index):
+            self._sent = self._keys.to(device)
+        return self._sent
 
     def bits(self, shape: Sequence[int], device: torch.device | str | None = None) -> Tensor:
         """Draw 64 random bits for each element of ``(B, *shape)``, as int64."""
@@ -95,7 +103,7 @@ class SampleGenerator:
         make: Callable[..., Tensor],
     ) -> Tensor:
         """Return ``make`` of so many draws of bits; on a CPU a few rows at a time, so that they stay in its cache."""
-        keys = self._keys.to(device) if device is not None else self._keys
+        keys = self._on(device) if device is not None else self._keys
         count = math.prod(shape)
         position = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
         starts = [_mix(keys + _wrap((self._draws + 1 + i) * _GOLDEN)) for i in range(draws)]

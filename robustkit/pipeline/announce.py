@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from robustkit.base.progress import Reporter
+from robustkit.functional.sending import moved
 from robustkit.pipeline import models_under_test
 from robustkit.pipeline.estimate import Forecast, Question, forecast, is_short
 from robustkit.pipeline.models_under_test import ModelUnderTest
@@ -45,7 +46,7 @@ def announce(
             jobs += [] if kept else [job]
     device = c.run_options.device
     named = [
-        (replace(record, id=id, group=group, seed=seed), ensemble.to(device).eval())
+        (replace(record, id=id, group=group, seed=seed), moved(ensemble, device).eval())
         for id, (group, seed), (record, ensemble) in zip(c.sources.ids, c.sources.groups, models, strict=True)
     ]
     question = Question(

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from robustkit.base.devices import machine
 from robustkit.base.parallel import sharing
 from robustkit.base.progress import Reporter
 from robustkit.corruptions._plan import cells as corruption_cells
@@ -158,7 +159,14 @@ def _about(q: Question, stage: str) -> dict[str, Any]:
     shown = {k: study[k] for k in ("attacks", "eps", "norm", "transfer_eps", "suites", "target", "reference", "trust")}
     models = [[record.defense, list(record.arch), record.members, record.fusion] for record in q.study.ensembles]
     own = {"escalate": q.escalate} if stage == "escalation" else {}
-    return {**shown, "data": study["dataset"]["name"], "models": models, "eot": q.study.eot, **own}
+    return {
+        **shown,
+        "data": study["dataset"]["name"],
+        "models": models,
+        "eot": q.study.eot,
+        "device": machine(q.run_options.device),
+        **own,
+    }
 
 
 class _Counted:

@@ -12,7 +12,7 @@ from typing import Any
 from robustkit.attacks import attack
 from robustkit.base import options
 from robustkit.base.chances import check_members
-from robustkit.base.devices import find_device
+from robustkit.base.devices import find_devices
 from robustkit.base.files import check_folder, writable, write_json
 from robustkit.base.names import DEFAULT_SUITES, ESCALATION
 from robustkit.base.parallel import default_workers
@@ -22,6 +22,7 @@ from robustkit.corruptions._plan import ask, reference_of
 from robustkit.corruptions._published import Published
 from robustkit.evaluation import executors
 from robustkit.evaluation.cell import RunOptions
+from robustkit.functional.sending import moved
 from robustkit.pipeline import models_under_test, provenance
 from robustkit.pipeline.announce import announce, recipe_of
 from robustkit.pipeline.models_under_test import ModelUnderTest
@@ -86,7 +87,7 @@ def _run(config: Evaluation, c: _Checked, reporter: Reporter) -> None:
     before = provenance.record_of(store, study)
     on_device = {record.key: ensemble for record, ensemble in models}
     device = c.run_options.device
-    on_device |= {record.key: ensemble.to(device) for record, ensemble, _ in c.sources.outside.surrogates}
+    on_device |= {record.key: moved(ensemble, device) for record, ensemble, _ in c.sources.outside.surrogates}
     seconds: dict[str, float] = {}
     study = run_evaluation(
         provenance.begun(c.sources.outside.asked or config, study, before), on_device, c.data.split, store,
@@ -152,9 +153,9 @@ def checked(
 def _run_options(config: Evaluation) -> RunOptions:
     """Return how cells are run, and by whom; nothing is started yet."""
     there = config.executor != executors.LOCAL and bool(config.task_gpus)  # the GPUs are the workers'
-    device = find_device("auto" if there else config.device)
-    workers, executor = config.workers or default_workers(device), executors.chosen(config, device)
-    return RunOptions(device, config.batch_size, config.keep_examples, workers, config.speed, executor)
+    devices = find_devices("auto" if there else config.device)
+    workers, executor = config.workers or default_workers(*devices), executors.chosen(config, devices[0])
+    return RunOptions(devices[0], config.batch_size, config.keep_examples, workers, config.speed, executor, devices)
 
 
 def _corruptions(
@@ -193,7 +194,7 @@ def _models(
             recipe = recipe_of(config, request)
             pairs += trained_all(sources.trainings, data, recipe, run_options, reporter)
     return [
-        (replace(record, id=id, group=group, seed=seed), ensemble.to(run_options.device))
+        (replace(record, id=id, group=group, seed=seed), moved(ensemble, run_options.device))
         for id, (group, seed), (record, ensemble) in zip(sources.ids, sources.groups, pairs, strict=True)
     ]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import queue
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from robustkit.base.errors import RunError
@@ -66,11 +69,19 @@ def trained_jobs(
     executor = run_options.executor
     if executor is not None and executor.remote:
         _Elsewhere(executor, loaded, run_options, reporter).run(jobs)
-    return run_all(
-        lambda job: models_under_test.trained(job[0], loaded, run_options.device, reporter, outliers=job[1]),
-        jobs,
-        run_options.workers,
-    )
+    devices = run_options.devices or (run_options.device,)
+    free: queue.SimpleQueue[torch.device] = queue.SimpleQueue()
+    for _, device in zip(range(max(run_options.workers, len(devices))), itertools.cycle(devices), strict=False):
+        free.put(device)
+
+    def one(job: Job) -> ModelUnderTest:
+        device = free.get()
+        try:
+            return models_under_test.trained(job[0], loaded, device, reporter, outliers=job[1])
+        finally:
+            free.put(device)
+
+    return run_all(one, jobs, run_options.workers)
 
 
 @dataclass(frozen=True)

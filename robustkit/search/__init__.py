@@ -8,7 +8,7 @@ validation split becomes an ordinary ensemble, and everything is written. This m
 What a method is given and gives (``_lab``)
     ``lab`` (:class:`SearchLab`) holds ``data``, ``shape`` (C, H, W), ``classes`` (how many), ``device``, ``seed``,
     ``members``, ``reporter``; ``lab.weights`` and ``lab.architectures``, the two halves of the *training* split, on the
-    device (:class:`robustkit.training.step.Samples`; ``.images(rows)``, ``.y``); ``lab.validation``, the validation
+    device (:class:`robustkit.training.samples.Samples`; ``.images(rows)``, ``.y``); ``lab.validation``, the validation
     split, for choosing among what was found. The test split is not in it.
     ``lab.generator(*numbers)`` gives a CPU generator that depends on the seed and these numbers alone.
     ``lab.checkpoint(name)`` has ``load() -> dict or None`` and ``save(state)``: tensors and plain values, read with

@@ -18,7 +18,8 @@ from robustkit.search._lab import SearchLab
 from robustkit.search._relaxed import RelaxedNetwork
 from robustkit.search._space import Mixture
 from robustkit.training.ranks import Ranks
-from robustkit.training.step import LOOK, Means, Samples
+from robustkit.training.samples import Samples
+from robustkit.training.step import LOOK, Means, read
 
 BETWEEN_SAVES = 2.0  # seconds: epochs shorter than this are not worth a file each
 Row = dict[str, float]
@@ -104,9 +105,7 @@ class Alternation:
                 continue
             values: dict[str, Tensor] = {}
             for kind, rows in enumerate(chunks):
-                values |= self._step(
-                    kind == 0, rows.to(self.lab.device), Step(number / self.epochs, generator, kind == 0)
-                )
+                values |= self._step(kind == 0, rows, Step(number / self.epochs, generator, kind == 0))
             means.add(values, len(chunks[1]))
             advance(1, self._line(number, values) if self.lab.device.type == "cpu" or at % LOOK == 0 else "")
         for schedule in self.schedules:
@@ -123,8 +122,8 @@ class Alternation:
         half: Samples = self.lab.architectures if of_architecture else self.lab.weights
         optimiser = self.optimisers[of_architecture]
         drawn = self.draw(step)
-        y = half.y[rows]
-        x = half.images(rows).contiguous(memory_format=torch.channels_last)
+        x, y = half.batch(rows)
+        x = x.contiguous(memory_format=torch.channels_last)
         logits = self.network(x, drawn.mixture if of_architecture else drawn.mixture.detach())
         entropy = functional.cross_entropy(logits, y)
         loss = entropy if drawn.penalty is None or not of_architecture else entropy + drawn.penalty
@@ -144,7 +143,7 @@ class Alternation:
         return {"validation_loss": entropy.detach(), "validation_accuracy": right, **penalty, **facts}
 
     def _line(self, number: int, values: Mapping[str, Tensor]) -> str:
-        shown = ", ".join(f"{name.replace('_', ' ')} {float(value):.3f}" for name, value in values.items())
+        shown = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in read(values, Ranks()).items())
         return f"epoch {number + 1} of {self.epochs}, {shown}"
 
     def save(self, force: bool) -> None:

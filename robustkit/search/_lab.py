@@ -20,7 +20,8 @@ from robustkit.base.progress import Reporter
 from robustkit.data import Dataset, Split
 from robustkit.models._genotype import Genotype
 from robustkit.records.cells import digest
-from robustkit.training.step import Samples, generator_of
+from robustkit.training.samples import Samples
+from robustkit.training.step import generator_of
 
 HALVES = 3001  # stream of the division of the training split
 GENOTYPE = "genotype"

@@ -18,7 +18,7 @@ from robustkit.models._elastic import Lists
 from robustkit.search._elastic import LISTING_1, Stage, drawn, largest, smallest
 from robustkit.search._sharing import Supernet
 from robustkit.training.augment import augment
-from robustkit.training.step import Samples
+from robustkit.training.samples import Samples
 
 if TYPE_CHECKING:
     from robustkit.search._lab import Checkpoint, SearchLab
@@ -112,9 +112,9 @@ class Shrinking:
             share = (at + index / len(chunks)) / count
             for group in self.optimiser.param_groups:
                 group["lr"] = first * (1 + math.cos(math.pi * share)) / 2
-            x = self.samples.images(rows.to(self.lab.device))
+            x, y = self.samples.batch(rows)
             x = augment(x, shift=recipe.shift, flip=self.lab.data.flip, generator=generator)
-            losses = self._step(x, self.samples.y[rows.to(self.lab.device)], self._subnetworks(stage, numbers))
+            losses = self._step(x, y, self._subnetworks(stage, numbers))
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + value * len(rows)
             samples += len(rows)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustkit.base.parallel import GLOBAL_RNG
+from robustkit.base.parallel import seeded
 from robustkit.models._genotype import Genotype
 from robustkit.search import method
 from robustkit.search._alternate import Drawn, Rates, Step, alternate
@@ -85,8 +85,7 @@ def searched(
 
 def begin(lab: SearchLab, space: Space, partial: int, width: int, start: int = 0) -> tuple[RelaxedNetwork, Vector]:
     """Return an untrained network and a vector; both depend on the seed and ``start`` alone."""
-    with GLOBAL_RNG, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed := first_seed(lab.seed, start))
+    with seeded(seed := first_seed(lab.seed, start)):
         space.check(lab.shape)
         network = RelaxedNetwork(space, lab.shape[0], lab.classes, width, partial)
         return network, Vector(space.size, torch.Generator().manual_seed(seed))

@@ -10,14 +10,14 @@ import torch
 
 from robustkit.base import options
 from robustkit.base.errors import UserError
-from robustkit.base.parallel import GLOBAL_RNG
+from robustkit.base.parallel import seeded
 from robustkit.models._elastic import ElasticResNet, Lists, Space
 from robustkit.search import _choosing, _nsga, method
 from robustkit.search._elastic import largest, params, smallest
 from robustkit.search._lab import Found, SearchLab, first_seed
 from robustkit.search._sharing import CALIBRATION, Supernet, calibrated, complexity_of
 from robustkit.search._shrinking import Recipe, Shrinking
-from robustkit.training.step import Samples
+from robustkit.training.samples import Samples
 
 ARCH = "elastic-resnet"
 PHASE = "subnetworks"
@@ -135,8 +135,7 @@ class Judge:
 
 
 def _untrained(lab: SearchLab, space: Space) -> Supernet:
-    with GLOBAL_RNG, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(first_seed(lab.seed))
+    with seeded(first_seed(lab.seed)):
         return Supernet(space, lab.shape[0], lab.classes).to(lab.device)
 
 

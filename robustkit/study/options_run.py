@@ -57,7 +57,7 @@ class Samples(Configuration):
 class Machine(Configuration):
     """Run."""
 
-    device: Annotated[str, Option("auto, cpu, cuda, cuda:0 or mps.")] = "auto"
+    device: Annotated[str, Option("auto, cpu, cuda, cuda:1, mps; cuda:all, to evaluate or audit on all GPUs.")] = "auto"
     seed: Annotated[int, Option("Seed of everything random.", several="--seeds", least=0, most=LARGEST_SEED)] = 0
 
 

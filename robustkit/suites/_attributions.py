@@ -15,10 +15,10 @@ from robustkit.base.progress import Advance
 from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.evaluation.cell import RunOptions
-from robustkit.evaluation.scoring import sent
 from robustkit.functional.attribution import gradcam, integrated_gradients, saliency
-from robustkit.functional.batching import out_of_memory
+from robustkit.functional.batching import in_parts, of_the_device
 from robustkit.functional.precision import exactly
+from robustkit.functional.sending import sent
 from robustkit.metrics.maps import map_variance, pair_cosines
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -45,7 +45,7 @@ def attributions(
         with exactly(run_options.device):
             return _all(ensemble, split, asked, run_options, advance)
     except RuntimeError as error:  # autograd's word for a member that it cannot go through; other measures remain
-        if out_of_memory(error):
+        if of_the_device(error):
             raise
         return {"error": np.array(str(error).splitlines()[0].rstrip("."))}
 
@@ -53,13 +53,15 @@ def attributions(
 def _all(
     ensemble: Ensemble, split: Split, asked: Mapping[str, Any], run_options: RunOptions, advance: Advance
 ) -> Arrays:
-    n = asked["samples"]
     shown = asked["shown"] if run_options.keep_examples else 0
-    parts = []
-    for rows in torch.split(torch.arange(n), run_options.batch(split.shape)):
-        _, x, _ = split.batch(rows)
-        parts.append(_batch(ensemble, sent(x, run_options.device), asked["steps"], max(0, shown - int(rows[0]))))
-        advance(len(rows))
+
+    def one(part: slice) -> Arrays:
+        _, x, _ = split.batch(range(part.start, part.stop))
+        found = _batch(ensemble, sent(x, run_options.device), asked["steps"], max(0, shown - part.start))
+        advance(len(x))
+        return found
+
+    parts, _ = in_parts(one, asked["samples"], run_options.batch(split.shape))
     sizes = parts[0].pop("map-sizes")
     for part in parts[1:]:
         del part["map-sizes"]

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from robustkit.base.progress import Advance
 from robustkit.data import Split
 from robustkit.ensembles.ensemble import Ensemble
-from robustkit.evaluation.scoring import sent
 from robustkit.functional.attribution import evaluating
 from robustkit.functional.precision import wide
+from robustkit.functional.sending import sent
 from robustkit.metrics.cka import batches, hsic
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)

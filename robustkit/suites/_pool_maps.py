@@ -19,10 +19,10 @@ from robustkit.data import Split
 from robustkit.evaluation import pieces
 from robustkit.evaluation.executors import Executor, Piece
 from robustkit.evaluation.executors._worker import Worker
-from robustkit.evaluation.scoring import sent
 from robustkit.functional.attribution import saliency
-from robustkit.functional.batching import out_of_memory
+from robustkit.functional.batching import of_the_device
 from robustkit.functional.precision import exactly
+from robustkit.functional.sending import sent
 from robustkit.records.cells import Cell, Facts, Spec, digest
 from robustkit.study.plan import Study
 from robustkit.suites import Job
@@ -96,7 +96,7 @@ def products(worker: Worker, question: Cell, asked: Sequence[Mapping[str, Any]],
             with exactly(worker.device):
                 maps = saliency(members, x, y, create_graph=False).abs().flatten(2).cpu().numpy()
         except RuntimeError as error:  # a model of the user's own may have no gradient
-            if out_of_memory(error):
+            if of_the_device(error):
                 raise
             raise RunError(
                 f"a member of the pool gave no saliency maps ({error}); leave them out with --pool-attribution 0."

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from robustkit.functional.sending import sent
+
 
 def augment(x: Tensor, *, shift: float, flip: bool, generator: torch.Generator) -> Tensor:
     """Shift each image by up to ``shift`` of its size, repeating the edge, and flip every second one if ``flip``.
@@ -14,15 +16,19 @@ def augment(x: Tensor, *, shift: float, flip: bool, generator: torch.Generator) 
     """
     batch, channels, height, width = x.shape
     dy, dx = (max(1, round(shift * side)) if shift else 0 for side in (height, width))
-    if dy or dx:
+    moved = bool(dy or dx)
+    drawn = []
+    if moved:
+        drawn += [torch.randint(0, 2 * most + 1, (batch, 1), generator=generator) for most in (dy, dx)]
+    if flip:
+        drawn.append((torch.rand(batch, generator=generator) < 0.5).long()[:, None])
+    if not drawn:
+        return x
+    here = sent(torch.cat(drawn, 1), x.device)[:, :, None, None, None]  # one copy for all that was drawn
+    if moved:
         padded = functional.pad(x, (dx, dx, dy, dy), mode="replicate")
-        top = torch.randint(0, 2 * dy + 1, (batch, 1), generator=generator)
-        left = torch.randint(0, 2 * dx + 1, (batch, 1), generator=generator)
-        rows = (top + torch.arange(height)).to(x.device)[:, None, :, None]
-        columns = (left + torch.arange(width)).to(x.device)[:, None, None, :]
+        rows = here[:, 0] + torch.arange(height, device=x.device)[:, None]
+        columns = here[:, 1] + torch.arange(width, device=x.device)
         x = padded.gather(2, rows.expand(batch, channels, height, padded.shape[3]))
         x = x.gather(3, columns.expand(batch, channels, height, width))
-    if flip:
-        chosen = (torch.rand(batch, generator=generator) < 0.5).to(x.device)
-        x = torch.where(chosen[:, None, None, None], x.flip(3), x)
-    return x
+    return torch.where(here[:, -1].bool(), x.flip(3), x) if flip else x

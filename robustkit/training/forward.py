@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustkit.base import paths
+from robustkit.base.devices import machine
 from robustkit.base.errors import RunError, UserError
 from robustkit.base.files import write_json
 from robustkit.ensembles.ensemble import Ensemble
@@ -132,7 +133,7 @@ def choose(ensemble: Ensemble, x: Tensor, y: Tensor, steps: int, speed: str, *, 
         return PLAIN
     kind = [[type(m).__name__, sum(p.numel() for p in m.parameters())] for m in ensemble.members]
     file = paths.cache_dir() / "forward" / (
-        digest([kind, list(x.shape), _machine(x.device), torch.get_num_threads(), torch.__version__, speed, plain_calls,
+        digest([kind, list(x.shape), machine(x.device), torch.get_num_threads(), torch.__version__, speed, plain_calls,
                 speed == "auto" and steps.bit_length()]) + ".json"
     )  # fmt: skip
     with _TRIAL:
@@ -142,11 +143,6 @@ def choose(ensemble: Ensemble, x: Tensor, y: Tensor, steps: int, speed: str, *, 
             way, seconds = _trial(ensemble, x, y, steps, speed, plain_calls)
             write_json(file, {"way": way, "seconds": seconds})
             return way
-
-
-def _machine(device: torch.device) -> str:
-    """Return the name of a device: a home that several machines share holds what each of their GPUs chose."""
-    return f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
 
 
 def _trial(

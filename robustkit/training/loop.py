@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from robustkit import defenses
+from robustkit.base.devices import machine
 from robustkit.base.errors import RunError, UserError
 from robustkit.base.files import write_atomic
 from robustkit.base.parallel import GLOBAL_RNG
@@ -28,8 +29,9 @@ from robustkit.functional.stats import standard_error
 from robustkit.training import forward, optim
 from robustkit.training.beforehand import check_training
 from robustkit.training.ranks import Ranks
+from robustkit.training.samples import Samples
 from robustkit.training.spec import TrainSpec
-from robustkit.training.step import EpochRunner, Samples
+from robustkit.training.step import EpochRunner
 from robustkit.training.untrained import accuracies, companion_of, initialise, outlier_samples
 
 BETWEEN_SAVES = 2.0  # seconds: epochs shorter than this are not worth a file each
@@ -141,6 +143,8 @@ class Training:
         self.features = "features" in needs
         self.way = way or ranks.decided(_chosen(spec, self.ensemble, samples, self.features))
         companion = companion_of(method, self.ensemble, spec, len(data.classes))
+        if companion is not None:
+            companion.to(device)  # before the optimiser is told of its parameters, which need not stay the same objects
         trained = [*self.ensemble.parameters(), *(companion.parameters() if companion else ())]
         self.optimiser = optim.optimiser(spec, trained)
         self.average = optim.averaged(self.ensemble, spec.ema) if spec.ema else None
@@ -148,7 +152,7 @@ class Training:
             spec, method, self.ensemble, forward.Forward(self.ensemble, self.way, self.features), self.optimiser,
             samples,
             outlier_samples(outliers, data, device) if "outliers" in needs else None,
-            companion.to(device) if companion else None, ranks, self._average,
+            companion, ranks, self._average,
         )  # fmt: skip
         self.schedule = optim.schedule(spec, self.optimiser)
         self.history: list[Row] = []
@@ -200,6 +204,7 @@ class Training:
             "best_epoch": self.kept.get("epoch", 0.0),
             "seconds": sum(row["seconds"] for row in self.history),
             "way": self.way,
+            "device": machine(next(self.ensemble.parameters()).device),
         }
         return Trained(ensemble, metrics, list(self.history))
 
@@ -257,6 +262,7 @@ def _dropout_of_its_own(ensemble: Ensemble, seed: int, epoch: int) -> Iterator[N
     if not any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in ensemble.modules()):
         yield
         return
-    with GLOBAL_RNG, torch.random.fork_rng():
+    devices = {p.device for p in ensemble.parameters() if p.device.type == "cuda"}  # of others nothing is drawn
+    with GLOBAL_RNG, torch.random.fork_rng(devices=list(devices)):
         torch.manual_seed(seed * 1_000_003 + epoch)
         yield

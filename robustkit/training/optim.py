@@ -65,24 +65,39 @@ class AdaBelief(torch.optim.Optimizer):
             with torch.enable_grad():
                 value = closure()
         for group in self.param_groups:
+            together: dict[tuple[float, torch.device, torch.dtype], list[nn.Parameter]] = {}
             for p in group["params"]:
                 if p.grad is not None:
-                    self._move(p, group)
+                    together.setdefault((self._counted(p), p.device, p.dtype), []).append(p)
+            for (t, *_), parameters in together.items():
+                self._move(parameters, t, group)
         return value
 
-    def _move(self, p: Tensor, group: dict[str, Any]) -> None:
-        state, (b1, b2), eps = self.state[p], group["betas"], group["eps"]
+    def _counted(self, p: nn.Parameter) -> float:
+        """Return which step of a parameter this is."""
+        state = self.state[p]
         if not state:
             state |= {"step": torch.zeros(()), "mean": torch.zeros_like(p), "belief": torch.zeros_like(p)}
         state["step"] += 1
-        mean, belief, t = state["mean"], state["belief"], float(state["step"])
-        assert p.grad is not None
-        gradient = p.grad.add(p, alpha=group["weight_decay"]) if group["weight_decay"] else p.grad
-        mean.lerp_(gradient, 1 - b1)
-        surprise = gradient - mean
-        belief.mul_(b2).addcmul_(surprise, surprise, value=1 - b2).add_(eps)
-        scale = (belief / (1 - b2**t)).sqrt_().add_(eps)
-        p.addcdiv_(mean, scale, value=-group["lr"] / (1 - b1**t))
+        return float(state["step"])
+
+    def _move(self, parameters: list[nn.Parameter], t: float, group: dict[str, Any]) -> None:
+        """Move parameters together: on a GPU a dozen launches, where one after the other takes a dozen for each."""
+        (b1, b2), eps, decay = group["betas"], group["eps"], group["weight_decay"]
+        weights: list[Tensor] = [p.detach() for p in parameters]
+        gradients: list[Tensor] = [p.grad for p in parameters if p.grad is not None]
+        mean, belief = ([self.state[p][name] for p in parameters] for name in ("mean", "belief"))
+        if decay:
+            gradients = list(torch._foreach_add(gradients, weights, alpha=decay))
+        torch._foreach_lerp_(mean, gradients, 1 - b1)
+        surprise = list(torch._foreach_sub(gradients, mean))
+        torch._foreach_mul_(belief, b2)
+        torch._foreach_addcmul_(belief, surprise, surprise, value=1 - b2)
+        torch._foreach_add_(belief, eps)
+        scale = list(torch._foreach_div(belief, 1 - b2**t))
+        torch._foreach_sqrt_(scale)
+        torch._foreach_add_(scale, eps)
+        torch._foreach_addcdiv_(weights, mean, scale, value=-group["lr"] / (1 - b1**t))
 
 
 def averaged(ensemble: Ensemble, decay: float) -> AveragedModel:

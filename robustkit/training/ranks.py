@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import distributed, nn
 
+from robustkit.base.errors import UserError
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -79,9 +81,29 @@ def joined(device: torch.device) -> Iterator[Ranks]:
 
 
 def own_device(device: torch.device) -> torch.device:
-    """Return this process's GPU, where ``torchrun`` started one process for each of them."""
+    """Return this process's GPU, where ``torchrun`` started one process for each of them.
+
+    Raises
+    ------
+    UserError
+        If there are more processes than GPUs, or if several are to share the one that is named: they cannot talk.
+    """
     local = os.environ.get("LOCAL_RANK")
-    if str(device) == "cuda" and local is not None:
-        torch.cuda.set_device(int(local))
-        return torch.device("cuda", int(local))
+    if device.type != "cuda" or local is None:
+        return device
+    processes, there = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    named = ":" in str(device)
+    if named and processes > 1:
+        raise UserError(
+            f"torchrun started {processes} processes here, and all of them are to train on {device}; write "
+            "--device cuda, so that each takes a GPU of its own."
+        )
+    if processes > there:
+        raise UserError(
+            f"torchrun started {processes} processes here, but torch sees {there} CUDA devices; "
+            f"start --nproc-per-node {there}, or use --device cpu."
+        )
+    if not named:
+        device = torch.device("cuda", int(local))
+    torch.cuda.set_device(device)
     return device

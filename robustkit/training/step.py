@@ -2,66 +2,51 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from robustkit.data import Split
 from robustkit.defenses import Batch, Method, Outputs
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.functional.precision import wide
 from robustkit.training.augment import augment
 from robustkit.training.forward import Forward
 from robustkit.training.ranks import Ranks
+from robustkit.training.samples import Samples
 from robustkit.training.spec import TrainSpec
 
 LOOK = 50  # steps between two looks at the loss of a GPU, which has to stop for it
-
-
-@dataclass(frozen=True)
-class Samples:
-    """The images of a split as stored, uint8 or float32 (N, C, H, W), and their labels, on the training's device."""
-
-    pixels: Tensor
-    y: Tensor
-
-    @classmethod
-    def of(cls, split: Split, device: torch.device) -> Samples:
-        """Move a split to a device, without widening it to floats."""
-        return cls(split.x.to(device), split.y.to(device))
-
-    def images(self, rows: Tensor) -> Tensor:
-        """Return some images as float32 in [0, 1], (B, C, H, W)."""
-        x = self.pixels[rows]
-        return x.float().div_(255) if x.dtype == torch.uint8 else x
 
 
 @dataclass
 class Means:
     """Means over samples of named values, kept on the device until somebody reads them."""
 
-    totals: dict[str, Tensor] = field(default_factory=dict)
+    totals: dict[tuple[str, ...], Tensor] = field(default_factory=dict)  # of the values that come together, (K,)
     weight: float = 0.0
 
     def add(self, values: dict[str, Tensor], weight: int) -> None:
         """Count each value ``weight`` times."""
+        if not values:
+            return
         self.weight += weight
-        for name, value in values.items():
-            value = wide(value.detach()) * weight
-            self.totals[name] = self.totals[name] + value if name in self.totals else value
+        names, found = tuple(values), _together(values) * weight
+        self.totals[names] = self.totals[names] + found if names in self.totals else found
 
     def read(self, ranks: Ranks) -> dict[str, float]:
         """Return the means over all processes."""
         if not self.totals:
             return {}
-        everything = torch.stack(
-            [*self.totals.values(), torch.full_like(next(iter(self.totals.values())), self.weight)]
-        )
-        *sums, weight = ranks.total(everything).tolist()
-        return {name: value / weight for name, value in zip(self.totals, sums, strict=True)}
+        sums = torch.cat(list(self.totals.values()))
+        *found, weight = ranks.total(torch.cat([sums, torch.full_like(sums[:1], self.weight)])).tolist()
+        means: dict[str, float] = {}
+        for name, value in zip(itertools.chain(*self.totals), found, strict=True):
+            means[name] = means.get(name, 0.0) + value / weight
+        return means
 
 
 @dataclass
@@ -89,7 +74,7 @@ class EpochRunner:
     @property
     def steps(self) -> int:
         """Steps of an epoch."""
-        return math.ceil(len(self.samples.y) / self.fresh)
+        return math.ceil(len(self.samples) / self.fresh)
 
     def epoch(self, number: int, advance: Callable[[dict[str, float]], None]) -> dict[str, float]:
         """Train on every sample once; return the mean of the loss, of each of its parts and of the members' accuracy.
@@ -99,15 +84,15 @@ class EpochRunner:
         order = generator_of(self.spec.seed, number, 0)
         own = generator_of(self.spec.seed, number, 1 + self.ranks.rank)
         self.ensemble.train()
-        permutations = [torch.randperm(len(self.samples.y), generator=order) for _ in range(self.orders)]
+        permutations = [torch.randperm(len(self.samples), generator=order) for _ in range(self.orders)]
         means, recent = Means(), {}
         for index, chunks in enumerate(zip(*(torch.split(p, self.fresh) for p in permutations), strict=True)):
-            share = [rows[self.ranks.rank :: self.ranks.world].to(self.samples.y.device) for rows in chunks]
+            share = [rows[self.ranks.rank :: self.ranks.world] for rows in chunks]
             if len(chunks[0]) >= 2 * self.ranks.world:  # batch norm cannot learn from one sample
                 values, count = self._step(share, own, len(share[0]) / len(chunks[0]))
                 means.add(values, count)
                 if self.samples.y.device.type == "cpu" or index % LOOK == 0:
-                    recent = {name: float(value) for name, value in values.items()}
+                    recent = read(values, self.ranks)
                     _check(recent)
             advance(recent)
         found = means.read(self.ranks)
@@ -128,10 +113,11 @@ class EpochRunner:
 
     def _batches(self, share: list[Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor, Batch]:
         """Return what the members are trained on, x (B, C, H, W) or (M, B, C, H, W) with y, and the shared batch."""
-        made = [self._images(rows, generator) for rows in share]
-        shared = Batch(made[-1], self.samples.y[share[-1]])
+        drawn = [self.samples.batch(rows) for rows in share]
+        made = [self._augmented(x, generator) for x, _ in drawn]
+        shared = Batch(made[-1], drawn[-1][1])
         if self.orders > 1:
-            return torch.stack(made[:-1]), torch.stack([self.samples.y[rows] for rows in share[:-1]]), shared
+            return torch.stack(made[:-1]), torch.stack([y for _, y in drawn[:-1]]), shared
         if self.method.inputs is None:
             return shared.x, shared.y, shared
         self.ensemble.eval()  # crafting must not move the statistics of batch norm
@@ -140,16 +126,14 @@ class EpochRunner:
         self.ensemble.train()
         return x, y, Batch(x, y) if x.dim() == 4 else shared
 
-    def _images(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        return augment(self.samples.images(rows), shift=self.spec.shift, flip=self.spec.flip, generator=generator)
+    def _augmented(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return augment(x, shift=self.spec.shift, flip=self.spec.flip, generator=generator)
 
     def _outputs(self, x: Tensor, y: Tensor, shared: Batch, generator: torch.Generator) -> Outputs:
         count, outliers = y.shape[-1], None
         if self.outliers is not None:
-            rows = torch.randint(len(self.outliers.y), (count,), generator=generator).to(x.device)
-            others = augment(
-                self.outliers.images(rows), shift=self.spec.shift, flip=self.spec.flip, generator=generator
-            )
+            rows = torch.randint(len(self.outliers), (count,), generator=generator)
+            others = self._augmented(self.outliers.images(rows), generator)
             x = torch.cat([x, others.expand(*x.shape[:-4], *others.shape)], -4)
         logits, features = self.forward(x)
         if self.outliers is not None:
@@ -173,6 +157,22 @@ def generator_of(seed: int, epoch: int, stream: int) -> torch.Generator:
     for number in (epoch, stream):
         mixed = (mixed * 6364136223846793005 + number + 1442695040888963407) % 2**63
     return torch.Generator().manual_seed(mixed)
+
+
+def read(values: Mapping[str, Tensor], ranks: Ranks) -> dict[str, float]:
+    """Return the means of some values over all processes, read at once: a GPU has to stop for it.
+
+    Where one process has a value that is not finite, all see it, so that none stops alone and leaves the rest waiting.
+    """
+    if not values:
+        return {}
+    found = ranks.total(_together(values)).tolist()
+    return {name: value / ranks.world for name, value in zip(values, found, strict=True)}
+
+
+def _together(values: Mapping[str, Tensor]) -> Tensor:
+    """Return scalars as one tensor, in the widest precision of their device."""
+    return wide(torch.stack([value.detach() for value in values.values()]))
 
 
 def _check(values: dict[str, float]) -> None:

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from robustkit import models
 from robustkit.base.errors import UserError
-from robustkit.base.parallel import GLOBAL_RNG
+from robustkit.base.parallel import seeded
 from robustkit.data import Dataset, Split
 from robustkit.defenses import Method
 from robustkit.ensembles.ensemble import Ensemble, Member
+from robustkit.functional.sending import sent
 from robustkit.training import forward
+from robustkit.training.samples import Samples
 from robustkit.training.spec import TrainSpec
-from robustkit.training.step import Samples
 
 
 def initialise(spec: TrainSpec, data: Dataset) -> Ensemble:
@@ -23,9 +24,7 @@ def initialise(spec: TrainSpec, data: Dataset) -> Ensemble:
     channels = data.shape[0]
     members = []
     for index in range(spec.members):
-        # Initialisers read torch's global generator: fork it, so that a caller's stream stays as it was.
-        with GLOBAL_RNG, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(spec.seed * 1_000_003 + index)
+        with seeded(spec.seed * 1_000_003 + index):
             network = models.build(spec.arch, channels, len(data.classes), spec.arch_params)
         members.append(Member(network, [0.0] * channels, [1.0] * channels))
     return Ensemble(members, spec.fusion)
@@ -56,8 +55,7 @@ def companion_of(method: Method, ensemble: Ensemble, spec: TrainSpec, classes: i
         return None
     features = [forward.last_linear(member).in_features for member in ensemble.members]
     build = getattr(importlib.import_module(method.module), method.facts["companion"])
-    with GLOBAL_RNG, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec.seed * 1_000_003 + spec.members)
+    with seeded(spec.seed * 1_000_003 + spec.members):
         companion: nn.Module = build(features, classes)
     return companion
 
@@ -68,12 +66,13 @@ def accuracies(ensemble: Ensemble, split: Split, batch_size: int = 512) -> tuple
     device = next(ensemble.parameters()).device
     was_training = ensemble.training
     ensemble.eval()
-    fused, own = 0, torch.zeros(len(ensemble))
+    right = torch.zeros(1 + len(ensemble), dtype=torch.int64, device=device)
     for rows in torch.split(torch.arange(len(split)), batch_size):
         _, x, y = split.batch(rows)
-        x, y = x.to(device, memory_format=torch.channels_last), y.to(device)
+        x, y = sent(x, device).contiguous(memory_format=torch.channels_last), sent(y, device)
         logits: Tensor = ensemble.member_logits(x)
-        fused += int((ensemble.fuse(logits).argmax(1) == y).sum())
-        own += (logits.argmax(2) == y).sum(1).cpu()
+        answers = torch.cat([ensemble.fuse(logits).argmax(1)[None], logits.argmax(2)])
+        right += (answers == y).sum(1)
     ensemble.train(was_training)
-    return fused / len(split), (own / len(split)).tolist()
+    fused, *own = (count / len(split) for count in right.tolist())  # the only wait for a GPU
+    return fused, own

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from accelerator import pretend_cuda
 
 from robustkit import defenses
 from robustkit.base.errors import UserError
@@ -144,3 +145,24 @@ def test_corollary_1_wrong_predictions_become_orthogonal():
     assert (gram - torch.eye(3)).abs().max() < 0.02
     assert sorted((rest > (1 - y) / 9).sum(1).tolist()) == [3, 3, 3]  # each member owns L-1 / K classes
     assert rest.max(1).values.tolist() == pytest.approx([3 * (1 - y) / 9] * 3, abs=0.01)
+
+
+def test_the_diversity_is_not_computed_in_tf32():
+    """Which ``set_float32_matmul_precision("high")`` allows: cosines near 1 would lose the digits that count."""
+    torch.manual_seed(0)
+    members = (torch.rand(1, 64, 10) + 0.01 * torch.rand(3, 64, 10)).softmax(2)
+    y = torch.zeros(64, dtype=torch.int64)
+    expected = log_ensemble_diversity(members, y)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with pretend_cuda(rounds=True):
+            rows = members.to("cuda")[:, :, 1:].transpose(0, 1)
+            rows = rows / rows.norm(dim=2, keepdim=True)
+            rough = torch.logdet(rows @ rows.mT + 1e-6 * torch.eye(3, device="cuda")).cpu()
+            assert float((rough - expected).abs().nan_to_num(9.0).max()) > 0.01, "it would be"
+            made = log_ensemble_diversity(members.to("cuda"), y.to("cuda")).cpu()
+        assert torch.equal(made, expected)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,10 +21,12 @@ from robustkit.data import Dataset, Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fastpath import Crafting, prepare
 from robustkit.evaluation.cell import RunOptions, run_cell
+from robustkit.evaluation.crafting import AttackRunner
 from robustkit.evaluation.scoring import score
 from robustkit.functional.batching import out_of_memory
 from robustkit.records.cells import Cell, Run, Spec
 from robustkit.records.samples import ERROR
+from robustkit.suites._attributions import attributions
 
 GPU = torch.device("cuda:0")
 ON_GPU = RunOptions(GPU, batch_size=16)
@@ -75,19 +78,87 @@ def test_nothing_else_is(other: Exception):
     assert not out_of_memory(other)
 
 
-def test_an_allocation_that_fails_costs_a_batch_whichever_it_is(few: Split):
+def failing(gpu: Accelerator, function: Callable[[], Any], every: bool) -> Iterator[tuple[int, Any, int]]:
+    """Yield what a function gives while one of its allocations fails, each in turn, and how much it had in memory.
+
+    Whoever says so is another one each time. Without ``--long`` a dozen of the allocations fail, of all that there are.
+    """
+    gpu.clear()
+    function()
+    count, whole = gpu.allocations, gpu.peak
+    assert count > 10
+    for at in range(1, count + 1, 1 if every else max(1, count // 12)):
+        gpu.clear()
+        gpu.fail_at, gpu.words = at, list(SHORTAGES)[at % len(SHORTAGES)]
+        yield at, function(), whole
+        assert gpu.fail_at is None, "it did fail"
+        assert gpu.peak <= whole
+
+
+ATTACKS = {
+    "bim": BIM, "pgd": replace(BIM, attack=Spec("attack", "pgd", {"steps": 2, "restarts": 1})),
+    "cw": replace(BIM, attack=Spec("attack", "cw", {"steps": 2, "search_steps": 1}), eps=None, norm="l2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_allocation_that_fails_costs_a_batch_whichever_it_is(
+    name: str, few: Split, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+):
+    sizes: list[int] = []
+    whole = AttackRunner.craft
+    monkeypatch.setattr(
+        AttackRunner, "craft", lambda self, *given: whole(self, *given) or sizes.append(self.batch_size)
+    )
     with pretend_cuda() as gpu:
         on = model().to(GPU)
         clean = clean_of(on, few)
-        gpu.clear()
-        expected = attacked(on, few, clean)
-        count = gpu.allocations
-        assert count > 100
-        for at in range(1, count + 1, max(1, count // 12)):
-            gpu.clear()
-            gpu.fail_at, gpu.words = at, list(SHORTAGES)[at % len(SHORTAGES)]
-            same(attacked(on, few, clean), expected)
-            assert gpu.fail_at is None, "it did fail"
+        expected = attacked(on, few, clean, cell=ATTACKS[name])
+        halved = set()
+        for _, made, _ in failing(
+            gpu, lambda: attacked(on, few, clean, cell=ATTACKS[name]), pytestconfig.getoption("--long")
+        ):
+            same(made, expected)
+            halved.add(sizes[-1])
+        assert halved <= {16, 12, 8, 6}, "of 16 asked for; even parts of 24 are 12"
+        assert halved & {8, 6}, "what failed within a pass of the model was halved"
+
+
+def test_a_score_is_the_same_whichever_allocation_fails(few: Split, pytestconfig: pytest.Config):
+    with pretend_cuda() as gpu:
+        on = model().to(GPU)
+        _, x, _ = few.batch(range(len(few)))
+        expected = score(on, x, x, GPU)
+        for at, made, _ in failing(gpu, lambda: score(on, x, x, GPU), pytestconfig.getoption("--long")):
+            torch.testing.assert_close(made.fused, expected.fused, msg=f"allocation {at}")
+            torch.testing.assert_close(made.member_logits, expected.member_logits)
+
+
+def test_attributions_are_the_same_whichever_allocation_fails(few: Split, pytestconfig: pytest.Config):
+    asked = {"samples": len(few), "steps": 2, "shown": 3}
+    with pretend_cuda() as gpu:
+        on = model().to(GPU)
+
+        def found() -> dict[str, Any]:
+            return attributions(on, few, asked, ON_GPU, lambda *_: None)
+
+        expected = found()
+        assert "error" not in expected
+        for _, made, _ in failing(gpu, found, pytestconfig.getoption("--long")):
+            assert made.keys() == expected.keys()
+            for name, value in expected.items():
+                np.testing.assert_allclose(made[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_a_fault_of_the_device_is_not_a_member_without_a_gradient(few: Split, monkeypatch: pytest.MonkeyPatch):
+    def faulty(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("robustkit.suites._attributions.saliency", faulty)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        attributions(
+            model(), few, {"samples": 4, "steps": 2, "shown": 0}, RunOptions(torch.device("cpu")), lambda *_: None
+        )
 
 
 def test_what_does_not_fit_is_halved_until_it_does_and_the_peak_falls(few: Split):

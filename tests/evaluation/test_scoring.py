@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from accelerator import pretend_cuda
 from torch import Tensor, nn
 
 from robustkit.ensembles.ensemble import Ensemble
+from robustkit.evaluation import scoring
 from robustkit.evaluation.scoring import SCORE_BATCH, score
+from robustkit.functional import sending
 
 CPU = torch.device("cpu")
 
@@ -65,3 +69,24 @@ def test_a_closure_over_tensors_is_applied_there_too():
     x = torch.rand(5, 1, 4, 4)
     scores = score(Ensemble([Away(), Away()], rule), x, x, CPU)
     assert scores.prediction.shape == (5,)
+
+
+def test_a_gpu_is_waited_for_once_it_has_been_given_every_batch(monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    ensemble = Ensemble([nn.Sequential(nn.Flatten(), nn.Linear(12, 4)) for _ in range(2)]).eval()
+    x = torch.rand(3 * SCORE_BATCH, 3, 2, 2)
+    expected = score(ensemble, x, x, torch.device("cpu"))
+    waits: list[int] = []
+
+    def counted(values: Tensor, device: torch.device) -> Tensor:
+        waits.append(sum(gpu.waits.values()))
+        return sending.sent(values, device)
+
+    monkeypatch.setattr(scoring, "sent", counted)
+    with pretend_cuda() as gpu:
+        ensemble.to("cuda")
+        gpu.clear()
+        made = score(ensemble, x, x, torch.device("cuda"))
+    assert waits == [0, 0, 0]
+    assert torch.equal(made.member_logits, expected.member_logits)
+    assert torch.equal(made.fused, expected.fused)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from accelerator import pretend_cuda
 
 from robustkit.functional.sampling import SampleGenerator, _mix, as_generator, random_targets
 
@@ -91,3 +92,16 @@ def test_generator_from_whatever_a_caller_gives():
     assert not torch.equal(as_generator(first, x).bits(()), as_generator(torch.Generator().manual_seed(2), x).bits(()))
     with pytest.raises(ValueError, match="2 samples, the batch has 3"):
         as_generator(SampleGenerator(0, torch.arange(2)), x)
+
+
+def test_keys_are_sent_to_a_gpu_once():
+    draws, same = (SampleGenerator(0, torch.arange(4), "x") for _ in range(2))
+    expected = [same.uniform((3,)) for _ in range(3)]
+    with pretend_cuda() as gpu:
+        made = [draws.uniform((3,), device="cuda") for _ in range(2)] + [draws.uniform((3,))]
+        assert made[0].is_cuda
+        assert not made[2].is_cuda, "where nobody says otherwise, it is where the keys were"
+        assert sum(gpu.copies.values()) == 1
+        assert all(torch.equal(a.cpu(), b) for a, b in zip(made, expected, strict=True))
+        part = draws.select(torch.tensor([2, 0]).to("cuda"))
+        assert torch.equal(part.uniform((3,), device="cuda").cpu(), same.select(torch.tensor([2, 0])).uniform((3,)))

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerator import pretend_cuda
 
 import robustkit
+from robustkit.base.errors import UserError
 from robustkit.data import Dataset
 from robustkit.ensembles.checkpoint import load_ensemble, read_meta
 from robustkit.ensembles.ensemble import Ensemble
@@ -119,6 +121,34 @@ def test_one_process_changes_nothing():
     assert Ranks().decided("x") == "x"
     assert Ranks().total(torch.tensor(3.0)) == 3
     assert own_device(torch.device("cpu")) == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "environment", "message"),
+    [
+        ("cuda:0", {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, "2 processes here, and all of them are to train on"),
+        ("cuda", {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "3"}, "3 processes here, but torch sees 2 CUDA devices;"),
+    ],
+)  # fmt: skip
+def test_processes_that_would_share_a_gpu_are_refused(
+    device: str, environment: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+):
+    """NCCL says "Duplicate GPU detected", and CUDA "invalid device ordinal"."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pretend_cuda(count=2), pytest.raises(UserError, match=message):
+        own_device(torch.device(device))
+
+
+def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    with pretend_cuda(count=2):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+        for rank in (0, 1):
+            monkeypatch.setenv("LOCAL_RANK", str(rank))
+            assert own_device(torch.device("cuda")) == torch.device("cuda", rank)
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+        monkeypatch.setenv("LOCAL_RANK", "0")
+        assert own_device(torch.device("cuda:1")) == torch.device("cuda:1")  # one of them may choose
 
 
 def step_of(ranks: Ranks, optimiser: str, layout: torch.memory_format, steps: int = 3) -> list[torch.Tensor]:

@@ -19,8 +19,8 @@ from robustkit.functional.norms import size
 from robustkit.records.cells import Spec
 from robustkit.training.loop import Training, fit
 from robustkit.training.ranks import Ranks
+from robustkit.training.samples import Samples
 from robustkit.training.spec import TrainSpec
-from robustkit.training.step import Samples
 
 CPU = torch.device("cpu")
 PLAIN = TrainSpec(
