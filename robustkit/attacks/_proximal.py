@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -13,10 +15,10 @@ NEWTON = 20  # steps at most; the equations are convex and most end after three 
 def proximal(u: Tensor, metric: Tensor, weight: Tensor, norm: str) -> Tensor:
     """Return argmin_z weight |z| + (1/2) sum_i metric_i (z_i - u_i)^2 for each row of u (b, n), exact.
 
-    l1 shrinks each element by weight / metric_i; l0 leaves those with metric_i u_i^2 / 2 > weight as they are; l2
-    scales each by metric_i t / (metric_i t + weight), t the length of the result; linf cuts all at one height t with
-    sum_i metric_i max(|u_i| - t, 0) = weight. The two t are roots of convex falling functions, found by Newton's method
-    from below.
+    l1 shrinks each element by weight / metric_i; l2 scales each by metric_i t / (metric_i t + weight), t the length of
+    the result; linf cuts all at one height t with sum_i metric_i max(|u_i| - t, 0) = weight. The two t are roots of
+    convex falling functions, found by Newton's method from below. In place of l0, whose operator only leaves elements
+    or drops them, it is sum_i |z_i|^(2/3), whose operator has a closed form as well (Cao et al. 2013).
 
     Parameters
     ----------
@@ -29,12 +31,21 @@ def proximal(u: Tensor, metric: Tensor, weight: Tensor, norm: str) -> Tensor:
     if norm == "l1":
         return u.sign() * (u.abs() - w / metric).clamp_min_(0)
     if norm == "l0":
-        return u.masked_fill(metric * u.square() <= 2 * w, 0.0)
+        return _two_thirds(u, metric, w)
     if norm == "l2":
         return _shrunk(u, metric, w)
     if norm == "linf":
         return _cut(u, metric, w)
     raise ValueError(f"norm '{norm}' is none of l0, l1, l2, linf")
+
+
+def _two_thirds(u: Tensor, metric: Tensor, w: Tensor) -> Tensor:
+    """Solve (z - |u|) + (c / 3) z^(-1/3) = 0, c = 2 w / metric, in z > 0; 0 where |u| is below the threshold."""
+    c, length = (2 * w / metric).clamp_min(TINY), u.abs()
+    angle = torch.acosh((27 / 16 * length.square() * c.pow(-1.5)).clamp_min(1))
+    p = 2 / math.sqrt(3) * c.pow(0.25) * torch.cosh(angle / 3).sqrt()
+    root = ((p + (2 * length / p - p.square()).clamp_min(0).sqrt()) / 2) ** 3
+    return u.sign() * torch.where(length > 2 / 3 * (3 * c**3) ** 0.25, root, 0.0)
 
 
 def _shrunk(u: Tensor, metric: Tensor, w: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from robustkit.functional.trace import Trace
 
 LAST_STEP, LAST_DUAL = 0.01, 0.1  # final step sizes, as shares of the first
 MEMORY = 0.9  # of the mean of the dual variables
+CONDITION = 6.0  # of the metric at most: elements of small gradients would else be gone after one step
 MOST = math.log(1e6)  # at most so far apart are the logarithms of the two dual variables
 
 
@@ -52,9 +53,10 @@ def pdpgd(
     1, by u = clip(d - a m / s), m / s the step of Adam on the loss, then d = argmin_z a (l_0 / l_1) |z| + (1/2) sum_i
     s_i (z_i - u_i)^2, clipped. log(l_1 / l_0) rises by the dual step size after a failure and falls after a success; a
     mean of the weights over time is used. a falls to a hundredth exponentially, the dual step to a tenth linearly.
-    Matyasko and Chau 2021, algorithm 2. Deviations: the proximal step in Adam's metric is solved exactly, and not by a
-    few steps of an inner loop; the last iterate counts too, at a forward pass more; a search from the result back
-    towards x follows, in l0 one for elements that are not needed (``search_steps=0``: none).
+    Matyasko and Chau 2021. Deviations: the proximal step is solved exactly, not by an inner loop, in Adam's metric s
+    with no element below a sixth of the largest; |z| stands for sum_i |z_i|^(2/3) in l0; the last iterate counts too,
+    at a forward pass more; a search from the result back towards x follows, in l0 one for elements that are not needed
+    (``search_steps=0``: none).
 
     Parameters
     ----------
@@ -102,7 +104,9 @@ def pdpgd(
         direction, factor, scale = adam.update(g)
         rate = step_size * LAST_STEP ** (step / steps)
         delta.addcdiv_(direction, scale, value=rate * factor).add_(origin).clamp_(0.0, 1.0).sub_(origin)
-        near = proximal(delta.flatten(1), scale.flatten(1), rate * (1 - mean) / mean, norm)
+        metric = scale.flatten(1)
+        metric = torch.maximum(metric, metric.amax(1, keepdim=True) / CONDITION)
+        near = proximal(delta.flatten(1), metric, rate * (1 - mean) / mean, norm)
         delta = near.view_as(origin).add_(origin).clamp_(0.0, 1.0).sub_(origin)
         dual = dual_step_size * (1 - (1 - LAST_DUAL) * step / max(1, steps - 1))
         log_ratio = (log_ratio + torch.where(won, -dual, dual)).clamp_(-MOST, MOST)
