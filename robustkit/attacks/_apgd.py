@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
 
-from robustkit.attacks._ascent import PULL, Best, Generator, Model, value_and_gradient
+from robustkit.attacks._apgd_l1 import narrowing
+from robustkit.attacks._apgd_run import Gain, Observer, State
+from robustkit.attacks._ascent import PULL, Best, Generator, Model
 from robustkit.attacks._parts import fork, forward, others
 from robustkit.functional.losses import margin, succeeded
 from robustkit.functional.norms import per_sample, project, random_start, steepest
-from robustkit.functional.sampling import SampleGenerator, as_generator
+from robustkit.functional.sampling import as_generator
 from robustkit.functional.trace import Trace
-from robustkit.functional.waits import Finite, Looks
-
-Gain = Callable[[Tensor, Tensor, Tensor], Tensor]  # z (b, L), y (b,), aim (b,) -> what to maximise (b,)
+from robustkit.functional.waits import Finite
 
 FIRST, SHORTER, SHORTEST = 0.22, 0.03, 0.06  # first period, by how much each is shorter, the shortest
 
@@ -72,89 +70,18 @@ def apgd(
             rows = torch.nonzero(~best.won).squeeze(1) if stop_early else every
             if len(rows) == 0:
                 break
-            state = _State.start(rows, x, y, aims[:, column], eps, norm, fork(draws, rows, "start"))
-            observer = _Observer(model, gain, score, best, targeted, stop_early, trace, finite)
+            noise = fork(draws, rows, "start")
+            observer = Observer(model, gain, score, best, targeted, stop_early, trace, finite)
+            if norm == "l1":
+                narrowing(rows, x, y[rows], aims[rows, column], observer, eps, steps, noise)
+                continue
+            point = random_start(x[rows], eps, norm, noise)
+            state = State.start(rows, x[rows], y[rows], aims[rows, column], point, 2 * eps)
             _climb(state, observer, eps, norm, steps, rho)
     return best.x
 
 
-@dataclass
-class _State:
-    """Where each sample of a run is; every field has one row per sample still in the run."""
-
-    rows: Tensor
-    origin: Tensor
-    y: Tensor
-    aim: Tensor
-    point: Tensor  # x_k
-    previous: Tensor  # x_{k-1}
-    value: Tensor  # f(x_k)
-    gradient: Tensor
-    top: Tensor  # x_max
-    top_value: Tensor
-    top_gradient: Tensor
-    step: Tensor  # step size
-    rises: Tensor  # how often f rose since the last checkpoint
-    checked: Tensor  # top_value at the last checkpoint
-    halved: Tensor  # whether the step size was halved there
-
-    @classmethod
-    def start(
-        cls, rows: Tensor, x: Tensor, y: Tensor, aim: Tensor, eps: float, norm: str, draws: SampleGenerator
-    ) -> _State:
-        origin = x[rows]
-        point = random_start(origin, eps, norm, draws)
-        zero = torch.zeros_like(origin)
-        low = origin.new_full((len(rows),), float("-inf"))
-        return cls(
-            rows=rows, origin=origin, y=y[rows], aim=aim[rows], point=point, previous=point, value=low, gradient=zero,
-            top=point, top_value=low, top_gradient=zero, step=torch.full_like(low, 2 * eps),
-            rises=torch.zeros_like(low), checked=low, halved=torch.zeros_like(rows, dtype=torch.bool),
-        )  # fmt: skip
-
-    def keep(self, rows: Tensor) -> None:
-        for one in fields(self):
-            setattr(self, one.name, getattr(self, one.name)[rows])
-
-
-@dataclass
-class _Observer:
-    """Evaluates the points of one run and notes what is best; drops the samples that are done."""
-
-    model: Model
-    gain: Gain
-    score: Callable[[Tensor, Tensor, Tensor], Tensor]
-    best: Best
-    targeted: bool
-    stop_early: bool
-    trace: Trace
-    finite: Finite
-    looks: Looks = field(default_factory=Looks)
-    standing: Tensor | None = None  # which rows are not done; None: all
-
-    def look(self, s: _State, *, last: bool) -> None:
-        z, values, gradient = value_and_gradient(
-            self.model, s.point, s.y, self.gain, s.aim, backward=not last, finite=self.finite, standing=self.standing
-        )
-        self.trace.count(s.rows, forwards=1, backwards=0 if last else 1, standing=self.standing)
-        self.trace.loss(s.rows, values, self.standing)
-        self.best.update(s.rows, s.point, self.score(z, s.y, values), succeeded(z, s.y, self.targeted), self.standing)
-        if last:
-            return
-        values = values.to(s.value.dtype)
-        s.rises = s.rises + (values > s.value)
-        higher = values > s.top_value
-        wide = per_sample(higher, s.point)
-        s.value, s.gradient = values, gradient
-        s.top_value = torch.where(higher, values, s.top_value)
-        s.top, s.top_gradient = torch.where(wide, s.point, s.top), torch.where(wide, gradient, s.top_gradient)
-        if self.stop_early:
-            keep, self.standing = self.looks.leave(~self.best.won[s.rows])
-            if keep is not None:
-                s.keep(keep)
-
-
-def _climb(s: _State, observer: _Observer, eps: float, norm: str, steps: int, rho: float) -> None:
+def _climb(s: State, observer: Observer, eps: float, norm: str, steps: int, rho: float) -> None:
     """Run algorithm 1 of the paper from ``s.point``."""
     observer.look(s, last=steps == 0)
     s.checked, s.rises = s.top_value, torch.zeros_like(s.rises)

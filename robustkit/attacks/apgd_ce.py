@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from robustkit.attacks import attack
 from robustkit.attacks._apgd import apgd
 from robustkit.attacks._ascent import Generator, Model
 from robustkit.functional.losses import objective
-from robustkit.functional.norms import Norm
 from robustkit.functional.trace import Trace
 
 
-@attack("apgd-ce", norms=("linf", "l2"), budget="fixed", iterative=True, source="Croce and Hein 2020, arXiv:2003.01690")
+@attack(
+    "apgd-ce",
+    norms=("linf", "l2", "l1"),
+    budget="fixed",
+    iterative=True,
+    source="Croce and Hein 2020, arXiv:2003.01690",
+)
 def apgd_ce(
     model: Model,
     x: Tensor,
@@ -22,7 +29,7 @@ def apgd_ce(
     steps: int = 100,
     restarts: int = 1,
     rho: float = 0.75,
-    norm: Norm = "linf",
+    norm: Literal["linf", "l2", "l1"] = "linf",
     targeted: bool = False,
     stop_early: bool = True,
     generator: Generator = None,
@@ -37,6 +44,8 @@ def apgd_ce(
     and the first and last iterate count as iterates too; the start is uniform in the ball, where the authors' code
     scales it to the surface; conditions 1 and 2 are those of the paper (their code exempts the first checkpoint from
     condition 2); the run of a sample ends at its first success unless ``stop_early=False``.
+    In l1 the steps are sparse, sparser with the best point, and the ball narrows from 3 eps to eps: Croce and Hein
+    2021, arXiv:2103.01208, with its random start; there is no momentum, and ``rho`` is not used.
 
     Parameters
     ----------

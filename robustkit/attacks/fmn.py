@@ -12,9 +12,9 @@ from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model, value_and_gradient
 from robustkit.attacks._boundary import DUAL, Nearest, gap
 from robustkit.attacks._parts import forward
-from robustkit.functional.norms import TINY, per_sample, size
+from robustkit.functional.norms import TINY, onto_ball, per_sample, size
 from robustkit.functional.trace import Trace
-from robustkit.functional.waits import Finite, settled
+from robustkit.functional.waits import Finite
 
 LAST_GAMMA, LAST_STEP = 0.001, 0.01  # final gamma; final step size, as a share of the first
 
@@ -120,28 +120,3 @@ def _next_count(count: Tensor, won: Tensor, found: Tensor, change: float) -> Ten
     less = torch.minimum(torch.minimum(count - 1, (count * (1 - change)).floor()), found)
     more = torch.maximum(count + 1, (count * (1 + change)).floor())
     return torch.where(won, less, more).clamp_min(1)
-
-
-def onto_ball(delta: Tensor, radius: Tensor, norm: str) -> Tensor:
-    """Return the nearest point to delta (b, n) in the ball of each sample's radius (b,).
-
-    For l1 the threshold of the soft-thresholding is found by Newton's method (Michelot 1986), exact after finitely many
-    steps; for l0 the elements of largest size are kept, the first of equal ones.
-    """
-    r = radius[:, None]
-    if norm == "linf":
-        return torch.minimum(torch.maximum(delta, -r), r)
-    if norm == "l2":
-        return delta * (r / size(delta, "l2")[:, None].clamp_min(TINY)).clamp_max(1.0)
-    if norm == "l0":
-        order = delta.abs().argsort(dim=1, descending=True, stable=True)
-        rank = torch.arange(delta.shape[1], device=delta.device).expand_as(delta)
-        return delta * torch.zeros_like(delta).scatter(1, order, (rank < r).to(delta.dtype))
-    length = delta.abs()
-
-    def newton(active: Tensor) -> tuple[Tensor, Tensor]:
-        over = (length * active).sum(1, keepdim=True) - r
-        threshold = (over / active.sum(1, keepdim=True).clamp_min(1)).clamp_min(0)
-        return active & (length > threshold), threshold
-
-    return delta.sign() * (length - settled(newton, length > 0)).clamp_min(0)

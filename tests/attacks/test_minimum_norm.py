@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.attacks.deepfool import deepfool
-from robustkit.attacks.fmn import fmn, onto_ball
+from robustkit.attacks.fmn import fmn
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.functional.losses import margin
-from robustkit.functional.norms import size
+from robustkit.functional.norms import onto_ball, size
 
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
 
