@@ -61,6 +61,11 @@ def is_minimum(name: str) -> bool:
     return attack.entry(name).facts.get("budget") == "minimum"
 
 
+def works_in(name: str, norm: str) -> bool:
+    """Return whether an attack works in a norm."""
+    return norm in attack.entry(name).facts["norms"]
+
+
 def norm_for(name: str, wanted: str) -> str:
     """Return the norm in which an attack works: the one wanted if it supports it, else its first."""
     norms: tuple[str, ...] = attack.entry(name).facts["norms"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from robustkit import suites
 from robustkit.corruptions._results import corruption_results
 from robustkit.functional.stats import wilson_of
+from robustkit.pipeline.across import optimality, unions
 from robustkit.pipeline.outcomes import comparisons, samples_of
 from robustkit.pipeline.outcomes import over_seeds as compared_over_seeds
 from robustkit.pipeline.over_seeds import over_seeds
@@ -28,8 +30,10 @@ from robustkit.records.schema import (
     MinimumNorm,
     Results,
     Transfer,
+    UnionCase,
     WorstCase,
 )
+from robustkit.records.schema_optimality import Optimality
 from robustkit.records.store import Store
 from robustkit.study.distortion import minimum_norm
 from robustkit.study.plan import Study
@@ -49,6 +53,8 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
     worst: list[WorstCase] = []
     transfer: list[Transfer] = []
     smallest: list[MinimumNorm] = []
+    united: list[UnionCase] = []
+    rated: list[Optimality] = []
     ensembles: list[EnsembleResult] = []
     escalation: list[Escalation] = []
     environment: dict[str, object] = {}
@@ -65,11 +71,14 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
             worst += [_worst_case(known, *budget) for budget in known.budgets()]
             escalation += [taken for budget in known.budgets() if (taken := path(known, *budget))]
             runs = {run.run.cell.key: run.run for run in known.requested if run.run.cell.eps is None}
-            smallest += [minimum_norm(ensemble.id, run, clean) for run in runs.values()]
+            elements = math.prod(study.dataset.shape)
+            smallest += [minimum_norm(ensemble.id, run, clean, elements) for run in runs.values()]
+            united += unions(known, study.unions(), worst)
+            rated += optimality(known, clean)
         if "transfer" in study.suites:
-            for spec in study.transferred():
+            for norm, spec in study.transferred():
                 for targeted in (False, True):
-                    cells = study.transfer(ensemble, spec, targeted)
+                    cells = study.transfer(ensemble, spec, targeted, norm)
                     transfer += _transfer(study, ensemble, [store.get(cell) for cell in cells], clean)
     if outcomes is not None:
         outcomes += correct.values()
@@ -100,6 +109,10 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
     )
     if aggregates := over_seeds(study.ensembles, data.n, ensembles, evaluations, worst):
         results["over_seeds"] = aggregates
+    if united:
+        results["union"] = united
+    if rated:
+        results["optimality"] = rated
     origin = {"$schema": NAME, **({"run": dict(study.run)} if study.run else {})}
     return cast(Results, {**origin, **results, **placed(study, store)})
 
