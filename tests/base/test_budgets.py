@@ -1,4 +1,4 @@
-"""Budgets of one norm or several: every way to get them wrong is answered with one sentence that names the usual ones."""
+"""Budgets of one norm or several: every way to get them wrong is answered with a sentence that names the usual ones."""
 
 from __future__ import annotations
 
