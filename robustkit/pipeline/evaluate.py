@@ -25,10 +25,10 @@ from robustkit.evaluation.cell import RunOptions
 from robustkit.pipeline import models_under_test, provenance
 from robustkit.pipeline.announce import announce, recipe_of
 from robustkit.pipeline.models_under_test import ModelUnderTest
-from robustkit.pipeline.request import Request, check, check_fusions, check_outputs, target
+from robustkit.pipeline.request import Request, check, check_fusions, target
 from robustkit.pipeline.run import run_evaluation
 from robustkit.pipeline.sources import OutsideModels, Sources
-from robustkit.pipeline.threat import check_images
+from robustkit.pipeline.threat import check_images, check_outputs
 from robustkit.pipeline.trainings import trained_all
 from robustkit.records.cells import Spec
 from robustkit.records.store import STUDY, Store

@@ -233,19 +233,6 @@ def check_fusions(attacks: Iterable[Spec], fusions: Mapping[str, str]) -> None:
                 )
 
 
-def check_outputs(attacks: Iterable[Spec], outputs: Mapping[str, int]) -> None:
-    """Raise a :class:`UserError` if an attack does not work with as few outputs as an ensemble has.
-
-    Parameters
-    ----------
-    outputs : mapping of str to int
-        The number of classes that each ensemble answers in.
-    """
-    for spec in attacks:
-        for classes in outputs.values():
-            options.check_classes(attack.entry(spec.name), spec.params, classes)
-
-
 def _own_eps(rows: presets.Grid) -> tuple[float, ...]:
     """Return every budget that a preset names, for the reference beside its attacks."""
     return tuple(sorted({eps for _, given in rows for eps in given.get("eps", ())}))

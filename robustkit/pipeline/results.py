@@ -30,10 +30,8 @@ from robustkit.records.schema import (
     MinimumNorm,
     Results,
     Transfer,
-    UnionCase,
     WorstCase,
 )
-from robustkit.records.schema_optimality import Optimality
 from robustkit.records.store import Store
 from robustkit.study.distortion import minimum_norm
 from robustkit.study.plan import Study
@@ -53,8 +51,7 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
     worst: list[WorstCase] = []
     transfer: list[Transfer] = []
     smallest: list[MinimumNorm] = []
-    united: list[UnionCase] = []
-    rated: list[Optimality] = []
+    across: dict[str, list[Any]] = {"union": [], "optimality": []}
     ensembles: list[EnsembleResult] = []
     escalation: list[Escalation] = []
     environment: dict[str, object] = {}
@@ -73,13 +70,10 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
             runs = {run.run.cell.key: run.run for run in known.requested if run.run.cell.eps is None}
             elements = math.prod(study.dataset.shape)
             smallest += [minimum_norm(ensemble.id, run, clean, elements) for run in runs.values()]
-            united += unions(known, study.unions(), worst)
-            rated += optimality(known, clean)
+            across["union"] += unions(known, study.unions(), worst)
+            across["optimality"] += optimality(known, clean)
         if "transfer" in study.suites:
-            for norm, spec in study.transferred():
-                for targeted in (False, True):
-                    cells = study.transfer(ensemble, spec, targeted, norm)
-                    transfer += _transfer(study, ensemble, [store.get(cell) for cell in cells], clean)
+            transfer += _transfers(study, store, ensemble, clean)
     if outcomes is not None:
         outcomes += correct.values()
     compared = comparisons(study.ensembles, correct)
@@ -109,12 +103,9 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
     )
     if aggregates := over_seeds(study.ensembles, data.n, ensembles, evaluations, worst):
         results["over_seeds"] = aggregates
-    if united:
-        results["union"] = united
-    if rated:
-        results["optimality"] = rated
     origin = {"$schema": NAME, **({"run": dict(study.run)} if study.run else {})}
-    return cast(Results, {**origin, **results, **placed(study, store)})
+    several = {name: rows for name, rows in across.items() if rows}
+    return cast(Results, {**origin, **results, **several, **placed(study, store)})
 
 
 def _dataset(study: Study) -> DatasetResult:
@@ -197,6 +188,16 @@ def _interval(correctness: Doubles) -> list[float]:
     The expected correctness of samples varies less than right answers with the same mean would, so that it is safe.
     """
     return list(wilson_of(float(correctness.mean()), len(correctness)))
+
+
+def _transfers(study: Study, store: Store, ensemble: EnsembleRecord, clean: Run) -> list[Transfer]:
+    """Return the matrices of every attack that has them, untargeted and targeted."""
+    found: list[Transfer] = []
+    for norm, spec in study.transferred():
+        for targeted in (False, True):
+            cells = study.transfer(ensemble, spec, targeted, norm)
+            found += _transfer(study, ensemble, [store.get(cell) for cell in cells], clean)
+    return found
 
 
 def _transfer(study: Study, ensemble: EnsembleRecord, runs: Sequence[Run], clean: Run) -> list[Transfer]:

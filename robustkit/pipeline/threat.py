@@ -5,7 +5,7 @@ Never imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from robustkit.attacks import attack, is_minimum, works_in
 from robustkit.base import options
@@ -69,6 +69,19 @@ def check_attacks(specs: Iterable[Spec], norms: Sequence[str]) -> None:
                 f"none of the attacks ({', '.join(names)}) works in {norm}; add one of {those} to --attacks, or leave "
                 f"{norm} out of --norms."
             )
+
+
+def check_outputs(attacks: Iterable[Spec], outputs: Mapping[str, int]) -> None:
+    """Raise a :class:`UserError` if an attack does not work with as few outputs as an ensemble has.
+
+    Parameters
+    ----------
+    outputs : mapping of str to int
+        The number of classes that each ensemble answers in.
+    """
+    for spec in attacks:
+        for classes in outputs.values():
+            options.check_classes(attack.entry(spec.name), spec.params, classes)
 
 
 def check_images(of: Budgets, shape: Sequence[int]) -> None:
