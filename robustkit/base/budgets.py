@@ -70,18 +70,18 @@ def budgets(text: str | float | Iterable[str | float] | None, norms: Sequence[st
         raise UserError("eps is empty; write a list like 2/255,4/255,8/255.")
     norm, found = norms[0] if len(norms) == 1 else "", dict[str, set[float]]()
     for part in parts:
-        name, named, value = part.partition("=") if isinstance(part, str) else ("", "", part)
+        name, named, value = str(part).rpartition("=")
         if named:
             norm = name.strip()
             if norm not in norms:
                 raise UserError(
-                    f"eps '{part.strip()}' is of norm '{norm}', which is not evaluated, only {', '.join(norms)}; name "
+                    f"eps '{part}' is of norm '{norm}', which is not evaluated, only {', '.join(norms)}; name "
                     "the norms with --norms."
                 )
         if not norm:
             example = ",".join(f"{one}={USUAL[one].partition(' ')[0]}" for one in norms)
             raise UserError(f"eps '{part}' does not say of which norm; write --eps {example}.")
-        found.setdefault(norm, set()).add(budget(value if named else part, norm))
+        found.setdefault(norm, set()).add(budget(value, norm))
     if 0 < max(found.get("l1", [0.0])) < FAINT:
         largest = max(found["l1"])
         raise UserError(f"eps {largest:.6g} leaves an image as it is in l1; {usual('l1')}.")

@@ -75,7 +75,7 @@ def run_evaluation(
             except LostError as error:
                 lost.append(str(error))
 
-    if run_options.keep_examples and "attacks" in study.suites:
+    if run_options.keep_examples and {"attacks", "transfer"} & set(study.suites):
         originals.keep(store, study.dataset.sha256, study.version, split)
     for note in [*notes(study), *of_norms(study, escalating=bool(escalate))]:
         reporter.say(f"[dim]{note}[/dim]")

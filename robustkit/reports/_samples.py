@@ -94,7 +94,8 @@ def smallest(
 def _least(one: SampleOutcomes, runs: Sequence[Evaluation], norm: str, eps: float) -> npt.NDArray[np.float64]:
     """Return how likely each sample (N,) is right at worst, over the runs of a norm up to a budget."""
     rows = [right for e, right in zip(runs, one.attacked, strict=True) if e["norm"] == norm and e["eps"] <= eps]
-    return np.minimum.reduce([one.clean, *rows])
+    least: npt.NDArray[np.float64] = np.minimum.reduce([one.clean, *rows])
+    return least
 
 
 def _table(
