@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from robustkit.attacks import attack, is_minimum, works_in
+from robustkit.attacks import attack, available, is_minimum, works_in
 from robustkit.base import options
 from robustkit.base.budgets import Budgets, budgets, check_largest, threats, together, usual
 from robustkit.base.errors import UserError
@@ -18,7 +18,7 @@ from robustkit.study.config import Evaluation
 from robustkit.study.distortion import largest
 
 # What is attacked with where nobody says; in l1 and l0 the older attacks with a budget do not work.
-DEFAULT_ATTACKS = {"linf": ("pgd", "mim"), "l2": ("pgd", "mim"), "l1": ("fmn",), "l0": ("fmn",)}
+DEFAULT_ATTACKS = {"linf": ("pgd", "mim"), "l2": ("pgd", "mim"), "l1": ("apgd-ce", "fmn"), "l0": ("fmn",)}
 
 
 def norms_of(config: Evaluation, facts: Facts) -> tuple[str, ...]:
@@ -28,7 +28,7 @@ def norms_of(config: Evaluation, facts: Facts) -> tuple[str, ...]:
 
 def default_attacks(norms: Iterable[str]) -> tuple[str, ...]:
     """Return the attacks that run where none is named, each once."""
-    return tuple(dict.fromkeys(name for norm in norms for name in DEFAULT_ATTACKS[norm]))
+    return tuple(dict.fromkeys(name for norm in norms for name in available(DEFAULT_ATTACKS[norm], norm)))
 
 
 def budgets_of(config: Evaluation, facts: Facts, norms: Sequence[str], preset: tuple[float, ...] = ()) -> Budgets:

@@ -22,7 +22,7 @@ from robustkit.records.cells import DatasetRecord, EnsembleRecord, Run, Spec
 from robustkit.records.samples import CARRIED, HERE, Samples
 from robustkit.records.store import Store
 from robustkit.study.plan import Study
-from robustkit.study.reference import reference_for
+from robustkit.study.reference import reference_for, reference_name
 
 N, ELEMENTS = 4, 64
 Y = np.array([0, 1, 2, 0])
@@ -136,7 +136,7 @@ def test_the_plan_runs_each_attack_where_it_works():
         ("pgd", "linf", 0.1), ("pgd", "linf", 0.2), ("fmn", "linf", None), ("ead", "l1", None),
         ("quorum", "linf", 0.1), ("quorum", "linf", 0.2),
         ("pgd", "l2", 0.5), ("pgd", "l2", 1.0), ("fmn", "l2", None), ("quorum", "l2", 0.5), ("quorum", "l2", 1.0),
-        ("fmn", "l0", None), ("fmn", "l0", None),
+        ("fmn", "l0", None), (reference_name("l0"), "l0", None),
     ]  # fmt: skip
     assert reference_for("mean-prob", 1, "l0").params["steps"] == 500
     assert [(norm, spec.name) for norm, spec in study.transferred()] == [("linf", "pgd"), ("l2", "pgd")]
@@ -148,7 +148,7 @@ def test_the_plan_runs_each_attack_where_it_works():
 
 def test_a_reference_that_was_asked_for_runs_once():
     study = replace(STUDY, norm="l1", eps=(3.0,), attacks=(reference_for("mean-prob", 1, "l1"),), reference=True)
-    assert [(cell.name, cell.params["steps"]) for cell in study.white_box(RECORD)] == [("fmn", 500)]
+    assert [(cell.name, cell.params["steps"]) for cell in study.white_box(RECORD)] == [(reference_name("l1"), 500)]
 
 
 def test_what_a_norm_lacks_is_said():
@@ -217,7 +217,7 @@ def test_l0_alone_is_a_norm_like_any_other(here: Path):
     assert code == 0, error
     results = json.loads((here / "out" / "results.json").read_text())
     assert [(w["norm"], w["eps"]) for w in results["worst_case"]] == [("l0", 2.0), ("l0", 6.0)]
-    assert {e["attack"] for e in results["evaluations"]} == {"fmn"}
+    assert {e["attack"] for e in results["evaluations"]} == {"fmn", reference_name("l0")}
     accuracy = [w["robust_accuracy"] for w in results["worst_case"]]
     assert accuracy[0] >= accuracy[1]
     assert "against the worst of all attacks at eps 6 l0" in " ".join(printed.split()) or "eps 2 l0" in printed
