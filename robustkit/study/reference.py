@@ -10,8 +10,8 @@ from robustkit.records.cells import Spec
 REFERENCE = "quorum"  # the strongest attack at the cost of a PGD of 100 steps
 RESTARTS, VOTES_RESTARTS = 4, 8  # of it; every start breaks other samples of a vote, where PGD stands and costs more
 ONE_RESTARTS = 6  # where there is one member, whose runs differ in their start and in two scales alone
-# Where quorum does not work: a long run of the first of these that is registered, which finds the smallest perturbation,
-# once for every budget of the norm. The order is AttackBench's (arXiv:2404.19460).
+# Where quorum does not work: a long run of the first of these that is registered, once for every budget of the norm.
+# They look for the smallest perturbation; the order is AttackBench's (arXiv:2404.19460).
 SPARSE: dict[str, tuple[str, ...]] = {"l1": ("pdpgd", "fmn"), "l0": ("sigma-zero", "fmn")}
 SPARSE_STEPS = 500
 
