@@ -40,7 +40,8 @@ def pack(images: Floats, clean: Floats, reach: float | None) -> dict[str, npt.ND
     """
     flat, origin = images.reshape(-1), clean.reshape(-1)
     with np.errstate(invalid="ignore", over="ignore"):
-        most = float(np.abs(flat - origin).max(initial=0.0)) if reach is None else reach
+        furthest = [np.abs(flat[at] - origin[at]).max() for at in _parts(len(flat))] if reach is None else [reach]
+    most = float(np.max(furthest, initial=0.0))
     step = np.float64(most / STEPS if most <= 1 else 0.0)  # further no value of an image can be moved
     parts = [_packed(flat[at], origin[at], step) for at in _parts(len(flat))]
     crc = zlib.crc32(np.ascontiguousarray(images).view(np.uint8).data)

@@ -128,8 +128,9 @@ class Store:
         if len(found) < shape[0]:
             return None
         images = np.stack(found)
-        clean: Floats = images.astype(np.float32) / np.float32(255) if images.dtype == np.uint8 else images
-        return np.ascontiguousarray(clean, np.float32)
+        if images.dtype == np.uint8:
+            return np.divide(images, np.float32(255), dtype=np.float32)
+        return np.ascontiguousarray(images, np.float32)
 
     def _lower(self, cell: Cell, n: int) -> Floats | None:
         """Return the first images of the cell that one took images over from; None where it has not so many."""
@@ -221,6 +222,6 @@ def open_runs(path: Path | str) -> Store:
 
 
 def _origin(clean: Floats, lower: Floats, carried: Ints) -> Floats:
-    """Return what images (N, C, H, W) are told from: the clean ones, or, where they were taken over, those."""
-    origin: Floats = np.where((carried[: len(clean)] != HERE)[:, None, None, None], lower, clean)
-    return origin
+    """Return what images (N, C, H, W) are told from: the clean ones, in place of which stand those taken over."""
+    np.copyto(clean, lower, where=(carried[: len(clean)] != HERE)[:, None, None, None])
+    return clean
