@@ -8,7 +8,7 @@ suite tests it without being told.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from robustkit.backends import find
@@ -59,6 +59,16 @@ def spec(name: str, **params: Any) -> Spec:
 def is_minimum(name: str) -> bool:
     """Return whether an attack looks for the smallest perturbation instead of keeping to a given budget."""
     return attack.entry(name).facts.get("budget") == "minimum"
+
+
+def works_in(name: str, norm: str) -> bool:
+    """Return whether an attack works in a norm."""
+    return norm in attack.entry(name).facts["norms"]
+
+
+def available(names: Sequence[str], norm: str) -> tuple[str, ...]:
+    """Return those of some attacks that are registered and work in a norm, in their order."""
+    return tuple(name for name in names if name in attack and works_in(name, norm))
 
 
 def norm_for(name: str, wanted: str) -> str:

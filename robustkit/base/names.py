@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 Fusion = Literal["mean-prob", "mean-logit", "median", "geometric-mean", "majority", "crossmax", "random"]
-Norm = Literal["linf", "l2"]
+Norm = Literal["linf", "l2"]  # of the attacks that keep to a budget
+ThreatNorm = Literal["linf", "l2", "l1", "l0"]  # in which an ensemble can be evaluated
 Speed = Literal["off", "auto", "max"]
 Trust = Literal["quick", "full", "off"]  # how much the checks may cost
 ChannelOrder = Literal["rgb", "bgr"]
@@ -16,6 +17,7 @@ OutputKind = Literal["logits", "probabilities", "log-probabilities"]
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 VOTES = ("majority", "median", "crossmax")  # of them: those that a single member does not move
 NORMS: tuple[Norm, ...] = get_args(Norm)
+THREAT_NORMS: tuple[ThreatNorm, ...] = get_args(ThreatNorm)
 SPEEDS: tuple[Speed, ...] = get_args(Speed)
 TRUST: tuple[Trust, ...] = get_args(Trust)
 SUITES = ("attacks", "transfer", "corruptions", "detection", "ood", "calibration", "diversity")

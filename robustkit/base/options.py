@@ -118,17 +118,6 @@ def at_most(label: str, value: float, most: float) -> None:
         raise UserError(f"{label} {value} is out of range; it must be at most {most}.")
 
 
-def eps_list(text: str | float | Iterable[str | float] | None) -> tuple[float, ...] | None:
-    """Read ``2/255,4/255`` or a list of numbers into ascending, distinct eps in [0, 1]; None stays None."""
-    if text is None:
-        return None
-    parts = text.split(",") if isinstance(text, str) else [text] if isinstance(text, int | float) else list(text)
-    parts = [p for p in parts if str(p).strip()]
-    if not parts:
-        raise UserError("eps is empty; write a list like 2/255,4/255,8/255.")
-    return tuple(sorted({in_range("eps", number(p, "eps")) for p in parts}))
-
-
 def seeds(text: str | int | Iterable[int]) -> tuple[int, ...]:
     """Read ``0-4``, ``0,1,2``, a number or a list of numbers into distinct seeds, in the order in which they stand."""
     found = whole_numbers(text, "seed", MOST_SEEDS)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from robustkit.base import options
+from robustkit.base.budgets import budget
 from robustkit.study.config import LeaderboardConfig
 
 
@@ -18,7 +18,7 @@ def leaderboard(config: LeaderboardConfig) -> None:
     from robustkit.comparison import leaderboard as ranking
     from robustkit.reports.terminal import show_table
 
-    eps = None if config.eps is None else options.in_range("eps", options.number(config.eps, "eps"))
+    eps = None if config.eps is None else budget(config.eps, config.norm or "l2")  # whose range is the widest
     found = ranking.leaderboard(config.path, eps, config.norm)
     path = Path(config.out) if config.out else Path(config.path) / "leaderboard.html"
     show_table(ranking.table(found), Console())

@@ -26,7 +26,7 @@ def facts(evaluation: StoredEvaluation) -> dict[str, str]:
         "attacks": "; ".join(attacks) or "none",
         "followed on doubt": "; ".join(followed) or "nothing",
         "reference attack": "on" if study.reference else "off",
-        "eps": ", ".join(budget_text(eps, study.norm) for eps in study.eps),
+        "eps": ", ".join(budget_text(eps, norm) for norm, every in study.threats.items() for eps in every),
         "target": study.target or "none",
         "passes averaged (eot)": str(study.eot),
         "trust checks": study.trust,

@@ -93,6 +93,10 @@ def project(x: Tensor, origin: Tensor, eps: float, norm: str) -> Tensor:
     """
     if norm == "linf":
         return torch.minimum(torch.maximum(x, origin - eps), origin + eps).clamp_(0.0, 1.0)
+    if norm == "l0":  # the largest moves stay, of equal ones the first
+        inside = x.clamp(0.0, 1.0)
+        rank = (inside - origin).flatten(1).abs().argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        return torch.where(rank.view_as(origin) < eps, inside, origin)
     if norm == "l2":
         delta = x - origin
         length = per_sample(size(delta, "l2"), delta)

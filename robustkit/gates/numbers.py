@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from robustkit.base.budgets import union_text
 from robustkit.base.options import budget_text
 from robustkit.functional.stats import wilson_of
 from robustkit.records.schema import Check, Numbers, Verdict
 from robustkit.reports import _format as f
 from robustkit.reports._labels import labeller
-from robustkit.study.requirements import CLEAN, WORST, Requirement
+from robustkit.study.requirements import CLEAN, NO_EPS, UNION, WORST, Requirement
 
 
 @dataclass(frozen=True)
 class Number:
     """One accuracy; ``names`` are what it is called by, ``verdict`` is None of clean ones, as are ``eps`` and norm.
 
+    Of a union of norms ``eps`` is None, and ``norm`` says its budgets in words.
     ``group`` is what ensembles of a study over seeds are called together, else empty.
     """
 
@@ -34,6 +36,8 @@ class Number:
     def what(self) -> str:
         """What it is, in words: ``worst case at 8/255``."""
         name = {WORST: "worst case", CLEAN: "clean accuracy"}.get(self.names[0], self.names[-1])
+        if self.names == (UNION,):
+            return f"union of {self.norm}"
         return name if self.eps is None else f"{name} at {budget_text(self.eps, self.norm)}"
 
     def __str__(self) -> str:
@@ -48,6 +52,12 @@ def numbers_of(results: Numbers) -> list[Number]:
     found = [
         Number(w["ensemble"], (WORST,), w["eps"], w["norm"], w["robust_accuracy"], w["ci95"], w["verdict"], w["checks"])
         for w in results["worst_case"]
+    ]
+    found += [
+        Number(
+            u["ensemble"], (UNION,), None, union_text(u["budgets"]), u["robust_accuracy"], u["ci95"], u["verdict"], ()
+        )
+        for u in results.get("union", ())
     ]
     found += [
         Number(e["id"], (CLEAN,), None, "", e["accuracy"], wilson_of(e["accuracy"], n), None, ())
@@ -69,7 +79,7 @@ def meant(one: Requirement, numbers: Sequence[Number]) -> list[Number]:
     ids = (id for number in numbers for id in (number.ensemble, number.group) if id)
     ensemble, metric = one.about(names, list(dict.fromkeys(ids)))
     found = [n for n in numbers if metric in n.names and ensemble in ("", n.ensemble, n.group)]
-    if metric == CLEAN:
+    if metric in NO_EPS:
         return found
     budgets = one.at((number.norm, number.eps) for number in found if number.eps is not None)
     return [number for number in found if (number.norm, number.eps) in budgets]

@@ -159,14 +159,11 @@ def _about(q: Question, stage: str) -> dict[str, Any]:
     shown = {k: study[k] for k in ("attacks", "eps", "norm", "transfer_eps", "suites", "target", "reference", "trust")}
     models = [[record.defense, list(record.arch), record.members, record.fusion] for record in q.study.ensembles]
     own = {"escalate": q.escalate} if stage == "escalation" else {}
+    own |= {"more_norms": study["more_norms"]} if "more_norms" in study else {}
     return {
-        **shown,
-        "data": study["dataset"]["name"],
-        "models": models,
-        "eot": q.study.eot,
-        "device": machine(q.run_options.device),
-        **own,
-    }
+        **shown, "data": study["dataset"]["name"], "models": models, "eot": q.study.eot,
+        "device": machine(q.run_options.device), **own,
+    }  # fmt: skip
 
 
 class _Counted:

@@ -26,9 +26,10 @@ from robustkit.functional.sending import moved
 from robustkit.pipeline import models_under_test, provenance
 from robustkit.pipeline.announce import announce, recipe_of
 from robustkit.pipeline.models_under_test import ModelUnderTest
-from robustkit.pipeline.request import Request, check, check_fusions, check_outputs, target
+from robustkit.pipeline.request import Request, check, check_fusions, target
 from robustkit.pipeline.run import run_evaluation
 from robustkit.pipeline.sources import OutsideModels, Sources
+from robustkit.pipeline.threat import check_images, check_outputs
 from robustkit.pipeline.trainings import trained_all
 from robustkit.records.cells import Spec
 from robustkit.records.store import STUDY, Store
@@ -137,6 +138,7 @@ def checked(
             reporter.say(note)
         if "n" in config.keywords() and (said := too_many(config.n, data.split)):
             reporter.say(said)
+    check_images(request.budgets, data.dataset.shape)
     if any(attack.entry(spec.name).facts.get("least_classes", 0) for spec in request.attacks):
         check_outputs(request.attacks, sources.outputs(data))
     aim = config.target if config.target is not None else "random" if config.targeted else ""
@@ -209,7 +211,8 @@ def _study(config: Evaluation, c: _Checked, models: Sequence[ModelUnderTest]) ->
         attacks=request.attacks,
         eps=request.eps,
         norm=request.norm,
-        transfer_eps=data.dataset.threat.transfer_eps if config.eps is None else max(request.eps),
+        transfer_eps=_transfer_eps(config, request, data),
+        more_norms={norm: eps for norm, eps in request.budgets.items() if norm != request.norm},
         suites=request.suites,
         target=c.aim,
         reference=config.reference,
@@ -224,6 +227,12 @@ def _study(config: Evaluation, c: _Checked, models: Sequence[ModelUnderTest]) ->
         command=command,
         given=given,
     )
+
+
+def _transfer_eps(config: Evaluation, request: Request, data: EvaluationData) -> float:
+    """Return the budget of the transfer matrices in the first norm."""
+    usual = data.dataset.threat
+    return usual.transfer_eps if config.eps is None and request.norm == usual.norm else max(request.eps)
 
 
 def _commands(config: Evaluation) -> tuple[str, str]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustkit import backends, data, models
-from robustkit.attacks import OWN_OPTION, attack, is_minimum
+from robustkit.attacks import OWN_OPTION, attack
 from robustkit.base import options
+from robustkit.base.budgets import Budgets
 from robustkit.base.chances import RANDOM, check_members, is_random
 from robustkit.base.errors import UserError, unknown
 from robustkit.base.names import ALL, DEFAULT_SUITES, SUITES, TARGETS
@@ -20,12 +21,12 @@ from robustkit.data import Facts
 from robustkit.defenses import defense
 from robustkit.evaluation import executors
 from robustkit.ood import chosen as chosen_sets
+from robustkit.pipeline.threat import budgets_of, check_attacks, default_attacks, norms_of
 from robustkit.records.cells import Spec
 from robustkit.study import presets, requirements
 from robustkit.study.config import EvaluateConfig, Evaluation, TrainConfig
 from robustkit.training import spec as trainspec
 
-DEFAULT_ATTACKS = "pgd,mim"
 Table = Mapping[str, Mapping[str, Any]]  # of --set: method, parameter, value
 
 
@@ -36,8 +37,7 @@ class Request:
     defenses: tuple[Spec, ...]
     attacks: tuple[Spec, ...]
     dataset: Facts
-    eps: tuple[float, ...]
-    norm: str
+    budgets: Budgets
     suites: tuple[str, ...]
     corruptions: tuple[str, ...] | None
     training: Mapping[str, Any]
@@ -45,7 +45,17 @@ class Request:
     def foresee(self, config: Evaluation, ensembles: Sequence[str] = ()) -> None:
         """Refuse what is required of numbers that there will not be; of any ensemble where none is known yet."""
         attacks = self.attacks if "attacks" in self.suites else ()
-        requirements.foresee(config, attacks, self.eps, self.norm, ensembles)
+        requirements.foresee(config, attacks, self.budgets, ensembles)
+
+    @property
+    def norm(self) -> str:
+        """The first norm."""
+        return next(iter(self.budgets))
+
+    @property
+    def eps(self) -> tuple[float, ...]:
+        """Budgets of the first norm, ascending."""
+        return self.budgets[self.norm]
 
 
 @dataclass(frozen=True)
@@ -69,16 +79,17 @@ def check(config: Evaluation, default_suites: Sequence[str] = DEFAULT_SUITES) ->
     dataset = name_of(config.dataset)
     facts, corruptions = data.describe(dataset), chosen(config.corruptions)
     suites = _suites(config, default_suites)
-    norm = config.norm or facts.threat.norm
-    budgets = options.eps_list(config.eps)
-    if budgets is None and norm != facts.threat.norm:
-        raise UserError(f"{dataset} has no standard budgets for norm '{norm}'; name them with --eps.")
+    norms = norms_of(config, facts)
+    if len(norms) > 1 and config.preset:
+        raise UserError(f"--preset {config.preset} is a grid of one norm; leave it or --norms out.")
     rows: presets.Grid = presets.grid(config.preset, dataset) if config.preset else ()
     if config.attacks is not None or not config.preset:
-        named = DEFAULT_ATTACKS if config.attacks is None else config.attacks
+        named = default_attacks(norms) if config.attacks is None else config.attacks
         rows += tuple((name, {}) for name in options.names(named, attack))
     table = options.assignments(config.settings)
-    attacks = _attacks(rows, table, config.backend, norm)
+    attacks = _attacks(rows, table, config.backend)
+    budgets = budgets_of(config, facts, norms, _own_eps(rows))
+    check_attacks(attacks, norms)
     names = _defenses(config)
     if isinstance(config, EvaluateConfig) and config.seeds is not None:
         options.seeds(config.seeds)
@@ -86,13 +97,11 @@ def check(config: Evaluation, default_suites: Sequence[str] = DEFAULT_SUITES) ->
         check_members(config.fusion, getattr(config, "members", None) or trainspec.TrainSpec.members)
     _check_methods(table, [name for name, _ in rows], _parts(names), config)
     _check_verdicts(config)
-    budgets = budgets or _own_eps(rows) or facts.threat.eps
     request = Request(
         defenses=tuple(defended(name, table) for name in names),
         attacks=attacks,
         dataset=facts,
-        eps=budgets,
-        norm=norm,
+        budgets=budgets,
         suites=suites,
         corruptions=corruptions,
         training=trainspec.settings(table.get("train", {})),
@@ -155,13 +164,10 @@ def _parts(defenses: Iterable[str]) -> list[str]:
     return [part.strip() for name in defenses for part in name.split("+")]
 
 
-def _attacks(rows: presets.Grid, table: Table, backend: str, norm: str) -> tuple[Spec, ...]:
+def _attacks(rows: presets.Grid, table: Table, backend: str) -> tuple[Spec, ...]:
     specs = [configured(attack, name, table, given) for name, given in rows]
     if options.choice(backend, "backend", ("native", *backends.backend.names())) != "native":
         specs = [_abroad(spec, backend) for spec in specs]
-    for name in dict.fromkeys(spec.name for spec in specs):
-        if not is_minimum(name):
-            options.check_norm(attack.entry(name), norm)
     return tuple(specs)
 
 
@@ -225,19 +231,6 @@ def check_fusions(attacks: Iterable[Spec], fusions: Mapping[str, str]) -> None:
                     f"attack '{spec.name}' is for an ensemble whose members are drawn, but the fusion rule of "
                     f"'{ensemble}' is {fusion}; add --fusion {RANDOM}, or leave {spec.name} out."
                 )
-
-
-def check_outputs(attacks: Iterable[Spec], outputs: Mapping[str, int]) -> None:
-    """Raise a :class:`UserError` if an attack does not work with as few outputs as an ensemble has.
-
-    Parameters
-    ----------
-    outputs : mapping of str to int
-        The number of classes that each ensemble answers in.
-    """
-    for spec in attacks:
-        for classes in outputs.values():
-            options.check_classes(attack.entry(spec.name), spec.params, classes)
 
 
 def _own_eps(rows: presets.Grid) -> tuple[float, ...]:

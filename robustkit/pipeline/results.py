@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from robustkit import suites
 from robustkit.corruptions._results import corruption_results
 from robustkit.functional.stats import wilson_of
+from robustkit.pipeline.across import optimality, unions
 from robustkit.pipeline.outcomes import comparisons, samples_of
 from robustkit.pipeline.outcomes import over_seeds as compared_over_seeds
 from robustkit.pipeline.over_seeds import over_seeds
@@ -49,6 +51,7 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
     worst: list[WorstCase] = []
     transfer: list[Transfer] = []
     smallest: list[MinimumNorm] = []
+    across: dict[str, list[Any]] = {"union": [], "optimality": []}
     ensembles: list[EnsembleResult] = []
     escalation: list[Escalation] = []
     environment: dict[str, object] = {}
@@ -65,12 +68,12 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
             worst += [_worst_case(known, *budget) for budget in known.budgets()]
             escalation += [taken for budget in known.budgets() if (taken := path(known, *budget))]
             runs = {run.run.cell.key: run.run for run in known.requested if run.run.cell.eps is None}
-            smallest += [minimum_norm(ensemble.id, run, clean) for run in runs.values()]
+            elements = math.prod(study.dataset.shape)
+            smallest += [minimum_norm(ensemble.id, run, clean, elements) for run in runs.values()]
+            across["union"] += unions(known, study.unions(), worst)
+            across["optimality"] += optimality(known, clean)
         if "transfer" in study.suites:
-            for spec in study.transferred():
-                for targeted in (False, True):
-                    cells = study.transfer(ensemble, spec, targeted)
-                    transfer += _transfer(study, ensemble, [store.get(cell) for cell in cells], clean)
+            transfer += _transfers(study, store, ensemble, clean)
     if outcomes is not None:
         outcomes += correct.values()
     compared = comparisons(study.ensembles, correct)
@@ -101,7 +104,8 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
     if aggregates := over_seeds(study.ensembles, data.n, ensembles, evaluations, worst):
         results["over_seeds"] = aggregates
     origin = {"$schema": NAME, **({"run": dict(study.run)} if study.run else {})}
-    return cast(Results, {**origin, **results, **placed(study, store)})
+    several = {name: rows for name, rows in across.items() if rows}
+    return cast(Results, {**origin, **results, **several, **placed(study, store)})
 
 
 def _dataset(study: Study) -> DatasetResult:
@@ -184,6 +188,16 @@ def _interval(correctness: Doubles) -> list[float]:
     The expected correctness of samples varies less than right answers with the same mean would, so that it is safe.
     """
     return list(wilson_of(float(correctness.mean()), len(correctness)))
+
+
+def _transfers(study: Study, store: Store, ensemble: EnsembleRecord, clean: Run) -> list[Transfer]:
+    """Return the matrices of every attack that has them, untargeted and targeted."""
+    found: list[Transfer] = []
+    for norm, spec in study.transferred():
+        for targeted in (False, True):
+            cells = study.transfer(ensemble, spec, targeted, norm)
+            found += _transfer(study, ensemble, [store.get(cell) for cell in cells], clean)
+    return found
 
 
 def _transfer(study: Study, ensemble: EnsembleRecord, runs: Sequence[Run], clean: Run) -> list[Transfer]:

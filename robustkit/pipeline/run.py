@@ -22,9 +22,11 @@ from robustkit.pipeline import costs
 from robustkit.records import originals
 from robustkit.records.store import STUDY, Store
 from robustkit.study.evaluation_data import EvaluationData
-from robustkit.study.plan import REFERENCE, Study
+from robustkit.study.plan import Study
+from robustkit.study.reference import REFERENCE
 from robustkit.suites import Job
 from robustkit.trust._escalate import next_round
+from robustkit.trust._plan import NORMS
 from robustkit.trust._run import probe_all
 
 ROUNDS = 8  # of escalation at most
@@ -73,9 +75,9 @@ def run_evaluation(
             except LostError as error:
                 lost.append(str(error))
 
-    if run_options.keep_examples and "attacks" in study.suites:
+    if run_options.keep_examples and {"attacks", "transfer"} & set(study.suites):
         originals.keep(store, study.dataset.sha256, study.version, split)
-    for note in notes(study):
+    for note in [*notes(study), *of_norms(study, escalating=bool(escalate))]:
         reporter.say(f"[dim]{note}[/dim]")
     with stage("attacks"):
         run(study)
@@ -122,3 +124,13 @@ def notes(study: Study) -> list[str]:
         f"{', '.join(dict.fromkeys(ratio))}: the DLR ratio is nearly blind on a mean probability ({', '.join(means)}); "
         f"{instead} (docs/evaluate.md)."
     ]
+
+
+def of_norms(study: Study, escalating: bool) -> list[str]:
+    """Return what is not done in some norms of a study although it was asked for, a sentence each."""
+    found = []
+    if "transfer" in study.suites and (alone := study.threats.keys() - {norm for norm, _ in study.transferred()}):
+        found.append(f"{', '.join(sorted(alone))}: no attack with a budget runs, so that there is no transfer matrix.")
+    if escalating and (others := [norm for norm in study.threats if norm not in NORMS]):
+        found.append(f"{', '.join(others)}: nothing follows on a suspect worst case; --escalate works in linf and l2.")
+    return found

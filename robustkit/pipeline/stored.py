@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 
 from robustkit.base.errors import UserError
@@ -30,8 +31,11 @@ def outcomes_of(study: Study, store: Store) -> dict[str, SampleOutcomes]:
 
 def _of(study: Study, store: Store, record: EnsembleRecord) -> SampleOutcomes:
     clean, most = store.get(study.clean(record)), clean_of(study, store, record)
+    elements = math.prod(study.dataset.shape)
     runs = [(cell, run) for cell in _white_box(study, store, record) if (run := store.load(cell)) is not None]
-    return samples_of(record, clean, [Scored(run, eps, most) for cell, run in runs for eps in study.budgets(cell)])
+    return samples_of(
+        record, clean, [Scored(run, eps, most, elements) for cell, run in runs for eps in study.budgets(cell)]
+    )
 
 
 def _white_box(study: Study, store: Store, record: EnsembleRecord) -> Iterator[Cell]:

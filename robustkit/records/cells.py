@@ -144,6 +144,11 @@ class Cell:
         return bool(self.target)
 
 
+def images_of(data: str, version: str) -> Cell:
+    """Return the cell that the images of a dataset, by its hash, are kept under."""
+    return Cell("images", "", data, version=version)
+
+
 @dataclass(frozen=True)
 class Run:
     """A cell with its samples, the wall-clock seconds it took, its warnings, and the machine it ran on."""

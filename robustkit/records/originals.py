@@ -1,6 +1,6 @@
 """The images that were attacked, kept once for a study: what a perturbation is the difference from.
 
-An attack's cell keeps what it made of an image and never the image itself. Never imports torch.
+An attack's cell keeps how what it made differs from the image, and never the image itself. Never imports torch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from robustkit.records.cells import Cell, Facts
+from robustkit.records.cells import Facts, images_of
 from robustkit.records.store import Store
 
 BYTES = 64 << 20  # that the images of a study may take: 21,845 of CIFAR, 445 of 224x224 pixels
@@ -29,19 +29,9 @@ class _Split(Protocol):
     def take(self, n: int) -> _Split: ...
 
 
-def cell_of(data: str, version: str) -> Cell:
-    """Return the cell that the images of a dataset, by its hash, are kept under."""
-    return Cell("images", "", data, version=version)
-
-
-def _beside(store: Store) -> Store:
-    """Return where the images lie: in a folder of their own, since they are no cell that anybody asked for."""
-    return Store(store.folder / "originals")
-
-
 def keep(store: Store, data: str, version: str, split: _Split) -> None:
     """Keep the first images of a split, as they are stored, unless that was done before."""
-    cell, store = cell_of(data, version), _beside(store)
+    cell, store = images_of(data, version), store.beside()
     each = 4 * int(np.prod(split.shape))  # as float32; they take a quarter of it where the source has 8 bits
     n = min(len(split), BYTES // each)
     if n and not store.has_file(cell):
@@ -51,7 +41,4 @@ def keep(store: Store, data: str, version: str, split: _Split) -> None:
 
 def load(store: Store, data: str, version: str) -> dict[int, npt.NDArray[Any]]:
     """Return the kept images by their sample's id, each (C, H, W): uint8 in 0..255 or float32 in [0, 1]."""
-    facts = _beside(store).load_facts(cell_of(data, version))
-    if facts is None or not {"ids", "images"} <= set(facts.arrays):
-        return {}
-    return dict(zip(facts.arrays["ids"].tolist(), facts.arrays["images"], strict=True))
+    return store.originals(data, version)

@@ -99,6 +99,11 @@ class Samples:
         """Size of each perturbation, (N,): l0 as a share of elements, l1, l2, linf in pixel units."""
         return {"l0": self.l0, "l1": self.l1, "l2": self.l2, "linf": self.linf}[norm]
 
+    def distance(self, norm: str, elements: int) -> Doubles:
+        """Size of each perturbation in the unit of budgets, (N,): of l0 how many of an image's ``elements`` changed."""
+        size: Doubles = self.size(norm).astype(np.float64)
+        return np.rint(size * elements) if norm == "l0" else size
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays by name, as they are written."""
         own = {f.name: getattr(self, f.name) for f in fields(self)}

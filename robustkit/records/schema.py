@@ -12,6 +12,7 @@ from typing import Any, Literal, TypedDict, get_args
 
 from robustkit.records.schema_comparison import Compared
 from robustkit.records.schema_members import DiversityResult, PoolResult
+from robustkit.records.schema_optimality import Optimality
 from robustkit.records.schema_run import EnsembleOrigin, RunOrigin
 from robustkit.records.schema_suites import AuditResult, CalibrationResult, DetectionResult, OodResult
 
@@ -111,6 +112,19 @@ class WorstCase(TypedDict):
     checks: list[Check]
 
 
+class UnionCase(TypedDict):
+    """Share of samples that withstand every attack in every norm, each at its budget in ``budgets``.
+
+    ``verdict`` is that of the worst rated of the worst cases behind it.
+    """
+
+    ensemble: str
+    budgets: dict[str, float]
+    robust_accuracy: float
+    ci95: list[float]
+    verdict: Verdict
+
+
 class OverSeeds(TypedDict):
     """One accuracy of ensembles that differ in the training's seed alone: mean, and standard deviation (ddof=1).
 
@@ -185,7 +199,7 @@ class Transfer(TypedDict):
 class MinimumNorm(TypedDict):
     """One minimum-norm attack: ``accuracy[i]`` is the share of samples that need more than ``eps[i]`` to break.
 
-    ``eps`` and ``median`` are in the unit of the norm (l0: share of elements; l1, l2, linf: pixel units); the median is
+    ``eps`` and ``median`` are in the unit of the norm (l0: changed values; l1, l2, linf: pixel units); the median is
     over all samples, null where at most half of them were broken. ``found`` is the share that was broken at all.
     """
 
@@ -244,12 +258,19 @@ class CorruptionResult(TypedDict):
 
 
 class Seeded(TypedDict, total=False):
-    """What only a study over seeds has."""
+    """What only a study over seeds, or with several attacks in a norm, has."""
 
     over_seeds: list[OverSeeds]
+    optimality: list[Optimality]
 
 
-class Numbers(TypedDict):
+class SeveralNorms(TypedDict, total=False):
+    """What only a study of several norms has."""
+
+    union: list[UnionCase]
+
+
+class Numbers(SeveralNorms):
     """What gates, comparisons and leaderboards read of ``results.json``: in the files of every version so far."""
 
     schema_version: int

@@ -6,10 +6,11 @@ import re
 import shlex
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-from robustkit.records.schema import ORDER, Results, Verdict, WorstCase
+from robustkit.base.budgets import union_text
+from robustkit.records.schema import ORDER, Results, UnionCase, Verdict, WorstCase
 from robustkit.records.schema_members import PoolResult
 from robustkit.reports import _format as f
 from robustkit.reports import _suites
@@ -98,6 +99,8 @@ def _sentences(results: Results) -> Iterator[str]:
         yield f"{_compared(results, worst)} of {images} against the worst of all attacks at eps {budget_text(*at)}" + (
             f". {MEANING[max((w['verdict'] for w in worst.values()), key=ORDER.index)]}"
         )
+    if united := results.get("union"):
+        yield _robust_to_all(united)
     if found := concerns(results):
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
         yield textwrap.shorten(f"A reason to doubt every number: {found[0]}", 130, placeholder=" ...") + more
@@ -107,6 +110,15 @@ def _sentences(results: Results) -> Iterator[str]:
         yield _best_of(pool)
     if not worst and (others := [name for name in _suites.SUITES if results[name]]):  # type: ignore[literal-required]
         yield f"Measured: {', '.join(others)}; the tables are {ELSEWHERE}."
+
+
+def _robust_to_all(united: Sequence[UnionCase]) -> str:
+    """Return what withstands every norm, each ensemble at the largest of the budgets that go together."""
+    last = {u["ensemble"]: u for u in united}
+    at = next(iter(last.values()))["budgets"]
+    own = [f"{name} {f.percent(u['robust_accuracy'])} %" for name, u in last.items()]
+    verdict = max((u["verdict"] for u in last.values()), key=ORDER.index)
+    return f"Robust to all of {union_text(at)}: {', '.join(own)} ({verdict})."
 
 
 def _best_of(pool: PoolResult) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from robustkit.base.budgets import union_text
 from robustkit.records.schema import Results
 from robustkit.reports._labels import budget, labeller
 
@@ -22,7 +23,18 @@ def numbers(results: Results) -> tuple[list[Row], list[str]]:
 
     Curves, histograms, the checks and the subsets of a pool are left to ``results.json``.
     """
-    parts = (_clean, _attacks, _transfer, _minimum_norms, _corruptions, _detection, _ood, _calibration, _diversity)
+    parts = (
+        _clean,
+        _attacks,
+        _across,
+        _transfer,
+        _minimum_norms,
+        _corruptions,
+        _detection,
+        _ood,
+        _calibration,
+        _diversity,
+    )
     blank = dict.fromkeys(COLUMNS)
     return [{**blank, **row} for part in parts for row in part(results)], list(COLUMNS)
 
@@ -45,6 +57,18 @@ def _attacks(results: Results) -> Iterator[Row]:
             "metric": "robust_accuracy", "value": e["robust_accuracy"], "ci_low": e["ci95"][0],
             "ci_high": e["ci95"][1], "verdict": e["verdict"],
         }  # fmt: skip
+
+
+def _across(results: Results) -> Iterator[Row]:
+    for u in results.get("union", []):
+        yield {
+            "suite": "union", "ensemble": u["ensemble"], "of": union_text(u["budgets"]), "metric": "robust_accuracy",
+            "value": u["robust_accuracy"], "ci_low": u["ci95"][0], "ci_high": u["ci95"][1], "verdict": u["verdict"],
+        }  # fmt: skip
+    label = labeller(results)
+    for one in results.get("optimality", []):
+        about = {"suite": "optimality", "ensemble": one["ensemble"], "of": label(one), "norm": one["norm"]}
+        yield {**about, "targeted": one["targeted"], "metric": "optimality", "value": one["optimality"]}
 
 
 def _transfer(results: Results) -> Iterator[Row]:

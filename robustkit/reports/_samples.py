@@ -37,7 +37,8 @@ def samples_csv(results: Results, outcomes: Sequence[SampleOutcomes]) -> str:
     """Return the table as CSV; an attack that an ensemble did not meet leaves its cells empty.
 
     Columns: ``ensemble``, ``id``, ``label``, ``clean_prediction``, ``clean_broken``; for each norm
-    ``smallest_eps_NORM`` and ``broken_by_NORM``; for each attack and budget ``broken LABEL @ EPS``; and where the
+    ``smallest_eps_NORM`` and ``broken_by_NORM``; of several norms ``robust_to_all``, 1 where nothing broke it at the
+    largest budgets that go together; for each attack and budget ``broken LABEL @ EPS``; and where the
     answers are known ``clean_votes``, ``strongest_attack``, ``strongest_prediction`` and ``strongest_votes``. Broken is
     1 or 0, and where answers are drawn how likely a wrong one is; 1 - its mean is the robust accuracy of
     ``results.json``. Votes are the labels that the members say, in their order.
@@ -46,14 +47,21 @@ def samples_csv(results: Results, outcomes: Sequence[SampleOutcomes]) -> str:
     norms = sorted({e["norm"] for e in results["evaluations"]})
     columns = ["ensemble", "id", "label", "clean_prediction", "clean_broken"]
     columns += [column for norm in norms for column in (f"smallest_eps_{norm}", f"broken_by_{norm}")]
+    columns += ["robust_to_all"] if results.get("union") else []
     tables = [_table(one, runs_of(results, one.ensemble), norms, label) for one in outcomes]
     columns += dict.fromkeys(name for table in tables for name in table if name.startswith("broken "))
     votes = [_votes(results, one, label) for one in outcomes]
     columns += dict.fromkeys(name for table in votes for name in table)
     lines = [",".join(map(_cell, columns))]
+    united = {u["ensemble"]: u["budgets"] for u in results.get("union", ())}
     for one, table, more in zip(outcomes, tables, votes, strict=True):
         empty = [""] * len(one.ids)
         whole = {"ensemble": [_cell(one.ensemble)] * len(one.ids), **table, **more}
+        if one.ensemble in united:
+            at = [(norm, eps) for norm, eps in united[one.ensemble].items()]
+            whole["robust_to_all"] = _shares(
+                np.minimum.reduce([_least(one, runs_of(results, one.ensemble), *b) for b in at])
+            )
         lines += map(",".join, zip(*(whole.get(name, empty) for name in columns), strict=True))
     return "\n".join(lines) + "\n"
 
@@ -81,6 +89,13 @@ def smallest(
         new = (one.attacked[at] == 0) & np.isinf(eps)
         eps[new], by[new] = runs[at]["eps"], at
     return eps, by
+
+
+def _least(one: SampleOutcomes, runs: Sequence[Evaluation], norm: str, eps: float) -> npt.NDArray[np.float64]:
+    """Return how likely each sample (N,) is right at worst, over the runs of a norm up to a budget."""
+    rows = [right for e, right in zip(runs, one.attacked, strict=True) if e["norm"] == norm and e["eps"] <= eps]
+    least: npt.NDArray[np.float64] = np.minimum.reduce([one.clean, *rows])
+    return least
 
 
 def _table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from robustkit.base.names import THREAT_NORMS
 from robustkit.records.schema import Results, Transfer
 from robustkit.records.schema_suites import AuditResult
 from robustkit.reports import _format as f
@@ -123,11 +124,10 @@ def not_tested(results: Results) -> list[str]:
     if any(e["members"] == 1 for e in results["ensembles"]):
         found = [text for text in found if text not in (SUITES["transfer"], SUITES["diversity"])]
     budgets = sorted({budget(e)[::-1] for e in results["evaluations"]})
-    norms = {norm for norm, _ in budgets}
-    if budgets:
-        largest = max((eps, norm) for norm, eps in budgets)
-        found.append(f"perturbations larger than eps {budget_text(*largest)}")
-    found += [f"perturbations that are small in {norm}" for norm in ("linf", "l2", "l0") if norm not in norms]
+    largest = dict(budgets)  # by norm the last, which is the largest
+    if largest:
+        found.append("perturbations larger than eps " + ", ".join(budget_text(eps, n) for n, eps in largest.items()))
+    found += [f"perturbations that are small in {norm}" for norm in THREAT_NORMS if norm not in largest]
     return found + list(NEVER)
 
 

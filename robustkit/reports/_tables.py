@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from robustkit.functional.stats import wilson_of
 from robustkit.records.schema import ORDER, Evaluation, Results, WorstCase
 from robustkit.records.schema_comparison import Comparison
-from robustkit.reports import _comparisons, _over_seeds, _records, _suites
+from robustkit.reports import _across, _comparisons, _over_seeds, _records, _suites
 from robustkit.reports import _format as f
 from robustkit.reports._checks import failing, hint, reason
 from robustkit.reports._labels import beside_baseline, budget, budget_text, in_order, labeller, ordered, panel_text
@@ -25,6 +25,8 @@ def _by_ensemble(results: Results) -> list[Table]:
         ensembles(results),
         robustness(results),
         worst_case(results),
+        _across.union(results),
+        _across.optimality(results),
         *_comparisons.tables(results),
         escalations(results),
         minimum_norms(results),

@@ -17,8 +17,10 @@ NORMS = {
     **{f"L{p}": rf"$\ell_{p}$" for p in "012"}, "Linf": r"$\ell_\infty$", "eps": r"$\varepsilon$",
 }  # fmt: skip
 MOST = 8  # attacks that a caption names
-_ATTACKED = ("robustness", "worst-case", "comparisons", "perturbations", "checks", "escalation", "models")
-_IN_ROWS = ("comparisons-attacks", "perturbations", "checks", "escalation")  # which name the attacks themselves
+_ATTACKED = (
+    "robustness", "worst-case", "union", "optimality", "comparisons", "perturbations", "checks", "escalation", "models",
+)  # fmt: skip
+_IN_ROWS = ("comparisons-attacks", "optimality", "perturbations", "checks", "escalation")  # name them
 _ELSEWHERE = ("audit", "ood-sets", "pools-members", "differences", "leaderboard")  # of no one n
 _LEGEND = re.compile(rf"\s*Verdicts[^:]*: {re.escape(f.LEGEND)}\.")
 _BUDGET = re.compile(r"(?P<eps>[\d./]+) (?P<norm>l0|l1|l2)")

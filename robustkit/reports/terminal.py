@@ -19,6 +19,7 @@ from robustkit.reports._labels import in_order, labeller, panel_text
 from robustkit.reports._table import Cell, Table
 from robustkit.reports._tables import find, tables
 
+SHOWN = ("ensembles", "robustness", "worst-case", "union", "comparisons", "escalation", "optimality", "minimum-norm")
 _VERDICT = {"trusted": "green", "unchecked": "cyan", "suspect": "yellow", "invalid": "bold red"}
 _LONGEST = 26  # a column of text wraps beyond that; a column of numbers never does
 _GAP = 2  # characters between columns
@@ -41,7 +42,7 @@ def show(results: Results, console: Console) -> None:
         Where to print; without colour the marks and numbers say the same.
     """
     every = tables(results)
-    for name in ("ensembles", "robustness", "worst-case", "comparisons", "escalation", "minimum-norm"):
+    for name in SHOWN:
         table = find(every, name)
         if table:
             show_table(table, console)

@@ -14,22 +14,22 @@ POINTS = 100  # of a stored curve, at most
 
 
 def largest(norm: str, shape: Sequence[int]) -> float:
-    """Return the size that no perturbation of an image (C, H, W) in [0, 1] exceeds: l0 as a share, so 1."""
+    """Return the size that no perturbation of an image (C, H, W) in [0, 1] exceeds."""
     elements = math.prod(shape)
-    return {"l0": 1.0, "l1": float(elements), "l2": math.sqrt(elements), "linf": 1.0}[norm]
+    return {"l0": float(elements), "l1": float(elements), "l2": math.sqrt(elements), "linf": 1.0}[norm]
 
 
-def minimum_norm(name: str, run: Run, clean: Run) -> MinimumNorm:
+def minimum_norm(name: str, run: Run, clean: Run, elements: int) -> MinimumNorm:
     """Return the accuracy-versus-distortion curve of one run, over all samples, and its median distance.
 
     A sample that the clean model gets wrong has distance 0, one that was not broken, or crashed, has none: the median
-    is null where that is more than half of them.
+    is null where that is more than half of them. ``elements`` is how many values an image has.
     """
     samples, attack = run.samples, run.cell.attack
     if attack is None:
         raise ValueError("a clean cell has no distances")
     broken = samples.prediction != samples.y
-    distance = np.where(broken, samples.size(run.cell.norm).astype(np.float64), np.inf)
+    distance = np.where(broken, samples.distance(run.cell.norm, elements), np.inf)
     distance[samples.failed] = 0.0  # a crash is never robustness
     finite = np.sort(distance[np.isfinite(distance)])
     at = np.unique(

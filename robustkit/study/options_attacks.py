@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 from robustkit.base.configuration import Configuration
-from robustkit.base.names import ESCALATION, Norm, Trust
+from robustkit.base.names import ESCALATION, ThreatNorm, Trust
 from robustkit.base.option import Option
 from robustkit.base.types import Names, Settings
 
@@ -30,9 +30,16 @@ class Threat(Configuration):
 
     eps: Annotated[
         str | float | Iterable[str | float] | None,
-        Option("Budgets in [0, 1], like 2/255,4/255,8/255.", default="the dataset's"),
+        Option(
+            "Budgets, like 2/255,4/255,8/255, in l0 a number of values; of several norms linf=8/255,l2=0.5.",
+            default="the dataset's",
+        ),
     ] = None
-    norm: Annotated[Norm | None, Option("Norm of the perturbations.", default="the dataset's", axis=True)] = None
+    norm: Annotated[ThreatNorm | None, Option("Norm of the perturbations.", default="the dataset's", axis=True)] = None
+    norms: Annotated[
+        Names | None,
+        Option("Several norms, like linf,l2,l1: each is evaluated, and who withstands all.", unless=("norm",)),
+    ] = None
     targeted: Annotated[
         bool, Option("White-box attacks aim at random labels.", suites=ATTACKING, unless=("target",))
     ] = False

@@ -6,15 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from robustkit.attacks import is_minimum, norm_for
-from robustkit.attacks import spec as attack_spec
-from robustkit.base.names import VOTES
+from robustkit.attacks import is_minimum, norm_for, works_in
+from robustkit.base.budgets import together
 from robustkit.records.cells import SURROGATE, Cell, DatasetRecord, EnsembleRecord, Spec
 from robustkit.study.distortion import largest
+from robustkit.study.reference import reference_for
 
-REFERENCE = "quorum"  # stands beside every number: the strongest attack at the cost of a PGD of 100 steps
-RESTARTS, VOTES_RESTARTS = 4, 8  # of it; every start breaks other samples of a vote, where PGD stands and costs more
-ONE_RESTARTS = 6  # where there is one member, whose runs differ in their start and in two scales alone
 FIELDS = {"further": "follow_ups", "asked": "suite_requests"}  # the stored study keeps the names that 0.1.0 gave them
 
 
@@ -50,9 +47,11 @@ class Study:
     attacks : tuple of Spec
         Whole configurations; one that holds ``eps`` (a list) is run at these budgets instead of the study's.
     eps : tuple of float
-        Budgets of the white-box attacks, ascending.
+        Budgets of the white-box attacks, ascending, in ``norm``.
     transfer_eps : float
-        Budget of the transfer matrices.
+        Budget of the transfer matrices in ``norm``; in each of ``more_norms`` it is the largest.
+    more_norms : mapping of str to tuple of float
+        Budgets, ascending, by further norms: each is evaluated, and who withstands all of them (:meth:`unions`).
     attack_seed : int or None
         The seed of every attack; None: the training's, of an ensemble that says it, else ``seed``.
     target : str
@@ -102,6 +101,16 @@ class Study:
     command: str = "robustkit evaluate"
     given: str = ""
     run: Mapping[str, Any] = field(default_factory=dict)
+    more_norms: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def threats(self) -> dict[str, tuple[float, ...]]:
+        """Budgets by norm, of every norm that is evaluated."""
+        return {self.norm: self.eps, **self.more_norms}
+
+    def unions(self) -> list[dict[str, float]]:
+        """Return the budgets by norm that go together where several norms are evaluated; none where one is."""
+        return together(self.threats) if self.more_norms else []
 
     def cells(self) -> Iterator[Cell]:
         """Yield every cell of the plan, cheap ones that others need first."""
@@ -112,9 +121,9 @@ class Study:
                 yield from self.white_box(ensemble)
                 yield from (cell for _, cell in self.escalated(ensemble))
             if "transfer" in self.suites:
-                for spec in self.transferred():
+                for norm, spec in self.transferred():
                     for targeted in (False, True):
-                        yield from self.transfer(ensemble, spec, targeted)
+                        yield from self.transfer(ensemble, spec, targeted, norm)
 
     def chains(self) -> list[list[Cell]]:
         """Return the cells but the clean ones in pieces of work that need nothing of each other, the longest first.
@@ -138,55 +147,71 @@ class Study:
         return trained if self.attack_seed is None else self.attack_seed
 
     def white_box(self, ensemble: EnsembleRecord) -> Iterator[Cell]:
-        """Yield the attacks on the fused output, by attack, then by ascending eps; minimum-norm attacks run once."""
-        for spec in self.attacks:
-            if is_minimum(spec.name):
-                yield self._cell("attack", ensemble, spec, None, self.target)
-            else:
-                budgets = sorted(set(spec.params.get("eps", self.eps)))
-                yield from self._swept(self._cell("attack", ensemble, spec, eps, self.target) for eps in budgets)
-        if self.reference:
-            yield from self._swept(
-                self._cell("attack", ensemble, reference_for(ensemble.fusion, ensemble.members), eps, "")
-                for eps in self.eps
-            )
+        """Yield the attacks on the fused output, by norm, then by attack, then by ascending eps.
+
+        Minimum-norm attacks run once in a norm; those that work in none of the study's, once in their own.
+        """
+        for norm, budgets in self.threats.items():
+            asked = [(spec, self.target) for spec in self.attacks if self._runs_in(spec, norm)]
+            if self.reference:
+                own = (reference_for(ensemble.fusion, ensemble.members, norm), "")
+                asked += [own] if not is_minimum(own[0].name) or own not in asked else []
+            for spec, target in asked:
+                if is_minimum(spec.name):
+                    yield self._cell("attack", ensemble, spec, None, target, norm)
+                else:
+                    every = sorted(set(spec.params.get("eps", budgets)))
+                    yield from self._swept(self._cell("attack", ensemble, spec, eps, target, norm) for eps in every)
 
     def escalated(self, ensemble: EnsembleRecord) -> Iterator[tuple[FollowUp, Cell]]:
         """Yield the attacks that followed on suspect numbers of an ensemble, from other starts than those before."""
         for more in self.follow_ups:
             if more.ensemble == ensemble.key:
-                cell = self._cell("attack", ensemble, more.attack, more.eps, "")
+                cell = self._cell("attack", ensemble, more.attack, more.eps, "", more.norm)
                 yield more, replace(cell, norm=more.norm, seed=self.seed_of(ensemble) + 1)
 
-    def transferred(self) -> tuple[Spec, ...]:
-        """Return the attacks that have transfer matrices: a smallest perturbation barely crosses one boundary."""
-        return tuple(spec for spec in self.attacks if not is_minimum(spec.name))
+    def transferred(self) -> tuple[tuple[str, Spec], ...]:
+        """Return the norms and attacks that have transfer matrices.
 
-    def transfer(self, ensemble: EnsembleRecord, spec: Spec, targeted: bool) -> Iterator[Cell]:
+        A smallest perturbation has none: it barely crosses one boundary.
+        """
+        bounded = [spec for spec in self.attacks if not is_minimum(spec.name)]
+        return tuple((norm, spec) for norm in self.threats for spec in bounded if self._runs_in(spec, norm))
+
+    def transfer(
+        self, ensemble: EnsembleRecord, spec: Spec, targeted: bool, norm: str = ""
+    ) -> Iterator[Cell]:  # fmt: skip
         """Yield the cells of one transfer matrix, a row each: every member, every surrogate, then the ensemble."""
+        norm = norm or self.norm
+        eps = self.transfer_eps if norm == self.norm else max(self.more_norms[norm])
         target = (self.target or "random") if targeted else ""
         members = [f"member-{i}" for i in range(ensemble.members)]
         for source in [*members, *(SURROGATE + other.key for other in self.surrogates), "ensemble"]:
-            yield self._cell("transfer", ensemble, spec, self.transfer_eps, target, source)
+            yield self._cell("transfer", ensemble, spec, eps, target, norm, source)
 
     def budgets(self, cell: Cell) -> tuple[float, ...]:
         """Return the eps at which a white-box cell is scored.
 
-        A minimum-norm attack in the study's norm is scored at every eps of the study, one in another norm at the
+        A minimum-norm attack in a norm of the study is scored at every eps of that norm, one in another norm at the
         largest perturbation that there can be.
         """
         if cell.eps is not None:
             return (cell.eps,)
-        if cell.norm == self.norm:
-            return self.eps
-        return (largest(cell.norm, self.dataset.shape),)
+        return self.threats.get(cell.norm) or (largest(cell.norm, self.dataset.shape),)
+
+    def _runs_in(self, spec: Spec, norm: str) -> bool:
+        """Return whether an attack runs in a norm of the study; what works in none of them runs with the first."""
+        if works_in(spec.name, norm):
+            return True
+        return norm == self.norm and not any(works_in(spec.name, other) for other in self.more_norms)
 
     def _swept(self, cells: Iterable[Cell]) -> Iterator[Cell]:
         return _chained(cells) if self.eot == 1 else iter(cells)
 
     def _cell(
-        self, kind: str, ensemble: EnsembleRecord, spec: Spec, eps: float | None, target: str, source: str = "ensemble"
-    ) -> Cell:
+        self, kind: str, ensemble: EnsembleRecord, spec: Spec, eps: float | None, target: str, norm: str,
+        source: str = "ensemble",
+    ) -> Cell:  # fmt: skip
         library = spec.name.rpartition(":")[0]
         return Cell(
             kind=kind,
@@ -194,7 +219,7 @@ class Study:
             data=self.dataset.sha256,
             attack=Spec(spec.kind, spec.name, {k: v for k, v in spec.params.items() if k not in ("eps", "eot")}),
             eps=eps,
-            norm=norm_for(spec.name, self.norm),
+            norm=norm_for(spec.name, norm),
             target=target,
             source=source,
             seed=self.seed_of(ensemble),
@@ -205,7 +230,9 @@ class Study:
 
     def to_json(self) -> dict[str, Any]:
         """Return the study as plain JSON."""
+        more = {norm: list(eps) for norm, eps in self.more_norms.items()}
         return {
+            **({"more_norms": more} if more else {}),  # a study of one norm is what it was before there was the field
             "ensembles": [e.to_json() for e in self.ensembles],
             "dataset": self.dataset.to_json(),
             "attacks": [a.to_json() for a in self.attacks],
@@ -244,14 +271,9 @@ class Study:
                 "follow_ups": tuple(FollowUp.from_json(f) for f in value["further"]),
                 "corruptions": tuple(Spec.from_json(c) for c in value.get("corruptions", ())),
                 "surrogates": tuple(EnsembleRecord.from_json(s) for s in value.get("surrogates", ())),
+                "more_norms": {norm: tuple(eps) for norm, eps in value.get("more_norms", {}).items()},
             }
         )
-
-
-def reference_for(fusion: str, members: int) -> Spec:
-    """Return the reference of an ensemble, by its fusion rule and how many members it fuses."""
-    several = VOTES_RESTARTS if fusion in VOTES else RESTARTS
-    return attack_spec(REFERENCE, restarts=several if members > 1 else ONE_RESTARTS)
 
 
 def _chained(cells: Iterable[Cell]) -> Iterator[Cell]:

@@ -1,7 +1,8 @@
 """What a number has to be: ``worst_case@8/255>=0.30`` read, and checked against the numbers that there are.
 
-The grammar is ``[ENSEMBLE:]NUMBER[@EPS[ NORM]] OPERATOR SHARE``. NUMBER is ``worst_case``, ``clean``, or an attack by
-its name (``pgd``) or by that and its steps, as reports call it (``pgd-10``); without ENSEMBLE, EPS or NORM every one
+The grammar is ``[ENSEMBLE:]NUMBER[@EPS[ NORM]] OPERATOR SHARE``. NUMBER is ``worst_case``, ``clean``, ``union`` (of the
+worst cases of several norms), or an attack by its name (``pgd``) or by that and its steps, as reports call it
+(``pgd-10``); without ENSEMBLE, EPS or NORM every one
 that there is has to hold, and with that of a study over seeds without its seed each of these. OPERATOR is one of >=, >,
 <=, <; SHARE is in [0, 1], or a percentage like 30%. Never imports torch.
 """
@@ -13,14 +14,16 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from robustkit.attacks import attack, norm_for
+from robustkit.attacks import attack, works_in
+from robustkit.base.budgets import Budgets, budget
 from robustkit.base.errors import UserError, unknown
-from robustkit.base.options import budget_text, in_range, number
+from robustkit.base.options import budget_text, number
 from robustkit.records.cells import Spec
 from robustkit.study.config import Evaluation
-from robustkit.study.plan import REFERENCE
+from robustkit.study.reference import reference_name
 
-WORST, CLEAN = "worst_case", "clean"
+WORST, CLEAN, UNION = "worst_case", "clean", "union"
+NO_EPS = {CLEAN: "clean accuracy has no eps", UNION: "a union has a budget of each norm, and no eps"}
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt,
 }  # fmt: skip
@@ -93,16 +96,24 @@ def parse(text: str) -> Requirement:
     if match is None:
         raise UserError(f"--min '{text}' is no requirement; {FORM}.")
     share = _share(match["share"], text)
-    eps = None if match["eps"] is None else in_range("eps", number(match["eps"], "eps"))
+    eps = None if match["eps"] is None else _eps(match["eps"], match["norm"] or "")
     subject = re.sub(r"\s*:\s*", ":", match["subject"])
     read = Requirement(text.strip(), subject, eps, match["norm"] or "", match["operator"], share)
-    if eps is not None and re.fullmatch(rf"(.+:)?{CLEAN}", read.subject):
-        raise UserError(f"--min '{text}': clean accuracy has no eps; leave @{match['eps']} out.")
+    reason = NO_EPS.get(read.subject.rpartition(":")[2])
+    if eps is not None and reason:
+        raise UserError(f"--min '{text}': {reason}; leave @{match['eps']} out.")
     return read
 
 
+def _eps(text: str, norm: str) -> float:
+    eps = budget(text, norm or "l2")  # whose range is the widest
+    if not norm and eps > 1:
+        raise UserError(f"--min: eps {eps:.6g} is out of range in linf; of another norm name it, like '@{eps:.6g} l1'.")
+    return eps
+
+
 def foresee(
-    config: Evaluation, attacks: Sequence[Spec], budgets: Sequence[float], norm: str, ensembles: Sequence[str] = ()
+    config: Evaluation, attacks: Sequence[Spec], budgets: Budgets, ensembles: Sequence[str] = ()
 ) -> None:  # fmt: skip
     """Refuse, before any work is done, what is required of numbers that there will not be.
 
@@ -110,21 +121,33 @@ def foresee(
     ----------
     attacks : sequence of Spec
         That will run; of none there is only clean accuracy.
-    budgets : sequence of float
-        Those of all attacks but the ones with their own.
+    budgets : mapping of str to tuple of float
+        Those of all attacks but the ones with their own, by norm.
     ensembles : sequence of str
         Ids and groups of those that will be evaluated; empty where they are not known yet, and any may be named.
     """
     names = [spec.name for spec in attacks]
-    there = {(norm, float(eps)) for spec in attacks for eps in spec.params.get("eps", budgets)}
+    there = {
+        (norm, float(one))
+        for norm, eps in budgets.items()
+        for spec in attacks
+        if works_in(spec.name, norm)
+        for one in spec.params.get("eps", eps)
+    }
     if config.reference and names:
-        names, there = [*names, REFERENCE], there | {(norm, eps) for eps in budgets}
+        names += dict.fromkeys(reference_name(norm) for norm in budgets)
+        there |= {(norm, one) for norm, eps in budgets.items() for one in eps}
     # What may follow is not known, nor are the largest budgets of attacks in another norm, which the images decide.
-    unsure = config.escalate or any(norm_for(spec.name, norm) != norm for spec in attacks)
+    unsure = config.escalate or not all(any(works_in(spec.name, norm) for norm in budgets) for spec in attacks)
+    several = [UNION] if len(budgets) > 1 else []
     for one in map(parse, listed(config.minimum)):
         plain = replace(one, subject=re.sub(r"-\d+$", "", one.subject))  # pgd-10: steps are known once it has run
-        known = [CLEAN, *([WORST, *names] if names else []), *(attack.names() if names and config.escalate else ())]
-        if plain.about(known, ensembles)[1] != CLEAN and not (unsure and one.eps is not None):
+        known = [
+            CLEAN,
+            *([WORST, *several, *names] if names else []),
+            *(attack.names() if names and config.escalate else ()),
+        ]
+        if plain.about(known, ensembles)[1] not in NO_EPS and not (unsure and one.eps is not None):
             one.at(there)
     if config.require is not None and not names:
         raise UserError(f"--require {config.require} is of attacked numbers, but no attack runs; add --suites attacks.")

@@ -84,7 +84,7 @@ class Detection:
 
 def oblivious(study: Study) -> tuple[Spec, ...]:
     """Return the attacks that have a budget and know no detector."""
-    return tuple(spec for spec in study.transferred() if spec.name != ADAPTIVE)
+    return tuple(spec for norm, spec in study.transferred() if norm == study.norm and spec.name != ADAPTIVE)
 
 
 def adaptive(study: Study, record: EnsembleRecord, cell: Cell) -> Iterator[tuple[str, Cell]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,7 +48,9 @@ class Known:
         """Read the store; a RunError if a cell or a probe of the study is not in it."""
         runs = requested_runs(study, store, record)
         clean, most = store.get(study.clean(record)), clean_of(study, store, record)
-        follow_ups = [(more, Scored(store.get(cell), more.eps, most)) for more, cell in study.escalated(record)]
+        elements = math.prod(study.dataset.shape)
+        pairs = study.escalated(record)
+        follow_ups = [(more, Scored(store.get(cell), more.eps, most, elements)) for more, cell in pairs]
         items = plan(study, record, clean, runs)
         facts = load(store, items)
         if len(facts) < len(items):  # a verdict without its probes would be too good

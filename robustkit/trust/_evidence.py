@@ -24,11 +24,12 @@ STRONG = ("members", "reweighing", "targeted")  # families whose failure to lowe
 
 @dataclass(frozen=True)
 class Scored:
-    """A white-box run at a budget; a minimum-norm run has several."""
+    """A white-box run at a budget; a minimum-norm run has several. A budget of l0 counts values of ``elements``."""
 
     run: Run
     eps: float
     clean: Samples | None = None  # of the same ensemble; known where its answers are drawn
+    elements: int = 1  # values of an image
 
     @functools.cached_property
     def standing(self) -> Bools:
@@ -42,7 +43,8 @@ class Scored:
         samples = self.run.samples
         result = samples.correctness
         if self.run.cell.eps is None:  # broken, but only by more than eps
-            far = (samples.size(self.run.cell.norm) > self.eps * (1 + SLACK)) & ~samples.failed
+            size = samples.distance(self.run.cell.norm, self.elements)
+            far = (size > self.eps * (1 + SLACK)) & ~samples.failed
             result = np.where(far, 1.0, result)
         return result if self.clean is None else np.minimum(result, self.clean.correctness)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -53,7 +54,8 @@ def requested_runs(study: Study, store: Store, ensemble: EnsembleRecord) -> list
         return []
     runs = [store.get(cell) for cell in study.white_box(ensemble)]
     clean = clean_of(study, store, ensemble)
-    return [Scored(run, eps, clean) for run in runs for eps in study.budgets(run.cell)]
+    elements = math.prod(study.dataset.shape)
+    return [Scored(run, eps, clean, elements) for run in runs for eps in study.budgets(run.cell)]
 
 
 def clean_of(study: Study, store: Store, ensemble: EnsembleRecord) -> Samples | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from robustkit.attacks import spec
+from robustkit.attacks import attack, spec
 from robustkit.functional.stats import allowed
 from robustkit.records.cells import Spec
 from robustkit.trust import Evidence, Finding, check, probe
@@ -83,5 +83,14 @@ def tried_by_others(evidence: Evidence) -> Finding | None:
         remedy = (stronger(4) if untried[0] == "members" else short,)
     advice = f"no attack of another kind has tried to lower this number: run {evidence.advised(*remedy)}"
     if evidence.norm not in BALLS:
-        advice = f"no attack of another kind works in {evidence.norm}: the number is worth what ran, and no more"
+        advice, remedy = _elsewhere(evidence), ()
     return Finding(float(not evidence.challenged), 0.0, advice, () if evidence.targeted else remedy)
+
+
+def _elsewhere(evidence: Evidence) -> str:
+    """Return what would try to lower a number in a norm that no probe knows: an attack of a kind that did not run."""
+    kinds = {entry.name: families(entry.name) for entry in attack if evidence.norm in entry.facts["norms"]}
+    others = [name for name, own in kinds.items() if not evidence.families.issuperset(own)]
+    if evidence.run is None or not others:
+        return f"no attack of another kind works in {evidence.norm}: the number is worth what ran, and no more"
+    return f"no attack of another kind has tried to lower this number: run {evidence.advised(spec(others[0]))}"

@@ -21,7 +21,7 @@ from robustkit.functional.batching import Batched
 from robustkit.functional.eot import Averaged
 from robustkit.functional.norms import project, size, steepest
 from robustkit.functional.trace import Trace
-from robustkit.study.plan import reference_for
+from robustkit.study.reference import reference_for
 
 quorum = attacks.get("quorum")
 TRUTH = SHARED / "truth"

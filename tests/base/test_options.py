@@ -9,31 +9,9 @@ from robustkit.base import options
 from robustkit.base.errors import UserError
 
 
-def test_numbers_and_eps_lists():
+def test_numbers():
     assert options.number("8/255") == 8 / 255
     assert options.number(" 0.5 ") == 0.5
-    assert options.eps_list("8/255,2/255, 0.1,2/255") == (2 / 255, 8 / 255, 0.1)
-    assert options.eps_list(0.3) == (0.3,)
-    assert options.eps_list(None) is None
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("8/0", "'8/0' divides by zero"),
-        ("-0.1", r"eps -0.1 is out of range; it must be in \[0, 1\]"),
-        ("1.5", "eps 1.5 is out of range"),
-        ("many", "'many' is not a number; write it like 8/255"),
-        ("1/2/3", "'1/2/3' is not a number"),
-        ("nan", "'nan' is not a finite number"),
-        ("inf", "'inf' is not a finite number"),
-        ("", "eps is empty"),
-        (",", "eps is empty"),
-    ],
-)
-def test_bad_eps(text: str, message: str):
-    with pytest.raises(UserError, match=message):
-        options.eps_list(text)
 
 
 def test_names():

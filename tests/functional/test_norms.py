@@ -17,9 +17,18 @@ def test_sizes_by_hand(norm: str, expected: list[float]):
 
 
 def test_unknown_norm_is_refused():
-    for function in (lambda: size(DELTA, "l3"), lambda: steepest(DELTA, "l1"), lambda: project(DELTA, DELTA, 1, "l0")):
+    for function in (lambda: size(DELTA, "l3"), lambda: steepest(DELTA, "l1"), lambda: project(DELTA, DELTA, 1, "l3")):
         with pytest.raises(ValueError, match="is none of"):
             function()
+
+
+def test_l0_projection_keeps_the_largest_moves():
+    origin = torch.tensor([[[[0.5, 0.5, 0.2, 0.9]]]])
+    point = torch.tensor([[[[0.6, 0.3, 0.1, 1.4]]]])
+    # Clipped first: of .1, .2, .1 and .1 the largest and, of equal ones, the first.
+    assert torch.equal(project(point, origin, 2, "l0"), torch.tensor([[[[0.6, 0.3, 0.2, 0.9]]]]))
+    assert torch.equal(project(point, origin, 4, "l0"), point.clamp(0, 1))
+    assert torch.equal(project(point, origin, 0, "l0"), origin)
 
 
 def test_projection_by_hand():

@@ -121,7 +121,7 @@ def test_a_type_without_a_schema_is_no_silent_hole():
 
 def test_the_table_has_the_numbers_of_every_suite(evaluated: Path):
     frame = robustkit.load_results(evaluated).to_frame()
-    assert {"clean", "attacks", "worst_case", *SUITES} == set(frame.suite)
+    assert {"clean", "attacks", "worst_case", "optimality", *SUITES} == set(frame.suite)
     assert frame.value.dropna().between(-1e9, 1e9).all()
     levels = frame[(frame.suite == "corruptions") & frame.severity.notna()]
     assert len(levels) == 2 * 4  # two ensembles, four corruptions at one severity

@@ -169,7 +169,7 @@ def _drawn(run: _Attacked, kind: str, rows: Sequence[int], factor: float = 0.0) 
             "ensemble": run.outcomes.ensemble, "id": int(run.outcomes.ids[row]), "attack": run.label,
             "label": int(run.outcomes.labels[row]), "eps": e["eps"], "norm": e["norm"], "kind": kind,
             "outcome": str(run.outcome[row]), "factor": factor, "shape": list(image.shape),
-            "changed": float(samples.size(e["norm"])[row]), "clean": _said(run.clean, row),
+            "changed": float(samples.distance(e["norm"], image.size)[row]), "clean": _said(run.clean, row),
             "attacked": _said(samples, row),
         }  # fmt: skip
         yield Picture(about, png(image), perturbation_png(run.change(row), factor), png(samples.examples[row]))

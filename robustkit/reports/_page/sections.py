@@ -19,7 +19,7 @@ from robustkit.reports._sample_arrays import SampleTable, read_arrays
 from robustkit.reports._table import Table
 
 STYLES, SCRIPTS = ("_charts.css",), ("_charts.js",)  # of a part with charts
-OWN = ("ensembles", "robustness", "worst-case", "minimum-norm")  # whose tables of single seeds stand together
+OWN = ("ensembles", "robustness", "worst-case", "union", "minimum-norm")  # whose tables of single seeds stand together
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ SectionMaker = Callable[[Material], Iterable[Section]]
 
 def robustness(m: Material) -> Iterator[Section]:
     """Yield robust accuracies, the worst cases over attacks, and differences between ensembles."""
-    m.show("robustness", "worst-case", "comparisons", "comparisons-over-seeds", "comparisons-attacks", "escalation")
+    m.show("robustness", "worst-case", "union", "comparisons", "comparisons-over-seeds", "comparisons-attacks")
+    m.show("escalation", "optimality")
     there = bool({"robustness", "worst-case"} & set(m.tables))
     yield Section("robustness", "Robust accuracy", part("_robustness.html.j2", tables=m.tables), unfolded=there)
 
