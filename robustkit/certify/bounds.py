@@ -18,7 +18,7 @@ from robustkit.certify.operations import Interval, Scale, Reshape, elements
 from robustkit.certify.region import Region
 from robustkit.certify.relaxations import Relu
 
-ELEMENTS = 2**22  # coefficients of one node at a time
+ELEMENTS = 2**19  # coefficients of one node at a time: these stay in a cache, and their memory is used again
 LINEAR = 3e8  # coefficients that the linear bounds of one layer may take, a sample; above, its intervals stay
 Inner = dict[int, Interval]  # of each relaxed node: bounds of its input
 Slopes = Mapping[int, Tensor]
@@ -26,7 +26,7 @@ Slopes = Mapping[int, Tensor]
 
 def backward(
     graph: Graph, inner: Inner, outputs: Mapping[int, Tensor], slopes: Slopes | None = None,
-    splits: Slopes | None = None,
+    splits: Slopes | None = None, seen: dict[int, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return a linear lower bound, on the image, of linear functions of nodes.
 
@@ -38,6 +38,8 @@ def backward(
         alpha of each ReLU, (S or 1, B, *shape); None: adaptive.
     splits : mapping or None
         Multipliers that are added to the coefficients of a ReLU's input (S or 1, B, *shape).
+    seen : dict or None
+        Filled with the coefficients of each relaxed node's output.
 
     Returns
     -------
@@ -56,6 +58,8 @@ def backward(
         assert operation is not None
         if operation.relaxed:
             low, high = inner[at]
+            if seen is not None:
+                seen[at] = a
             parts, shift = operation.relaxed_backward(a, low, high, slopes.get(at) if slopes else None)  # type: ignore[attr-defined]
             if splits is not None and at in splits:
                 parts = [parts[0] + splits[at]]
@@ -81,6 +85,12 @@ class Bounded:
     def lower(self, outputs: Mapping[int, Tensor], slopes: Slopes | None = None) -> Tensor:
         """Return lower bounds (S, B) of linear functions of nodes."""
         return self.region.lower(*backward(self.graph, self.inner, outputs, slopes))
+
+
+    def select(self, rows: Tensor) -> Bounded:
+        """Return the bounds of some of the samples, which may be changed."""
+        inner = {at: (low[rows], high[rows]) for at, (low, high) in self.inner.items()}
+        return Bounded(self.graph, self.region.select(rows), inner, self.by_interval)
 
 
 @torch.no_grad()
@@ -116,11 +126,12 @@ def _tightened(found: Bounded, source: int, known: Interval, optimise: Callable[
     low, high = (end.flatten(1).clone() for end in known)
     before = [elements(node.shape) for node in found.graph.nodes[:source]]
     undecided = (low < 0) & (high > 0)
+    large = undecided.sum(1) * sum(before) > LINEAR
+    if bool(large.any()):
+        found.by_interval.append(source)
+    undecided &= ~large[:, None]
     most = int(undecided.sum(1).max())
     if not most:
-        return known
-    if most * sum(before) > LINEAR:
-        found.by_interval.append(source)
         return known
     places = undecided.to(torch.int8).topk(most, dim=1, sorted=False).indices  # padded by decided ones, which cost only time
     chunk = max(1, ELEMENTS // (2 * max([*before, low.shape[1]]) * len(low)))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robustkit.base.errors import UserError
+from robustkit.functional.norms import steepest
 
 NORMS = ("linf", "l2", "l1")
 
@@ -46,6 +47,18 @@ class Region:
         steep = torch.linalg.vector_norm(flat, dim=-1) if self.norm == "l2" else flat.abs().amax(-1)
         ball = (a * self.x).flatten(2).sum(-1) - self.eps * steep
         return torch.maximum(box, ball) + bias
+
+    def least(self, a: Tensor) -> Tensor:
+        """Return an image of the region where linear functions a (B, C, H, W) are small; of a box, where they are least."""
+        low, high = self.interval()
+        if self.boxed:
+            return torch.where(a > 0, low, high)
+        if self.norm == "l2":
+            return (self.x - self.eps * steepest(a, "l2")).clamp(0, 1)
+        flat = a.flatten(1)
+        place = flat.abs().argmax(1, keepdim=True)
+        step = torch.zeros_like(flat).scatter_(1, place, flat.gather(1, place).sign() * self.eps)
+        return (self.x - step.view_as(a)).clamp(0, 1)
 
     def select(self, rows: Tensor) -> Region:
         """Return the region around some of the images."""

@@ -7,7 +7,7 @@ computed anew with what was found, in float64.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,21 +18,21 @@ from robustkit.certify.operations import elements
 from robustkit.certify.relaxations import Relu
 
 RATE, DECAY = 0.2, 0.95  # of Adam; a slope goes from 0 to 1
-FREE = 1e6  # coefficients of a layer's bounds, a sample, up to which their slopes are optimised
+FREE = 2e6  # coefficients of a whole layer's bounds, a sample, up to which their slopes are optimised
 
 
 @dataclass(frozen=True)
 class Ascended:
-    """Lower bounds (S, B), and what gave them: of each ReLU slopes and multipliers."""
+    """Lower bounds (S, B), the coefficients (S, B, C, H, W) of what they bound from, and the slopes of each ReLU."""
 
     value: Tensor
+    at_least: Tensor
     slopes: dict[int, Tensor]
-    multipliers: dict[int, Tensor]
 
 
 def ascend(
     found: Bounded, outputs: Mapping[int, Tensor], steps: int, start: Slopes | None = None,
-    signs: Mapping[int, Tensor] | None = None, multipliers: Slopes | None = None, need: Tensor | None = None,
+    signs: Mapping[int, Tensor] | None = None, need: Tensor | None = None,
 ) -> Ascended:  # fmt: skip
     """Raise lower bounds of linear functions of nodes.
 
@@ -40,48 +40,52 @@ def ascend(
     ----------
     outputs : mapping of int to Tensor
         Coefficients (S, B, *shape) of nodes.
-    start, multipliers : mapping or None
-        Slopes and multipliers to begin with.
+    start : mapping or None
+        Slopes to begin with, (S, B, *shape).
     signs : mapping or None
         Of each ReLU (B, *shape): +1 where its input is taken to be below zero, -1 above, 0 where neither.
     need : Tensor or None
         (S, B): bounds that are enough; where all are reached the ascent ends.
     """
-    rough = _single(found)
+    rough = single(found)
     wanted = {at: a.float() for at, a in outputs.items()}
     free = _slopes(rough, wanted, start)
-    held = {at: (multipliers or {}).get(at, torch.zeros_like(s, dtype=torch.float32)).float() for at, s in (signs or {}).items()}
-    held = {at: value.clone().requires_grad_() for at, value in held.items()}
     direction = {at: s.float() for at, s in (signs or {}).items()}
-    best = Ascended(torch.full_like(next(iter(wanted.values())).flatten(2)[..., 0], -torch.inf), {}, {})
-    if free or held:
-        best = _ascent(rough, wanted, free, held, direction, steps, need, best)
-    chosen = {at: a.double() for at, a in best.slopes.items()}
-    forces = {at: b.double() * direction[at].double() for at, b in best.multipliers.items()}
-    value = found.region.lower(*backward(found.graph, found.inner, outputs, chosen or None, forces or None))
-    return replace(best, value=value)
+    held = {at: s.new_zeros(s.shape).expand(free_shape(wanted), *s.shape).clone().requires_grad_() for at, s in direction.items()}
+    slopes, multipliers = _ascent(rough, wanted, free, held, direction, steps, need) if free or held else ({}, {})
+    chosen = {at: a.double() for at, a in slopes.items()}
+    forces = {at: b.double() * direction[at].double() for at, b in multipliers.items()}
+    a, bias = backward(found.graph, found.inner, outputs, chosen or None, forces or None)
+    return Ascended(found.region.lower(a, bias), a, slopes)
+
+
+def free_shape(wanted: Mapping[int, Tensor]) -> int:
+    """Return how many functions there are."""
+    return len(next(iter(wanted.values())))
 
 
 def _ascent(
     rough: Bounded, wanted: Mapping[int, Tensor], free: dict[int, Tensor], held: dict[int, Tensor],
-    direction: Mapping[int, Tensor], steps: int, need: Tensor | None, best: Ascended,
-) -> Ascended:  # fmt: skip
+    direction: Mapping[int, Tensor], steps: int, need: Tensor | None,
+) -> tuple[dict[int, Tensor], dict[int, Tensor]]:  # fmt: skip
+    """Return the slopes and multipliers of the best bounds."""
     parameters = [*free.values(), *held.values()]
     optimiser = torch.optim.Adam(parameters, lr=RATE, betas=(0.5, 0.9))
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, DECAY)
+    best = torch.full(next(iter(wanted.values())).shape[:2], -torch.inf, device=parameters[0].device)
+    kept: tuple[dict[int, Tensor], dict[int, Tensor]] = {}, {}
     for step in range(steps + 1):
         with torch.enable_grad():
             forces = {at: b * direction[at] for at, b in held.items()}
             value = rough.region.lower(*backward(rough.graph, rough.inner, wanted, free, forces or None))
-        better = value.detach() > best.value
-        best = Ascended(
-            torch.where(better, value.detach(), best.value), _kept(better, free, best.slopes),
-            _kept(better, held, best.multipliers),
-        )  # fmt: skip
-        if step == steps or (need is not None and bool((best.value > need).all())):
+            loss = -value.sum()
+        better = value.detach() > best
+        kept = _kept(better, free, kept[0]), _kept(better, held, kept[1])
+        best = torch.where(better, value.detach(), best)
+        if step == steps or (need is not None and bool((best > need).all())):
             break
         optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(-value.sum(), inputs=parameters)
+        torch.autograd.backward(loss, inputs=parameters)
         optimiser.step()
         schedule.step()
         with torch.no_grad():
@@ -89,7 +93,7 @@ def _ascent(
                 one.clamp_(0, 1)
             for one in held.values():
                 one.clamp_min_(0)
-    return best
+    return kept
 
 
 def _kept(better: Tensor, new: Mapping[int, Tensor], old: Mapping[int, Tensor]) -> dict[int, Tensor]:
@@ -118,7 +122,7 @@ def _below(found: Bounded, top: int) -> list[int]:
     return [at for at in found.inner if at < top]
 
 
-def _single(found: Bounded) -> Bounded:
+def single(found: Bounded) -> Bounded:
     """Return float32 bounds a little wider, which guide the ascent and prove nothing."""
     inner = {at: (low.float(), high.float()) for at, (low, high) in found.inner.items()}
     return Bounded(found.graph.to(torch.float32), found.region.to(torch.float32), inner)
@@ -129,7 +133,7 @@ def of_inner_layers(steps: int) -> Any:
 
     def optimise(found: Bounded, node: int, a: Tensor) -> Tensor:
         before = sum(elements(one.shape) for one in found.graph.nodes[:node])
-        if len(a) * before > FREE:
+        if elements(found.graph.nodes[node].shape) * before > FREE:
             return found.lower({node: a})
         return torch.maximum(found.lower({node: a}), ascend(found, {node: a}, steps).value)
 
