@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from robustkit.certify.graph import Graph
-from robustkit.certify.operations import Interval, Scale, Reshape, elements
+from robustkit.certify.operations import Interval, Reshape, Scale, elements
 from robustkit.certify.region import Region
 from robustkit.certify.relaxations import Relu
 
@@ -86,7 +86,6 @@ class Bounded:
         """Return lower bounds (S, B) of linear functions of nodes."""
         return self.region.lower(*backward(self.graph, self.inner, outputs, slopes))
 
-
     def select(self, rows: Tensor) -> Bounded:
         """Return the bounds of some of the samples, which may be changed."""
         inner = {at: (low[rows], high[rows]) for at, (low, high) in self.inner.items()}
@@ -133,7 +132,9 @@ def _tightened(found: Bounded, source: int, known: Interval, optimise: Callable[
     most = int(undecided.sum(1).max())
     if not most:
         return known
-    places = undecided.to(torch.int8).topk(most, dim=1, sorted=False).indices  # padded by decided ones, which cost only time
+    places = (
+        undecided.to(torch.int8).topk(most, dim=1, sorted=False).indices
+    )  # padded by decided ones, which cost only time
     chunk = max(1, ELEMENTS // (2 * max([*before, low.shape[1]]) * len(low)))
     for part in places.split(chunk, dim=1):
         a = low.new_zeros(part.shape[1], *low.shape).scatter_(-1, part.T.unsqueeze(-1), 1.0)
@@ -146,9 +147,10 @@ def _tightened(found: Bounded, source: int, known: Interval, optimise: Callable[
     return low.unflatten(1, shape), high.unflatten(1, shape)
 
 
-def unit(a: Sequence[Tensor], graph: Graph) -> dict[int, Tensor]:
-    """Return coefficients of the outputs of a graph by node; members that share an output are added."""
+def unit(a: Sequence[Tensor | None], graph: Graph) -> dict[int, Tensor]:
+    """Return coefficients of the outputs of a graph by node; None: an output that is not looked at."""
     held: dict[int, Tensor] = {}
     for at, one in zip(graph.outputs, a, strict=True):
-        held[at] = held[at] + one if at in held else one
+        if one is not None:
+            held[at] = held[at] + one if at in held else one
     return held

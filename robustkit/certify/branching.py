@@ -97,7 +97,11 @@ class _Search:
     def _bounded(self, cases: list[Case]) -> list[tuple[Case, Case | None]]:
         part, outputs = self._part(cases)
         signs = _narrowed(part, cases)
-        begun = {at: torch.stack([c.slopes[at] for c in cases if c.slopes])[None] for at in self.relus if all(c.slopes and at in c.slopes for c in cases)}
+        begun = {
+            at: torch.stack([c.slopes[at] for c in cases if c.slopes])[None]
+            for at in self.relus
+            if all(c.slopes and at in c.slopes for c in cases)
+        }
         need = torch.full((1, len(cases)), self.slack, device=self.wanted.device)
         best = ascend(part, outputs, self.steps, begun, signs, need)
         rows = [i for i in range(len(cases)) if float(best.value[0, i]) <= self.slack]
@@ -112,15 +116,19 @@ class _Search:
         rows = torch.tensor([case.sample for case in cases], device=self.wanted.device)
         part = self.found.select(rows)
         a = torch.stack([self.wanted[case.function, case.sample] for case in cases])[None]
-        return part, unit([a * w for w in self.weights], part.graph)
+        return part, unit([a * w if w else None for w in self.weights.tolist()], part.graph)
 
     def _chosen(self, cases: list[Case], reached: Tensor) -> list[Case]:
-        """Return open cases with what to split; note samples that an image breaks, or where nothing is left to split."""
+        """Return open cases with what to split; note samples that an image breaks, or of which nothing is left."""
         part, outputs = self._part(cases)
         _narrowed(part, cases)
         self._try(cases, part.region.least(reached))
         candidates = _candidates(part, outputs, cases, self.relus)
-        tried = [replace(case, next=(node, place)) for case, own in zip(cases, candidates, strict=True) for node, place in own]
+        tried = [
+            replace(case, next=(node, place))
+            for case, own in zip(cases, candidates, strict=True)
+            for node, place in own
+        ]
         values = self._rough([half for case in tried for half in case.halves()])
         chosen, at = [], 0
         for case, own in zip(cases, candidates, strict=True):
@@ -170,7 +178,7 @@ def _narrowed(part: Bounded, cases: list[Case]) -> dict[int, Tensor]:
 def _candidates(
     part: Bounded, outputs: dict[int, Tensor], cases: list[Case], relus: list[int]
 ) -> list[list[tuple[int, int]]]:
-    """Return the ReLUs, node and place, whose relaxation costs the bound of each case most; fewer where few are open."""
+    """Return the ReLUs, node and place, whose relaxation costs the bound of each case most."""
     seen: dict[int, Tensor] = {}
     slopes = {at: torch.stack([c.slopes[at] for c in cases if c.slopes])[None].double() for at in cases[0].slopes or {}}
     backward(part.graph, part.inner, outputs, slopes or None, seen=seen)

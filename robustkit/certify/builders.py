@@ -143,7 +143,9 @@ def _same(p: Places, out: Tensor, x: Any, *_: Any, **__: Any) -> Node:
     return p.of(x)
 
 
-def _dropout(p: Places, out: Tensor, x: Any, probability: float = 0.5, training: bool = True, *_: Any, **k: Any) -> Node:
+def _dropout(
+    p: Places, out: Tensor, x: Any, probability: float = 0.5, training: bool = True, *_: Any, **k: Any
+) -> Node:
     return None if training and k.get("p", probability) else p.of(x)
 
 
@@ -205,7 +207,8 @@ _NAMED: dict[Callable[..., Node], tuple[str, ...]] = {
     _sum: ("sum",), _getitem: ("__getitem__",), _permute: ("permute",), _transpose: ("transpose",),
     _reshape: ("flatten", "view", "reshape", "squeeze", "unsqueeze", "unflatten", "view_as"),
     _same: ("contiguous", "clone", "detach", "to", "float", "double", "type_as", "requires_grad_", "identity"),
-    _dropout: ("dropout", "dropout2d"), _cat: ("cat", "concat"), _sum_of(1.0): ("add", "add_", "__add__", "__radd__", "__iadd__"),
+    _dropout: ("dropout", "dropout2d"), _cat: ("cat", "concat"),
+    _sum_of(1.0): ("add", "add_", "__add__", "__radd__", "__iadd__"),
     _sum_of(-1.0): ("sub", "sub_", "__sub__", "subtract"), _rsub: ("rsub", "__rsub__"),
     _mul: ("mul", "mul_", "multiply", "__mul__", "__rmul__"), _div: ("div", "div_", "true_divide", "__truediv__"),
     _neg: ("neg", "__neg__"),

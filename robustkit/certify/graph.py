@@ -38,7 +38,8 @@ class Graph:
     def to(self, dtype: torch.dtype) -> Graph:
         """Return the graph with weights of a dtype."""
         return replace(
-            self, nodes=tuple(n if n.operation is None else replace(n, operation=n.operation.to(dtype)) for n in self.nodes)
+            self,
+            nodes=tuple(n if n.operation is None else replace(n, operation=n.operation.to(dtype)) for n in self.nodes),
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -58,7 +59,9 @@ class Graph:
                 needed.add(at)
                 stack += self.nodes[at].inputs
         place = {old: new for new, old in enumerate(sorted(needed))}
-        nodes = (replace(self.nodes[at], inputs=tuple(place[i] for i in self.nodes[at].inputs)) for at in sorted(needed))
+        nodes = (
+            replace(self.nodes[at], inputs=tuple(place[i] for i in self.nodes[at].inputs)) for at in sorted(needed)
+        )
         return Graph(tuple(nodes), (place[self.outputs[member]],))
 
 

@@ -232,11 +232,6 @@ class Positive(Operation):
         return [each(transposed, a)], 0.0
 
 
-def mixes(operation: Operation) -> bool:
-    """Return whether several numbers of the input go into one of the output, so that intervals lose what they share."""
-    return not isinstance(operation, Scale | Reshape)
-
-
 def elements(shape: Sequence[int]) -> int:
     """Return how many numbers a shape holds."""
     return math.prod(shape)

@@ -21,9 +21,11 @@ from robustkit.certify.operations import Operation
 from robustkit.ensembles.folding import same_logits
 
 # Of a tensor's own properties, not of the values that it holds.
-HARMLESS = {"__get__", "size", "dim", "numel", "stride", "is_contiguous", "element_size", "data_ptr", "is_floating_point",
-            "ndimension", "type", "get_device", "__len__", "new_zeros", "new_ones", "new_tensor", "new_full", "new_empty",
-            "zeros_like", "ones_like", "empty_like", "is_complex"}  # fmt: skip
+HARMLESS = {
+    "__get__", "size", "dim", "numel", "stride", "is_contiguous", "element_size", "data_ptr", "is_floating_point",
+    "ndimension", "type", "get_device", "__len__", "new_zeros", "new_ones", "new_tensor", "new_full", "new_empty",
+    "zeros_like", "ones_like", "empty_like", "is_complex",
+}  # fmt: skip
 TRIED = 2  # images that are looked at: a constant that differs between samples shows
 
 
@@ -135,16 +137,16 @@ def _read(member: nn.Module, at: int, x: Tensor) -> Graph:
         except Unbounded as error:
             raise UserError(f"member {at} cannot be certified: {error}") from None
     if not recorder.follows(out):
-        raise UserError(f"member {at} cannot be certified: its output does not come from the images in a way that can be followed.")  # fmt: skip
+        raise UserError(f"member {at} cannot be certified: how its output comes from the images cannot be followed.")
     graph = Graph(tuple(recorder.nodes), (recorder.node(out),)).to(torch.float64)
     both = torch.cat([few, x])
     if not same_logits(graph.forward(both.double())[0].to(out.dtype), member(both)):
-        raise UserError(f"member {at} cannot be certified: it does not answer as the operations that were seen in one pass of it.")  # fmt: skip
+        raise UserError(f"member {at} cannot be certified: it does not answer as one pass of it did.")
     return graph
 
 
 def _sentence(func: Any) -> str:
     return (
-        f"the operation '{resolve_name(func) or getattr(func, '__name__', func)}' has no bound here; those that have are "
-        "convolution, linear, ReLU, addition, batch norm, average and maximum pooling, padding and reshaping."
+        f"the operation '{resolve_name(func) or getattr(func, '__name__', func)}' has no bound here; those that have "
+        "are convolution, linear, ReLU, addition, batch norm, average and maximum pooling, padding and reshaping."
     )

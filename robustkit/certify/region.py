@@ -49,7 +49,7 @@ class Region:
         return torch.maximum(box, ball) + bias
 
     def least(self, a: Tensor) -> Tensor:
-        """Return an image of the region where linear functions a (B, C, H, W) are small; of a box, where they are least."""
+        """Return an image of the region where linear functions a (B, C, H, W) are small; of a box the least."""
         low, high = self.interval()
         if self.boxed:
             return torch.where(a > 0, low, high)

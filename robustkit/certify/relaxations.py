@@ -46,9 +46,8 @@ class Relu(Operation):
         steep = torch.where(open_, high / (high - low).clamp_min(torch.finfo(a.dtype).tiny), on)
         lower = (high > -low).to(a.dtype) if slope is None else slope
         lower = torch.where(open_, lower, on)
-        above, below = a.clamp_min(0), a.clamp_max(0)
-        bias = (below * torch.where(open_, -low * steep, torch.zeros_like(low))).flatten(2).sum(-1)
-        return [above * lower + below * steep], bias
+        bias = (a.clamp_max(0) * torch.where(open_, -low * steep, torch.zeros_like(low))).flatten(2).sum(-1)
+        return [a * torch.where(a > 0, lower, steep)], bias
 
 
 @dataclass(frozen=True)
@@ -98,4 +97,3 @@ class MaxPool(Operation):
         """Return the windows of (B, C, H, W) as (B, C, k, windows)."""
         cut = functional.unfold(x.flatten(0, 1).unsqueeze(1), self.kernel, self.dilation, 0, self.stride)
         return cut.unflatten(0, x.shape[:2])
-

@@ -51,7 +51,10 @@ def ascend(
     wanted = {at: a.float() for at, a in outputs.items()}
     free = _slopes(rough, wanted, start)
     direction = {at: s.float() for at, s in (signs or {}).items()}
-    held = {at: s.new_zeros(s.shape).expand(free_shape(wanted), *s.shape).clone().requires_grad_() for at, s in direction.items()}
+    held = {
+        at: s.new_zeros(s.shape).expand(free_shape(wanted), *s.shape).clone().requires_grad_()
+        for at, s in direction.items()
+    }
     slopes, multipliers = _ascent(rough, wanted, free, held, direction, steps, need) if free or held else ({}, {})
     chosen = {at: a.double() for at, a in slopes.items()}
     forces = {at: b.double() * direction[at].double() for at, b in multipliers.items()}
