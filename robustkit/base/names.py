@@ -18,7 +18,17 @@ VOTES = ("majority", "median", "crossmax")  # of them: those that a single membe
 NORMS: tuple[Norm, ...] = get_args(Norm)
 SPEEDS: tuple[Speed, ...] = get_args(Speed)
 TRUST: tuple[Trust, ...] = get_args(Trust)
-SUITES = ("attacks", "transfer", "corruptions", "detection", "ood", "calibration", "diversity")
+SUITES = (
+    "attacks",
+    "transfer",
+    "corruptions",
+    "detection",
+    "ood",
+    "calibration",
+    "diversity",
+    "certified",
+    "smoothing",
+)
 FORMATS = ("html", "md", "tex", "csv", "figures")  # of a report, beside results.json
 ALL = "all"  # every suite
 DEFAULT_SUITES = ("attacks", "transfer")

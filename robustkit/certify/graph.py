@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -50,14 +50,19 @@ class Graph:
             values.append(node.operation.forward(*(values[at] for at in node.inputs)))
         return [values[at] for at in self.outputs]
 
-    def only(self, member: int) -> Graph:
-        """Return the graph of one member."""
-        needed, stack = {0}, [self.outputs[member]]
+    def behind(self, nodes: Iterable[int]) -> set[int]:
+        """Return the nodes that some are computed from, and those themselves."""
+        found, stack = set[int](), list(nodes)
         while stack:
             at = stack.pop()
-            if at not in needed:
-                needed.add(at)
+            if at not in found:
+                found.add(at)
                 stack += self.nodes[at].inputs
+        return found
+
+    def only(self, member: int) -> Graph:
+        """Return the graph of one member."""
+        needed = self.behind([self.outputs[member]]) | {0}
         place = {old: new for new, old in enumerate(sorted(needed))}
         nodes = (
             replace(self.nodes[at], inputs=tuple(place[i] for i in self.nodes[at].inputs)) for at in sorted(needed)

@@ -113,16 +113,12 @@ def _slopes(rough: Bounded, wanted: Mapping[int, Tensor], start: Slopes | None) 
     """Return free slopes of every ReLU below the bounded nodes that has an open input."""
     shape = next(iter(wanted.values())).shape[:2]
     free = {}
-    for at in _below(rough, max(wanted)):
+    for at in sorted(rough.graph.behind(wanted) & rough.inner.keys()):
         low, high = rough.inner[at]
         if isinstance(rough.graph.nodes[at].operation, Relu) and bool(((low < 0) & (high > 0)).any()):
             begun = start[at].float() if start and at in start else (high > -low).float().expand(*shape, *low.shape[1:])
             free[at] = begun.clone().requires_grad_()
     return free
-
-
-def _below(found: Bounded, top: int) -> list[int]:
-    return [at for at in found.inner if at < top]
 
 
 def single(found: Bounded) -> Bounded:

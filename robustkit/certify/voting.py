@@ -1,8 +1,8 @@
 """Certificates of fusion rules that are not linear in the logits: sound, and better than each member alone.
 
 ``mean-prob``: with d_k = z_k - z_y, a member's p_y - p_j is (1 - e^d_j) / (1 + sum_k e^d_k), which falls with d_j and
-is monotone in every other d_k; bounds of the d_k bound it, and the sum over members must be above zero. Where that is not
-enough, each member's difference is bounded by a line in d_j, and the sum of lines through all members at once.
+is monotone in every other d_k; bounds of the d_k bound it, and the sum over members must be above zero. Where that is
+not enough, each member's difference is bounded by a line in d_j, and the sum of lines through all members at once.
 ``majority``: two members whose margins' sum is above zero for every pair of rivals are never wrong on the same image.
 """
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from robustkit import suites
 from robustkit.corruptions._results import corruption_results
 from robustkit.functional.stats import wilson_of
+from robustkit.pipeline.ceilings import with_ceilings
 from robustkit.pipeline.outcomes import comparisons, samples_of
 from robustkit.pipeline.outcomes import over_seeds as compared_over_seeds
 from robustkit.pipeline.over_seeds import over_seeds
@@ -96,6 +97,8 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
         ood=_suite("ood", study, store),
         calibration=_suite("calibration", study, store),
         diversity=_suite("diversity", study, store),
+        certified=with_ceilings(study, store, _suite("certified", study, store), correct),
+        smoothing=_suite("smoothing", study, store),
         pools=_suite("pools", study, store),
     )
     if aggregates := over_seeds(study.ensembles, data.n, ensembles, evaluations, worst):

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from robustkit.reports._drawing import Drawing
     from robustkit.study.plan import Study
 
-SUITES = ("audit", "detection", "ood", "calibration", "corruptions", "diversity", "pools")  # in reading order
+SUITES = (
+    "audit",
+    "detection",
+    "ood",
+    "calibration",
+    "corruptions",
+    "diversity",
+    "certified",
+    "smoothing",
+    "pools",
+)  # in reading order
 
 
 @dataclass(frozen=True)
