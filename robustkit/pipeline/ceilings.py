@@ -38,8 +38,8 @@ def _beside(row: CertifiedResult, floor: np.ndarray, outcomes: SampleOutcomes) -
     notes = list(row["notes"])
     if contradicted:
         notes.append(
-            f"{contradicted} samples are certified and were broken: floor or attack is wrong there, and neither is to be "
-            "quoted"
+            f"{contradicted} samples are certified and were broken: floor or attack is wrong there, and neither is to "
+            "be quoted"
         )
     return {
         **row, "ceiling": ceiling, "unsettled": gap, "contradicted": contradicted,

@@ -38,7 +38,8 @@ class SmoothingResult(TypedDict):
 
     It is another classifier than the ensemble. ``accuracy[i]`` is the share of the first ``n`` samples that it answers
     right on every image at an l2 distance of at most ``eps[i]``, each with a probability of at least 1 - ``failure``;
-    eps 0 is its clean accuracy, in which the ``abstained`` samples count as wrong. ``clean_accuracy`` is the ensemble's.
+    eps 0 is its clean accuracy, in which the ``abstained`` samples count as wrong. ``clean_accuracy`` is that of the
+    ensemble itself.
     """
 
     ensemble: str
