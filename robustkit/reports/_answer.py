@@ -16,7 +16,7 @@ from robustkit.reports import _suites
 from robustkit.reports._checks import WORST, failing, headline_budget
 from robustkit.reports._labels import baseline_of, budget, budget_text, ordered
 from robustkit.reports._suite_audit import concerns
-from robustkit.reports._suite_certified import sentence as certified_sentence
+from robustkit.reports._suite_certified import headline
 
 MOST = 11  # lines, and the path of the report after them
 ELSEWHERE = "in the report and with -v"  # where a terminal has what a page has below
@@ -97,11 +97,8 @@ def _sentences(results: Results) -> Iterator[str]:
         yield f"On {images}, without an attack: {_clean(results)} right."
     else:
         yield f"{_compared(results, worst)} of {images} against the worst of all attacks at eps {budget_text(*at)}" + (
-            f". {MEANING[max((w['verdict'] for w in worst.values()), key=ORDER.index)]}"
+            f". {MEANING[max((w['verdict'] for w in worst.values()), key=ORDER.index)]}{headline(results, *at)}"
         )
-    for r in results.get("certified", []):
-        if at is None or budget(r) == at:
-            yield certified_sentence(r)
     if found := concerns(results):
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
         yield textwrap.shorten(f"A reason to doubt every number: {found[0]}", 130, placeholder=" ...") + more

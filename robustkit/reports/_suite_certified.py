@@ -36,9 +36,9 @@ def tables(results: Results) -> Iterator[Table]:
     ]  # fmt: skip
     notes = dict.fromkeys(f"{r['ensemble']}: {note}." for r in every for note in r["notes"])
     note = (
-        "Certified: no image within eps makes these samples wrong, in exact arithmetic of the stored weights; attacked: "
-        "the worst case over all attacks on the same samples. The truth lies between, and neither settles the unsettled "
-        "share. A number is proven where both are at most a point apart. Members alone: proven of each by itself; all "
+        "Certified: no image within eps makes these samples wrong, in exact arithmetic of the stored weights; "
+        "attacked: the worst case over all attacks on the same samples. The truth lies between, and neither settles the "
+        "unsettled share. A number is proven where both are at most a point apart. Members alone: proven of each by itself; all "
         "alone: of how many samples all members are (docs/certify.md). " + " ".join(notes)
     ).strip()
     records = [{k: v for k, v in r.items() if k not in ("notes", "alone")} for r in every]
@@ -52,18 +52,22 @@ def verdict(r: CertifiedResult) -> str:
     return "proven" if r["proven"] else "open"
 
 
+def headline(results: Results, eps: float, norm: str) -> str:
+    """Return what is proven of the ensemble with the highest floor at a budget; empty where nothing is."""
+    own = [r for r in results.get("certified", []) if r["eps"] == eps and r["norm"] == norm]
+    return " " + sentence(max(own, key=lambda r: r["floor"])) if own else ""
+
+
 def sentence(r: CertifiedResult) -> str:
     """Return between what the truth is known to be."""
     at = budget_text(r["eps"], r["norm"])
     if r["ceiling"] is None:
-        return f"{r['ensemble']} at eps {at}: certified {f.percent(r['floor'])} % <= truth; no attack ran."
+        return f"{r['ensemble']}, {r['n']} samples at eps {at}: certified {f.percent(r['floor'])} % <= truth."
     if r["contradicted"]:
         return f"{r['ensemble']} at eps {at}: {r['notes'][-1]}."
     between = f"certified {f.percent(r['floor'])} % <= truth <= {f.percent(r['ceiling'])} %"
-    settled = (
-        "the number is proven" if r["proven"] else f"{f.percent(r['unsettled'])} % of samples are settled by neither"
-    )
-    return f"{r['ensemble']} at eps {at} on {r['n']} samples: {between}; {settled}."
+    settled = "proven" if r["proven"] else f"neither settles {f.percent(r['unsettled'])} %"
+    return f"{r['ensemble']}, {r['n']} samples at eps {at}: {between}, {settled}."
 
 
 def drawings(results: Results) -> Iterator[Drawing]:
