@@ -97,10 +97,12 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
         ood=_suite("ood", study, store),
         calibration=_suite("calibration", study, store),
         diversity=_suite("diversity", study, store),
-        certified=with_ceilings(study, store, _suite("certified", study, store), correct),
-        smoothing=_suite("smoothing", study, store),
         pools=_suite("pools", study, store),
     )
+    if "certified" in study.suite_requests:
+        results["certified"] = with_ceilings(study, store, _suite("certified", study, store), correct)
+    if "smoothing" in study.suite_requests:
+        results["smoothing"] = _suite("smoothing", study, store)
     if aggregates := over_seeds(study.ensembles, data.n, ensembles, evaluations, worst):
         results["over_seeds"] = aggregates
     origin = {"$schema": NAME, **({"run": dict(study.run)} if study.run else {})}

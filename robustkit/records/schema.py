@@ -12,7 +12,7 @@ from typing import Any, Literal, TypedDict, get_args
 
 from robustkit.records.schema_comparison import Compared
 from robustkit.records.schema_members import DiversityResult, PoolResult
-from robustkit.records.schema_proofs import CertifiedResult, SmoothingResult
+from robustkit.records.schema_proofs import Proven
 from robustkit.records.schema_run import EnsembleOrigin, RunOrigin
 from robustkit.records.schema_suites import AuditResult, CalibrationResult, DetectionResult, OodResult
 
@@ -263,7 +263,7 @@ class Numbers(TypedDict):
     worst_case: list[WorstCase]
 
 
-class Results(RunOrigin, Seeded, Compared, Numbers):
+class Results(RunOrigin, Seeded, Proven, Compared, Numbers):
     """The whole of ``results.json``."""
 
     surrogates: list[EnsembleResult]
@@ -276,6 +276,4 @@ class Results(RunOrigin, Seeded, Compared, Numbers):
     calibration: list[CalibrationResult]
     corruptions: list[CorruptionResult]
     diversity: list[DiversityResult]
-    certified: list[CertifiedResult]
-    smoothing: list[SmoothingResult]
     pools: list[PoolResult]

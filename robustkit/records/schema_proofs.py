@@ -53,3 +53,10 @@ class SmoothingResult(TypedDict):
     accuracy: list[float]
     median_radius: float
     seconds: float
+
+
+class Proven(TypedDict, total=False):
+    """What only an evaluation with these suites has."""
+
+    certified: list[CertifiedResult]
+    smoothing: list[SmoothingResult]

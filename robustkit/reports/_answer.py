@@ -106,7 +106,7 @@ def _sentences(results: Results) -> Iterator[str]:
         yield f"Under the corruptions of {c['suite']}, {c['ensemble']} keeps {f.percent(c['accuracy'])} % on average."
     for pool in results["pools"][:1]:
         yield _best_of(pool)
-    if not worst and (others := [name for name in _suites.SUITES if results[name]]):  # type: ignore[literal-required]
+    if not worst and (others := [name for name in _suites.SUITES if results.get(name)]):
         yield f"Measured: {', '.join(others)}; the tables are {ELSEWHERE}."
 
 

@@ -36,11 +36,12 @@ def tables(results: Results) -> Iterator[Table]:
     ]  # fmt: skip
     notes = dict.fromkeys(f"{r['ensemble']}: {note}." for r in every for note in r["notes"])
     note = (
-        "Certified: no image within eps makes these samples wrong, in exact arithmetic of the stored weights; "
-        "attacked: the worst case over all attacks on the same samples. The truth lies between, and neither settles the "
-        "unsettled share. A number is proven where both are at most a point apart. Members alone: proven of each by itself; all "
-        "alone: of how many samples all members are (docs/certify.md). " + " ".join(notes)
-    ).strip()
+        "Certified: no image within eps makes these samples wrong, in exact arithmetic of the weights; attacked: the "
+        "worst case of all attacks on the same samples. The truth lies between; neither settles the unsettled "
+        "share. A number is proven where both are at most a point apart. Members alone: proven of each by itself; all "
+        "alone: of how many samples all members are (docs/certify.md). "
+    )
+    note = (note + " ".join(notes)).strip()
     records = [{k: v for k, v in r.items() if k not in ("notes", "alone")} for r in every]
     yield Table(NAME, TITLE, columns, "llrrrlrrr", rows, note, 2, True, records)
 
@@ -72,7 +73,7 @@ def sentence(r: CertifiedResult) -> str:
 
 def drawings(results: Results) -> Iterator[Drawing]:
     """Yield floor and ceiling against eps."""
-    if any(r["ceiling"] is not None for r in results["certified"]):
+    if any(r["ceiling"] is not None for r in results.get("certified", [])):
         alt = "Certified floor and attacked ceiling against eps, the band between them unsettled."
         yield Drawing(NAME, alt, _figure(in_order(results, results["certified"])), NAME)
 

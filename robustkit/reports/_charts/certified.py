@@ -18,7 +18,7 @@ from robustkit.reports._suite_certified import NAME, TITLE, ends, sentence
 
 def certified(results: Results) -> Iterator[Chart]:
     """Yield a chart with the floor, the ceiling and the band between them of each ensemble."""
-    every = in_order(results, results["certified"])
+    every = in_order(results, results.get("certified", []))
     if not every:
         return
     names = list(dict.fromkeys(r["ensemble"] for r in every))
