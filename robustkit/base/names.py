@@ -20,9 +20,20 @@ NORMS: tuple[Norm, ...] = get_args(Norm)
 THREAT_NORMS: tuple[ThreatNorm, ...] = get_args(ThreatNorm)
 SPEEDS: tuple[Speed, ...] = get_args(Speed)
 TRUST: tuple[Trust, ...] = get_args(Trust)
-SUITES = ("attacks", "transfer", "corruptions", "detection", "ood", "calibration", "diversity")
+SUITES = (
+    "attacks",
+    "transfer",
+    "corruptions",
+    "detection",
+    "ood",
+    "calibration",
+    "diversity",
+    "certified",
+    "smoothing",
+)
+PROOFS = ("certified", "smoothing")  # of them: what only runs where it is named, since few networks have bounds
 FORMATS = ("html", "md", "tex", "csv", "figures")  # of a report, beside results.json
-ALL = "all"  # every suite
+ALL = "all"  # every suite but those
 DEFAULT_SUITES = ("attacks", "transfer")
 ESCALATION = 20_000.0  # forward passes for each sample that an escalation may cost at each eps
 TARGETS = ("random", "least-likely", "next-best")  # or the number of a label

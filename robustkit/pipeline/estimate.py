@@ -32,7 +32,10 @@ from robustkit.study.plan import Study, steps_of
 from robustkit.training.spec import TrainSpec
 
 PROBES = {"off": 0.0, "quick": 0.35, "full": 1.0}  # seconds of the checks for each second of the white-box attacks
-SUITES = {"detection": 180.0, "ood": 6.0, "calibration": 2.0, "diversity": 40.0, "pools": 20.0}  # passes an image
+SUITES = {
+    "detection": 180.0, "ood": 6.0, "calibration": 2.0, "diversity": 40.0, "pools": 20.0, "certified": 400.0,
+    "smoothing": 400.0,
+}  # passes an image  # fmt: skip
 ROUGHLY = 0.8  # of the passes of a long attack that a rough model takes, where there is one
 GRADIENT = 3.0  # forward passes that one with its backward pass costs
 SHORT = 15.0  # seconds of work that is begun without a trial

@@ -38,6 +38,7 @@ from robustkit.study.evaluation_data import EvaluationData, evaluation_data, too
 from robustkit.study.options_run import GATES
 from robustkit.study.plan import Study
 from robustkit.suites import SuiteRequest, ask_suites
+from robustkit.suites._certifying import certifiable
 
 # What tells that a folder is that of an evaluation or of an audit, done or begun.
 RESULTS = ("results.json", "runs", "candidates")
@@ -84,6 +85,8 @@ def _run(config: Evaluation, c: _Checked, reporter: Reporter) -> None:
         }  # fmt: skip
         suite_requests = {**suite_requests, **ask_suites(("pools",), SuiteRequest(named, c.data))}
     study = replace(_study(config, c, models), suite_requests=suite_requests)
+    if "certified" in suite_requests:
+        certifiable({record.id: ensemble for record, ensemble in models}, c.data.split)
     store = Store(c.folder / "runs")
     before = provenance.record_of(store, study)
     on_device = {record.key: ensemble for record, ensemble in models}
@@ -178,7 +181,12 @@ def _ask(config: Evaluation, request: Request, data: EvaluationData, sources: So
     """Ask each further suite what it is to do; a UserError refuses what cannot be done, before anything is trained."""
     facts = list(sources.outside.facts)
     chosen = (*request.suites, *(("audit",) if facts else ()))
-    return ask_suites(chosen, SuiteRequest({"ood": config.ood, "audit": facts}, data))
+    named = {
+        "ood": config.ood, "audit": facts, "certify_n": config.certify_n, "sigma": config.sigma,
+        "smoothing_draws": config.smoothing_draws, "eps": request.eps, "norm": request.norm,
+        "fusions": sources.fusions(config.fusion),
+    }  # fmt: skip
+    return ask_suites(chosen, SuiteRequest(named, data))
 
 
 def _models(

@@ -13,7 +13,7 @@ from robustkit.base import options
 from robustkit.base.budgets import Budgets
 from robustkit.base.chances import RANDOM, check_members, is_random
 from robustkit.base.errors import UserError, unknown
-from robustkit.base.names import ALL, DEFAULT_SUITES, SUITES, TARGETS
+from robustkit.base.names import ALL, DEFAULT_SUITES, PROOFS, SUITES, TARGETS
 from robustkit.base.registry import Registry
 from robustkit.base.types import Names
 from robustkit.corruptions._plan import chosen
@@ -289,4 +289,4 @@ def _named(suites: Names | None) -> list[str] | None:
     named = options.names(suites, kind="suite")
     for suite in named:
         options.choice(suite, "suite", (*SUITES, ALL))
-    return [*SUITES] if ALL in named else [*named]
+    return [s for s in SUITES if s in named or s not in PROOFS] if ALL in named else [*named]

@@ -13,6 +13,7 @@ from robustkit import suites
 from robustkit.corruptions._results import corruption_results
 from robustkit.functional.stats import wilson_of
 from robustkit.pipeline.across import optimality, unions
+from robustkit.pipeline.ceilings import with_ceilings
 from robustkit.pipeline.outcomes import comparisons, samples_of
 from robustkit.pipeline.outcomes import over_seeds as compared_over_seeds
 from robustkit.pipeline.over_seeds import over_seeds
@@ -101,6 +102,10 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
         diversity=_suite("diversity", study, store),
         pools=_suite("pools", study, store),
     )
+    if "certified" in study.suite_requests:
+        results["certified"] = with_ceilings(study, store, _suite("certified", study, store), correct)
+    if "smoothing" in study.suite_requests:
+        results["smoothing"] = _suite("smoothing", study, store)
     if aggregates := over_seeds(study.ensembles, data.n, ensembles, evaluations, worst):
         results["over_seeds"] = aggregates
     origin = {"$schema": NAME, **({"run": dict(study.run)} if study.run else {})}

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypedDict, get_args
 from robustkit.records.schema_comparison import Compared
 from robustkit.records.schema_members import DiversityResult, PoolResult
 from robustkit.records.schema_optimality import Optimality
+from robustkit.records.schema_proofs import Proven
 from robustkit.records.schema_run import EnsembleOrigin, RunOrigin
 from robustkit.records.schema_suites import AuditResult, CalibrationResult, DetectionResult, OodResult
 
@@ -283,7 +284,7 @@ class Numbers(SeveralNorms):
     worst_case: list[WorstCase]
 
 
-class Results(RunOrigin, Seeded, Compared, Numbers):
+class Results(RunOrigin, Seeded, Proven, Compared, Numbers):
     """The whole of ``results.json``."""
 
     surrogates: list[EnsembleResult]

@@ -17,6 +17,7 @@ from robustkit.reports import _suites
 from robustkit.reports._checks import WORST, failing, headline_budget
 from robustkit.reports._labels import baseline_of, budget, budget_text, ordered
 from robustkit.reports._suite_audit import concerns
+from robustkit.reports._suite_certified import headline
 
 MOST = 11  # lines, and the path of the report after them
 ELSEWHERE = "in the report and with -v"  # where a terminal has what a page has below
@@ -97,7 +98,7 @@ def _sentences(results: Results) -> Iterator[str]:
         yield f"On {images}, without an attack: {_clean(results)} right."
     else:
         yield f"{_compared(results, worst)} of {images} against the worst of all attacks at eps {budget_text(*at)}" + (
-            f". {MEANING[max((w['verdict'] for w in worst.values()), key=ORDER.index)]}"
+            f". {MEANING[max((w['verdict'] for w in worst.values()), key=ORDER.index)]}{headline(results, *at)}"
         )
     if united := results.get("union"):
         yield _robust_to_all(united)
@@ -108,7 +109,7 @@ def _sentences(results: Results) -> Iterator[str]:
         yield f"Under the corruptions of {c['suite']}, {c['ensemble']} keeps {f.percent(c['accuracy'])} % on average."
     for pool in results["pools"][:1]:
         yield _best_of(pool)
-    if not worst and (others := [name for name in _suites.SUITES if results[name]]):  # type: ignore[literal-required]
+    if not worst and (others := [name for name in _suites.SUITES if results.get(name)]):
         yield f"Measured: {', '.join(others)}; the tables are {ELSEWHERE}."
 
 

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from robustkit.reports._drawing import Drawing
     from robustkit.study.plan import Study
 
-SUITES = ("audit", "detection", "ood", "calibration", "corruptions", "diversity", "pools")  # in reading order
+SUITES = (
+    "audit",
+    "detection",
+    "ood",
+    "calibration",
+    "corruptions",
+    "diversity",
+    "certified",
+    "smoothing",
+    "pools",
+)  # in reading order
 
 
 @dataclass(frozen=True)
@@ -32,14 +42,14 @@ class Sheet:
 
 def tables(results: Results, name: str) -> Iterator[Table]:
     """Yield the tables of a suite that ran: the one that bears its name first, then those that go into detail."""
-    if results[name]:  # type: ignore[literal-required]
+    if results.get(name):
         yield from _module(name).tables(results)
 
 
 def drawings(results: Results) -> Iterator[Drawing]:
     """Yield the figures of all suites that ran; ``kind`` is the suite."""
     for name in SUITES:
-        module = _module(name) if results[name] else None  # type: ignore[literal-required]
+        module = _module(name) if results.get(name) else None
         if module is not None and hasattr(module, "drawings"):
             yield from module.drawings(results)
 

@@ -12,6 +12,7 @@ from robustkit.base.names import Layout, Scale
 from robustkit.base.option import Option
 from robustkit.base.types import Names, Paths
 from robustkit.study.options_attacks import SUITES, Assignments, Attacks, Frost, Suites, Threat, Verdicts
+from robustkit.study.options_certify import Proofs
 from robustkit.study.options_models import (
     Audited,
     AuditedModels,
@@ -53,7 +54,7 @@ MODELS, SHOWN_SUITES, OUTPUT = "Models", "Suites", "Output"
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(
     Watched, Placed, Formats, Kept, Gates, Execution, Workers, Batches, Pace, AttackSeed, Machine, Verdicts, Frost,
-    Suites, Assignments, Attacks, Threat, Samples, Data, Fused,
+    Proofs, Suites, Assignments, Attacks, Threat, Samples, Data, Fused,
 ):  # fmt: skip
     """What ``evaluate`` and ``audit`` share."""
 

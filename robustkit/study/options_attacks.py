@@ -20,7 +20,8 @@ from robustkit.base.types import Names, Settings
 CORRUPTIONS, OOD = ("corruptions",), ("ood",)
 ATTACKING = ("attacks", "transfer", "detection")
 SUITES = Option(
-    "attacks, transfer, corruptions, detection, ood, calibration, diversity, or all.", default="attacks,transfer"
+    "attacks, transfer, corruptions, detection, ood, calibration, diversity, or all of these; certified, smoothing.",
+    default="attacks,transfer",
 )
 
 

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from robustkit.study.plan import Study
 
 suite = Registry("suite", "robustkit.suites")
-ORDER = ("audit", "detection", "ood", "calibration", "diversity", "pools")  # in which they run and are reported
+ORDER = (
+    "audit",
+    "detection",
+    "ood",
+    "calibration",
+    "diversity",
+    "certified",
+    "smoothing",
+    "pools",
+)  # in which they run and are reported
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from robustkit.records.schema import Results
 from robustkit.reports._charts._chart import Chart as Chart
 from robustkit.reports._charts._marks import definitions as definitions
 from robustkit.reports._charts.calibration import calibration
+from robustkit.reports._charts.certified import certified
 from robustkit.reports._charts.corruptions import corruptions
 from robustkit.reports._charts.curves import curves
 from robustkit.reports._charts.detection import detection
@@ -21,7 +22,18 @@ from robustkit.reports._charts.pools import pools
 from robustkit.reports._charts.transfer import transfer
 from robustkit.reports._once import once
 
-KINDS = (curves, distances, transfer, detection, ood, calibration, corruptions, diversity, pools)  # in reading order
+KINDS = (
+    curves,
+    certified,
+    distances,
+    transfer,
+    detection,
+    ood,
+    calibration,
+    corruptions,
+    diversity,
+    pools,
+)  # in reading order
 
 
 def charts(results: Results) -> list[Chart]:

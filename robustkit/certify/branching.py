@@ -1,0 +1,200 @@
+"""What linear bounds leave open, decided by cases: a ReLU's input is above zero, or it is below.
+
+Branch and bound with split constraints as multipliers (Wang et al. 2021, beta-CROWN, arXiv:2103.06624). The ReLUs whose
+relaxation costs the bound most (Bunel et al. 2020, arXiv:1909.06588) are tried, and the one whose halves are bounded
+best is split (De Palma et al. 2021, arXiv:2104.06718). Deviations: bounds of inner layers are not computed again after
+a split, and images at which a bound is reached are tried as counterexamples, so that no time is spent on what is not
+robust. How many cases a sample may take is fixed, so that no clock decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from robustkit.certify.bounds import Bounded, backward, unit
+from robustkit.certify.relaxations import Relu
+from robustkit.certify.slopes import ascend, single
+
+TOGETHER = 64  # cases that are bounded side by side
+TRIED = 6  # splits whose halves are bounded roughly before one of them is chosen
+Split = tuple[int, int, int]  # node, place, and -1 for an input above zero, +1 for one below
+
+
+@dataclass(frozen=True)
+class Case:
+    """One open question: is a linear function of the outputs above zero where these ReLUs are split so?"""
+
+    sample: int
+    function: int
+    splits: tuple[Split, ...] = ()
+    slopes: dict[int, Tensor] | None = None
+    next: tuple[int, int] = (0, 0)  # node and place to split
+
+    def halves(self) -> list[Case]:
+        """Return the two cases of which this one consists."""
+        return [replace(self, splits=(*self.splits, (*self.next, sign))) for sign in (-1, 1)]
+
+
+@torch.no_grad()
+def settle(
+    found: Bounded, wanted: Tensor, weights: Tensor, known: Tensor, most: int, steps: int, slack: float
+) -> Tensor:
+    """Return which functions are above ``slack`` over the whole region, (S, B) of bool.
+
+    Parameters
+    ----------
+    wanted : Tensor
+        Coefficients (S, B, L) on the weighted sum of the outputs.
+    weights : Tensor
+        Weight of each output, (outputs,).
+    known : Tensor
+        Lower bounds (S, B) so far. Of a sample with a function that cannot be proven the others are not looked at.
+    most : int
+        Cases that a sample may take.
+    """
+    proven, search = known > slack, _Search(found, wanted, weights, steps, slack)
+    todo = {s: [int(f) for f in known[:, s].argsort() if not proven[f, s]] for s in range(known.shape[1])}
+    stacks: dict[int, list[Case]] = {s: [] for s in todo}
+    used = dict.fromkeys(todo, 0)
+    begun = {s: False for s in todo}
+    while active := [s for s, functions in todo.items() if functions and s not in search.broken and used[s] < most]:
+        cases: list[Case] = []
+        for s in active:
+            if not begun[s]:
+                cases.append(Case(s, todo[s][0]))
+            else:
+                share = max(1, TOGETHER // (2 * len(active)))
+                cases += [half for case in stacks[s][-share:] for half in case.halves()]
+                del stacks[s][-share:]
+            begun[s] = True
+        for case, open_ in search.bounded(cases):
+            used[case.sample] += 1
+            stacks[case.sample] += [open_] if open_ else []
+        for s in active:
+            if not stacks[s] and s not in search.broken:
+                proven[todo[s].pop(0), s], begun[s] = True, False
+    return proven
+
+
+class _Search:
+    """Bounds cases of several samples side by side; ``broken`` are samples of which nothing can be proven."""
+
+    def __init__(self, found: Bounded, wanted: Tensor, weights: Tensor, steps: int, slack: float) -> None:
+        self.found, self.wanted, self.weights, self.steps, self.slack = found, wanted, weights, steps, slack
+        self.broken: set[int] = set()
+        self.relus = [at for at in found.inner if isinstance(found.graph.nodes[at].operation, Relu)]
+
+    def bounded(self, cases: list[Case]) -> list[tuple[Case, Case | None]]:
+        """Return each case, and with what to split, where its bound is not enough."""
+        made = []
+        for at in range(0, len(cases), TOGETHER):
+            made += self._bounded(cases[at : at + TOGETHER])
+        return made
+
+    def _bounded(self, cases: list[Case]) -> list[tuple[Case, Case | None]]:
+        part, outputs = self._part(cases)
+        signs = _narrowed(part, cases)
+        begun = {
+            at: torch.stack([c.slopes[at] for c in cases if c.slopes])[None]
+            for at in self.relus
+            if all(c.slopes and at in c.slopes for c in cases)
+        }
+        need = torch.full((1, len(cases)), self.slack, device=self.wanted.device)
+        best = ascend(part, outputs, self.steps, begun, signs, need)
+        rows = [i for i in range(len(cases)) if float(best.value[0, i]) <= self.slack]
+        result: dict[int, Case | None] = dict.fromkeys(range(len(cases)))
+        if rows:
+            kept = [replace(cases[i], slopes={at: s[0, i] for at, s in best.slopes.items()}) for i in rows]
+            result |= dict(zip(rows, self._chosen(kept, best.at_least[0, rows]), strict=True))
+        return [(case, result[i]) for i, case in enumerate(cases)]
+
+    def _part(self, cases: list[Case]) -> tuple[Bounded, dict[int, Tensor]]:
+        """Return the bounds of the cases' samples, and the coefficients (1, cases, ...) of the outputs."""
+        rows = torch.tensor([case.sample for case in cases], device=self.wanted.device)
+        part = self.found.select(rows)
+        a = torch.stack([self.wanted[case.function, case.sample] for case in cases])[None]
+        return part, unit([a * w if w else None for w in self.weights.tolist()], part.graph)
+
+    def _chosen(self, cases: list[Case], reached: Tensor) -> list[Case]:
+        """Return open cases with what to split; note samples that an image breaks, or of which nothing is left."""
+        part, outputs = self._part(cases)
+        _narrowed(part, cases)
+        self._try(cases, part.region.least(reached))
+        candidates = _candidates(part, outputs, cases, self.relus)
+        tried = [
+            replace(case, next=(node, place))
+            for case, own in zip(cases, candidates, strict=True)
+            for node, place in own
+        ]
+        values = self._rough([half for case in tried for half in case.halves()])
+        chosen, at = [], 0
+        for case, own in zip(cases, candidates, strict=True):
+            if not own:
+                self.broken.add(case.sample)
+                chosen.append(case)
+                continue
+            worse = values[2 * at : 2 * (at + len(own))].view(-1, 2)
+            gain = worse.amin(1) + 1e-3 * worse.amax(1)
+            chosen.append(tried[at + int(gain.argmax())])
+            at += len(own)
+        return chosen
+
+    def _rough(self, halves: list[Case]) -> Tensor:
+        """Return bounds of cases with the slopes that they have, in float32."""
+        values = [torch.empty(0, device=self.wanted.device)]
+        for at in range(0, len(halves), TOGETHER):
+            cases = halves[at : at + TOGETHER]
+            part, outputs = self._part(cases)
+            _narrowed(part, cases)
+            slopes = {at: torch.stack([c.slopes[at] for c in cases if c.slopes])[None] for at in cases[0].slopes or {}}
+            rough = single(part)
+            values.append(rough.lower({k: a.float() for k, a in outputs.items()}, slopes or None)[0])
+        return torch.cat(values)
+
+    def _try(self, cases: list[Case], x: Tensor) -> None:
+        """Note the samples that an image at which a bound is reached breaks."""
+        outputs = self.found.graph.forward(x)
+        fused = sum(w * z for w, z in zip(self.weights, outputs, strict=True))
+        for i, case in enumerate(cases):
+            if float((self.wanted[:, case.sample] * fused[i]).sum(-1).min()) < 0:
+                self.broken.add(case.sample)
+
+
+def _narrowed(part: Bounded, cases: list[Case]) -> dict[int, Tensor]:
+    """Narrow the bounds of split inputs; return the direction of their multipliers (B, *shape), by node."""
+    signs: dict[int, Tensor] = {}
+    for i, case in enumerate(cases):
+        for node, place, sign in case.splits:
+            ends = part.inner[node]
+            signs.setdefault(node, torch.zeros_like(ends[0]))
+            ends[0 if sign < 0 else 1][i].view(-1)[place] = 0.0
+            signs[node][i].view(-1)[place] = sign
+    return signs
+
+
+def _candidates(
+    part: Bounded, outputs: dict[int, Tensor], cases: list[Case], relus: list[int]
+) -> list[list[tuple[int, int]]]:
+    """Return the ReLUs, node and place, whose relaxation costs the bound of each case most."""
+    seen: dict[int, Tensor] = {}
+    slopes = {at: torch.stack([c.slopes[at] for c in cases if c.slopes])[None].double() for at in cases[0].slopes or {}}
+    backward(part.graph, part.inner, outputs, slopes or None, seen=seen)
+    costs, names = [], []
+    for at in [at for at in relus if at in seen]:
+        (low, high), a = part.inner[at], seen[at][0]
+        opened = (low < 0) & (high > 0)
+        slope = slopes[at][0] if at in slopes else (high > -low).to(low.dtype)
+        above = -a.clamp_max(0) * (-low * high / (high - low).clamp_min(1e-30))
+        below = a.clamp_min(0) * torch.maximum(slope * -low, (1 - slope) * high)
+        costs.append(torch.where(opened, above + below, -torch.ones_like(low)).flatten(1))
+        names += [(at, place) for place in range(costs[-1].shape[1])]
+    if not costs:
+        return [[] for _ in cases]
+    best = torch.cat(costs, 1).topk(min(TRIED, len(names)), dim=1)
+    return [
+        [names[int(place)] for cost, place in zip(values, places, strict=True) if cost > 0]
+        for values, places in zip(best.values, best.indices, strict=True)
+    ]

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+from certified_models import Mixed, Plain, mixed
+from torch import nn
+
+from robustkit.base.errors import UserError
+from robustkit.certify import reading
+from robustkit.certify.bounds import bound
+from robustkit.certify.branching import settle
+from robustkit.certify.region import Region
+from robustkit.certify.slopes import ascend, of_inner_layers
+
+EPS = {"linf": 0.05, "l2": 0.3, "l1": 1.0}
+
+
+def images(n: int, side: int = 8, seed: int = 0) -> torch.Tensor:
+    return torch.rand(n, 1, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def within(x: torch.Tensor, eps: float, norm: str, draws: int) -> torch.Tensor:
+    """Return images of the region (draws, B, C, H, W), many of them at its border."""
+    step = torch.randn(draws, *x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
+    if norm == "linf":
+        step = eps * torch.where(torch.rand_like(step) < 0.5, step.sign(), step.clamp(-1, 1))
+    else:
+        flat = step.flatten(2)
+        if norm == "l1":  # few pixels, of which some take all of the budget
+            flat = flat * (flat.abs() >= flat.abs().topk(2, dim=-1).values[..., -1:])
+        size = torch.linalg.vector_norm(flat, ord=1 if norm == "l1" else 2, dim=-1, keepdim=True)
+        step = (eps * flat / size).view_as(step)
+    return (x + step).clamp(0, 1)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("network", ["mixed", "plain"])
+def test_no_image_of_the_region_is_below_a_bound(norm: str, network: str):
+    x = images(6)
+    net = (Mixed(0) if network == "mixed" else Plain(1, 64, 20, 12, 4)).eval()
+    graph = reading.read([net], x)
+    region = Region(x.double(), EPS[norm], norm)
+    found = bound(graph, region, of_inner_layers(5))
+    a = torch.randn(7, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    outputs = {graph.outputs[0]: a}
+    plain, better = found.lower(outputs), ascend(found, outputs, 15).value
+    tried = within(x.double(), EPS[norm], norm, 400)
+    values = net.double()(tried.flatten(0, 1)).view(400, 6, 4)
+    least = torch.einsum("sbl,dbl->sbd", a, values).amin(-1)
+    assert bool((plain <= least + 1e-9).all())
+    assert bool((better <= least + 1e-9).all())
+    assert float((torch.maximum(plain, better) - plain).mean()) > 0  # slopes are worth something
+    for at, (low, high) in found.inner.items():  # of every layer, not of the last one alone
+        source = graph.nodes[at].inputs[0]
+        seen = _values(graph, tried.flatten(0, 1), source).view(400, 6, *graph.nodes[source].shape)
+        assert bool((low <= seen + 1e-9).all())
+        assert bool((seen <= high + 1e-9).all())
+
+
+def _values(graph, x, node):
+    values = [x]
+    for one in graph.nodes[1 : node + 1]:
+        values.append(one.operation.forward(*(values[i] for i in one.inputs)))
+    return values[node]
+
+
+def test_a_linear_network_is_bounded_exactly():
+    x = images(5)
+    net = Plain(0, 64, 3)
+    graph = reading.read([net], x)
+    low, high = (x.double() - 0.1).clamp_min(0), (x.double() + 0.1).clamp_max(1)
+    weight, bias = net[1].weight.double(), net[1].bias.double()
+    least = low.flatten(1) @ weight.clamp_min(0).T + high.flatten(1) @ weight.clamp_max(0).T + bias
+    a = torch.eye(3, dtype=torch.float64)[:, None].expand(3, 5, 3)
+    found = bound(graph, Region(x.double(), 0.1, "linf")).lower({graph.outputs[0]: a})
+    torch.testing.assert_close(found.T, least.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_a_hidden_layer_is_bounded_as_by_hand():
+    """One pixel in [0.2, 0.6], z = x - 0.4 in [-0.2, 0.2], relu(z) in its triangle: -relu(z) >= -(z + 0.2) / 2."""
+    net = Plain(0, 1, 1, 1)
+    for layer, weight, bias in ((net[1], 1.0, -0.4), (net[3], -1.0, 0.0)):
+        nn.init.constant_(layer.weight, weight)
+        nn.init.constant_(layer.bias, bias)
+    x = torch.full((1, 1, 1, 1), 0.4)
+    graph = reading.read([net], x)
+    a = torch.ones(1, 1, 1, dtype=torch.float64)
+    found = bound(graph, Region(x.double(), 0.2, "linf"))
+    assert float(found.lower({graph.outputs[0]: a})) == pytest.approx(-0.2, abs=1e-7)
+    assert float(ascend(found, {graph.outputs[0]: -a}, 30).value) == pytest.approx(0.0, abs=1e-3)  # alpha = 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bound_propagation") is None, reason="bound-propagation is not installed")
+def test_as_tight_as_the_library_on_linear_layers():
+    import bound_propagation as library
+
+    x, net = images(4), Plain(2, 64, 24, 16, 5)
+    graph = reading.read([net], x)
+    region = Region(x.double(), 0.04, "linf")
+    a = torch.eye(5, dtype=torch.float64)[:, None].expand(5, 4, 5)
+    ours = bound(graph, region).lower({graph.outputs[0]: a}).T
+    model = library.BoundModelFactory(adaptive_relu=True).build(nn.Sequential(*list(net.children())[1:]).double())
+    low, high = region.interval()
+    theirs = model.crown(library.HyperRectangle(low.flatten(1), high.flatten(1))).concretize().lower
+    assert float((ours - theirs.detach()).min()) > -1e-6
+
+
+def test_cases_prove_what_bounds_leave_open():
+    x = images(24, seed=5)
+    net = Plain(4, 64, 20, 14, 3).eval().requires_grad_(False)
+    net[5].bias -= net(x).mean(0)  # all classes are answered
+    y = net(x).argmax(1)
+    graph = reading.read([net], x)
+    found = bound(graph, Region(x.double(), 0.03, "linf"), of_inner_layers(5))
+    own = nn.functional.one_hot(y, 3).double()
+    rivals = torch.stack([torch.tensor([k for k in range(3) if k != int(t)]) for t in y], 1)
+    wanted = own[None] - nn.functional.one_hot(rivals, 3).double()
+    known = ascend(found, {graph.outputs[0]: wanted}, 10).value
+    proven = settle(found, wanted, torch.ones(1, dtype=torch.float64), known, 300, 8, 1e-6)
+    tried = within(x.double(), 0.03, "linf", 500)
+    right = (net.double()(tried.flatten(0, 1)).view(500, 24, 3).argmax(-1) == y).all(0)
+    assert bool((proven >= (known > 1e-6)).all())
+    assert int(proven.all(0).sum()) > int((known > 1e-6).all(0).sum())
+    assert not bool((proven.all(0) & ~right).any())
+
+
+def test_the_graph_of_an_ensemble_is_the_ensemble():
+    ensemble, x = mixed(2), images(5)
+    graph = reading.read(ensemble.members, x)
+    with torch.no_grad():
+        made = torch.stack(graph.forward(x.double()))
+        torch.testing.assert_close(made.float(), ensemble.member_logits(x), rtol=1e-4, atol=1e-5)
+    alone = graph.only(1).forward(x.double())[0]
+    torch.testing.assert_close(alone, made[1])
+
+
+class _By(nn.Module):
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x).flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("function", "named"),
+    [
+        (lambda x: torch.sigmoid(x), "sigmoid"),
+        (lambda x: x * x, "mul"),
+        (lambda x: x / x.amax((1, 2, 3), keepdim=True), "amax"),
+        (lambda x: x if float(x.sum()) > 0 else -x, "sum"),
+        (lambda x: nn.functional.layer_norm(x, x.shape[1:]), "layer_norm"),
+    ],
+)
+def test_an_operation_without_a_bound_is_named(function, named: str):
+    with pytest.raises(UserError, match=f"member 0 cannot be certified: the operation '.*{named}.*' has no bound here"):
+        reading.read([_By(function)], images(2))
+
+
+def test_a_norm_without_bounds_is_refused():
+    with pytest.raises(UserError, match="norm 'l0' has no certified bounds; those that have are linf, l2, l1"):
+        Region(images(1).double(), 0.1, "l0")
