@@ -29,7 +29,8 @@ from robustkit.evaluation import executors
 from robustkit.pipeline import request
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+UNPACKED = (ROOT / "PKG-INFO").exists()  # an sdist, which leaves the pictures out
 
 
 def test_list_of_methods_is_current():
@@ -39,7 +40,8 @@ def test_list_of_methods_is_current():
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path):
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
-        assert target.startswith("https://") or (page.parent / target).exists(), target
+        left_out = UNPACKED and target.endswith(".png")
+        assert target.startswith("https://") or left_out or (page.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
