@@ -46,8 +46,8 @@ def lowest(python: str) -> list[str]:
 
 def run_tests(session: nox.Session) -> None:
     """Say which versions these are, then run the tests."""
-    shown = "import importlib.metadata as m; print(*(f'{n} {m.version(n)}' for n in %r), sep=', ')" % (BOUNDED,)
-    session.run("python", "-c", shown)
+    shown = "import sys, importlib.metadata as m; print(*(f'{name} {m.version(name)}' for name in sys.argv[1:]))"
+    session.run("python", "-c", shown, *BOUNDED)
     session.run("python", "-m", "pytest", *session.posargs)
 
 

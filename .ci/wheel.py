@@ -1,6 +1,6 @@
 """Build wheel and sdist, look at them, install the wheel in an empty environment, try the README's commands there.
 
-``python .ci/wheel.py`` installs everything that the wheel asks for. ``--layer VENV`` takes the dependencies from another
+``python .ci/wheel.py`` installs all that the wheel asks for. ``--layer VENV`` takes the dependencies from another
 virtual environment instead of installing them again (the gate has one, and torch alone is gigabytes); robustkit itself
 is that of the wheel either way, which is checked. Needs ``build``; the standard library does the rest.
 """
@@ -25,14 +25,8 @@ MOST = 2_000_000  # bytes of a wheel, and of an sdist
 SMALL = ["--n", "24", "--arch", "lenet", "--members", "2", "--epochs", "1", "--eps", "0.1", "--trust", "off"]
 NEEDED = ("robustkit/py.typed", "robustkit/study/study.schema.json", "robustkit/attacks/pgd.py")
 SHIPPED = (
-    "README.md",
-    "CHANGELOG.md",
-    "CITATION.cff",
-    "LICENSE",
-    "pyproject.toml",
-    "tests/conftest.py",
-    "docs/trust.md",
-)
+    "README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "pyproject.toml", "tests/conftest.py", "docs/trust.md",
+)  # fmt: skip
 
 
 def build(folder: Path) -> tuple[Path, Path]:
@@ -51,7 +45,8 @@ def look(wheel: Path, sdist: Path) -> None:
     inside = zipfile.ZipFile(wheel).namelist()
     assert not [name for name in inside if not re.match(r"robustkit/|robustkit_ensembles-[^/]+\.dist-info/", name)]
     assert not [name for name in NEEDED if name not in inside]
-    shipped = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
+    with tarfile.open(sdist) as archive:
+        shipped = {name.partition("/")[2] for name in archive.getnames()}
     assert not [name for name in SHIPPED if name not in shipped]
 
 

@@ -1,18 +1,24 @@
-"""For the API reference: functions whose keywords are the fields of a configuration say which (a griffe extension).
+"""For the API reference: keywords that are the fields of a configuration, and roles (a griffe extension).
 
 ``@takes(EvaluateConfig)`` gives a function the keywords of that class when it is imported. The reference is made from
-the source, where only the configuration stands; here it becomes ``**options``, with a link to the table of them.
+the source, where only the configuration stands; here it becomes ``**options``, with a link to the table of them. Roles as in ``:func:`name` `` become names.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import griffe
 
 
 class Keywords(griffe.Extension):
-    """Replace the parameter of functions that are decorated with ``takes``."""
+    """Replace the parameter of functions that are decorated with ``takes``, and Sphinx's roles everywhere."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Look at one object, when griffe has read it."""
+        if obj.docstring:
+            obj.docstring.value = re.sub(r":\w+:`[~.]*([^`]+)`", r"`\1`", obj.docstring.value)
 
     def on_function(self, *, func: griffe.Function, **_: Any) -> None:
         """Look at one function, when griffe has read it."""

@@ -121,9 +121,9 @@ def outside(text: str, source: Path) -> Iterator[Path]:
         if "://" in target or target.startswith(("#", "mailto:")):
             continue
         path = (source.parent / target.partition("#")[0]).resolve()
-        if path.is_file() and path.is_relative_to(ROOT) and not path.is_relative_to(DOCS):
-            if path.relative_to(ROOT).as_posix() not in ROOT_PAGES:
-                yield path
+        ours = path.is_file() and path.is_relative_to(ROOT) and not path.is_relative_to(DOCS)
+        if ours and path.relative_to(ROOT).as_posix() not in ROOT_PAGES:
+            yield path
 
 
 def moved(text: str, source: Path, place: str) -> str:
