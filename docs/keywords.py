@@ -1,7 +1,8 @@
 """For the API reference: keywords that are the fields of a configuration, and roles (a griffe extension).
 
 ``@takes(EvaluateConfig)`` gives a function the keywords of that class when it is imported. The reference is made from
-the source, where only the configuration stands; here it becomes ``**options``, with a link to the table of them. Roles as in ``:func:`name` `` become names.
+the source, where only the configuration stands; here it becomes ``**options``, with a link to the table of them. A role
+of Sphinx, as in ``:func:`name` ``, becomes the name.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ COUNTS: dict[str, int] = {}
 TRAINING = {"--arch": "lenet", "--members": "2", "--epochs": "1", "--speed": "off"}
 EVALUATION = {"--n": "6", "--trust": "off", "--format": "csv", "--workers": "1", "--eps": "0.5"}
 SMALL: dict[str, dict[str, str]] = {
-    "evaluate": {**EVALUATION, **TRAINING, "--no-reference": ""},
+    "evaluate": {**EVALUATION, **TRAINING, "--suites": "attacks", "--no-reference": ""},
     "audit": {**EVALUATION, "--suites": "attacks", "--no-reference": ""},
     "train": TRAINING,
     "search": {**TRAINING, "--search-epochs": "1", "--workers": "1"},
@@ -53,7 +53,9 @@ SMALL: dict[str, dict[str, str]] = {
 # Options that may be given as well, and what is then not added.
 EXCLUDES = {
     "--checkpoint": tuple(TRAINING),
-    "--pool": (*TRAINING, "--eps", "--no-reference"),
+    "--pool": (*TRAINING, "--eps", "--no-reference", "--suites"),
+    "--corruptions": ("--suites",),
+    "--ood": ("--suites",),
     "--min": ("--eps", "--trust", "--no-reference"),
     "--require": ("--eps", "--trust", "--no-reference"),
     "--escalate": ("--trust",),
@@ -70,6 +72,8 @@ WORDS = {
     "torchvision-name": "lenet",
     "imagefolder:D": "imagefolder:photos",
     "256:224": "10:8",
+    "pgd.steps=50": "pgd.steps=2",
+    "pgd.restarts=5": "pgd.restarts=2",
     "worst_case@8/255>=0.30": "worst_case@0.1>=0.30",
     "8/255": "0.1",
     "eleven/candidates/nB_0": "eleven/candidates/random-0",
