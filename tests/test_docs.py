@@ -49,6 +49,8 @@ def test_commands_that_are_shown_exist(page: Path):
     for name, rest in re.findall(r"(?:^    |bin/|`)robustkit (\w+)((?:[^`\n]|\\\n)*)", page.read_text(), re.M):
         options = {option for argument in app[name].assemble_argument_collection() for option in argument.names}
         options.add("--help")
+        if name == "run":  # it takes those of the study's command, too
+            options |= {"--dry-run", *(o for a in app["evaluate"].assemble_argument_collection() for o in a.names)}
         assert set(re.findall(r"(--[a-z-]+)", rest.split("#")[0])) <= options, (name, rest)
 
 

@@ -58,7 +58,10 @@ def blocks(page: Path) -> Iterator[tuple[str, int, str, str]]:
             end = at
             while end < len(lines) and (lines[end].startswith("    ") or not lines[end].strip()):
                 end += 1
-            yield "indented", at + 1, textwrap.dedent("\n".join(lines[at:end])).rstrip(), above
+            first = at + 1
+            for part in re.split(r"\n(?:[ ]*\n)+", "\n".join(lines[at:end]).rstrip()):
+                yield "indented", first, textwrap.dedent(part), above
+                first = lines.index(part.split("\n")[-1], first - 1) + 3
             at = end
         else:
             at += 1

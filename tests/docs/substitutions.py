@@ -25,7 +25,7 @@ TESTED = "the tests themselves, or the gate"
 
 NOT_RUN = (
     (r"^\S*pip install|^python3 -m venv|\.venv && ", INSTALLS),
-    (r"^(ray|torchrun|export RAY)\b|--executor 192\.", CLUSTER),
+    (r"^(ray|torchrun|export RAY)\b|--executor (192\.|auto)|executor = \"auto\"", CLUSTER),
     (r"^(git|ls|source|export)\b", LEAVES_HERE),
     (r"^python -m robustkit.commands.listing >", TESTED),
     (r"attacks nudge|list nudge", TESTED),
@@ -47,7 +47,7 @@ SMALL: dict[str, dict[str, str]] = {
     "evaluate": {**EVALUATION, **TRAINING, "--suites": "attacks", "--no-reference": ""},
     "audit": {**EVALUATION, "--suites": "attacks", "--no-reference": ""},
     "train": TRAINING,
-    "search": {**TRAINING, "--search-epochs": "1", "--workers": "1"},
+    "search": {"--members": "2", "--epochs": "1", "--search-epochs": "1", "--workers": "1", "--set": "random.width=4"},
     "run": {"--n": "6", "--trust": "off", "--epochs": "1", "--workers": "1"},
 }
 # Options that may be given as well, and what is then not added.
@@ -74,6 +74,7 @@ WORDS = {
     "torchvision-name": "lenet",
     "imagefolder:D": "imagefolder:photos",
     "256:224": "10:8",
+    "random.candidates=12": "random.candidates=2",
     "pgd.steps=50": "pgd.steps=2",
     "pgd.restarts=5": "pgd.restarts=2",
     "worst_case@8/255>=0.30": "worst_case@0.1>=0.30",
@@ -109,7 +110,7 @@ PIECES: dict[str, tuple[tuple[str, str], ...]] = {
         ("loader)", f"loader, {AUDITED}"),
     ),
     "docs/evaluate.md": (("compare A B", "compare A OUT"),),
-    "docs/studies.md": (('"small-resnet"', '"resnet20"'), ('"0-4"', '"0-1"'), ("steps = 50", "steps = 2")),
+    "docs/studies.md": (('"small-resnet"', '"networks:perceptron"'), ('"0-4"', '"0-1"'), ("steps = 50", "steps = 2")),
 }
 COMMON = """
 import numpy as np, pandas, torch, robustkit
@@ -175,7 +176,7 @@ def small(command: str, shell: dict[str, str]) -> list[str]:
     if name == "corrupt":
         rest = [DOWNLOADED.sub("digits", word) for word in rest]
     given = {word.partition("=")[0] for word in rest if word.startswith("--")}
-    added = dict(SMALL.get(name, {}))
+    added = dict(SMALL.get(name, {})) if rest[:1] != ["list"] else {}
     for option in given:
         for other in EXCLUDES.get(option, ()):
             added.pop(other, None)
@@ -188,7 +189,7 @@ def small(command: str, shell: dict[str, str]) -> list[str]:
         elif word == "--dataset" and DOWNLOADED.match(following):
             out += [word, "digits"]
             at += 2
-        elif word in added and word not in NUMBERS and word != "--eps":
+        elif word in added and word not in (*NUMBERS, "--eps", "--set"):
             added.pop(word)
             out.append(word)
             at += 1

@@ -16,7 +16,7 @@ from robustkit.ensembles.checkpoint import WEIGHTS
 
 CHECKPOINTS = (
     "DIR", "B", "adp", "baseline", "my-ensemble", "my-adp", "noisy", "adp-2-0", "adp-2-0.5", "darts", "edgenes",
-    "darts-ensemble", "nets/one", "nets/two",
+    "darts-ensemble", "nets/one",
 )  # fmt: skip
 EVALUATIONS = ("robustkit-out", "OUT", "A", "audit")
 FACTORY = """from robustkit.models.lenet import LeNet
@@ -53,6 +53,7 @@ def make(folder: Path) -> None:
             "--out",
             folder / "pool" / f"lenet-{seed}",
         )
+    shutil.copytree(folder / "pool" / "lenet-1", folder / "nets" / "two")
     images(folder)
     files(folder)
     small = (
