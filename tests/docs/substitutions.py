@@ -39,7 +39,7 @@ NOT_RUN = (
         OF_SOMEBODY,
     ),
 )
-COUNTS: dict[str, int] = {}
+COUNTS = {CLUSTER: 7, OF_SOMEBODY: 7, LEAVES_HERE: 4, INSTALLS: 8, HOURS: 54, TESTED: 7}
 
 TRAINING = {"--arch": "lenet", "--members": "2", "--epochs": "1", "--speed": "off"}
 EVALUATION = {"--n": "6", "--trust": "off", "--format": "csv", "--workers": "1", "--eps": "0.5"}
@@ -109,8 +109,27 @@ PIECES: dict[str, tuple[tuple[str, str], ...]] = {
         ("(x, y))", f"(x, y), {AUDITED}"),
         ("loader)", f"loader, {AUDITED}"),
     ),
+    "docs/tutorials/audit-in-ci.md": (("--eps 0.02,0.05", "--eps=0.02,0.05"), (" --escalate --out", " --out")),
+    "docs/tutorials/add-a-defence.md": (("epochs=5, n=100", "epochs=1, n=6"), ("escalate=True", 'trust="off"')),
+    "docs/tutorials/table-of-a-paper.md": (
+        ('"0-2"', '"0-1"'),
+        ("epochs = 5", "epochs = 1"),
+        ("n = 100", 'n = 6\ntrust = "off"'),
+        ('["pgd", "apgd-ce"]', '["pgd"]'),
+    ),
+    "docs/tutorials/grid-on-ray.md": (
+        ('executor = "ray"', 'executor = "local"'),  # Ray's own tests are in tests/evaluation
+        ('"small-resnet"', '"networks:perceptron"'),
+        ("epochs = 2", "epochs = 1"),
+        ("n = 50", "n = 6"),
+    ),
     "docs/evaluate.md": (("compare A B", "compare A OUT"),),
-    "docs/studies.md": (('"small-resnet"', '"networks:perceptron"'), ('"0-4"', '"0-1"'), ("steps = 50", "steps = 2")),
+    "docs/studies.md": (
+        ('"small-resnet"', '"networks:perceptron"'),
+        ('"0-4"', '"0-1"'),
+        ("steps = 50", "steps = 2"),
+        ('["pgd", "mim"]', '["pgd"]\nsuites = "attacks"'),
+    ),
 }
 COMMON = """
 import numpy as np, pandas, torch, robustkit
@@ -142,7 +161,7 @@ def codes(text: str) -> tuple[int, ...]:
 
 
 def text_of(page: str, text: str) -> str:
-    """Return a block or a file of a page with its substitutions; AssertionError where one is nowhere in any block."""
+    """Return a command, a block or a file of a page with the page's substitutions."""
     for old, new in PIECES.get(page, ()):
         text = text.replace(old, new)
     return text
@@ -177,6 +196,9 @@ def small(command: str, shell: dict[str, str]) -> list[str]:
         rest = [DOWNLOADED.sub("digits", word) for word in rest]
     given = {word.partition("=")[0] for word in rest if word.startswith("--")}
     added = dict(SMALL.get(name, {})) if rest[:1] != ["list"] else {}
+    for word in rest:  # what is given as --eps=0.1 stays as it is
+        if "=" in word:
+            added.pop(word.partition("=")[0], None)
     for option in given:
         for other in EXCLUDES.get(option, ()):
             added.pop(other, None)
