@@ -27,7 +27,7 @@ def write_atomic(path: Path, fill: Callable[[BinaryIO], Any], *, beside: bool = 
         with os.fdopen(handle, "wb") as stream:
             fill(stream)
             stream.flush()
-            if beside:
+            if beside and os.name != "nt":  # Windows renames no file that is open
                 kept = os.dup(stream.fileno())
             else:
                 os.fsync(stream.fileno())

@@ -74,7 +74,7 @@ class Cluster:
             _read_anew()
         try:
             self.ray.init(
-                "local", num_cpus=cpus or len(os.sched_getaffinity(0)), include_dashboard=False, log_to_driver=False,
+                "local", num_cpus=cpus or _cores(), include_dashboard=False, log_to_driver=False,
                 logging_level=logging.ERROR, object_store_memory=_store_bytes(), _temp_dir=self._folder,
                 job_config=_job(self.ray),
             )  # fmt: skip
@@ -167,7 +167,15 @@ def _short_folder() -> str:
     return tempfile.mkdtemp(prefix="rk-ray-", dir=usual if len(os.fsencode(usual)) <= SHORT else "/tmp")
 
 
-def _store_bytes() -> int:
+def _cores() -> int:
+    """Return how many cores this process may use; where the system does not say that, how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _store_bytes() -> int | None:
+    """Return how much Ray's store may take; None, Ray's own choice, where the system does not say what there is."""
+    if not hasattr(os, "sysconf"):  # Windows
+        return None
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return int(max(100 * 2**20, min(STORE_BYTES, 0.2 * pages * size)))
 
