@@ -122,7 +122,7 @@ def gained(rows: Sequence[dict[str, Any]]) -> tuple[str, list[str]]:
 
 
 def _copies(row: dict[str, Any]) -> float:
-    """Return how often the weights can have arrived at a node, on average, beside all else that was sent or made there."""
+    """Return how often the weights can have arrived at a node, on average, beside all else that did."""
     rest = row["sent"] - row["weights"] + row["returned"]
     return float(sum(row["arrived"]) - rest) / row["weights"] / row["nodes"]
 
