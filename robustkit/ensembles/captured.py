@@ -6,7 +6,9 @@ images, of which :func:`robustkit.functional.batching.by_rows` makes few, and wh
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,30 +28,35 @@ class Captured(Ensemble):
 
     The logits and the gradient with respect to the images are those of the ensemble, and each is a new tensor. Only a
     first derivative can be taken, and the ensemble is frozen. A shape that cannot be captured is computed as before.
-    One thread at a time may use it.
+    Threads that use it side by side have passes of their own.
     """
 
     def __init__(self, ensemble: Ensemble) -> None:
         super().__init__(list(ensemble.members), ensemble.rule)
         self._ensemble = ensemble
-        self._seen: Counter[Shape] = Counter()
-        self._passes: dict[Shape, _Pass | None] = {}
-        self._turn = [0]  # of the forward passes of all shapes
-        self._memory: Any = None  # one pool for all shapes: what one pass leaves behind, the next may overwrite
+        self._of_threads = threading.local()
         self.eval()
+
+    @property
+    def passes(self) -> _Passes:
+        """What this thread has captured."""
+        if not hasattr(self._of_threads, "passes"):
+            self._of_threads.passes = _Passes()
+        found: _Passes = self._of_threads.passes
+        return found
 
     def member_logits(self, x: Tensor) -> Tensor:
         """Return the logits of every member, (M, B, L)."""
-        shape = _shape(x)
-        if shape not in self._passes:
-            self._seen[shape] += 1
-            if x.device.type != "cuda" or self._seen[shape] < OFTEN or len(self._passes) >= SHAPES:
+        shape, own = _shape(x), self.passes
+        if shape not in own.of:
+            own.seen[shape] += 1
+            if x.device.type != "cuda" or own.seen[shape] < OFTEN or len(own.of) >= SHAPES:
                 return self._ensemble.member_logits(x)
             try:
                 self.capture(x)
             except RuntimeError:  # memory ran out, as a rule; without a graph it may be enough
-                self._passes[shape] = None
-        found = self._passes[shape]
+                own.of[shape] = None
+        found = own.of[shape]
         if found is None:
             return self._ensemble.member_logits(x)
         logits: Tensor = _Replay.apply(x, found) if found.backward else found.forward(x)
@@ -57,9 +64,10 @@ class Captured(Ensemble):
 
     def capture(self, x: Tensor) -> None:
         """Capture the passes of images like x (B, C, H, W); whatever forbids it is raised."""
-        if self._memory is None:
-            self._memory = torch.cuda.graph_pool_handle()
-        self._passes[_shape(x)] = _Pass(self._ensemble, x, self._memory, self._turn)
+        own = self.passes
+        if own.memory is None:
+            own.memory = torch.cuda.graph_pool_handle()
+        own.of[_shape(x)] = _Pass(self._ensemble, x, own.memory, own.turn)
 
 
 def proven(ensemble: Ensemble, x: Tensor) -> Captured:
@@ -103,6 +111,16 @@ def _shape(x: Tensor) -> Shape:
 
 def _derived(x: Tensor) -> bool:
     return torch.is_grad_enabled() and x.requires_grad
+
+
+@dataclass
+class _Passes:
+    """What one thread has captured of an ensemble."""
+
+    of: dict[Shape, _Pass | None] = field(default_factory=dict)  # None: it cannot be captured
+    seen: Counter[Shape] = field(default_factory=Counter)
+    turn: list[int] = field(default_factory=lambda: [0])  # how many forward passes, of all shapes
+    memory: Any = None  # one pool for all shapes: what one pass leaves behind, the next may overwrite
 
 
 class _Pass:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,6 +42,7 @@ class Graph:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, Any, Any, list[OnDevice]]] = []
+        self.pool: object = None
         self.everywhere.append(self)
 
     def spoil(self, kept: set[int]) -> None:
@@ -53,7 +55,7 @@ class Graph:
     def replay(self) -> None:
         counted = self.gpu.launches.copy()
         for one in self.passes:
-            if self not in (one._ahead, one._back):
+            if self not in (one._ahead, one._back) and one._ahead.pool is self.pool:
                 for graph in (one._ahead, one._back):
                     graph.spoil(storages([vars(other) for other in self.passes]))
         for func, args, kwargs, made in self.calls:
@@ -84,7 +86,7 @@ class Recorder(TorchDispatchMode):
 @contextlib.contextmanager
 def recorded(graph: Graph, pool: object, capture_error_mode: str) -> Iterator[None]:
     assert capture_error_mode == "thread_local"
-    assert pool == "pool"
+    graph.pool = pool
     with Recorder(graph):
         yield
     graph.spoil(set())
@@ -112,7 +114,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Accelerator]:
     with pretend_cuda() as gpu:
         Graph.gpu = gpu
         for name, stand_in in {
-            "CUDAGraph": Graph, "graph": recorded, "graph_pool_handle": lambda: "pool", "Stream": Stream,
+            "CUDAGraph": Graph, "graph": recorded, "graph_pool_handle": object, "Stream": Stream,
             "current_stream": Stream, "stream": lambda stream: contextlib.nullcontext(),
         }.items():  # fmt: skip
             monkeypatch.setattr(torch.cuda, name, stand_in)
@@ -243,8 +245,8 @@ def test_an_attack_in_batches_is_replayed(gpu: Accelerator):
     expected = attacked(plain)
     made = Captured(plain)
     assert torch.equal(attacked(made), expected)
-    assert made._passes, "batches have few sizes, so that each comes often"
-    assert len(made._passes) <= 4
+    assert made.passes.of, "batches have few sizes, so that each comes often"
+    assert len(made.passes.of) <= 4
 
 
 def test_off_a_gpu_nothing_is_captured():
@@ -252,8 +254,26 @@ def test_off_a_gpu_nothing_is_captured():
     made, x = Captured(plain), torch.rand(4, 3, 8, 8)
     for _ in range(captured.OFTEN + 1):
         assert torch.equal(made(x), plain(x))
-    assert not made._passes
+    assert not made.passes.of
     assert fastpath.prepare(plain, x).launched == ""
+
+
+def test_threads_have_passes_of_their_own(gpu: Accelerator):
+    plain = ensemble()
+    made, x = captured.proven(plain, images(4)), images(4)
+    point = x.detach().requires_grad_()
+    z = made(point)
+    found: list[Tensor] = []
+
+    def beside() -> None:
+        found.extend(derived(made, x / 2)[1] for _ in range(captured.OFTEN + 1))
+
+    thread = threading.Thread(target=beside)
+    thread.start()
+    thread.join()
+    assert all(torch.equal(one, derived(plain, x / 2)[1]) for one in found)
+    assert torch.equal(torch.autograd.grad(z.amax(1).sum(), point)[0], derived(plain, x)[1])
+    assert len(Graph.passes) == 3, "two of the proof, and one of the other thread"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
