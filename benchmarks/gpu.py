@@ -156,9 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arch", default="resnet20")
     parser.add_argument("--batches", type=lambda text: [int(part) for part in text.split(",")], default=BATCHES)
     parser.add_argument("--json", type=Path)
-    parser.add_argument(
-        "--training", type=Path, help="print the file that training.py --json wrote as a table and stop"
-    )
+    parser.add_argument("--training", type=Path, help="print what training.py --json wrote as a table")
     parser.add_argument("--data", type=Path, help="write images there and stop")
     return parser
 

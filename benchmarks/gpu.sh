@@ -40,9 +40,9 @@ else
     rows=pgd-10,pgd-50,pgd-50-restarts,apgd-ce-100,square-1000,cw n=1024 more=() epochs=5 model=resnet20
 fi
 
-# 30 + 300 + 90 + 120 + 60 + 280 = 880 seconds at most
+# 30 + 290 + 90 + 120 + 90 + 250 = 870 seconds at most, and a few for what has no limit
 [ "$device" = cpu ] || stage 30 card nvidia-smi --query-gpu=name,driver_version,memory.total,power.limit --format=csv
-stage 300 tests "$python" -m pytest -q -p no:cacheprovider -n 0 -k "(cuda or real) and not pretend" -rs \
+stage 290 tests "$python" -m pytest -q -p no:cacheprovider -n 0 -k "(cuda or real) and not pretend" -rs \
     tests/conformance/test_on_a_gpu.py tests/conformance/test_whole_runs_on_a_gpu.py \
     tests/conformance/test_several_gpus.py tests/evaluation/test_verdicts_on_a_gpu.py tests/evaluation/test_on_cuda.py
 stage 90 passes "$python" benchmarks/gpu.py --device "$device" --batches "$batches" --json "$out/passes.json"
@@ -50,9 +50,9 @@ stage 120 training "$python" benchmarks/training.py --device "$device" --arch "$
     --repeats "$repeats" --speeds off,auto --defenses "$defenses" --json "$out/training.json"
 [ -f "$out/training.json" ] && "$python" benchmarks/gpu.py --training "$out/training.json" | tee "$out/training.md"
 "$python" benchmarks/gpu.py --data "$out/images" || exit 1
-stage 60 model "$python" -m robustkit train --defense baseline --dataset "npz:$out/images/divided.npz" \
+stage 90 model "$python" -m robustkit train --defense baseline --dataset "npz:$out/images/divided.npz" \
     --arch "$model" --members 3 --epochs "$epochs" --device "$device" --out "$out/model" --force
-stage 280 attacks "$python" benchmarks/attacks.py --device "$device" --checkpoint "$out/model" \
+stage 250 attacks "$python" benchmarks/attacks.py --device "$device" --checkpoint "$out/model" \
     --data "$out/images/all.npz" --n "$n" --only "$rows" --peers torchattacks --peer-timeout 60 "${more[@]}" \
     --json "$out/attacks.json"
 if [ -f "$out/attacks.json" ]; then
