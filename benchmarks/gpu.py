@@ -37,10 +37,13 @@ Ways = dict[str, tuple[Ensemble, str]]
 def main() -> None:
     """Print the table in Markdown; ``--json`` keeps the figures."""
     args = _parser().parse_args()
-    device = find_device(args.device)
     if args.data:
         write_images(args.data)
         return
+    if args.training:
+        print(training_table(json.loads(args.training.read_text("utf-8"))))
+        return
+    device = find_device(args.device)
     ensemble = _ensemble(args.arch).to(device)
     x = torch.rand((max(args.batches), 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(device)
     with exactly(device):
@@ -116,6 +119,20 @@ def _peaks(device: torch.device) -> dict[str, float]:
     return found
 
 
+def training_table(result: dict[str, Any]) -> str:
+    """Return what ``benchmarks/training.py --json`` wrote as a table in Markdown."""
+    plain = result["rows"]["plain PyTorch loop"]["seconds"]
+    heads = ("loop", "ms a step", "all rounds", "images a second", "against the plain loop", "way")
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for name, row in result["rows"].items():
+        rounds = ", ".join(f"{1e3 * seconds:.1f}" for seconds in row["all_seconds"])
+        lines.append(
+            f"| {name} | {1e3 * row['seconds']:.1f} | {rounds} | {row['images_per_second']:,.0f} | "
+            f"{plain / row['seconds']:.2f} | {row['way']} |"
+        )
+    return "\n".join(lines)
+
+
 def write_images(folder: Path) -> None:
     """Write the digits as 3x32x32 images: with their division to train on, and all of them to attack."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arch", default="resnet20")
     parser.add_argument("--batches", type=lambda text: [int(part) for part in text.split(",")], default=BATCHES)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--training", type=Path, help="print what training.py --json wrote as a table")
     parser.add_argument("--data", type=Path, help="write images there and stop")
     return parser
 
