@@ -54,9 +54,7 @@ def foolbox(model: nn.Module, x: Tensor, y: Tensor, attack: str, norm: str, step
         ("fmn", "l1"): lambda: theirs.L1FMNAttack(steps=steps),
         ("fmn", "linf"): lambda: theirs.LInfFMNAttack(steps=steps),
         ("cw", "l2"): lambda: theirs.L2CarliniWagnerAttack(**search, stepsize=LR),
-        ("ead", "l1"): lambda: theirs.EADAttack(
-            **search, initial_stepsize=LR, regularization=BETA, decision_rule="L1"
-        ),
+        ("ead", "l1"): lambda: theirs.EADAttack(**search, initial_stepsize=LR, regularization=BETA, decision_rule="L1"),
     }
     if (attack, norm) not in offered:
         return None

@@ -183,7 +183,10 @@ def row_of(name: str, model: nn.Module, x: Tensor, y: Tensor, row: Row, repeats:
             results[which].seconds.append(time.process_time() - started)
     results[OWN].passes = float(trace.forwards.double().mean()) / repeats
     with torch.no_grad():
-        won = {which: (model(images).argmax(1) != y) & images.isfinite().flatten(1).all(1) for which, images in made.items()}
+        won = {
+            which: (model(images).argmax(1) != y) & images.isfinite().flatten(1).all(1)
+            for which, images in made.items()
+        }
     both = torch.stack(list(won.values())).all(0)
     for which, result in results.items():
         distance = size(made[which] - x, row.norm)[both]
@@ -195,7 +198,9 @@ def row_of(name: str, model: nn.Module, x: Tensor, y: Tensor, row: Row, repeats:
 
 def table(found: Sequence[Result]) -> list[str]:
     """Return the lines of the table, a row for each row of the benchmark and model."""
-    lines = ["| model | attack, steps | implementation | CPU s | broken | mean | median | robustkit: times as fast, mean |"]
+    lines = [
+        "| model | attack, steps | implementation | CPU s | broken | mean | median | robustkit: times as fast, mean |"
+    ]
     lines.append("|---|---|---|---:|---:|---:|---:|---:|")
     own = {(r.model, r.row): r for r in found if r.implementation == OWN}
     for r in found:

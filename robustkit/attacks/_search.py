@@ -8,15 +8,18 @@ import torch
 from torch import Tensor
 
 from robustkit.attacks._ascent import Model, value_and_gradient
+from robustkit.attacks._boundary import Nearest, gap, refine
+from robustkit.attacks._last import shortest
 from robustkit.base.errors import UserError
 from robustkit.functional.losses import objective, succeeded
-from robustkit.functional.norms import TINY
+from robustkit.functional.norms import TINY, size
 from robustkit.functional.trace import Trace
 from robustkit.functional.waits import Finite, put
 
 LARGEST_C = 1e10  # where the exponential search for an upper bound of c ends
 PROGRESS = 0.9999  # a run goes on as long as its loss falls below this share of what it was at the last check
 SETTLED = 0.99  # a search may end with a run whose success is no smaller than this share of those before
+REFINEMENTS = 3  # steps of the last search between x and a result
 
 
 class ConstantSearch:
@@ -88,11 +91,12 @@ class ConstantSearch:
         self.abort_early, self.trace = abort_early, trace or Trace(len(x))
         gain = objective("margin", targeted)
         self._gain: Callable[[Tensor, Tensor], Tensor] = lambda z, y: gain(z, y).clamp_max(confidence)
-        self.best = x.detach().clone()
+        self._x, self.best = x.detach(), x.detach().clone()
         self._best_size = x.new_full((len(x),), float("inf"))
         self._best_tier = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         with torch.no_grad():
             z = model(self.best)
+        self._all_labels, self._start = y, gap(z, y, targeted)
         self.rows = torch.arange(len(x), device=x.device)
         self.trace.count(self.rows, forwards=1)
         self.rows = torch.nonzero(~succeeded(z, y, targeted)).squeeze(1)
@@ -194,6 +198,22 @@ class ConstantSearch:
         for name in self._PER_SAMPLE:
             setattr(self, name, getattr(self, name)[keep])
         return ended[keep], keep
+
+    def refined(self, norm: str, *, plane: bool = True) -> Tensor:
+        """Return the results, made smaller in a last search where no confidence was asked for.
+
+        With ``plane`` see :func:`~robustkit.attacks._last.shortest`, otherwise the line to x alone is searched, along
+        which every norm shrinks. No result gets larger in ``norm``.
+        """
+        if self.confidence > 0 or len(self.best) == 0:
+            return self.best
+        nearest = Nearest(self._x, self._all_labels, norm, self.targeted)
+        nearest.x = self.best
+        found = torch.isfinite(self._best_size)
+        nearest.distance = torch.where(found, size(self.best - self._x, norm), nearest.distance)
+        search = shortest if plane else refine
+        search(self.model, nearest, self._start, REFINEMENTS, self.trace)
+        return nearest.x
 
     def _following(self) -> Tensor:
         """Return the c of the next run of each sample, whose bounds are up to date."""

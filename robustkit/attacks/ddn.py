@@ -9,9 +9,9 @@ from torch import Tensor
 
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model, value_and_gradient
-from robustkit.attacks._boundary import Nearest, gap, refine
+from robustkit.attacks._boundary import Nearest, gap
+from robustkit.attacks._last import shortest
 from robustkit.attacks._parts import forward
-from robustkit.functional.losses import objective
 from robustkit.functional.norms import TINY, per_sample, size
 from robustkit.functional.trace import Trace
 
@@ -44,8 +44,9 @@ def ddn(
 
     d_k = d_{k-1} + a g / |g|_2, g the gradient of the cross-entropy; x_k = clip(x + e_k d_k / |d_k|_2); e_k is
     (1 - gamma) e_{k-1} where x_{k-1} was adversarial, (1 + gamma) e_{k-1} where not. a falls to a hundredth by a
-    cosine. Rony et al. 2019, algorithm 1. Deviations: a success that clipping left smaller than its sphere shrinks the
-    next one from its own size; pixels are not rounded to 256 levels; the last iterate counts too, at a forward pass
+    cosine. Rony et al. 2019, algorithm 1. Deviations: the gradient is that of log((1 - p_y) / p_y), which has the same
+    direction and does not vanish where p_y rounds to 1; a success that clipping left smaller than its sphere shrinks
+    the next one from its own size; pixels are not rounded to 256 levels; the last iterate counts too, at a forward pass
     more, and a short search from the result back towards x follows (``search_steps=0``: none).
 
     Parameters
@@ -75,7 +76,7 @@ def ddn(
     FloatingPointError
         If a gradient is not finite.
     """
-    x, gain = x.detach(), objective("ce", targeted)
+    x = x.detach()
     nearest, trace = Nearest(x, y, "l2", targeted), trace or Trace(len(x))
     every = torch.arange(len(x), device=x.device)
     z = forward(model, x, every, trace)
@@ -86,7 +87,9 @@ def ddn(
     widest = size(torch.maximum(origin, 1 - origin), "l2")
     for step in range(steps if len(rows) else 0):
         rate = step_size * (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * step / steps)) / 2)
-        answer, values, g = value_and_gradient(model, point, labels, gain, backward=True)
+        answer, values, g = value_and_gradient(
+            model, point, labels, lambda z, y: -log_odds(z, y) if targeted else log_odds(z, y), backward=True
+        )
         trace.count(rows, forwards=1, backwards=1)
         trace.loss(rows, values)
         won = nearest.update(rows, point, answer)
@@ -97,5 +100,14 @@ def ddn(
         point = delta.mul_(per_sample(radius / size(delta, "l2").clamp_min(TINY), g)).add_(origin).clamp_(0.0, 1.0)
     if len(rows):
         nearest.update(rows, point, forward(model, point, rows, trace))
-    refine(model, nearest, gap(z, y, targeted), search_steps, trace)
+    shortest(model, nearest, gap(z, y, targeted), search_steps, trace)
     return nearest.x
+
+
+def log_odds(z: Tensor, y: Tensor) -> Tensor:
+    """Return log((1 - p_y) / p_y), (b,): its gradient is that of the cross-entropy over 1 - p_y, so never rounded to 0.
+
+    Where p_y rounds to 1 the gradient of the cross-entropy itself is 0, and the attack would never leave x.
+    """
+    own = z.gather(1, y[:, None])
+    return (z.scatter(1, y[:, None], float("-inf")).logsumexp(1, keepdim=True) - own).squeeze(1)

@@ -51,7 +51,8 @@ def ead(
     weighs beta / lr_k; the public code's box [-1/2, 1/2] is ours moved by 1/2. v_k is clipped to [0, 1] and counts as
     a candidate too. The rule that aborts a run looks at the sample's own loss (at v_k, with L1 weighing beta / lr), not
     at the batch's sum, and spares a run that still finds smaller successes. A candidate that can change nothing,
-    because a smaller success is known and this c has succeeded, is not scored.
+    because a smaller success is known and this c has succeeded, is not scored. Without confidence a last search moves
+    the result along the line to x, where both norms shrink, and with the rule L1 first onto the linearised boundary.
 
     Parameters
     ----------
@@ -122,7 +123,7 @@ def ead(
         if restart is not None:
             anew = per_sample(restart, point)
             point, ahead = torch.where(anew, search.origin, point), torch.where(anew, search.origin, ahead)
-    return search.best
+    return search.refined("l1", plane=decision_rule == "L1")
 
 
 def _sizes(delta: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model, value_and_gradient
 from robustkit.attacks._boundary import DUAL, Nearest, gap
+from robustkit.attacks._last import fewest
 from robustkit.attacks._parts import forward
 from robustkit.functional.norms import TINY, onto_ball, per_sample, size
 from robustkit.functional.trace import Trace
@@ -46,7 +47,8 @@ def fmn(
     until the first success, then min(e (1 - c), |d*|) after a success and e (1 + c) after a failure, d* the best so
     far; for l0, from e = 1, at least one element less or more. a and c follow a cosine to a / 100 and 0.001. Pintor et
     al. 2021, algorithm 1. Deviations: the last iterate counts too, at one forward pass more; until the first success
-    the radius grows at least as after a failure: where the box cuts steps short, the paper's rule stands still.
+    the radius grows at least as after a failure: where the box cuts steps short, the paper's rule stands still. In l0 a
+    last search drops elements that the result does not need.
 
     Parameters
     ----------
@@ -108,6 +110,8 @@ def fmn(
     finite.settle()
     if len(rows):
         nearest.update(rows, point, forward(model, point, rows, trace))
+    if norm == "l0":
+        fewest(model, nearest, trace)
     return nearest.x
 
 

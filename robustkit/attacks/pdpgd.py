@@ -12,8 +12,8 @@ from torch.nn import functional
 from robustkit.attacks import attack
 from robustkit.attacks._adam import Adam
 from robustkit.attacks._ascent import Generator, Model, value_and_gradient
-from robustkit.attacks._boundary import Nearest, gap, refine
-from robustkit.attacks._fewest import fewest
+from robustkit.attacks._boundary import Nearest, gap
+from robustkit.attacks._last import shortest
 from robustkit.attacks._parts import forward
 from robustkit.attacks._proximal import proximal
 from robustkit.functional.trace import Trace
@@ -95,12 +95,13 @@ def pdpgd(
     log_ratio = torch.full_like(nearest.distance[rows], -math.log(initial_ratio))
     mean = log_ratio.sigmoid()  # of l_1
     for step in range(steps if len(rows) else 0):
+        point = origin + delta
         z, values, g = value_and_gradient(
-            model, origin + delta, labels, lambda z, y: functional.logsigmoid(gap(z, y, targeted)), backward=True
+            model, point, labels, lambda z, y: functional.logsigmoid(gap(z, y, targeted)), backward=True
         )
         trace.count(rows, forwards=1, backwards=1)
         trace.loss(rows, values)
-        won = nearest.update(rows, origin + delta, z)
+        won = nearest.update(rows, point, z)
         direction, factor, scale = adam.update(g)
         rate = step_size * LAST_STEP ** (step / steps)
         delta.addcdiv_(direction, scale, value=rate * factor).add_(origin).clamp_(0.0, 1.0).sub_(origin)
@@ -113,8 +114,5 @@ def pdpgd(
         mean = MEMORY * mean + (1 - MEMORY) * log_ratio.sigmoid()
     if len(rows):
         nearest.update(rows, origin + delta, forward(model, origin + delta, rows, trace))
-    if norm != "l0":
-        refine(model, nearest, gap(start, y, targeted), search_steps, trace)
-    elif search_steps:
-        fewest(model, nearest, trace)
+    shortest(model, nearest, gap(start, y, targeted), search_steps, trace)
     return nearest.x

@@ -11,7 +11,7 @@ from robustkit.attacks import attack
 from robustkit.attacks._adam import Adam
 from robustkit.attacks._ascent import Generator, Model, value_and_gradient
 from robustkit.attacks._boundary import Nearest, gap
-from robustkit.attacks._fewest import fewest
+from robustkit.attacks._last import fewest
 from robustkit.attacks._parts import forward
 from robustkit.functional.norms import TINY, per_sample, size
 from robustkit.functional.trace import Trace
@@ -87,12 +87,13 @@ def sigma_zero(
     adam, count = Adam(x), max(1, x[0].numel()) if len(x) else 1
     for step in range(steps):
         rate = step_size * (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * step / steps)) / 2)
+        point = origin + delta
         z, f, g = value_and_gradient(
-            model, origin + delta, labels, lambda z, y: gap(z, y, targeted).clamp_max(0.0), backward=True
+            model, point, labels, lambda z, y: gap(z, y, targeted).clamp_max(0.0), backward=True
         )
         trace.count(rows, forwards=1, backwards=1)
         trace.loss(rows, f)
-        won = nearest.update(rows, origin + delta, z)
+        won = nearest.update(rows, point, z)
         keep = nearest.distance[rows] > 1
         if not bool(keep.all()):
             rows, origin, labels, delta, limit, won, g = (t[keep] for t in (rows, origin, labels, delta, limit, won, g))

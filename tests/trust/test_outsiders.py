@@ -52,7 +52,10 @@ def test_how_each_attack_works():
         "quorum": ("members",), "fusion-swap": ("members",), "arc": ("members",), "mora": ("reweighing",),
         "apgd-t": ("targeted",),
         "square": ("gradient-free",), "autoattack": ("loss", "targeted", "smallest", "gradient-free"),
-        **dict.fromkeys(("cw", "deepfool", "ead", "fab", "fmn", "jsma"), ("smallest",)),
+        "rays": ("gradient-free",),
+        **dict.fromkeys(
+            ("cw", "ddn", "deepfool", "ead", "fab", "fmn", "jsma", "pdpgd", "sigma-zero"), ("smallest",)
+        ),
     }  # fmt: skip
     assert {name: families(name) for name in attack.names()} == {
         **dict.fromkeys(attack.names(), ("loss",)), **stated

@@ -1,0 +1,77 @@
+"""The last search of minimum-norm attacks: from a result to a smaller one, in a few passes, in any norm."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from robustkit.attacks._ascent import Model, value_and_gradient
+from robustkit.attacks._boundary import Nearest, gap, refine, to_hyperplane
+from robustkit.attacks._parts import forward
+from robustkit.functional.trace import Trace
+
+BEYOND = 1.002  # how far the step onto the linearised boundary goes, as a share of it
+
+
+def shortest(model: Model, nearest: Nearest, low_gap: Tensor, search_steps: int, trace: Trace) -> None:
+    """Make the results smaller where a few passes can; with no ``search_steps`` nothing is tried.
+
+    In l0 see :func:`fewest`. In the other norms the boundary is linearised at each result, the nearest point of that
+    plane and the box to x is tried (exact for a linear model), and then the line to x, in ``search_steps`` steps.
+    ``low_gap`` is the gap of all samples at x.
+    """
+    if search_steps == 0:
+        return
+    if nearest.norm == "l0":
+        fewest(model, nearest, trace)
+        return
+    rows = torch.nonzero((nearest.distance > 0) & torch.isfinite(nearest.distance)).squeeze(1)
+    if len(rows):
+        origin, end = nearest.origin[rows].flatten(1), nearest.x[rows]
+        _, f, g = value_and_gradient(
+            model, end, nearest.y[rows], lambda z, y: gap(z, y, nearest.targeted), backward=True
+        )
+        trace.count(rows, forwards=1, backwards=1)
+        w = g.flatten(1)
+        step = to_hyperplane(origin, w, f + (w * (origin - end.flatten(1))).sum(1), nearest.norm)
+        point = (origin + BEYOND * step).clamp(0.0, 1.0).view_as(end)
+        nearest.update(rows, point, forward(model, point, rows, trace))
+    refine(model, nearest, low_gap, search_steps, trace)
+
+
+def fewest(model: Model, nearest: Nearest, trace: Trace) -> None:
+    """Bisect how many elements of each result are needed where they go to the edge of the box: its own, then any.
+
+    The gradient g of the gap at the result says to which edge an element goes, and in which order they are taken: those
+    of largest |g_i| room_i first. Elements that the result leaves alone are not touched at first; then all may be: on a
+    linear boundary no fewer can do. Both cost a forward and a backward pass, and a forward pass a halving; where no
+    fewer do, nothing changes.
+    """
+    for changed in (True, False):
+        rows = torch.nonzero((nearest.distance > 1) & torch.isfinite(nearest.distance)).squeeze(1)
+        if len(rows) == 0:
+            return
+        _bisect(model, nearest, rows, changed, trace)
+
+
+def _bisect(model: Model, nearest: Nearest, rows: Tensor, changed: bool, trace: Trace) -> None:
+    origin, end, y = nearest.origin[rows], nearest.x[rows], nearest.y[rows]
+    _, _, g = value_and_gradient(model, end, y, lambda z, y: gap(z, y, nearest.targeted), backward=True)
+    trace.count(rows, forwards=1, backwards=1)
+    edge = torch.where(g > 0, 1.0, torch.where(g < 0, 0.0, origin)).to(origin.dtype)
+    end = torch.where(end != origin, edge, origin) if changed else edge
+    delta = (end - origin).flatten(1)
+    worth = (g.flatten(1) * delta).masked_fill(delta == 0, float("-inf"))
+    rank = torch.empty_like(worth, dtype=torch.int64)
+    order = worth.argsort(dim=1, descending=True, stable=True)
+    rank.scatter_(1, order, torch.arange(worth.shape[1], device=worth.device).expand_as(order))
+    low, high = torch.zeros_like(rows), nearest.distance[rows].long()
+    while True:
+        at = torch.nonzero(high - low > 1).squeeze(1)
+        if len(at) == 0:
+            return
+        middle = (low[at] + high[at]) // 2
+        kept = (rank[at] < middle[:, None]).view_as(end[at])
+        point = torch.where(kept, end[at], origin[at])
+        won = nearest.update(rows[at], point, forward(model, point, rows[at], trace))
+        low[at], high[at] = torch.where(won, low[at], middle), torch.where(won, middle, high[at])
