@@ -128,9 +128,9 @@ class Store:
         if len(found) < shape[0]:
             return None
         images = np.stack(found)
-        if images.dtype == np.uint8:
-            return np.divide(images, np.float32(255), dtype=np.float32)
-        return np.ascontiguousarray(images, np.float32)
+        grey = images.dtype == np.uint8
+        clean: Floats = np.divide(images, np.float32(255), dtype=np.float32) if grey else images.astype(np.float32)
+        return clean
 
     def _lower(self, cell: Cell, n: int) -> Floats | None:
         """Return the first images of the cell that one took images over from; None where it has not so many."""
