@@ -136,15 +136,15 @@ def _tightened(found: Bounded, source: int, known: Interval, optimise: Callable[
         undecided.to(torch.int8).topk(most, dim=1, sorted=False).indices
     )  # padded by decided ones, which cost only time
     chunk = max(1, ELEMENTS // (2 * max([*before, low.shape[1]]) * len(low)))
-    for part in places.split(chunk, dim=1):
+    for part in torch.split(places, chunk, dim=1):
         a = low.new_zeros(part.shape[1], *low.shape).scatter_(-1, part.T.unsqueeze(-1), 1.0)
-        a = torch.cat([a, -a]).unflatten(-1, found.graph.nodes[source].shape)
+        a = torch.cat([a, -a]).view(2 * part.shape[1], len(low), *found.graph.nodes[source].shape)
         value = optimise(found, source, a) if optimise else found.lower({source: a})
         below, above = value.chunk(2)
         low.scatter_(1, part, torch.maximum(low.gather(1, part), below.T))
         high.scatter_(1, part, torch.minimum(high.gather(1, part), -above.T))
     shape = found.graph.nodes[source].shape
-    return low.unflatten(1, shape), high.unflatten(1, shape)
+    return low.view(-1, *shape), high.view(-1, *shape)
 
 
 def unit(a: Sequence[Tensor | None], graph: Graph) -> dict[int, Tensor]:

@@ -100,7 +100,7 @@ def _pad(p: Places, out: Tensor, x: Any, pad: Any, mode: str = "constant", value
 def _interpolate(p: Places, out: Tensor, x: Any, *args: Any, mode: str = "nearest", **kwargs: Any) -> Node:
     if mode not in ("nearest", "nearest-exact", "bilinear", "area"):
         return None  # bicubic weights are negative in part
-    return _positive(p, out, x, lambda z: functional.interpolate(z, *args, mode=mode, **kwargs))
+    return _positive(p, out, x, lambda z: functional.interpolate(z, *args, **{**kwargs, "mode": mode}))
 
 
 def _mean(p: Places, out: Tensor, x: Any, dim: Any = None, keepdim: bool = False, **_: Any) -> Node:

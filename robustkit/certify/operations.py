@@ -46,7 +46,8 @@ class Operation:
 
 def each(function: Callable[[Tensor], Tensor], a: Tensor) -> Tensor:
     """Apply a function of (N, ...) to coefficients (S, B, ...)."""
-    return function(a.flatten(0, 1)).unflatten(0, a.shape[:2])
+    made = function(a.flatten(0, 1))
+    return made.reshape(*a.shape[:2], *made.shape[1:])
 
 
 def total(a: Tensor, weights: Tensor) -> Tensor:
@@ -199,7 +200,7 @@ class Concatenation(Operation):
 
     def backward(self, a: Tensor) -> Backward:
         """Cut the coefficients."""
-        return list(a.split(self.sizes, self.dim + 1)), 0.0
+        return list(torch.split(a, self.sizes, self.dim + 1)), 0.0
 
 
 @dataclass(frozen=True)

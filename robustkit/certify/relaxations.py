@@ -81,7 +81,7 @@ class MaxPool(Operation):
         places = at.flatten(2).expand(len(a), *at.flatten(2).shape)
         made = a.new_zeros(*a.shape[:3], low.shape[-2] * low.shape[-1])
         made = made.scatter_add(-1, places, on_input.flatten(-2))
-        return [made.unflatten(-1, low.shape[-2:])], bias
+        return [made.view(*made.shape[:-1], *low.shape[-2:])], bias
 
     def _others(self, high: Tensor, at: Tensor) -> Tensor:
         """Return the largest upper bound of each window but for the input at the given place of the image."""
@@ -96,4 +96,4 @@ class MaxPool(Operation):
     def _windows(self, x: Tensor) -> Tensor:
         """Return the windows of (B, C, H, W) as (B, C, k, windows)."""
         cut = functional.unfold(x.flatten(0, 1).unsqueeze(1), self.kernel, self.dilation, 0, self.stride)
-        return cut.unflatten(0, x.shape[:2])
+        return cut.view(*x.shape[:2], *cut.shape[1:])

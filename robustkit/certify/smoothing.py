@@ -75,7 +75,7 @@ def smooth(
     return Smoothed(np.where(sure, chosen, ABSTAINED), radius)
 
 
-def lower_bound(hits: np.ndarray, draws: int, failure: float) -> np.ndarray:  # type: ignore[type-arg]
+def lower_bound(hits: np.ndarray, draws: int, failure: float) -> np.ndarray:
     """Return the one-sided Clopper-Pearson lower bound of a probability, from hits among draws."""
     return np.where(hits > 0, beta.ppf(failure, np.maximum(hits, 1), draws - hits + 1), 0.0)
 
@@ -84,7 +84,7 @@ def lower_bound(hits: np.ndarray, draws: int, failure: float) -> np.ndarray:  # 
 def _counts(
     answer: Callable[[Tensor], Tensor], x: Tensor, ids: Tensor, sigma: float, draws: int, seed: int, stream: str,
     batch_size: int,
-) -> np.ndarray:  # type: ignore[type-arg]  # fmt: skip
+) -> np.ndarray:  # fmt: skip
     """Return how often each class is answered, (B, L): all draws of an image side by side, in as many as fit."""
     generator = SampleGenerator(seed, ids.to(x.device), stream)
     found = None
@@ -92,7 +92,8 @@ def _counts(
     for at in range(0, draws, each):
         noisy = [x + sigma * generator.normal(x.shape[1:], x.device) for _ in range(min(each, draws - at))]
         out = answer(torch.cat(noisy))
-        votes = torch.nn.functional.one_hot(out.argmax(-1), out.shape[-1]).unflatten(0, (len(noisy), len(x))).sum(0)
+        votes = torch.nn.functional.one_hot(out.argmax(-1), out.shape[-1]).view(len(noisy), len(x), -1).sum(0)
         found = votes if found is None else found + votes
     assert found is not None
-    return found.cpu().numpy()
+    counts: np.ndarray = found.cpu().numpy()
+    return counts

@@ -27,7 +27,7 @@ def with_ceilings(
     ]
 
 
-def _beside(row: CertifiedResult, floor: np.ndarray, outcomes: SampleOutcomes) -> CertifiedResult:  # type: ignore[type-arg]
+def _beside(row: CertifiedResult, floor: np.ndarray, outcomes: SampleOutcomes) -> CertifiedResult:
     left = outcomes.worst.get((row["norm"], row["eps"]))
     if left is None:
         return row

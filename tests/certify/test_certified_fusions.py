@@ -44,7 +44,7 @@ def test_what_is_certified_is_never_broken(fusion: str):
     ensemble = mixed(fusion=fusion)
     with torch.no_grad():
         y = ensemble(x).argmax(1)
-    for eps, norm in ((0.01, "linf"), (0.05, "l2")):
+    for eps, norm in ((0.003, "linf"), (0.02, "l2")):
         found = certified(ensemble, x, y, eps, norm)
         assert float(found.floor.sum()) > 0
         if ensemble.chances:
