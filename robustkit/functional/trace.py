@@ -34,20 +34,20 @@ class Trace:
         self._losses: list[Tensor] = []
 
     def count(self, rows: Tensor, forwards: int = 0, backwards: int = 0) -> None:
-        """Add passes to the samples at ``rows`` (indices into the batch)."""
+        """Add passes to the samples at ``rows`` (indices into the batch, each as often as it took part)."""
         rows = rows.cpu()
-        self.forwards[rows] += forwards
-        self.backwards[rows] += backwards
+        self.forwards.index_add_(0, rows, torch.full_like(rows, forwards))
+        self.backwards.index_add_(0, rows, torch.full_like(rows, backwards))
         if self._watch is not None:
             self._watch()
 
     def loss(self, rows: Tensor, values: Tensor) -> None:
-        """Note one step's loss (b,) of the samples at ``rows``; the others read NaN at this step."""
+        """Note one step's loss (b,) of the samples at ``rows``, the highest of several; the others read NaN there."""
         if self.keep:
             rows, values = rows.cpu(), values.detach().float().cpu()
             kept = rows < self.keep
             step = torch.full((self.keep,), float("nan"))
-            step[rows[kept]] = values[kept]
+            step.scatter_reduce_(0, rows[kept], values[kept], "amax", include_self=False)
             self._losses.append(step)
 
     @property
