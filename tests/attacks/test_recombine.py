@@ -122,3 +122,13 @@ def test_an_image_is_searched_alike_alone_and_beside_others():
 
     together = made([0, 1, 2])
     assert all(torch.allclose(made([row])[0], together[row], atol=1e-6) for row in range(3))
+
+
+def test_of_several_candidates_of_an_image_all_passes_count_and_the_highest_loss_is_noted():
+    trace = Trace(3, keep=2)
+    rows = torch.tensor([0, 0, 1, 2, 2, 2])
+    trace.count(rows, forwards=1, backwards=2)
+    trace.loss(rows, torch.tensor([1.0, 3.0, -1.0, 9.0, 9.0, 9.0]))
+    trace.loss(torch.tensor([1]), torch.tensor([4.0]))
+    assert (trace.forwards.tolist(), trace.backwards.tolist()) == ([2, 1, 3], [4, 2, 6])
+    assert trace.history.nan_to_num(nan=-9).tolist() == [[3.0, -9.0], [-1.0, 4.0]]
