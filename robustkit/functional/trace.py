@@ -33,7 +33,10 @@ class Trace:
         self._losses: list[tuple[Tensor, Tensor | None]] = []  # of the kept samples, and whether anybody had one
 
     def count(self, rows: Tensor, forwards: int = 0, backwards: int = 0, standing: Tensor | None = None) -> None:
-        """Add passes to the samples at ``rows`` (indices into the batch), or to those of them that are ``standing``."""
+        """Add passes to the samples at ``rows``, or to those of them that are ``standing``.
+
+        Rows are indices into the batch, each as often as it took part.
+        """
         if waits(rows):
             if self._there is None:
                 self._there = torch.zeros_like(self._counts, device=rows.device)
@@ -42,22 +45,24 @@ class Trace:
                 if passes:
                     counts.index_add_(0, rows, one, alpha=passes)
         else:
-            self._counts[0, rows] += forwards
-            self._counts[1, rows] += backwards
+            for counts, passes in zip(self._counts, (forwards, backwards), strict=True):
+                counts.index_add_(0, rows, torch.ones_like(rows), alpha=passes)
         if self._watch is not None:
             self._watch()
 
     def loss(self, rows: Tensor, values: Tensor, standing: Tensor | None = None) -> None:
-        """Note one step's loss (b,) of the samples at ``rows``; the others read NaN at this step.
+        """Note one step's loss (b,) of the samples at ``rows``, the highest of several; the others read NaN there.
 
         Nor is that of samples noted which are not ``standing``, nor a step at which nobody was.
         """
         if self.keep:
             values = values.detach().float()
             if standing is not None:
-                values = values.masked_fill(~standing, float("nan"))
+                values = values.masked_fill(~standing, float("-inf"))
             step = values.new_full((self.keep + 1,), float("nan"))  # the last one takes what is not kept
-            step[rows.clamp_max(self.keep)] = values
+            step.scatter_reduce_(0, rows.clamp_max(self.keep), values, "amax", include_self=False)
+            if standing is not None:
+                step = step.masked_fill(step == float("-inf"), float("nan"))
             self._losses.append((step[: self.keep], None if standing is None else standing.any()))
 
     @property

@@ -137,7 +137,7 @@ class Verdicts(Configuration):
     escalate_budget: Annotated[
         float,
         Option(
-            "What that may cost at each eps; above 20000 recombine, a slow last resort, follows.",
+            "What that may cost at each eps; above 20000 recombine, a slow last resort, follows on ensembles too.",
             unit="forward passes for each sample",
             needs=("escalate",),
         ),

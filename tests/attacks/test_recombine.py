@@ -73,3 +73,62 @@ def test_a_target_is_kept():
     x, y = torch.full((3, 1, 8, 8), 0.5), torch.tensor([1, 2, 1])
     made = attacks.get("recombine")(Three(), x, y, eps=EPS, targeted=True, population=2, generations=1)
     assert torch.equal(Three()(made).argmax(1), y)
+
+
+class Bowl(nn.Module):
+    """A ridge of width eps / 100 across the image: class 1 on its very top, or nowhere where ``short`` is missing.
+
+    The margin falls with the distance from the top in each of many directions of very different slopes, so that a step
+    of one length for all pixels passes to and fro.
+    """
+
+    def __init__(self, short: float) -> None:
+        super().__init__()
+        self.short = short
+        self.register_buffer("slope", 10.0 ** -torch.linspace(0, 3, SIDE * SIDE))
+        self.register_buffer("top", 0.5 + 0.6 * EPS * torch.sin(torch.arange(SIDE * SIDE) * 1.7))
+
+    def forward(self, x: Tensor) -> Tensor:
+        away = ((x.flatten(1) - self.top).abs() * self.slope).sum(1) / EPS
+        return torch.stack([away, torch.full_like(away, 0.2 - self.short)], 1)
+
+
+def searched(model: nn.Module, images: int = 3, **settings: int) -> tuple[Tensor, Trace]:
+    x, y = torch.full((images, 1, SIDE, SIDE), 0.5), torch.zeros(images, dtype=torch.long)
+    trace = Trace(images)
+    generator = SampleGenerator(0, torch.arange(images), "recombine")
+    made = attacks.get("recombine")(model, x, y, eps=EPS, generator=generator, trace=trace, **settings)
+    return model(made).argmax(1) == 1, trace
+
+
+def test_who_is_far_costs_eight_founders_and_who_comes_no_nearer_little_more():
+    whole = 32 * 49 + 60 * 32 * 7
+    _, far = searched(Bowl(1000.0))
+    assert far.forwards.tolist() == [1 + 8 * 49] * 3
+    _, slow = searched(Bowl(0.35))
+    assert 1 + 32 * 49 < int(slow.forwards.max()) < whole / 2
+    _, every = searched(Bowl(0.35), stop_early=False, generations=4)
+    _, some = searched(Bowl(1000.0), stop_early=False, generations=4)
+    assert every.forwards.tolist() == some.forwards.tolist()  # nobody is given up
+
+
+def test_an_image_is_searched_alike_alone_and_beside_others():
+    model, y = Bowl(0.1), torch.zeros(3, dtype=torch.long)
+    x = torch.stack([torch.full((1, SIDE, SIDE), 0.5 + shift) for shift in (0.0, 0.02, 0.4)])
+
+    def made(rows: list[int]) -> Tensor:
+        draws = SampleGenerator(0, torch.tensor(rows), "recombine")
+        return attacks.get("recombine")(model, x[rows], y[rows], eps=EPS, generator=draws, population=8, generations=40)
+
+    together = made([0, 1, 2])
+    assert all(torch.allclose(made([row])[0], together[row], atol=1e-6) for row in range(3))
+
+
+def test_of_several_candidates_of_an_image_all_passes_count_and_the_highest_loss_is_noted():
+    trace = Trace(3, keep=2)
+    rows = torch.tensor([0, 0, 1, 2, 2, 2])
+    trace.count(rows, forwards=1, backwards=2)
+    trace.loss(rows, torch.tensor([1.0, 3.0, -1.0, 9.0, 9.0, 9.0]))
+    trace.loss(torch.tensor([1]), torch.tensor([4.0]))
+    assert (trace.forwards.tolist(), trace.backwards.tolist()) == ([2, 1, 3], [4, 2, 6])
+    assert trace.history.nan_to_num(nan=-9).tolist() == [[3.0, -9.0], [-1.0, 4.0]]

@@ -42,7 +42,8 @@ BOTH_SIDES = np.concatenate([DISTANCES, -DISTANCES])
 N, EASY, BREAKABLE = 40, 2, 18
 SHORT = spec("pgd", steps=2, step_size=0.01, random_start=False)  # reaches 0.02 of 0.1
 LONG = spec("pgd", steps=50)
-FOLLOW = [("quorum", 24), ("apgd-t", 50)]  # quorum breaks more than two short steps; what comes next does not
+# quorum breaks more than two short steps; what comes next does not
+FOLLOW = [("quorum", 24), ("apgd-t", 50), ("recombine", 6)]
 
 
 def classifier(scale: float = 30.0, offset: float = 0.0) -> Net:
@@ -110,10 +111,10 @@ def test_a_short_attack_is_suspect_and_escalation_gives_the_lower_number(model, 
     # A run that is as strong and passes its own checks vouches for it; the outsider breaks nothing that it left.
     assert followed(done) == FOLLOW
     assert [(s["attack"], s["params"]["steps"], s["verdict"]) for s in told["path"]] == [
-        (*FOLLOW[0], "trusted"), (*FOLLOW[1], "trusted"),
-    ]  # fmt: skip
-    assert [s["because"] for s in told["path"]] == [doubts, [NEXT]]
-    assert [s["robust_accuracy"] for s in told["path"]] == [(N - BREAKABLE) / N] * 2
+        (*follow, "trusted") for follow in FOLLOW
+    ]
+    assert [s["because"] for s in told["path"]] == [doubts, [NEXT], [NEXT]]
+    assert [s["robust_accuracy"] for s in told["path"]] == [(N - BREAKABLE) / N] * 3
     assert all(s["seconds"] > 0 for s in told["path"])
 
 
@@ -156,12 +157,15 @@ def test_the_strongest_follow_where_everything_is_trusted_too(model, split, tmp_
     assert followed(done) == FOLLOW
     (told,) = results["escalation"]
     assert (told["before"], told["robust_accuracy"]) == ((N - BREAKABLE) / N,) * 2
-    assert [step["because"] for step in told["path"]] == [[NEXT], [NEXT]]
+    assert [step["because"] for step in told["path"]] == [[NEXT]] * 3
 
 
-def test_where_more_may_be_spent_everything_follows(model, split, tmp_path: Path):
-    done, results = run(model, split, tmp_path, LONG, escalate=2 * ESCALATION)
-    assert [name for name, _ in followed(done)] == ["quorum", "apgd-t", "recombine"]
+def test_of_an_ensemble_the_last_resort_follows_where_more_may_be_spent(split, tmp_path: Path):
+    pair = ensemble_of(classifier(), classifier(20.0))
+    done, _ = run(pair, split, tmp_path / "usual", LONG)
+    assert [name for name, _ in followed(done)] == ["quorum", "mora"]
+    done, results = run(pair, split, tmp_path / "more", LONG, escalate=2 * ESCALATION)
+    assert [name for name, _ in followed(done)] == ["quorum", "mora", "recombine"]
     assert results["worst_case"][0]["robust_accuracy"] == (N - BREAKABLE) / N
 
 
@@ -176,17 +180,19 @@ def test_each_budget_and_ensemble_is_escalated_as_far_as_it_asks(model, split, t
     here = [replace(a, params={**a.params, "eps": [e]}) for a, e in ((LONG, 0.01), (SHORT, EPS))]
     done, results = run(model, split, tmp_path / "budget", *here, eps=(0.01, EPS))
     assert [(f.eps, f.attack.name) for f in done.follow_ups] == [
-        (0.01, "quorum"), (EPS, "quorum"), (0.01, "apgd-t"), (EPS, "apgd-t"),
-    ]  # fmt: skip
+        (eps, name) for name, _ in FOLLOW for eps in (0.01, EPS)
+    ]
     assert {w["eps"]: (w["verdict"], w["robust_accuracy"]) for w in results["worst_case"]} == {
         0.01: ("trusted", 1.0), EPS: ("trusted", (N - BREAKABLE) / N),
     }  # fmt: skip
-    assert [(t["eps"], len(t["path"])) for t in results["escalation"]] == [(0.01, 2), (EPS, 2)]
+    assert [(t["eps"], len(t["path"])) for t in results["escalation"]] == [(0.01, 3), (EPS, 3)]
 
     blind = {"own": model, "blind": ensemble_of(lambda x: classifier()(x.detach()) + 0 * x.mean())}
     done, results = run(blind, split, tmp_path / "ensemble", LONG)
-    assert [f.attack.name for f in done.follow_ups if f.ensemble == "own"] == ["quorum", "apgd-t"]
-    assert {f.attack.name for f in done.follow_ups if f.ensemble == "blind"} == {"quorum", "square", "apgd-t"}
+    assert [f.attack.name for f in done.follow_ups if f.ensemble == "own"] == [name for name, _ in FOLLOW]
+    assert {f.attack.name for f in done.follow_ups if f.ensemble == "blind"} == {
+        "quorum", "square", "apgd-t", "recombine",
+    }  # fmt: skip
     assert {w["ensemble"]: w["verdict"] == "trusted" for w in results["worst_case"]} == {"own": True, "blind": False}
 
 
@@ -303,6 +309,7 @@ def test_who_watches_is_told_what_follows_and_why(model, split, tmp_path: Path):
     assert [line for line in said if "escalating" in line] == [
         "escalating own at eps 0.1: quorum, 24 steps (holds-against-outsiders, iterations-suffice, strongest-run)",
         "escalating own at eps 0.1: apgd-t, 50 steps (next-strongest)",
+        "escalating own at eps 0.1: recombine, 6 steps (next-strongest)",
     ]
 
 
