@@ -28,13 +28,13 @@ class Code:
 
     Attributes
     ----------
-    files : dict of str to CodeFile
-        Files of networks, by what the sender calls them.
+    files : dict of (str, str) to CodeFile
+        Files of networks, by what the sender calls them and by their module: two folders may have one of each name.
     modules : dict of str to str
         SHA-256 of the source of every other module.
     """
 
-    files: dict[str, _files.CodeFile] = field(default_factory=dict)
+    files: dict[tuple[str, str], _files.CodeFile] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)
 
     def note(self, value: Any) -> None:
@@ -56,10 +56,10 @@ class Code:
         elif name.partition(".")[0] not in BY_VERSION and (digest := _digest(name)):
             self.modules[name] = digest
 
-    def _file(self, module: str, given: str | None = None) -> None:
+    def _file(self, module: str, given: str = "") -> None:
         file = _files.sent(module, given)
         if file is not None:
-            self.files[file.given] = file
+            self.files[given, module] = file
 
     def meet(self) -> None:
         """Run the files, and compare the modules with those here; a :class:`RunError` names one that differs."""
