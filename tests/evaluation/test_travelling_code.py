@@ -43,13 +43,14 @@ from pathlib import Path
 from robustkit import models
 from robustkit.base.errors import RunError
 from robustkit.evaluation.executors._travel import unpack
+from robustkit.training.spec import TrainSpec
 for packed in pickle.loads(Path(sys.argv[1]).read_bytes()):
     try:
         value = unpack(packed)
     except RunError as error:
         print(error)
     else:
-        network = models.build(value.arch, 1, 10) if hasattr(value, "arch") else value
+        network = models.build(value.arch, 1, 10) if isinstance(value, TrainSpec) else value
         print(type(network).__name__, sum(p.numel() for p in network.parameters()))
 """
 
@@ -61,7 +62,8 @@ def there(values: Sequence[Any], folder: Path, *, path: Path | None = None) -> l
     packed.write_bytes(pickle.dumps([pack(value, "a value") for value in values]))
     parts = [str(Path(__file__).parents[2]), *([str(path)] if path else [])]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(parts)}
-    asked = [sys.executable, "-c", OTHER_SIDE, str(packed)]
+    (folder / "other_side.py").write_text(OTHER_SIDE)  # with `-c` the folder would be importable
+    asked = [sys.executable, str(folder / "other_side.py"), str(packed)]
     said = subprocess.run(asked, cwd=empty, env=env, capture_output=True, text=True, check=True).stdout
     return said.splitlines()
 
@@ -173,3 +175,20 @@ def test_what_a_file_raises_there_is_told(tmp_path: Path):
 def test_what_a_function_defines_does_not_travel(tmp_path: Path):
     with pytest.raises(UserError, match="cannot be sent to another process .*define it at the top of its file"):
         pack(lambda x: x, "a value")
+
+
+def test_what_others_call_arch_names_no_code(tmp_path: Path):
+    file = networks(
+        tmp_path,
+        "named.py",
+        "class Named(nn.Linear):\n    arch = 'resnet:50'\ndef named(channels, classes):\n    return Named(64, 10)\n",
+    )
+    assert there([models.build(f"{file}:named", 1, 10)], tmp_path) == ["Named 650"]
+
+
+def test_a_module_of_the_folder_that_a_worker_is_in_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    networks(tmp_path / "empty", "nets_beside_me.py")
+    monkeypatch.syspath_prepend(str(tmp_path / "empty"))
+    values = [training("nets_beside_me:net"), models.build("nets_beside_me:net", 1, 10)]
+    assert there(values, tmp_path) == ["Net 650"] * 2
+    del sys.modules["nets_beside_me"]

@@ -38,11 +38,12 @@ class Code:
     modules: dict[str, str] = field(default_factory=dict)
 
     def note(self, value: Any) -> None:
-        """Note the code that a value names: it is a class or a function, or has an architecture."""
+        """Note the code that a value names: it is a class or a function, or a record of ours with an architecture."""
         if isinstance(value, type | FunctionType):
             self._module(str(value.__module__))
             return
-        arch = getattr(value, "arch", None)
+        ours = type(value).__module__.partition(".")[0] == "robustkit"  # what others call `arch` is theirs to say
+        arch = getattr(value, "arch", None) if ours else None
         if isinstance(arch, str) and models.is_code(arch):
             name, _ = models.factory_parts(arch)
             if name.endswith(".py"):
@@ -65,6 +66,8 @@ class Code:
         """Run the files, and compare the modules with those here; a :class:`RunError` names one that differs."""
         for file in self.files.values():
             _files.receive(file)
+        if self.modules and "" not in sys.path:
+            sys.path.insert(0, "")  # as where the command runs, whose folder an instance of our own shares
         for name, digest in self.modules.items():
             importlib.import_module(name)
             if _digest(name) != digest:
