@@ -154,3 +154,16 @@ def test_a_variable_that_holds_no_address_is_named(text: str, monkeypatch: pytes
     monkeypatch.setenv("RAY_ADDRESS", text)
     with pytest.raises(UserError, match=f"joins what RAY_ADDRESS says, and '{text}' is no HOST:PORT"):
         check("auto")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("ray client connection timeout", "cannot be joined: ray client connection timeout"),
+        ("Authentication failed: no token", "does not let this process in; set RAY_AUTH_MODE=token"),
+    ],
+)
+def test_a_token_is_asked_for_only_where_it_is_missing(error: str, said: str, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("grpc")
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    assert said in _cluster._sentence("ray://far:10001", ConnectionError(error))
