@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from in_process import invoke
 from ray_cluster import RayNodes, environment
 
 from robustkit.base.errors import UserError
 from robustkit.evaluation.executors import _address, _cluster, check
 from robustkit.evaluation.executors._address import listening, read
+from robustkit.evaluation.executors.ray import Ray
 
 JOIN = """
 import sys
@@ -167,3 +169,14 @@ def test_a_token_is_asked_for_only_where_it_is_missing(error: str, said: str, mo
     pytest.importorskip("grpc")
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     assert said in _cluster._sentence("ray://far:10001", ConnectionError(error))
+
+
+def test_a_piece_larger_than_this_machine_is_refused_before_ray_starts(monkeypatch: pytest.MonkeyPatch):
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was started"))
+    executor = Ray(torch.device("cpu"), read("ray"), cpus=4096)
+    with pytest.raises(
+        UserError, match="no node of executor 'ray' has room for a piece of work of 4096 CPUs and 0 GPU"
+    ):
+        executor.open()
+    executor.close()
