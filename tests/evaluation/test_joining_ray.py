@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from in_process import invoke
 from ray_cluster import RayNodes, environment
 
 from robustkit.base.errors import UserError
-from robustkit.evaluation.executors import _address, _cluster, check
+from robustkit.evaluation.executors import _address, _cluster, _guard, check
 from robustkit.evaluation.executors._address import listening, read
 from robustkit.evaluation.executors.ray import Ray
 
@@ -180,3 +181,18 @@ def test_a_piece_larger_than_this_machine_is_refused_before_ray_starts(monkeypat
     ):
         executor.open()
     executor.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_what_is_left_of_an_instance_is_ended_and_nothing_else(tmp_path: Path):
+    asleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    left = subprocess.Popen(asleep, env={**os.environ, _guard.MARK: str(tmp_path / "rk")})
+    other = subprocess.Popen(asleep, env={**os.environ, _guard.MARK: str(tmp_path / "rk-of-others")})
+    (tmp_path / "rk").mkdir()
+    with (tmp_path / "rk" / "log").open("w"):  # as this process holds Ray's logs
+        _guard.end(str(tmp_path / "rk"))
+    assert left.wait(10) == -signal.SIGKILL
+    assert other.poll() is None
+    assert not (tmp_path / "rk").exists()
+    other.kill()
+    other.wait()

@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -135,7 +134,7 @@ class Cluster:
             _read_anew()
         self._before = {}
         if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            _guard.end(self._folder)  # Ray's agents stay for a minute where its own end was interrupted
 
 
 def _read_anew() -> None:
