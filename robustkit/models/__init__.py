@@ -54,7 +54,7 @@ def is_code(arch: str) -> bool:
 def source_digest(arch: str) -> str:
     """Return the SHA-256 of the file that an architecture is code of; empty for any other, and where there is none.
 
-    What the file imports is not in it. Only a module's packages are run; what is wrong with any of it is said where
+    What the file imports is not in it. Of a file that has been run it is what it was then. Only a module's packages are run; what is wrong with any of it is said where
     the network is built.
     """
     import hashlib
@@ -65,7 +65,7 @@ def source_digest(arch: str) -> str:
     try:
         name, _ = factory_parts(arch)
         if name.endswith(".py"):
-            return hashlib.sha256(_files.source(name).encode()).hexdigest()
+            return hashlib.sha256(_files.source(name)).hexdigest()
         _search_here()
         spec = importlib.util.find_spec(name)
         return hashlib.sha256(Path(str(spec.origin)).read_bytes()).hexdigest() if spec and spec.has_location else ""

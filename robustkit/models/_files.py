@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from robustkit.base.errors import UserError
+from robustkit.base.errors import RunError, UserError
 
 PREFIX = "_robustkit_arch_"
-_SENT: dict[str, CodeFile] = {}  # files that came from another process, by what the sender calls them
+_SENT: dict[str, str] = {}  # the module of a file that was sent, by what the sender's --arch calls the file
+_CAME: dict[str, bytes] = {}  # what was in each file that was sent, by its module
+_READ: dict[str, bytes] = {}  # what was in a file of this machine when its module was made
 
 
 @dataclass(frozen=True)
@@ -22,16 +24,19 @@ class CodeFile:
     Attributes
     ----------
     given : str
-        What the sender calls it, as ``--arch`` names it; its bare name where only a class of it travels.
+        What the sender calls it, as ``--arch`` names it; empty where only a class of it travels.
+    name : str
+        Its bare name.
     module : str
         Name of the module that it is run as.
-    source : str
-        What is in it.
+    source : bytes
+        What is in it, in whatever encoding it says.
     """
 
     given: str
+    name: str
     module: str
-    source: str
+    source: bytes
 
 
 def here(given: str) -> bool:
@@ -39,9 +44,15 @@ def here(given: str) -> bool:
     return given in _SENT or Path(given).is_file()
 
 
-def source(given: str) -> str:
-    """Return what is in a file, or was in the one of that name that was sent."""
-    return _SENT[given].source if given in _SENT else Path(given).read_text(encoding="utf-8")
+def source(given: str) -> bytes:
+    """Return what is in a file, or was when its module was made or sent."""
+    name = _name_of(given)
+    return _CAME.get(name) or _READ.get(name) or Path(given).read_bytes()
+
+
+def _name_of(given: str) -> str:
+    resolved = str(Path(given).resolve()).encode()
+    return _SENT.get(given) or f"{PREFIX}{hashlib.sha256(resolved).hexdigest()[:12]}"
 
 
 def module_of(given: str, arch: str) -> ModuleType:
@@ -49,10 +60,7 @@ def module_of(given: str, arch: str) -> ModuleType:
 
     A :class:`UserError` says why it cannot be run; ``arch`` is what that is said of.
     """
-    if given in _SENT:
-        return sys.modules[_SENT[given].module]
-    path = Path(given).resolve()
-    name = f"{PREFIX}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    name, path = _name_of(given), Path(given).resolve()
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -63,6 +71,7 @@ def module_of(given: str, arch: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs, so that dataclasses and pickles in it find their module
     try:
+        _READ[name] = path.read_bytes()
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
@@ -74,26 +83,34 @@ def module_of(given: str, arch: str) -> ModuleType:
     return module
 
 
-def sent(module: str, given: str | None = None) -> CodeFile | None:
-    """Return the file of a module as it travels; None where it came from the other side.
+def sent(module: str, given: str = "") -> CodeFile | None:
+    """Return the file of a module as it travels, as it was when it was run; None where it came from the other side.
 
-    Without ``given`` it has its bare name, so that nobody learns the folder that it is in.
+    It has its bare name, so that nobody learns the folder that it is in.
     """
-    if any(file.module == module for file in _SENT.values()):
+    if module in _CAME:
         return None
-    path = Path(str(sys.modules[module].__file__))
-    return CodeFile(given or path.name, module, path.read_text(encoding="utf-8"))
+    return CodeFile(given, Path(str(sys.modules[module].__file__)).name, module, _READ[module])
 
 
 def receive(file: CodeFile) -> None:
-    """Run a file that was sent, once per process; what it raises is raised."""
-    _SENT[file.given] = file
+    """Run a file that was sent, once per process; a :class:`RunError` says what it raises, unless it lacks code."""
+    _CAME[file.module] = file.source
+    if file.given:
+        _SENT[file.given] = file.module
     if file.module in sys.modules:
         return
     module = ModuleType(file.module)
+    module.__file__ = file.name
     sys.modules[file.module] = module
     try:
-        exec(compile(file.source, Path(file.given).name, "exec"), module.__dict__)
-    except BaseException:
+        exec(compile(file.source, file.name, "exec", dont_inherit=True), module.__dict__)
+    except BaseException as error:
         del sys.modules[file.module]
-        raise
+        if isinstance(error, ImportError | AttributeError) or not isinstance(error, Exception):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(
+            f"'{file.name}' was sent to a worker and fails there ({type(error).__name__}: {reason}); it travels alone: "
+            "what it reads or imports must be on every node. Mend it, or leave --executor out."
+        ) from None

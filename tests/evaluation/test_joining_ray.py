@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -13,12 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from in_process import invoke
 from ray_cluster import RayNodes, environment
 
 from robustkit.base.errors import UserError
-from robustkit.evaluation.executors import _address, _cluster, check
+from robustkit.evaluation.executors import _address, _cluster, _guard, check
 from robustkit.evaluation.executors._address import listening, read
+from robustkit.evaluation.executors.ray import Ray
 
 JOIN = """
 import sys
@@ -154,3 +157,42 @@ def test_a_variable_that_holds_no_address_is_named(text: str, monkeypatch: pytes
     monkeypatch.setenv("RAY_ADDRESS", text)
     with pytest.raises(UserError, match=f"joins what RAY_ADDRESS says, and '{text}' is no HOST:PORT"):
         check("auto")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("ray client connection timeout", "cannot be joined: ray client connection timeout"),
+        ("Authentication failed: no token", "does not let this process in; set RAY_AUTH_MODE=token"),
+    ],
+)
+def test_a_token_is_asked_for_only_where_it_is_missing(error: str, said: str, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("grpc")
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    assert said in _cluster._sentence("ray://far:10001", ConnectionError(error))
+
+
+def test_a_piece_larger_than_this_machine_is_refused_before_ray_starts(monkeypatch: pytest.MonkeyPatch):
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was started"))
+    executor = Ray(torch.device("cpu"), read("ray"), cpus=4096)
+    with pytest.raises(
+        UserError, match="no node of executor 'ray' has room for a piece of work of 4096 CPUs and 0 GPU"
+    ):
+        executor.open()
+    executor.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_what_is_left_of_an_instance_is_ended_and_nothing_else(tmp_path: Path):
+    asleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    left = subprocess.Popen(asleep, env={**os.environ, _guard.MARK: str(tmp_path / "rk")})
+    other = subprocess.Popen(asleep, env={**os.environ, _guard.MARK: str(tmp_path / "rk-of-others")})
+    (tmp_path / "rk").mkdir()
+    with (tmp_path / "rk" / "log").open("w"):  # as this process holds Ray's logs
+        _guard.end(str(tmp_path / "rk"))
+    assert left.wait(10) == -signal.SIGKILL
+    assert other.poll() is None
+    assert not (tmp_path / "rk").exists()
+    other.kill()
+    other.wait()

@@ -8,14 +8,15 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 from robustkit.base.errors import RunError, UserError
 from robustkit.evaluation.executors import _guard, _stub
 from robustkit.evaluation.executors._address import (
+    AUTO,
     CLIENT,
     MODE,
     TOKEN,
@@ -133,7 +134,7 @@ class Cluster:
             _read_anew()
         self._before = {}
         if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            _guard.end(self._folder)  # Ray's agents stay for a minute where its own end was interrupted
 
 
 def _read_anew() -> None:
@@ -228,6 +229,8 @@ def _sentence(text: str, error: Exception) -> str:
             f"the cluster at '{text}' runs Ray {ray_there} and Python {python_there}, this process Ray {ray_here} and "
             f"Python {python_here}; install the same on both."
         )
-    if not token_set() or "uthentication" in said or "oken" in said:
+    # Ray alone says nothing of the token that was missing; where gRPC is there, it was asked for before.
+    unasked = find_spec("grpc") is None or text == AUTO
+    if "uthentication" in said or "oken" in said or (unasked and not token_set()):
         return closed(text)
     return f"the cluster at '{text}' cannot be joined: {said[:200]}."

@@ -28,21 +28,22 @@ class Code:
 
     Attributes
     ----------
-    files : dict of str to CodeFile
-        Files of networks, by what the sender calls them.
+    files : dict of (str, str) to CodeFile
+        Files of networks, by what the sender calls them and by their module: two folders may have one of each name.
     modules : dict of str to str
         SHA-256 of the source of every other module.
     """
 
-    files: dict[str, _files.CodeFile] = field(default_factory=dict)
+    files: dict[tuple[str, str], _files.CodeFile] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)
 
     def note(self, value: Any) -> None:
-        """Note the code that a value names: it is a class or a function, or has an architecture."""
+        """Note the code that a value names: it is a class or a function, or a record of ours with an architecture."""
         if isinstance(value, type | FunctionType):
             self._module(str(value.__module__))
             return
-        arch = getattr(value, "arch", None)
+        ours = type(value).__module__.partition(".")[0] == "robustkit"  # what others call `arch` is theirs to say
+        arch = getattr(value, "arch", None) if ours else None
         if isinstance(arch, str) and models.is_code(arch):
             name, _ = models.factory_parts(arch)
             if name.endswith(".py"):
@@ -56,15 +57,17 @@ class Code:
         elif name.partition(".")[0] not in BY_VERSION and (digest := _digest(name)):
             self.modules[name] = digest
 
-    def _file(self, module: str, given: str | None = None) -> None:
+    def _file(self, module: str, given: str = "") -> None:
         file = _files.sent(module, given)
         if file is not None:
-            self.files[file.given] = file
+            self.files[given, module] = file
 
     def meet(self) -> None:
         """Run the files, and compare the modules with those here; a :class:`RunError` names one that differs."""
         for file in self.files.values():
             _files.receive(file)
+        if self.modules and "" not in sys.path:
+            sys.path.insert(0, "")  # as where the command runs, whose folder an instance of our own shares
         for name, digest in self.modules.items():
             importlib.import_module(name)
             if _digest(name) != digest:

@@ -48,11 +48,12 @@ def marked(folder: str) -> list[int]:
     return found
 
 
-def main(folder: str) -> None:
-    """Wait until the driver is gone, which closes the input; then end what is left."""
-    sys.stdin.buffer.read()
-    time.sleep(GRACE)
-    while left := marked(folder):
+def end(folder: str) -> None:
+    """End what is left of an instance beside this process, for a few seconds at most, and remove its folder."""
+    for _ in range(50):
+        left = [process for process in marked(folder) if process != os.getpid()]
+        if not left:
+            break
         for process in left:
             try:
                 os.kill(process, signal.SIGKILL)
@@ -60,6 +61,13 @@ def main(folder: str) -> None:
                 continue
         time.sleep(0.1)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def main(folder: str) -> None:
+    """Wait until the driver is gone, which closes the input; then end what is left."""
+    sys.stdin.buffer.read()
+    time.sleep(GRACE)
+    end(folder)
 
 
 if __name__ == "__main__":

@@ -39,10 +39,10 @@ def pack(value: Any, name: str) -> Packed:
         _Pickler(stream, arrays, code).dump(value)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
-        # Cause: a model holds a lambda, a file handle or a class of the script that is running.
+        # Cause: a model holds a lambda, a file handle or a class that a function defines.
         raise UserError(
-            f"{name} cannot be sent to another process ({reason}); put its code into a module that is installed, or "
-            "leave --executor out."
+            f"{name} cannot be sent to another process ({reason}); lambdas, open files and what a function defines do "
+            "not travel: define it at the top of its file, or leave --executor out."
         ) from None
     return pickle.dumps(code) + stream.getvalue(), arrays
 

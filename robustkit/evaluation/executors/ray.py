@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -74,20 +75,28 @@ class Ray:
         return self._cluster
 
     def open(self) -> None:
-        """Join a cluster; an instance of our own starts with the first piece, which a full store has none of."""
+        """Join a cluster; an instance of our own starts with the first piece, which a full store has none of.
+
+        A :class:`UserError` where a piece has more CPUs than this machine, before an instance is started to see it.
+        """
         if self.address.joined:
             _ = self.cluster
+        elif self.cpus > (here := len(os.sched_getaffinity(0))):
+            raise self._too_small({"CPU": here, "GPU": torch.cuda.device_count()})
 
     def _fits(self) -> None:
         """Raise a :class:`UserError` where no node has room for a piece, which would wait for ever."""
         alive = [node["Resources"] for node in self.cluster.ray.nodes() if node["Alive"]]
         if not any(self._room(node) for node in alive):
             most = {name: max(node.get(name, 0.0) for node in alive) for name in ("CPU", "GPU")}
-            # Cause: --task-cpus or --task-gpus is more than a node has, or --device is a GPU and no node has one.
-            raise UserError(
-                f"no node of executor '{self.address.text}' has room for a piece of work of {self.cpus} CPUs and "
-                f"{self.gpus:g} GPUs (at most {most['CPU']:g} and {most['GPU']:g}); lower --task-cpus or --task-gpus."
-            )
+            raise self._too_small(most)
+
+    def _too_small(self, most: Mapping[str, float]) -> UserError:
+        # Cause: --task-cpus or --task-gpus is more than a node has, or --device is a GPU and no node has one.
+        return UserError(
+            f"no node of executor '{self.address.text}' has room for a piece of work of {self.cpus} CPUs and "
+            f"{self.gpus:g} GPUs (at most {most['CPU']:g} and {most['GPU']:g}); lower --task-cpus or --task-gpus."
+        )
 
     def share(self, name: str, value: Any, recipe: Recipe | None = None) -> None:
         """Put a thing where every node fetches it once."""
