@@ -54,8 +54,8 @@ def is_code(arch: str) -> bool:
 def source_digest(arch: str) -> str:
     """Return the SHA-256 of the file that an architecture is code of; empty for any other, and where there is none.
 
-    What the file imports is not in it. Of a file that has been run it is what it was then. Only a module's packages are run; what is wrong with any of it is said where
-    the network is built.
+    What the file imports is not in it. Of a file that has been run it is what was in it then. Only a module's packages
+    are run; what is wrong with any of it is said where the network is built.
     """
     import hashlib
     import importlib.util
