@@ -109,7 +109,7 @@ def test_a_new_wait_fails_its_budget_and_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Best, "update", slower)
     with (
         pretend_cuda() as gpu,
-        pytest.raises(AssertionError, match=r"attacks/_ascent.py:\d+ _local_scalar_dense': 1.1"),
+        pytest.raises(AssertionError, match=r"attacks/_ascent.py:\d+ _local_scalar_dense': 1.0"),
     ):
         within(counted(gpu, attack.entry("pgd")), LONG - SHORT, BUDGETS["pgd"])
 
