@@ -16,15 +16,16 @@ BEYOND = 1.002  # how far the step onto the linearised boundary goes, as a share
 def shortest(model: Model, nearest: Nearest, low_gap: Tensor, search_steps: int, trace: Trace) -> None:
     """Make the results smaller where a few passes can; with no ``search_steps`` nothing is tried.
 
-    In l0 see :func:`fewest`. In the other norms the boundary is linearised at each result, the nearest point of that
-    plane and the box to x is tried (exact for a linear model), and then the line to x, in ``search_steps`` steps.
-    ``low_gap`` is the gap of all samples at x.
+    In l0 see :func:`fewest`. In the other norms the line to x is searched, in ``search_steps`` steps; then the boundary
+    is linearised at each result, and the nearest point of that plane and the box to x is tried, a little beyond it, so
+    that no rounding decides (exact for a linear model, but for that). ``low_gap`` is the gap of all samples at x.
     """
     if search_steps == 0:
         return
     if nearest.norm == "l0":
         fewest(model, nearest, trace)
         return
+    refine(model, nearest, low_gap, search_steps, trace)
     rows = torch.nonzero((nearest.distance > 0) & torch.isfinite(nearest.distance)).squeeze(1)
     if len(rows):
         origin, end = nearest.origin[rows].flatten(1), nearest.x[rows]
@@ -36,7 +37,6 @@ def shortest(model: Model, nearest: Nearest, low_gap: Tensor, search_steps: int,
         step = to_hyperplane(origin, w, f + (w * (origin - end.flatten(1))).sum(1), nearest.norm)
         point = (origin + BEYOND * step).clamp(0.0, 1.0).view_as(end)
         nearest.update(rows, point, forward(model, point, rows, trace))
-    refine(model, nearest, low_gap, search_steps, trace)
 
 
 def fewest(model: Model, nearest: Nearest, trace: Trace) -> None:

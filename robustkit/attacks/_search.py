@@ -19,7 +19,7 @@ from robustkit.functional.waits import Finite, put
 LARGEST_C = 1e10  # where the exponential search for an upper bound of c ends
 PROGRESS = 0.9999  # a run goes on as long as its loss falls below this share of what it was at the last check
 SETTLED = 0.99  # a search may end with a run whose success is no smaller than this share of those before
-REFINEMENTS = 3  # steps of the last search between x and a result
+REFINEMENTS = 2  # steps of the last search between x and a result
 
 
 class ConstantSearch:

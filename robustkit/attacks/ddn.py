@@ -35,7 +35,7 @@ def ddn(
     step_size: float = 1.0,
     gamma: float = 0.05,
     initial_norm: float = 1.0,
-    search_steps: int = 3,
+    search_steps: int = 2,
     targeted: bool = False,
     generator: Generator = None,
     trace: Trace | None = None,

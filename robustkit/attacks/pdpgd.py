@@ -41,7 +41,7 @@ def pdpgd(
     step_size: float = 0.1,
     dual_step_size: float = 0.1,
     initial_ratio: float = 0.01,
-    search_steps: int = 3,
+    search_steps: int = 2,
     norm: Literal["l1", "l2", "linf", "l0"] = "l1",
     targeted: bool = False,
     generator: Generator = None,

@@ -153,7 +153,7 @@ def test_samples_that_are_done_cost_nothing_more():
     assert free.sum() == 2
     assert (trace.forwards[free] == 1).all()
     assert (trace.backwards[free] == 0).all()
-    assert (trace.forwards[~free] == trace.backwards[~free] + 6).all()  # x, the plane, and 4 along the line
+    assert (trace.forwards[~free] == trace.backwards[~free] + 5).all()  # x, 3 along the line, the plane
     assert (trace.forwards[~free] < 9 * 101).all()
     assert trace.history.shape[0] == 2
 
