@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.nn.modules.utils import _pair
 
 from robustkit.certify.operations import Concatenation, Convolution, Linear, Positive, Reshape, Scale, Sum, constant
-from robustkit.certify.reading import Places
+from robustkit.certify.recording import Places
 from robustkit.certify.relaxations import MaxPool, Relu
 
 Node = int | None

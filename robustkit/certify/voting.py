@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from robustkit.certify.fusing import Margins
+from robustkit.certify.margins import Margins
 
 CELLS = 256  # into which the range of a margin is cut to place a line
 SLOPES = (0.5, 1.0, 2.0)  # times the slope of the chord: lines that are tried

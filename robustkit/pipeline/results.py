@@ -33,6 +33,7 @@ from robustkit.records.schema import (
     Transfer,
     WorstCase,
 )
+from robustkit.records.schema_proofs import Proven
 from robustkit.records.store import Store
 from robustkit.study.distortion import minimum_norm
 from robustkit.study.plan import Study
@@ -102,15 +103,12 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
         diversity=_suite("diversity", study, store),
         pools=_suite("pools", study, store),
     )
-    if "certified" in study.suite_requests:
-        results["certified"] = with_ceilings(study, store, _suite("certified", study, store), correct)
-    if "smoothing" in study.suite_requests:
-        results["smoothing"] = _suite("smoothing", study, store)
     if aggregates := over_seeds(study.ensembles, data.n, ensembles, evaluations, worst):
         results["over_seeds"] = aggregates
     origin = {"$schema": NAME, **({"run": dict(study.run)} if study.run else {})}
     several = {name: rows for name, rows in across.items() if rows}
-    return cast(Results, {**origin, **results, **several, **placed(study, store)})
+    proofs = _proofs(study, store, correct)
+    return cast(Results, {**origin, **results, **several, **proofs, **placed(study, store)})
 
 
 def _dataset(study: Study) -> DatasetResult:
@@ -118,6 +116,16 @@ def _dataset(study: Study) -> DatasetResult:
     found = DatasetResult(name=data.name, split=data.split, n=data.n, classes=list(data.classes), sha256=data.sha256)
     if data.image_size:
         found["image_size"] = data.image_size
+    return found
+
+
+def _proofs(study: Study, store: Store, correct: dict[str, SampleOutcomes]) -> Proven:
+    """Return what was proven, by the suites that ran."""
+    found = Proven()
+    if "certified" in study.suite_requests:
+        found["certified"] = with_ceilings(study, store, _suite("certified", study, store), correct)
+    if "smoothing" in study.suite_requests:
+        found["smoothing"] = _suite("smoothing", study, store)
     return found
 
 
