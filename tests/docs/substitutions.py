@@ -47,7 +47,7 @@ SMALL: dict[str, dict[str, str]] = {
     "evaluate": {**EVALUATION, **TRAINING, "--suites": "attacks", "--no-reference": ""},
     "audit": {**EVALUATION, "--suites": "attacks", "--no-reference": ""},
     "train": TRAINING,
-    "search": {"--members": "2", "--epochs": "1", "--search-epochs": "1", "--workers": "1", "--set": "random.width=4"},
+    "search": {"--members": "2", "--epochs": "1", "--workers": "1", "--set": "random.width=4"},
     "run": {"--n": "6", "--trust": "off", "--epochs": "1", "--workers": "1"},
 }
 # Options that may be given as well, and what is then not added.
