@@ -40,6 +40,7 @@ from robustkit.study.plan import Study
 from robustkit.trust import Scored, judge
 from robustkit.trust._escalate import Known, path
 
+SUITES = ("audit", "detection", "ood", "calibration", "diversity", "pools")
 Bools = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
 
@@ -80,7 +81,7 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
         outcomes += correct.values()
     compared = comparisons(study.ensembles, correct)
     data, found = study.dataset, _dataset(study)
-    results = Results(
+    results: dict[str, Any] = dict(
         schema_version=SCHEMA_VERSION,
         robustkit_version=study.version,
         environment=environment,
@@ -96,12 +97,7 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
         comparisons=compared,
         comparisons_over_seeds=compared_over_seeds(study.ensembles, compared),
         corruptions=corruption_results(study, store),
-        audit=_suite("audit", study, store),
-        detection=_suite("detection", study, store),
-        ood=_suite("ood", study, store),
-        calibration=_suite("calibration", study, store),
-        diversity=_suite("diversity", study, store),
-        pools=_suite("pools", study, store),
+        **{name: _suite(name, study, store) for name in SUITES},
     )
     if aggregates := over_seeds(study.ensembles, data.n, ensembles, evaluations, worst):
         results["over_seeds"] = aggregates
