@@ -14,6 +14,7 @@ from robustkit.attacks._last import shortest
 from robustkit.attacks._parts import forward
 from robustkit.functional.norms import TINY, per_sample, size
 from robustkit.functional.trace import Trace
+from robustkit.functional.waits import Finite
 
 LAST_STEP = 0.01  # final step size, as a share of the first
 
@@ -85,11 +86,13 @@ def ddn(
     origin, labels, point = x[rows], y[rows], x[rows]
     radius = torch.full_like(nearest.distance[rows], initial_norm)
     widest = size(torch.maximum(origin, 1 - origin), "l2")
+    finite = Finite()
     for step in range(steps if len(rows) else 0):
         rate = step_size * (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * step / steps)) / 2)
         answer, values, g = value_and_gradient(
-            model, point, labels, lambda z, y: -log_odds(z, y) if targeted else log_odds(z, y), backward=True
-        )
+            model, point, labels, lambda z, y: -log_odds(z, y) if targeted else log_odds(z, y), backward=True,
+            finite=finite,
+        )  # fmt: skip
         trace.count(rows, forwards=1, backwards=1)
         trace.loss(rows, values)
         won = nearest.update(rows, point, answer)
@@ -98,6 +101,7 @@ def ddn(
         radius = torch.minimum(torch.where(won, shorter, (1 + gamma) * radius), widest)
         delta.addcmul_(g, per_sample(rate / size(g, "l2").clamp_min(TINY), g))
         point = delta.mul_(per_sample(radius / size(delta, "l2").clamp_min(TINY), g)).add_(origin).clamp_(0.0, 1.0)
+    finite.settle()
     if len(rows):
         nearest.update(rows, point, forward(model, point, rows, trace))
     shortest(model, nearest, gap(z, y, targeted), search_steps, trace)

@@ -17,6 +17,7 @@ from robustkit.attacks._last import shortest
 from robustkit.attacks._parts import forward
 from robustkit.attacks._proximal import proximal
 from robustkit.functional.trace import Trace
+from robustkit.functional.waits import Finite
 
 LAST_STEP, LAST_DUAL = 0.01, 0.1  # final step sizes, as shares of the first
 MEMORY = 0.9  # of the mean of the dual variables
@@ -94,11 +95,13 @@ def pdpgd(
     origin, labels, delta, adam = x[rows], y[rows], torch.zeros_like(x[rows]), Adam(x[rows])
     log_ratio = torch.full_like(nearest.distance[rows], -math.log(initial_ratio))
     mean = log_ratio.sigmoid()  # of l_1
+    finite = Finite()
     for step in range(steps if len(rows) else 0):
         point = origin + delta
         z, values, g = value_and_gradient(
-            model, point, labels, lambda z, y: functional.logsigmoid(gap(z, y, targeted)), backward=True
-        )
+            model, point, labels, lambda z, y: functional.logsigmoid(gap(z, y, targeted)), backward=True,
+            finite=finite,
+        )  # fmt: skip
         trace.count(rows, forwards=1, backwards=1)
         trace.loss(rows, values)
         won = nearest.update(rows, point, z)
@@ -112,6 +115,7 @@ def pdpgd(
         dual = dual_step_size * (1 - (1 - LAST_DUAL) * step / max(1, steps - 1))
         log_ratio = (log_ratio + torch.where(won, -dual, dual)).clamp_(-MOST, MOST)
         mean = MEMORY * mean + (1 - MEMORY) * log_ratio.sigmoid()
+    finite.settle()
     if len(rows):
         nearest.update(rows, origin + delta, forward(model, origin + delta, rows, trace))
     shortest(model, nearest, gap(start, y, targeted), search_steps, trace)

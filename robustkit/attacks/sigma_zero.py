@@ -15,6 +15,7 @@ from robustkit.attacks._last import fewest
 from robustkit.attacks._parts import forward
 from robustkit.functional.norms import TINY, per_sample, size
 from robustkit.functional.trace import Trace
+from robustkit.functional.waits import Finite
 
 LAST_STEP = 0.1  # final step size, as a share of the first
 
@@ -85,17 +86,20 @@ def sigma_zero(
     rows = torch.arange(len(x), device=x.device)
     origin, labels, delta, limit = x, y, torch.zeros_like(x), x.new_full((len(x),), threshold)
     adam, count = Adam(x), max(1, x[0].numel()) if len(x) else 1
+    finite = Finite()
     for step in range(steps):
         rate = step_size * (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * step / steps)) / 2)
         point = origin + delta
         z, f, g = value_and_gradient(
-            model, point, labels, lambda z, y: gap(z, y, targeted).clamp_max(0.0), backward=True
-        )
+            model, point, labels, lambda z, y: gap(z, y, targeted).clamp_max(0.0), backward=True,
+            finite=finite,
+        )  # fmt: skip
         trace.count(rows, forwards=1, backwards=1)
         trace.loss(rows, f)
         won = nearest.update(rows, point, z)
         keep = nearest.distance[rows] > 1
-        if not bool(keep.all()):
+        if finite.settle_and_read(~keep.all()):
+            keep = torch.nonzero(keep).squeeze(1)
             rows, origin, labels, delta, limit, won, g = (t[keep] for t in (rows, origin, labels, delta, limit, won, g))
             adam.keep(keep)
             if len(rows) == 0:
@@ -107,6 +111,7 @@ def sigma_zero(
         delta.addcdiv_(mean, scale, value=-rate * factor).add_(origin).clamp_(0.0, 1.0).sub_(origin)
         limit = (limit + torch.where(won, change * rate, -change * rate)).clamp_(0.0, 1.0)
         delta.masked_fill_(delta.abs() < per_sample(limit, delta), 0.0)
+    finite.settle()
     nearest.update(rows, origin + delta, forward(model, origin + delta, rows, trace))
     if search:
         fewest(model, nearest, trace)
