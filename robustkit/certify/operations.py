@@ -200,7 +200,7 @@ class Concatenation(Operation):
 
     def backward(self, a: Tensor) -> Backward:
         """Cut the coefficients."""
-        return list(torch.split(a, self.sizes, self.dim + 1)), 0.0
+        return list(torch.split(a, list(self.sizes), self.dim + 1)), 0.0
 
 
 @dataclass(frozen=True)
