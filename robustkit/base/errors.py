@@ -25,6 +25,7 @@ def unknown(kind: str, value: str, accepted: Iterable[str], unlisted: Iterable[s
     """
     names = sorted(accepted)
     known = {name.lower(): name for name in [*unlisted, *names]}
-    near = difflib.get_close_matches(value.lower(), list(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(value.lower(), list(known), n=3, cutoff=0.5)
+    near.sort(key=lambda name: sorted(name) != sorted(value.lower()))  # two letters swapped before any other slip
     hint = f"did you mean '{known[near[0]]}'? " if near else ""
     return UserError(f"unknown {kind} '{value}': {hint}Known: {', '.join(names)}.")
