@@ -91,6 +91,6 @@ def _elsewhere(evidence: Evidence) -> str:
     """Return what would try to lower a number in a norm that no probe knows: an attack of a kind that did not run."""
     kinds = {entry.name: families(entry.name) for entry in attack if evidence.norm in entry.facts["norms"]}
     others = [name for name, own in kinds.items() if not evidence.families.issuperset(own)]
-    if evidence.run is None or not others:
+    if not others:
         return f"no attack of another kind works in {evidence.norm}: the number is worth what ran, and no more"
     return f"no attack of another kind has tried to lower this number: run {evidence.advised(spec(others[0]))}"
