@@ -93,4 +93,6 @@ def _elsewhere(evidence: Evidence) -> str:
     others = [name for name, own in kinds.items() if not evidence.families.issuperset(own)]
     if not others:
         return f"no attack of another kind works in {evidence.norm}: the number is worth what ran, and no more"
+    if evidence.run is None:  # whose advice is an escalation, and that knows no attacks of this norm
+        return f"no attack of another kind has tried to lower this number: add {others[0]} to --attacks"
     return f"no attack of another kind has tried to lower this number: run {evidence.advised(spec(others[0]))}"
