@@ -13,6 +13,7 @@ from robustkit.ensembles.ensemble import Ensemble
 from robustkit.functional.losses import margin
 from robustkit.functional.norms import size
 from robustkit.functional.trace import Trace
+from robustkit.functional.waits import Finite
 
 
 def planes(b: int, n: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,7 +76,8 @@ def test_linearise_picks_the_nearest_boundary():
     x = torch.rand((6, 3, 2, 2), generator=g).double()
     y = model(x).argmax(1)
     others = torch.stack([torch.tensor([k for k in range(4) if k != label]) for label in y])
-    _, f, gradient = linearise(model, x, y, others, "linf", False)
+    with Finite() as finite:
+        _, f, gradient = linearise(model, x, y, others, "linf", False, finite)
     for i in range(6):
         away = [((w[k] - w[y[i]]) @ x[i].flatten()).abs() / (w[k] - w[y[i]]).abs().sum() for k in range(4) if k != y[i]]
         assert (f[i].abs() / gradient[i].abs().sum()).item() == pytest.approx(min(away).item())

@@ -81,14 +81,14 @@ def test_a_missed_target_is_named():
 
 
 def test_what_a_second_node_gave_is_the_median_of_the_turns():
-    one = {"nodes": 1, "seconds": 20.0, "overhead": 0.06, "weights": 100, "arrived": [199]}
-    two = {"nodes": 2, "seconds": 11.0, "overhead": 0.5, "weights": 100, "arrived": [150, 120]}
-    slow = {**one, "seconds": 90.0}
-    said, missed = benchmark.gained([one, two, one, two, slow, two])
+    one = {"nodes": 1, "seconds": 20.0, "overhead": 0.02, "weights": 100, "sent": 110, "returned": 30, "arrived": [140]}
+    two = {**one, "nodes": 2, "seconds": 11.0, "overhead": 0.06, "arrived": [150, 120]}
+    said, missed = benchmark.gained([one, two, one, two, {**one, "seconds": 90.0}, two])
     assert "1.82 times as fast as one; 60 ms" in said
+    assert "arrived 1.15 times" in said
     assert missed == []
-    _, missed = benchmark.gained([{**one, "overhead": 0.07}, {**two, "seconds": 12.0, "arrived": [200, 1]}])
-    assert [what.split()[0] for what in missed] == ["two", "70", "a"]
+    _, missed = benchmark.gained([one, {**two, "overhead": 0.07, "seconds": 12.0, "arrived": [250, 90]}])
+    assert [what.split()[0] for what in missed] == ["two", "70", "the"]
 
 
 def test_the_chains_on_real_nodes_are_equally_long(tmp_path):
