@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustkit.attacks import attack
+from robustkit.base.progress import Reporter
 from robustkit.corruptions._run import batch_of, make
 from robustkit.data import Dataset, Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fastpath import Crafting, prepare
 from robustkit.evaluation.cell import RunOptions, run_cell
 from robustkit.evaluation.crafting import AttackRunner
+from robustkit.evaluation.execute import Craftings
 from robustkit.evaluation.scoring import score
 from robustkit.functional.batching import out_of_memory
 from robustkit.records.cells import Cell, Run, Spec
@@ -230,6 +234,25 @@ def test_a_trial_that_does_not_fit_is_one_of_fewer_images(few: Split):
         gpu.limit = 2 * small
         assert peak(gpu, 128)[1].exact is not None
         assert gpu.peak <= gpu.limit
+
+
+def test_without_memory_for_a_copy_the_model_is_attacked_as_it_is_this_time(
+    few: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ROBUSTKIT_CACHE", str(tmp_path))
+    with pretend_cuda() as gpu:
+        on = Ensemble([nn.Sequential(nn.Flatten(), nn.Linear(64, 4096), nn.Linear(4096, 10))]).to(GPU)
+        on.eval().requires_grad_(False)
+        study = SimpleNamespace(ensembles=[SimpleNamespace(key="e", id="one")], surrogates=[], version="0")
+        gpu.clear()
+        whole = sum(p.nbytes for p in on.parameters())
+        gpu.limit = gpu.live + whole // 2
+        made = Craftings(study, {"e": on}, few, ON_GPU, Reporter()).of("e")
+        assert made.exact is on
+        assert made.kept == "there is no memory for copies"
+        gpu.limit = gpu.live + 20 * whole
+        again = Craftings(study, {"e": on}, few, ON_GPU, Reporter()).of("e")
+        assert again.exact is not on, "which is not remembered"
 
 
 @pytest.mark.parametrize("batch", [4, 12])
