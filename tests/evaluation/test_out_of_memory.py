@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,11 +27,13 @@ from robustkit.ensembles.fastpath import Crafting, prepare
 from robustkit.evaluation.cell import RunOptions, run_cell
 from robustkit.evaluation.crafting import AttackRunner
 from robustkit.evaluation.execute import Craftings
+from robustkit.evaluation.executors._worker import Once, Worker
 from robustkit.evaluation.scoring import score
 from robustkit.functional.batching import out_of_memory
-from robustkit.records.cells import Cell, Run, Spec
+from robustkit.records.cells import Cell, Facts, Run, Spec
 from robustkit.records.samples import ERROR
 from robustkit.suites._attributions import attributions
+from robustkit.suites._certifying import certified, smoothed
 
 GPU = torch.device("cuda:0")
 ON_GPU = RunOptions(GPU, batch_size=16)
@@ -204,6 +207,29 @@ def test_an_attempt_that_failed_is_gone_when_the_next_begins(few: Split):
             assert max(held) - rest < 2**14, "images and labels, and nothing of the attempts before"
     finally:
         attack.remove("greedy")
+
+
+@pytest.mark.parametrize("function", [certified, smoothed])
+def test_proofs_need_no_more_memory_than_there_is(function: Callable[..., Facts], few: Split):
+    name = function.__name__
+    params = {"certified": {"steps": 2, "cases": 4, "case_steps": 2}, "smoothed": {"sigma": 0.1, "draws": 60,
+              "failure": 0.01}}[name]  # fmt: skip
+    cell = Cell("probe", "e", "d", Spec(name, name, {**params, "first": 0, "count": 16}), 0.01, "linf")
+    with pretend_cuda() as gpu:
+        nets = [nn.Sequential(nn.Flatten(), nn.Linear(64, 300), nn.ReLU(), nn.Linear(300, 10)) for _ in range(2)]
+        on = (Ensemble(nets, "mean-logit").eval().requires_grad_(False) if name == "certified" else model()).to(GPU)
+        x = few.batch(range(len(few)))[1]
+        right = Split(x, on(x.to(GPU)).argmax(1).cpu())
+        shared = {"ensemble e": on, "images": right}
+        run = functools.partial(function, Worker(GPU, 1, shared.__getitem__, Once()), cell, "images", ON_GPU)
+        gpu.clear()
+        expected, rest, whole = run(), gpu.live, gpu.peak
+        gpu.clear()
+        gpu.limit = rest + (whole - rest) * 2 // 3
+        made = run()
+        assert rest < gpu.peak <= gpu.limit
+        for key, values in expected.arrays.items():
+            np.testing.assert_allclose(made.arrays[key], values, rtol=1e-6, err_msg=key)
 
 
 def test_scores_need_no_more_memory_than_there_is(few: Split):
