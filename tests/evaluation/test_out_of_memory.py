@@ -30,6 +30,7 @@ from robustkit.evaluation.execute import Craftings
 from robustkit.evaluation.executors._worker import Once, Worker
 from robustkit.evaluation.scoring import score
 from robustkit.functional.batching import out_of_memory
+from robustkit.functional.trace import Trace
 from robustkit.records.cells import Cell, Facts, Run, Spec
 from robustkit.records.samples import ERROR
 from robustkit.suites._attributions import attributions
@@ -88,13 +89,14 @@ def test_nothing_else_is(other: Exception):
 def failing(gpu: Accelerator, function: Callable[[], Any], every: bool) -> Iterator[tuple[int, Any, int]]:
     """Yield what a function gives while one of its allocations fails, each in turn, and how much it had in memory.
 
-    Whoever says so is another one each time. Without ``--long`` a dozen of the allocations fail, of all that there are.
+    Whoever says so is another one each time. Without ``--long`` a dozen of the allocations fail, of all that there
+    are, and the last one.
     """
     gpu.clear()
     function()
     count, whole = gpu.allocations, gpu.peak
     assert count > 10
-    for at in range(1, count + 1, 1 if every else max(1, count // 12)):
+    for at in range(1, count + 1) if every else sorted({*range(1, count, max(1, count // 12)), count}):
         gpu.clear()
         gpu.fail_at, gpu.words = at, list(SHORTAGES)[at % len(SHORTAGES)]
         yield at, function(), whole
@@ -106,6 +108,19 @@ ATTACKS = {
     "bim": BIM, "pgd": replace(BIM, attack=Spec("attack", "pgd", {"steps": 2, "restarts": 1})),
     "cw": replace(BIM, attack=Spec("attack", "cw", {"steps": 2, "search_steps": 1}), eps=None, norm="l2"),
 }  # fmt: skip
+
+
+def test_a_loss_history_is_read_where_there_is_no_memory_to_put_it_together():
+    with pretend_cuda() as gpu:
+        trace = Trace(3, keep=2)
+        rows = torch.arange(3).to(GPU)
+        for step in range(5):
+            standing = (rows != 0) if step != 3 else rows > 3
+            trace.loss(rows, rows + float(step), standing)
+        expected = trace.history
+        assert expected.shape == (2, 4), "nobody stood in one step"
+        gpu.limit = gpu.live
+        torch.testing.assert_close(trace.history, expected, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -212,9 +227,9 @@ def test_an_attempt_that_failed_is_gone_when_the_next_begins(few: Split):
 @pytest.mark.parametrize("function", [certified, smoothed])
 def test_proofs_need_no_more_memory_than_there_is(function: Callable[..., Facts], few: Split):
     name = function.__name__
-    params = {"certified": {"steps": 2, "cases": 4, "case_steps": 2}, "smoothed": {"sigma": 0.1, "draws": 60,
+    params = {"certified": {"steps": 2, "cases": 4, "case_steps": 2}, "smoothed": {"sigma": 0.1, "draws": 20,
               "failure": 0.01}}[name]  # fmt: skip
-    cell = Cell("probe", "e", "d", Spec(name, name, {**params, "first": 0, "count": 16}), 0.01, "linf")
+    cell = Cell("probe", "e", "d", Spec(name, name, {**params, "first": 0, "count": 8}), 0.01, "linf")
     with pretend_cuda() as gpu:
         nets = [nn.Sequential(nn.Flatten(), nn.Linear(64, 300), nn.ReLU(), nn.Linear(300, 10)) for _ in range(2)]
         on = (Ensemble(nets, "mean-logit").eval().requires_grad_(False) if name == "certified" else model()).to(GPU)
