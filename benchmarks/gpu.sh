@@ -45,7 +45,8 @@ fi
 [ "$device" = cpu ] || stage 30 card nvidia-smi --query-gpu=name,driver_version,memory.total,power.limit --format=csv
 stage 290 tests "$python" -m pytest -q -p no:cacheprovider -n 0 -k "(cuda or real) and not pretend" -rs \
     tests/conformance/test_on_a_gpu.py tests/conformance/test_whole_runs_on_a_gpu.py \
-    tests/conformance/test_several_gpus.py tests/evaluation/test_verdicts_on_a_gpu.py tests/evaluation/test_on_cuda.py
+    tests/conformance/test_several_gpus.py tests/evaluation/test_verdicts_on_a_gpu.py tests/evaluation/test_on_cuda.py \
+    tests/ensembles/test_captured.py tests/auditing/test_models_on_a_gpu.py
 stage 90 passes "$python" benchmarks/gpu.py --device "$device" --batches "$batches" --json "$out/passes.json"
 stage 120 training "$python" benchmarks/training.py --device "$device" --arch "$arch" --batch-size "$batch" --steps "$steps" \
     --repeats "$repeats" --speeds off,auto --defenses "$defenses" --json "$out/training.json"
