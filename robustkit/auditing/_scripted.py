@@ -63,7 +63,7 @@ def _written_for(program: nn.Module, place: torch.device) -> nn.Module:
     held = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that torch.jit is deprecated is not the user's doing
-        torch.jit.save(program, held)  # type: ignore[no-untyped-call]
+        torch.jit.save(program, held)
         held.seek(0)
         made: nn.Module = torch.jit.load(held, map_location="cpu")  # type: ignore[no-untyped-call]
     for node in _constants(made):

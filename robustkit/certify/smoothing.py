@@ -94,7 +94,11 @@ def _counts(
     for at in range(0, draws, each):
         noisy = [x + sigma * generator.normal(x.shape[1:], x.device) for _ in range(min(each, draws - at))]
         rows = torch.cat(noisy)
-        parts, most = in_parts(lambda part, rows=rows: answer(rows[part]), len(rows), most)  # fewer where memory ends
+
+        def answered(part: slice, rows: Tensor = rows) -> Tensor:
+            return answer(rows[part])
+
+        parts, most = in_parts(answered, len(rows), most)  # fewer at a time where memory runs out
         out = torch.cat(parts)
         votes = torch.nn.functional.one_hot(out.argmax(-1), out.shape[-1]).view(len(noisy), len(x), -1).sum(0)
         found = votes if found is None else found + votes
