@@ -33,6 +33,12 @@ def pytest_runtest_setup() -> None:
     torch.default_generator.manual_seed(0)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: tests that wait for processes, Ray and clocks leave a core idle."""
+    asked = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS")
+    return int(asked or (os.cpu_count() or 1) + 1)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests marked as long, too: minutes each file")
 

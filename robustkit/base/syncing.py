@@ -19,8 +19,13 @@ class Syncing:
     """Files on their way to the disk; safe to use from several threads."""
 
     def __init__(self, threads: int = THREADS, most: int = MOST) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="sync")
-        self._room, self._most = threading.BoundedSemaphore(most), most
+        self._threads, self._most = threads, most
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with no file on its way, as a forked process must: it has none of its parent's threads."""
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="sync")
+        self._room = threading.BoundedSemaphore(self._most)
         self._lock, self._left = threading.Condition(), 0
         self._failed: OSError | None = None
 
@@ -65,3 +70,5 @@ class Syncing:
 
 
 SYNCING = Syncing()  # of this process
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=SYNCING.begin)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,31 @@ def test_nothing_stays_open_where_a_file_cannot_get_its_name(tmp_path: Path):
             files.write_json(tmp_path / "taken", 1, beside=True)
     assert len(os.listdir("/proc/self/fd")) == before
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_writes_too(tmp_path: Path):
+    """It has none of its parent's threads, and would wait for them for ever."""
+
+    def write(name: str, content: bytes, **how: bool) -> None:
+        files.write_atomic(tmp_path / name, lambda stream: stream.write(content), **how)
+
+    write("parent", b"1", beside=True)
+    write("before", b"2")  # the threads are there
+    pid = os.fork()
+    if pid == 0:
+        try:
+            write("beside", b"3", beside=True)
+            write("child", b"4")
+        finally:
+            os._exit(0)
+    deadline = time.monotonic() + 30
+    while not os.waitpid(pid, os.WNOHANG)[0]:
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            pytest.fail("it waits for ever")
+        time.sleep(0.01)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "parent": b"1", "before": b"2", "beside": b"3", "child": b"4",
+    }  # fmt: skip

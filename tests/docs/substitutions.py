@@ -65,7 +65,8 @@ EXCLUDES = {
     "--preset": ("--eps", "--no-reference"),
 }
 DOWNLOADED = re.compile(r"^(mnist|fashionmnist|cifar10|cifar100|svhn|notmnist)$")
-NUMBERS = ("--n", "--members", "--epochs", "--search-epochs")  # replaced where a page names one
+PROVEN = "--certify-n"  # few samples where the suites certified or smoothing are named
+NUMBERS = ("--n", "--members", "--epochs", "--search-epochs", PROVEN)  # replaced where a page names one
 WORDS = {
     "near:fashionmnist,far:imagefolder:PATH": "near:npz:images.npz,far:imagefolder:photos",
     "near:notmnist": "near:npz:third.npz",
@@ -203,6 +204,8 @@ def small(command: str, shell: dict[str, str]) -> list[str]:
         rest = [DOWNLOADED.sub("digits", word) for word in rest]
     given = {word.partition("=")[0] for word in rest if word.startswith("--")}
     added = dict(SMALL.get(name, {})) if rest[:1] != ["list"] else {}
+    if re.search("certified|smoothing", command):
+        added[PROVEN] = "2"
     for word in rest:  # what is given as --eps=0.1 stays as it is
         if "=" in word:
             added.pop(word.partition("=")[0], None)

@@ -13,7 +13,7 @@ from robustkit import api
 from robustkit.evaluation.executors._nodes import Nodes
 
 ASKED: dict[str, Any] = {
-    "defense": "baseline", "dataset": "digits", "arch": "lenet", "members": 2, "epochs": 1, "attacks": "pgd", "n": 24,
+    "defense": "baseline", "dataset": "digits", "arch": "lenet", "members": 2, "epochs": 1, "attacks": "pgd", "n": 12,
     "settings": {"pgd.steps": 2}, "eps": "0.1", "suites": "all", "trust": "quick", "formats": ("html", "md"),
 }  # fmt: skip
 TIMES = ("seconds", "started", "finished")
