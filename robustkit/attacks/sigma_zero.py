@@ -11,13 +11,14 @@ from robustkit.attacks import attack
 from robustkit.attacks._adam import Adam
 from robustkit.attacks._ascent import Generator, Model, value_and_gradient
 from robustkit.attacks._boundary import Nearest, gap
-from robustkit.attacks._last import fewest
+from robustkit.attacks._last import exchange, fewest
 from robustkit.attacks._parts import forward
 from robustkit.functional.norms import TINY, per_sample, size
 from robustkit.functional.trace import Trace
 from robustkit.functional.waits import Finite
 
 LAST_STEP = 0.1  # final step size, as a share of the first
+EXCHANGES = 16  # rounds of the last search
 
 
 @attack(
@@ -87,8 +88,10 @@ def sigma_zero(
     origin, labels, delta, limit = x, y, torch.zeros_like(x), x.new_full((len(x),), threshold)
     adam, count = Adam(x), max(1, x[0].numel()) if len(x) else 1
     finite = Finite()
-    for step in range(steps):
-        rate = step_size * (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * step / steps)) / 2)
+    exchanges = min(steps // 25, EXCHANGES) if search else 0
+    descent = steps - (5 + round(7 / 3 * exchanges) if exchanges else 0)
+    for step in range(descent):
+        rate = step_size * (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * step / descent)) / 2)
         point = origin + delta
         z, f, g = value_and_gradient(
             model, point, labels, lambda z, y: gap(z, y, targeted).clamp_max(0.0), backward=True,
@@ -115,4 +118,5 @@ def sigma_zero(
     nearest.update(rows, origin + delta, forward(model, origin + delta, rows, trace))
     if search:
         fewest(model, nearest, trace)
+        exchange(model, nearest, exchanges, trace)
     return nearest.x
