@@ -53,6 +53,14 @@ class Nearest:
         return torch.nonzero(self.distance > enough).squeeze(1)
 
 
+def begun(model: Model, x: Tensor, y: Tensor, norm: str, targeted: bool, trace: Trace) -> tuple[Nearest, Tensor]:
+    """Return the nearest images after a first pass, at x itself, and its outputs (N, L)."""
+    nearest, every = Nearest(x, y, norm, targeted), torch.arange(len(x), device=x.device)
+    z = forward(model, x, every, trace)
+    nearest.update(every, x, z)
+    return nearest, z
+
+
 def gap(z: Tensor, y: Tensor, targeted: bool) -> Tensor:
     """Return by how much the attack wins, (b,): positive exactly where it is won."""
     return -margin(z, y) if targeted else margin(z, y)

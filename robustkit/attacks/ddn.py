@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model, value_and_gradient
-from robustkit.attacks._boundary import Nearest, gap
+from robustkit.attacks._boundary import begun, gap
 from robustkit.attacks._last import shortest
 from robustkit.attacks._parts import forward
 from robustkit.functional.norms import TINY, per_sample, size
@@ -77,11 +77,8 @@ def ddn(
     FloatingPointError
         If a gradient is not finite.
     """
-    x = x.detach()
-    nearest, trace = Nearest(x, y, "l2", targeted), trace or Trace(len(x))
-    every = torch.arange(len(x), device=x.device)
-    z = forward(model, x, every, trace)
-    nearest.update(every, x, z)
+    x, trace = x.detach(), trace or Trace(len(x))
+    nearest, z = begun(model, x, y, "l2", targeted, trace)
     rows = nearest.standing()
     origin, labels, point = x[rows], y[rows], x[rows]
     radius = torch.full_like(nearest.distance[rows], initial_norm)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model
-from robustkit.attacks._boundary import Nearest, gap, linearise, refine, to_hyperplane
+from robustkit.attacks._boundary import begun, gap, linearise, refine, to_hyperplane
 from robustkit.attacks._parts import forward, others
 from robustkit.functional.trace import Trace
 from robustkit.functional.waits import Finite, Looks
@@ -70,11 +70,8 @@ def deepfool(
     FloatingPointError
         If a gradient is not finite.
     """
-    x = x.detach()
-    nearest, trace = Nearest(x, y, norm, targeted), trace or Trace(len(x))
-    every = torch.arange(len(x), device=x.device)
-    z = forward(model, x, every, trace)
-    nearest.update(every, x, z)
+    x, trace = x.detach(), trace or Trace(len(x))
+    nearest, z = begun(model, x, y, norm, targeted, trace)
     rows = nearest.standing()
     point, total = x[rows], torch.zeros_like(x[rows])
     classes = y[rows, None] if targeted else others(z, y)[rows, :targets]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model
-from robustkit.attacks._boundary import Nearest, gap, linearise, refine, to_hyperplane
+from robustkit.attacks._boundary import Nearest, begun, gap, linearise, refine, to_hyperplane
 from robustkit.attacks._parts import fork, forward, others
 from robustkit.functional.norms import TINY, per_sample, size
 from robustkit.functional.sampling import SampleGenerator, as_generator
@@ -110,11 +110,8 @@ def search(
     trace: Trace | None,
 ) -> Tensor:
     """Run FAB until each sample's distortion is ``enough`` (0: as small as it gets); see :func:`fab`."""
-    x = x.detach()
-    nearest, trace, draws = Nearest(x, y, norm, targeted), trace or Trace(len(x)), as_generator(generator, x)
-    every = torch.arange(len(x), device=x.device)
-    z = forward(model, x, every, trace)
-    nearest.update(every, x, z)
+    x, trace, draws = x.detach(), trace or Trace(len(x)), as_generator(generator, x)
+    nearest, z = begun(model, x, y, norm, targeted, trace)
     ranked = y[:, None] if targeted else others(z, y)
     width = min(targets, ranked.shape[1])
     runs = [ranked[:, j : j + 1] for j in range(width)] if targets else [ranked]

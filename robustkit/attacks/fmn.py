@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model, value_and_gradient
-from robustkit.attacks._boundary import DUAL, Nearest, gap
+from robustkit.attacks._boundary import DUAL, begun, gap
 from robustkit.attacks._last import fewest
 from robustkit.attacks._parts import forward
 from robustkit.functional.norms import TINY, onto_ball, per_sample, size
@@ -73,10 +73,8 @@ def fmn(
     FloatingPointError
         If a gradient is not finite.
     """
-    x = x.detach()
-    nearest, trace = Nearest(x, y, norm, targeted), trace or Trace(len(x))
-    every = torch.arange(len(x), device=x.device)
-    nearest.update(every, x, forward(model, x, every, trace))
+    x, trace = x.detach(), trace or Trace(len(x))
+    nearest, _ = begun(model, x, y, norm, targeted, trace)
     rows = nearest.standing()
     origin, labels, point = x[rows], y[rows], x[rows]
     radius = torch.full_like(nearest.distance[rows], 1.0 if norm == "l0" else 0.0)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from robustkit.attacks import attack
 from robustkit.attacks._adam import Adam
 from robustkit.attacks._ascent import Generator, Model, value_and_gradient
-from robustkit.attacks._boundary import Nearest, gap
+from robustkit.attacks._boundary import begun, gap
 from robustkit.attacks._last import shortest
 from robustkit.attacks._parts import forward
 from robustkit.attacks._proximal import proximal
@@ -86,11 +86,8 @@ def pdpgd(
     FloatingPointError
         If a gradient is not finite.
     """
-    x = x.detach()
-    nearest, trace = Nearest(x, y, norm, targeted), trace or Trace(len(x))
-    every = torch.arange(len(x), device=x.device)
-    start = forward(model, x, every, trace)
-    nearest.update(every, x, start)
+    x, trace = x.detach(), trace or Trace(len(x))
+    nearest, start = begun(model, x, y, norm, targeted, trace)
     rows = nearest.standing()
     origin, labels, delta, adam = x[rows], y[rows], torch.zeros_like(x[rows]), Adam(x[rows])
     log_ratio = torch.full_like(nearest.distance[rows], -math.log(initial_ratio))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import Generator, Model
-from robustkit.attacks._boundary import Nearest
+from robustkit.attacks._boundary import begun
 from robustkit.attacks._parts import forward
 from robustkit.base.errors import UserError
 from robustkit.functional.norms import per_sample
@@ -72,10 +72,8 @@ def rays(
     """
     if not 0 < tolerance < 1:
         raise UserError(f"tolerance = {tolerance:g} is out of range: give a number between 0 and 1.")
-    x = x.detach()
-    nearest, trace = Nearest(x, y, "linf", targeted), trace or Trace(len(x))
-    every = torch.arange(len(x), device=x.device)
-    nearest.update(every, x, forward(model, x, every, trace))
+    x, trace = x.detach(), trace or Trace(len(x))
+    nearest, _ = begun(model, x, y, "linf", targeted, trace)
     rows = nearest.standing()
     origin, state = x[rows], _Rays(x[rows].flatten(1), tolerance)
     for _ in range(queries - 1 if len(rows) else 0):

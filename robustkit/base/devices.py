@@ -48,7 +48,7 @@ def find_devices(name: str) -> tuple[torch.device, ...]:
 
 def _check(device: torch.device, name: str) -> None:
     """Raise a :class:`UserError` unless work can begin on a device."""
-    if device.type not in ("cpu", "cuda", "mps"):
+    if device.type not in ("cpu", "cuda", "mps") or device.type == "cpu" and device.index is not None:
         raise UserError(f"device '{name}' is not supported; write {ACCEPTED}.")
     if device.type == "cuda":
         if (device.index or 0) >= torch.cuda.device_count():

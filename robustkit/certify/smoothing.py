@@ -17,6 +17,7 @@ from scipy.stats import beta, norm
 from torch import Tensor
 
 from robustkit.base.errors import UserError
+from robustkit.functional.batching import in_parts
 from robustkit.functional.sampling import SampleGenerator
 
 FIRST = 100  # draws that choose the class; the bound is from others
@@ -89,9 +90,12 @@ def _counts(
     generator = SampleGenerator(seed, ids.to(x.device), stream)
     found = None
     each = max(1, batch_size // len(x))
+    most = each * len(x)
     for at in range(0, draws, each):
         noisy = [x + sigma * generator.normal(x.shape[1:], x.device) for _ in range(min(each, draws - at))]
-        out = answer(torch.cat(noisy))
+        rows = torch.cat(noisy)
+        parts, most = in_parts(lambda part, rows=rows: answer(rows[part]), len(rows), most)  # fewer where memory ends
+        out = torch.cat(parts)
         votes = torch.nn.functional.one_hot(out.argmax(-1), out.shape[-1]).view(len(noisy), len(x), -1).sum(0)
         found = votes if found is None else found + votes
     assert found is not None

@@ -49,6 +49,8 @@ class Crafting:
         Why some members are attacked as they came; empty if none is.
     launched : str
         Why passes on a CUDA device are not captured and replayed; empty where they are, or would gain nothing.
+    lasting : bool
+        Whether it holds another time, too; not where memory ran out.
     """
 
     exact: Ensemble
@@ -56,6 +58,7 @@ class Crafting:
     chosen: str = "as it is"
     kept: str = ""
     launched: str = ""
+    lasting: bool = True
 
 
 def prepare(ensemble: Ensemble, x: Tensor, speed: str = "auto", chosen: str = "", batch: int = 0) -> Crafting:
@@ -78,7 +81,12 @@ def prepare(ensemble: Ensemble, x: Tensor, speed: str = "auto", chosen: str = ""
     if speed == "off":
         return Crafting(ensemble)
     with exactly(x.device):  # what cuDNN rounds to TF32 proves nothing
-        return _chosen(ensemble, x[:TRIAL], speed, chosen, batch)
+        try:
+            return _chosen(ensemble, x[:TRIAL], speed, chosen, batch)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+    return Crafting(ensemble, kept="there is no memory for copies", lasting=False)
 
 
 def _chosen(ensemble: Ensemble, x: Tensor, speed: str, chosen: str, batch: int) -> Crafting:
@@ -214,11 +222,11 @@ def _folded(ensemble: Ensemble, x: Tensor) -> tuple[Ensemble, str]:
     """
     members, kept = [], []
     for index, member in enumerate(ensemble.members):
-        folded, reason = copy.deepcopy(member), ""
         try:
             folded, reason = fold(member, x)
         except Exception as error:  # noqa: BLE001 - whatever a stranger's module raises
-            reason = type(error).__name__
+            folded, reason = None, type(error).__name__
+        folded = copy.deepcopy(member) if folded is None else folded
         members.append(folded)
         kept += [f"member {index}: {reason}"] if reason else []
     return Ensemble(members, ensemble.rule).eval().requires_grad_(False), "; ".join(kept)

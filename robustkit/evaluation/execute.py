@@ -206,7 +206,7 @@ class Craftings:
         except (OSError, ValueError, KeyError, TypeError):
             chosen = ""
         made = prepare(self._ensembles[key], x, speed, chosen, self._together)
-        if made.chosen != chosen:
+        if made.chosen != chosen and made.lasting:
             with contextlib.suppress(OSError):  # a cache that cannot be written to costs a trial, not the work
                 write_json(path, {"chosen": made.chosen})
         return made

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from robustkit.functional.batching import out_of_memory
 from robustkit.functional.waits import waits
 
 
@@ -83,7 +84,17 @@ class Trace:
         """The loss over the steps, float32 (keep, T), on the CPU."""
         if not self._losses:
             return torch.zeros(self.keep, 0)
-        made = torch.stack([step for step, _ in self._losses], 1).cpu()
+        made = _read([step for step, _ in self._losses]).T
         known = [somebody for _, somebody in self._losses if somebody is not None]
-        there = iter(torch.stack(known).tolist() if known else [])
+        there = iter(_read(known).tolist() if known else [])
         return made[:, [somebody is None or next(there) for _, somebody in self._losses]]
+
+
+def _read(rows: list[Tensor]) -> Tensor:
+    """Return rows side by side on the CPU, read in one wait if the device has memory left for all of them."""
+    try:
+        return torch.stack(rows).cpu()
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+    return torch.stack([row.cpu() for row in rows])

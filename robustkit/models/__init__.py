@@ -9,10 +9,10 @@ audited.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from robustkit.base import source
 from robustkit.base.errors import UserError, unknown
 from robustkit.base.registry import Registry
 from robustkit.models import _files
@@ -68,7 +68,7 @@ def source_digest(arch: str) -> str:
             return hashlib.sha256(_files.source(name)).hexdigest()
         _search_here()
         spec = importlib.util.find_spec(name)
-        return hashlib.sha256(Path(str(spec.origin)).read_bytes()).hexdigest() if spec and spec.has_location else ""
+        return source.of_file(str(spec.origin)) if spec and spec.has_location else ""
     except (UserError, ImportError, ValueError, OSError):
         return ""
 

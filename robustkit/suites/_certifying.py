@@ -19,6 +19,8 @@ from robustkit.evaluation import pieces
 from robustkit.evaluation.cell import RunOptions
 from robustkit.evaluation.executors import Piece
 from robustkit.evaluation.executors._worker import Worker
+from robustkit.functional.batching import in_parts
+from robustkit.functional.precision import exactly
 from robustkit.records.cells import Cell, Facts
 from robustkit.suites import Job
 
@@ -32,7 +34,8 @@ def certifiable(ensembles: Mapping[str, Ensemble], split: Split) -> None:
         x = split.batch(range(min(len(split), LOOKED_AT)))[1].to(device)
         try:
             fusing.check_rule(ensemble.fusion, len(ensemble))
-            reading.read(ensemble.members, x)
+            with exactly(device):  # TF32 alone would differ from the graph
+                reading.read(ensemble.members, x)
         except UserError as error:
             raise UserError(f"'{id}': {error} Leave the suite certified out, or evaluate another model.") from None
 
@@ -68,20 +71,26 @@ def certified(worker: Worker, cell: Cell, split: str, run_options: RunOptions) -
     rows = range(cell.params["first"], cell.params["first"] + cell.params["count"])
     _, x, y = (part.to(worker.device) for part in images.batch(rows))
     few = images.batch(range(min(len(images), LOOKED_AT)))[1].to(worker.device)
-    graph = reading.read(ensemble.members, few)
-    slack = fusing.slack_of(graph, ensemble.members, few)
-    with torch.no_grad():
-        right = ensemble.fuse(ensemble.member_logits(x)).argmax(-1) == y
+    with exactly(worker.device):
+        graph = reading.read(ensemble.members, few)
+        slack = fusing.slack_of(graph, ensemble.members, few)
+        with torch.no_grad():
+            right = ensemble.fuse(ensemble.member_logits(x)).argmax(-1) == y
         right |= bool(ensemble.chances)  # of members that are drawn each may be right by itself
     floor, alone = torch.zeros(len(x), dtype=torch.float64), torch.zeros(len(ensemble), len(x), dtype=torch.bool)
     kept = right.nonzero()[:, 0]
     by_interval = False
     if len(kept):
-        region = Region(x[kept].double(), float(cell.eps or 0.0), cell.norm)
         effort = fusing.Effort(**{key: cell.params[key] for key in ("steps", "cases", "case_steps")})
-        found = fusing.certify(graph, ensemble.fusion, ensemble.chances, region, y[kept], effort, slack)
-        floor[kept.cpu()], alone[:, kept.cpu()] = found.floor.cpu(), found.alone.cpu()
-        by_interval = found.by_interval
+
+        def proven(part: slice) -> fusing.Certificate:
+            region = Region(x[kept[part]].double(), float(cell.eps or 0.0), cell.norm)
+            return fusing.certify(graph, ensemble.fusion, ensemble.chances, region, y[kept[part]], effort, slack)
+
+        found, _ = in_parts(proven, len(kept), len(kept))
+        floor[kept.cpu()] = torch.cat([one.floor.cpu() for one in found])
+        alone[:, kept.cpu()] = torch.cat([one.alone.cpu() for one in found], 1)
+        by_interval = any(one.by_interval for one in found)
     worker.advance(len(x))
     arrays = {
         "floor": floor.numpy(), "alone": alone.numpy(), "right": right.cpu().numpy(),
@@ -98,11 +107,12 @@ def smoothed(worker: Worker, cell: Cell, split: str, run_options: RunOptions) ->
     here = replace(pieces.at(worker, run_options, images.shape), workers=1)
     rows = range(cell.params["first"], cell.params["first"] + cell.params["count"])
     ids, x, y = (part.to(worker.device) for part in images.batch(rows))
-    found = smooth(
-        lambda z: ensemble.fuse(ensemble.member_logits(z)), x, ids, sigma=cell.params["sigma"],
-        draws=cell.params["draws"], seed=cell.seed, failure=cell.params["failure"],
-        batch_size=here.batch(images.shape),
-    )  # fmt: skip
+    with exactly(worker.device):
+        found = smooth(
+            lambda z: ensemble.fuse(ensemble.member_logits(z)), x, ids, sigma=cell.params["sigma"],
+            draws=cell.params["draws"], seed=cell.seed, failure=cell.params["failure"],
+            batch_size=here.batch(images.shape),
+        )  # fmt: skip
     worker.advance(len(x))
     arrays = {"answer": found.answer, "radius": found.radius, "y": y.cpu().numpy()}
     return Facts(cell, arrays, time.perf_counter() - started)

@@ -43,14 +43,14 @@ class Ranks:
             p.grad.copy_(part.view(g.shape))
 
     def average_statistics(self, module: nn.Module) -> None:
-        """Average the running statistics of batch norm, which each process has of its share of the data."""
-        if self.world == 1:
+        """Average the running statistics of batch norm, which each process has of its share; one message for all."""
+        buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
+        if self.world == 1 or not buffers:
             return
-        for buffer in module.buffers():
-            if buffer.is_floating_point():
-                total = buffer.contiguous()  # the buffer itself, unless it is laid out channels last
-                distributed.all_reduce(total)
-                buffer.copy_(total / self.world)
+        flat = torch.cat([buffer.flatten() for buffer in buffers])
+        distributed.all_reduce(flat)
+        for buffer, part in zip(buffers, torch.split(flat, [b.numel() for b in buffers]), strict=True):
+            buffer.copy_(part.view(buffer.shape) / self.world)
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
         """Return the sum over all processes."""

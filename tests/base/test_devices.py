@@ -27,6 +27,7 @@ from robustkit.training.step import Means
         ("mps", "device 'mps' is asked for, but torch sees 0 MPS devices; use --device cpu"),
         ("mps:1", "device 'mps:1' is asked for, but torch sees 0 MPS devices"),
         ("meta", "device 'meta' is not supported; write cpu, cuda, cuda:1, cuda:all, mps or auto"),
+        ("cpu:3", "device 'cpu:3' is not supported; write cpu, cuda, cuda:1, cuda:all, mps or auto"),
         ("gpu", "device 'gpu' is unknown; write cpu, cuda, cuda:1, cuda:all, mps or auto"),
         ("cuda:99", "device 'cuda:99' is asked for, but torch sees"),
     ],

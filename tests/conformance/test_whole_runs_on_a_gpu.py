@@ -81,6 +81,14 @@ def test_evaluation(checkpoints: list[Path], real: bool, tmp_path: Path, monkeyp
     assert all(made[suite] for suite in ("evaluations", "corruptions", "detection", "ood", "diversity"))
 
 
+def test_proofs(checkpoints: list[Path], real: bool, tmp_path: Path):
+    asked = {**QUICK, "checkpoint": checkpoints[:1], "arch": NET, "suites": ("certified", "smoothing"), "trust": "off",
+             "eps": 0.004, "certify_n": 4, "sigma": 0.1, "smoothing_draws": 20}  # fmt: skip
+    made = same(functools.partial(robustkit.evaluate, **asked), real, tmp_path)
+    assert made["certified"][0]["slack"] > 0
+    assert made["smoothing"]
+
+
 def test_audit(checkpoints: list[Path], real: bool, tmp_path: Path):
     member = next(iter(load_ensemble(checkpoints[0], arch=NET).members))
     asked = {**QUICK, "suites": ("attacks", "calibration"), "force": True, "trust": "off"}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,17 +19,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustkit.attacks import attack
+from robustkit.base.progress import Reporter
 from robustkit.corruptions._run import batch_of, make
 from robustkit.data import Dataset, Split
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fastpath import Crafting, prepare
 from robustkit.evaluation.cell import RunOptions, run_cell
 from robustkit.evaluation.crafting import AttackRunner
+from robustkit.evaluation.execute import Craftings
+from robustkit.evaluation.executors._worker import Once, Worker
 from robustkit.evaluation.scoring import score
 from robustkit.functional.batching import out_of_memory
-from robustkit.records.cells import Cell, Run, Spec
+from robustkit.records.cells import Cell, Facts, Run, Spec
 from robustkit.records.samples import ERROR
 from robustkit.suites._attributions import attributions
+from robustkit.suites._certifying import certified, smoothed
 
 GPU = torch.device("cuda:0")
 ON_GPU = RunOptions(GPU, batch_size=16)
@@ -202,6 +209,29 @@ def test_an_attempt_that_failed_is_gone_when_the_next_begins(few: Split):
         attack.remove("greedy")
 
 
+@pytest.mark.parametrize("function", [certified, smoothed])
+def test_proofs_need_no_more_memory_than_there_is(function: Callable[..., Facts], few: Split):
+    name = function.__name__
+    params = {"certified": {"steps": 2, "cases": 4, "case_steps": 2}, "smoothed": {"sigma": 0.1, "draws": 60,
+              "failure": 0.01}}[name]  # fmt: skip
+    cell = Cell("probe", "e", "d", Spec(name, name, {**params, "first": 0, "count": 16}), 0.01, "linf")
+    with pretend_cuda() as gpu:
+        nets = [nn.Sequential(nn.Flatten(), nn.Linear(64, 300), nn.ReLU(), nn.Linear(300, 10)) for _ in range(2)]
+        on = (Ensemble(nets, "mean-logit").eval().requires_grad_(False) if name == "certified" else model()).to(GPU)
+        x = few.batch(range(len(few)))[1]
+        right = Split(x, on(x.to(GPU)).argmax(1).cpu())
+        shared = {"ensemble e": on, "images": right}
+        run = functools.partial(function, Worker(GPU, 1, shared.__getitem__, Once()), cell, "images", ON_GPU)
+        gpu.clear()
+        expected, rest, whole = run(), gpu.live, gpu.peak
+        gpu.clear()
+        gpu.limit = rest + (whole - rest) * 2 // 3
+        made = run()
+        assert rest < gpu.peak <= gpu.limit
+        for key, values in expected.arrays.items():
+            np.testing.assert_allclose(made.arrays[key], values, rtol=1e-6, err_msg=key)
+
+
 def test_scores_need_no_more_memory_than_there_is(few: Split):
     with pretend_cuda() as gpu:
         on = model().to(GPU)
@@ -230,6 +260,25 @@ def test_a_trial_that_does_not_fit_is_one_of_fewer_images(few: Split):
         gpu.limit = 2 * small
         assert peak(gpu, 128)[1].exact is not None
         assert gpu.peak <= gpu.limit
+
+
+def test_without_memory_for_a_copy_the_model_is_attacked_as_it_is_this_time(
+    few: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ROBUSTKIT_CACHE", str(tmp_path))
+    with pretend_cuda() as gpu:
+        on = Ensemble([nn.Sequential(nn.Flatten(), nn.Linear(64, 4096), nn.Linear(4096, 10))]).to(GPU)
+        on.eval().requires_grad_(False)
+        study = SimpleNamespace(ensembles=[SimpleNamespace(key="e", id="one")], surrogates=[], version="0")
+        gpu.clear()
+        whole = sum(p.nbytes for p in on.parameters())
+        gpu.limit = gpu.live + whole // 2
+        made = Craftings(study, {"e": on}, few, ON_GPU, Reporter()).of("e")
+        assert made.exact is on
+        assert made.kept == "there is no memory for copies"
+        gpu.limit = gpu.live + 20 * whole
+        again = Craftings(study, {"e": on}, few, ON_GPU, Reporter()).of("e")
+        assert again.exact is not on, "which is not remembered"
 
 
 @pytest.mark.parametrize("batch", [4, 12])

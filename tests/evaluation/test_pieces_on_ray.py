@@ -187,6 +187,7 @@ def test_a_node_with_other_versions_is_named_with_both(joined, ray_nodes: RayNod
 def test_robustkit_of_another_version_and_none_are_named():
     here = versions()
     other = f"robustkit is not installed there, {here['robustkit']} here"
-    assert differing("host/1", {**here, "robustkit": ""}) == (
+    assert differing("host/1", {**here, "robustkit": "", "its source": ""}) == (
         f"node host/1 has other versions ({other}); install the same on every node."
     )
+    assert f"(its source is older there, {here['its source']} here)" in differing("host/1", {**here, "its source": ""})

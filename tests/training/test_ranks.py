@@ -190,14 +190,16 @@ def test_gradients_of_equal_processes_are_those_of_one_in_any_layout(
 def test_statistics_are_averaged_in_any_layout(monkeypatch: pytest.MonkeyPatch):
     module = torch.nn.BatchNorm2d(2)
     module.register_buffer("maps", torch.arange(48.0).view(2, 3, 2, 4).contiguous(memory_format=torch.channels_last))
-    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    before, messages = {name: buffer.clone() for name, buffer in module.named_buffers()}, []
 
     def other(tensor: torch.Tensor) -> None:
         assert tensor.is_contiguous()  # what the real one asks for
+        messages.append(len(tensor))
         tensor.add_(3 * tensor)
 
     monkeypatch.setattr(torch.distributed, "all_reduce", other)
     Ranks(1, 2).average_statistics(module)
+    assert len(messages) == 1, "one for all"
     for name, buffer in module.named_buffers():
         assert torch.equal(buffer, 2 * before[name] if buffer.is_floating_point() else before[name])
     assert module.maps.is_contiguous(memory_format=torch.channels_last)

@@ -148,10 +148,11 @@ def _read_anew() -> None:
 def differing(node: str, there: dict[str, str]) -> str:
     """Return the sentence that names the versions of a node that are not those of this process."""
     here = _stub.versions()
+    told = [name for name in here if name != "its source" or there.get("robustkit")]
+    others = [name for name in told if there.get(name) != here[name]]
+    lacking = {"its source": "is older"}  # a robustkit that is there and cannot tell is of before it could
     parts = [
-        f"{name} {there.get(name) or 'is not installed'} there, {here[name]} here"
-        for name in here
-        if there.get(name) != here[name]
+        f"{name} {there.get(name) or lacking.get(name, 'is not installed')} there, {here[name]} here" for name in others
     ]
     return f"node {node} has other versions ({'; '.join(parts)}); install the same on every node."
 

@@ -7,15 +7,14 @@ nothing of code that is not installed, so its source is compared.
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 from robustkit import models
+from robustkit.base import source
 from robustkit.base.errors import RunError
 from robustkit.models import _files
 
@@ -81,7 +80,4 @@ class Code:
 def _digest(name: str) -> str:
     """Return the SHA-256 of a module's source; empty where there is none to read."""
     path = str(getattr(sys.modules.get(name), "__file__", None))
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path.endswith(".py") else ""
-    except OSError:  # of a module in an archive
-        return ""
+    return source.of_file(path) if path.endswith(".py") else ""
