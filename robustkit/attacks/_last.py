@@ -36,7 +36,7 @@ def shortest(model: Model, nearest: Nearest, low_gap: Tensor, search_steps: int,
         w = g.flatten(1)
         step = to_hyperplane(origin, w, f + (w * (origin - end.flatten(1))).sum(1), nearest.norm)
         point = (origin + BEYOND * step).clamp(0.0, 1.0).view_as(end)
-        nearest.update(rows, point, forward(model, point, rows, trace))
+        nearest.update_clear(rows, point, forward(model, point, rows, trace))
 
 
 def fewest(model: Model, nearest: Nearest, trace: Trace) -> None:
@@ -69,7 +69,7 @@ def _bisect(model: Model, nearest: Nearest, rows: Tensor, changed: bool, trace: 
         middle = (low[at] + high[at]) // 2
         kept = (rank[at] < middle[:, None]).view_as(end[at])
         point = torch.where(kept, end[at], origin[at])
-        won = nearest.update(rows[at], point, forward(model, point, rows[at], trace))
+        won = nearest.update_clear(rows[at], point, forward(model, point, rows[at], trace))
         low[at], high[at] = torch.where(won, low[at], middle), torch.where(won, middle, high[at])
 
 
@@ -94,16 +94,14 @@ def exchange(model: Model, nearest: Nearest, rounds: int, trace: Trace) -> None:
         edge, g = _edges(model, nearest, rows, point.view_as(nearest.x[rows]), trace)
         worth = (g * (edge - point)).masked_fill(point != x, -1.0)
         point = torch.where(_ranks(-worth) < out[rows, None] - 1, edge, point).view_as(nearest.x[rows])
-        won = nearest.update(rows, point, forward(model, point, rows, trace))
+        won = nearest.update_clear(rows, point, forward(model, point, rows, trace))
         more = torch.minimum(out[rows] + 1, before.to(out.dtype))
         out[rows] = torch.where(won, out[rows], more)
 
 
 def _edges(model: Model, nearest: Nearest, rows: Tensor, point: Tensor, trace: Trace) -> tuple[Tensor, Tensor]:
     """Return where each element is worth most within the box, and the gradient of the gap at the points, (b, n)."""
-    _, _, g = value_and_gradient(
-        model, point, nearest.y[rows], lambda z, y: gap(z, y, nearest.targeted), backward=True
-    )
+    _, _, g = value_and_gradient(model, point, nearest.y[rows], lambda z, y: gap(z, y, nearest.targeted), backward=True)
     trace.count(rows, forwards=1, backwards=1)
     edge = torch.where(g > 0, 1.0, torch.where(g < 0, 0.0, point)).to(point.dtype)
     return edge.flatten(1), g.flatten(1)

@@ -18,7 +18,11 @@ from robustkit.functional.trace import Trace
 from robustkit.functional.waits import Finite
 
 LAST_STEP = 0.1  # final step size, as a share of the first
-EXCHANGES = 16  # rounds of the last search
+MOST_EXCHANGES = 16  # rounds of the last search; one for each 25 steps
+BISECTION, EXCHANGE = (
+    5,
+    7 / 3,
+)  # what the last search costs, in steps of a forward and a backward pass (twice a forward)
 
 
 @attack(
@@ -50,8 +54,9 @@ def sigma_zero(
     largest element; after each step x + d is clipped to the box, and elements with |d_i| < t become 0. The threshold t
     grows by ``change`` times the step size after a success, and falls by it after a failure; the step size falls to a
     tenth by a cosine. Cina et al. 2025, algorithm 1, with the Adam of the authors' code. Deviations: a sample whose
-    result changes one element is done; the last iterate counts too, at a forward pass more; a last search drops
-    elements that the result does not need (``search=False``: none). An element is one channel of a pixel.
+    result changes one element is done; the last iterate counts too, at a forward pass more; of 25 steps or more the
+    last ones are a search (``search=False``: none) that drops elements which the result does not need and exchanges
+    some for fewer. An element is one channel of a pixel.
 
     Parameters
     ----------
@@ -60,7 +65,7 @@ def sigma_zero(
     x, y : Tensor
         Images, and true labels (B,) or, if ``targeted``, target labels.
     steps : int
-        Iterations; each costs a forward and a backward pass.
+        Iterations, a forward and a backward pass each, and what takes as long at the end.
     step_size : float
         First step size, in pixel units.
     sigma : float
@@ -70,7 +75,7 @@ def sigma_zero(
     change : float
         What t moves in a step, as a share of the step size.
     search : bool
-        Whether to look for fewer elements at the end: two backward passes, and a forward pass for each halving.
+        Whether to look for fewer elements at the end.
 
     Returns
     -------
@@ -88,8 +93,8 @@ def sigma_zero(
     origin, labels, delta, limit = x, y, torch.zeros_like(x), x.new_full((len(x),), threshold)
     adam, count = Adam(x), max(1, x[0].numel()) if len(x) else 1
     finite = Finite()
-    exchanges = min(steps // 25, EXCHANGES) if search else 0
-    descent = steps - (5 + round(7 / 3 * exchanges) if exchanges else 0)
+    exchanges = min(steps // 25, MOST_EXCHANGES) if search else 0
+    descent = steps - (BISECTION + round(EXCHANGE * exchanges) if exchanges else 0)
     for step in range(descent):
         rate = step_size * (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * step / descent)) / 2)
         point = origin + delta
