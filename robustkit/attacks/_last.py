@@ -85,7 +85,7 @@ def exchange(model: Model, nearest: Nearest, rounds: int, trace: Trace) -> None:
         rows = torch.nonzero((nearest.distance > 1) & torch.isfinite(nearest.distance)).squeeze(1)
         if len(rows) == 0:
             return
-        x, y, before = nearest.origin[rows].flatten(1), nearest.y[rows], nearest.distance[rows]
+        x, before = nearest.origin[rows].flatten(1), nearest.distance[rows]
         point, g = _edges(model, nearest, rows, nearest.x[rows], trace)
         changed = nearest.x[rows].flatten(1) != x
         point = torch.where(changed, point, x)
