@@ -18,7 +18,7 @@ from robustkit.functional.trace import Trace
 from robustkit.functional.waits import Finite
 
 LAST_STEP = 0.1  # final step size, as a share of the first
-MOST_EXCHANGES = 16  # rounds of the last search; one for each 25 steps
+MOST_EXCHANGES = 20  # rounds of the last search; one for each 20 steps
 BISECTION, EXCHANGE = (
     5,
     7 / 3,
@@ -54,7 +54,7 @@ def sigma_zero(
     largest element; after each step x + d is clipped to the box, and elements with |d_i| < t become 0. The threshold t
     grows by ``change`` times the step size after a success, and falls by it after a failure; the step size falls to a
     tenth by a cosine. Cina et al. 2025, algorithm 1, with the Adam of the authors' code. Deviations: a sample whose
-    result changes one element is done; the last iterate counts too, at a forward pass more; of 25 steps or more the
+    result changes one element is done; the last iterate counts too, at a forward pass more; of 20 steps or more the
     last ones are a search (``search=False``: none) that drops elements which the result does not need and exchanges
     some for fewer. An element is one channel of a pixel.
 
@@ -93,7 +93,7 @@ def sigma_zero(
     origin, labels, delta, limit = x, y, torch.zeros_like(x), x.new_full((len(x),), threshold)
     adam, count = Adam(x), max(1, x[0].numel()) if len(x) else 1
     finite = Finite()
-    exchanges = min(steps // 25, MOST_EXCHANGES) if search else 0
+    exchanges = min(steps // 20, MOST_EXCHANGES) if search else 0
     descent = steps - (BISECTION + round(EXCHANGE * exchanges) if exchanges else 0)
     for step in range(descent):
         rate = step_size * (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * step / descent)) / 2)
