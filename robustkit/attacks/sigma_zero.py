@@ -19,10 +19,8 @@ from robustkit.functional.waits import Finite
 
 LAST_STEP = 0.1  # final step size, as a share of the first
 MOST_EXCHANGES = 20  # rounds of the last search; one for each 20 steps
-BISECTION, EXCHANGE = (
-    5,
-    7 / 3,
-)  # what the last search costs, in steps of a forward and a backward pass (twice a forward)
+# What the last search costs, in steps of a forward and a backward pass (twice a forward): once, and a round.
+BISECTION, EXCHANGE = 5, 7 / 3
 
 
 @attack(
