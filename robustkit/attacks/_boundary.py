@@ -16,6 +16,7 @@ from robustkit.functional.trace import Trace
 from robustkit.functional.waits import Finite, put, settled
 
 NOT_FINITE = "the gradient of the difference of two logits is not finite"
+ROUNDING = 1e-5  # of the largest output: what a sum in another order may change, and ten times that
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
 
 
@@ -35,18 +36,30 @@ class Nearest:
         self.x = x.detach().clone()
         self.distance = torch.full((len(x),), float("inf"), dtype=x.dtype, device=x.device)
 
-    def update(self, rows: Tensor, point: Tensor, z: Tensor, standing: Tensor | None = None) -> Tensor:
+    def update(
+        self, rows: Tensor, point: Tensor, z: Tensor, standing: Tensor | None = None, distance: Tensor | None = None
+    ) -> Tensor:
         """Note points (b, ...) with their outputs z (b, L); return which are adversarial, bool (b,).
 
-        Of samples that are not ``standing`` (None: all are) nothing is noted.
+        Of samples that are not ``standing`` (None: all are) nothing is noted. ``distance``: that of the points from x,
+        (b,), where it is known.
         """
         won = succeeded(z, self.y[rows], self.targeted)
-        distance = size(point - self.origin[rows], self.norm)
+        if distance is None:
+            distance = size(point - self.origin[rows], self.norm)
         better = won & (distance < self.distance[rows])
         if standing is not None:
             better = better & standing
         put(rows, better, (self.x, point), (self.distance, distance))
         return won
+
+    def update_clear(self, rows: Tensor, point: Tensor, z: Tensor) -> Tensor:
+        """Note points whose gap is beyond what rounding moves it by, as :meth:`update` does all.
+
+        For searches that end at the boundary: what is adversarial by rounding alone is not so in another batch.
+        """
+        beyond = gap(z, self.y[rows], self.targeted) > ROUNDING * z.abs().amax(1)
+        return self.update(rows, point, z, standing=beyond)
 
     def standing(self, enough: float = 0.0) -> Tensor:
         """Return the rows whose distortion is still above ``enough``."""
@@ -165,6 +178,6 @@ def refine(
         middle = zero + 0.1 * (high - zero)
         point = origin + per_sample(middle, origin) * (end - origin)
         z = forward(model, point, rows, trace)
-        won, value = nearest.update(rows, point, z), gap(z, y, nearest.targeted)
+        won, value = nearest.update_clear(rows, point, z), gap(z, y, nearest.targeted)
         low, low_gap = torch.where(won, low, middle), torch.where(won, low_gap, value)
         high, high_gap = torch.where(won, middle, high), torch.where(won, value, high_gap)

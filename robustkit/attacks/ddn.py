@@ -92,9 +92,10 @@ def ddn(
         )  # fmt: skip
         trace.count(rows, forwards=1, backwards=1)
         trace.loss(rows, values)
-        won = nearest.update(rows, point, answer)
         delta = point - origin
-        shorter = (1 - gamma) * torch.minimum(radius, size(delta, "l2"))
+        length = size(delta, "l2")
+        won = nearest.update(rows, point, answer, distance=length)
+        shorter = (1 - gamma) * torch.minimum(radius, length)
         radius = torch.minimum(torch.where(won, shorter, (1 + gamma) * radius), widest)
         delta.addcmul_(g, per_sample(rate / size(g, "l2").clamp_min(TINY), g))
         point = delta.mul_(per_sample(radius / size(delta, "l2").clamp_min(TINY), g)).add_(origin).clamp_(0.0, 1.0)

@@ -11,13 +11,16 @@ from robustkit.attacks import attack
 from robustkit.attacks._adam import Adam
 from robustkit.attacks._ascent import Generator, Model, value_and_gradient
 from robustkit.attacks._boundary import Nearest, gap
-from robustkit.attacks._last import fewest
+from robustkit.attacks._last import exchange, fewest
 from robustkit.attacks._parts import forward
 from robustkit.functional.norms import TINY, per_sample, size
 from robustkit.functional.trace import Trace
 from robustkit.functional.waits import Finite
 
 LAST_STEP = 0.1  # final step size, as a share of the first
+MOST_EXCHANGES = 20  # rounds of the last search; one for each 20 steps
+# What the last search costs, in steps of a forward and a backward pass (twice a forward): once, and a round.
+BISECTION, EXCHANGE = 5, 7 / 3
 
 
 @attack(
@@ -49,8 +52,9 @@ def sigma_zero(
     largest element; after each step x + d is clipped to the box, and elements with |d_i| < t become 0. The threshold t
     grows by ``change`` times the step size after a success, and falls by it after a failure; the step size falls to a
     tenth by a cosine. Cina et al. 2025, algorithm 1, with the Adam of the authors' code. Deviations: a sample whose
-    result changes one element is done; the last iterate counts too, at a forward pass more; a last search drops
-    elements that the result does not need (``search=False``: none). An element is one channel of a pixel.
+    result changes one element is done; the last iterate counts too, at a forward pass more; of 20 steps or more the
+    last ones are a search (``search=False``: none) that drops elements which the result does not need and exchanges
+    some for fewer. An element is one channel of a pixel.
 
     Parameters
     ----------
@@ -59,7 +63,7 @@ def sigma_zero(
     x, y : Tensor
         Images, and true labels (B,) or, if ``targeted``, target labels.
     steps : int
-        Iterations; each costs a forward and a backward pass.
+        Iterations, a forward and a backward pass each, and what takes as long at the end.
     step_size : float
         First step size, in pixel units.
     sigma : float
@@ -69,7 +73,7 @@ def sigma_zero(
     change : float
         What t moves in a step, as a share of the step size.
     search : bool
-        Whether to look for fewer elements at the end: two backward passes, and a forward pass for each halving.
+        Whether to look for fewer elements at the end.
 
     Returns
     -------
@@ -87,8 +91,10 @@ def sigma_zero(
     origin, labels, delta, limit = x, y, torch.zeros_like(x), x.new_full((len(x),), threshold)
     adam, count = Adam(x), max(1, x[0].numel()) if len(x) else 1
     finite = Finite()
-    for step in range(steps):
-        rate = step_size * (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * step / steps)) / 2)
+    exchanges = min(steps // 20, MOST_EXCHANGES) if search else 0
+    descent = steps - (BISECTION + round(EXCHANGE * exchanges) if exchanges else 0)
+    for step in range(descent):
+        rate = step_size * (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * step / descent)) / 2)
         point = origin + delta
         z, f, g = value_and_gradient(
             model, point, labels, lambda z, y: gap(z, y, targeted).clamp_max(0.0), backward=True,
@@ -115,4 +121,5 @@ def sigma_zero(
     nearest.update(rows, origin + delta, forward(model, origin + delta, rows, trace))
     if search:
         fewest(model, nearest, trace)
+        exchange(model, nearest, exchanges, trace)
     return nearest.x

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from robustkit import attacks
+from robustkit.attacks._boundary import Nearest
+from robustkit.attacks._last import exchange, fewest
 from robustkit.attacks._proximal import proximal
 from robustkit.attacks.ddn import ddn, log_odds
 from robustkit.attacks.rays import rays
@@ -151,3 +153,50 @@ def test_no_farther_than_adversarial_library_at_equal_steps(network, test_images
     assert won.double().mean() >= peer_won.double().mean()
     both = won & peer_won
     assert size(made - x, norm)[both].mean() <= 1.01 * size(theirs - x, norm)[both].mean()
+
+
+class _Pair(nn.Module):
+    """Two classes; the gap of the second over the first is <w, x> + 3 x_2 x_3 - 1.2, w = (.5, .5, .5, .1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = x.flatten(1)
+        gap = 0.5 * (t[:, 0] + t[:, 1] + t[:, 2]) + 0.1 * t[:, 3] + 3 * t[:, 2] * t[:, 3] - 1.2
+        return torch.stack([torch.zeros_like(gap), gap], 1)
+
+
+def test_exchanged_elements_find_a_pair_that_bisection_cannot_see():
+    x = torch.zeros(1, 1, 2, 2)
+    point = torch.tensor([1.0, 1.0, 1.0, 0.0]).view_as(x)
+    nearest, trace = Nearest(x, torch.tensor([0]), "l0", targeted=False), Trace(1)
+    nearest.update(torch.tensor([0]), point, _Pair()(point))
+    fewest(_Pair(), nearest, trace)
+    assert nearest.distance.tolist() == [3]
+    before = trace.forwards.clone(), trace.backwards.clone()
+    exchange(_Pair(), nearest, 1, trace)
+    assert nearest.x.flatten().tolist() == [0, 0, 1, 1]
+    assert ((trace.forwards - before[0]).tolist(), (trace.backwards - before[1]).tolist()) == ([3], [2])
+
+
+def test_exchange_leaves_what_cannot_be_fewer_and_what_was_never_found():
+    x = torch.zeros(3, 1, 2, 2)
+    point = torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0]]).view_as(x)
+    nearest = Nearest(x, torch.tensor([0, 0, 0]), "l0", targeted=False)
+    nearest.update(torch.arange(3), point, _Pair()(point))
+    exchange(_Pair(), nearest, 6, Trace(3))
+    assert nearest.distance.tolist() == [2, 2, float("inf")]
+    assert torch.equal(nearest.x, point)
+
+
+def test_what_is_adversarial_by_rounding_alone_is_not_noted_at_the_end_of_a_search():
+    nearest = Nearest(torch.zeros(2, 1), torch.tensor([0, 0]), "l2", targeted=False)
+    outputs = torch.tensor([[10.0, 10.00001], [10.0, 10.01]])
+    assert nearest.update_clear(torch.arange(2), torch.ones(2, 1), outputs).all()
+    assert nearest.distance.tolist() == [float("inf"), 1.0]
+
+
+def test_the_last_search_of_sigma_zero_takes_the_place_of_steps(network: nn.Module, test_images: tuple[Tensor, Tensor]):
+    x, y = test_images[0][:20], test_images[1][:20]
+    trace = Trace(20)
+    sigma_zero(network, x, y, steps=100, trace=trace)
+    assert int((trace.forwards + 2 * trace.backwards).max()) <= 3 * 100 + 30
+    assert int(trace.backwards.max()) < 100
