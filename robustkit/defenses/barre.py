@@ -87,7 +87,7 @@ def errors_under_attack(
     """Return the share of images that each member gets wrong on ARC examples against a draw of them, float64 (M,)."""
     drawn = Ensemble(list(ensemble.members), Draw(tuple(chances.tolist()))).train(ensemble.training)
     wrong = torch.zeros(len(ensemble), dtype=torch.float64)
-    for images, labels in zip(x.split(BATCH), y.split(BATCH), strict=True):
+    for images, labels in zip(torch.split(x, BATCH), torch.split(y, BATCH), strict=True):
         found = attacks.attack.get("arc")(drawn, images, labels, eps=eps, steps=steps, targets=2, generator=generator)
         with torch.no_grad():
             wrong += (drawn.member_logits(found).argmax(2) != labels).sum(1).cpu()
@@ -98,12 +98,12 @@ def onto_simplex(point: Tensor) -> Tensor:
     """Return the nearest probabilities to a point (M,): max(point - t, 0), t such that they sum to one."""
     ordered = point.sort(descending=True).values
     shifts = (ordered.cumsum(0) - 1) / torch.arange(1, len(point) + 1, dtype=point.dtype)
-    return (point - shifts[ordered > shifts][-1]).clamp_min(0)
+    return torch.clamp(point - shifts[ordered > shifts][-1], min=0)
 
 
 def rounded(chances: Tensor) -> Tensor:
     """Return probabilities in thousandths that sum to one."""
-    near = chances.mul(10**DIGITS).round()
+    near = torch.round(chances * 10**DIGITS)
     near[near.argmax()] += 10**DIGITS - near.sum()
     return near / 10**DIGITS
 

@@ -50,7 +50,8 @@ def shares(confidence: Tensor) -> Tensor:
     The ranks of (M, B) confidences along the members, as powers of two that sum to one.
     """
     ranks = confidence.argsort(0).argsort(0)
-    return (2**ranks).to(confidence.dtype) / (2 ** len(confidence) - 1)
+    powers = torch.pow(2, ranks).to(confidence.dtype)
+    return powers / (2 ** len(confidence) - 1)
 
 
 def surest_mistakes(logits: Tensor, y: Tensor) -> Tensor:
