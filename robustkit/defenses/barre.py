@@ -15,7 +15,7 @@ from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fusion import Draw
 
 ROUNDS, FIRST_STEP = 10, 2.0  # of the search for probabilities; step t is FIRST_STEP / t long
-DIGITS = 3  # of a probability, as the authors round it
+PARTS = 1000  # of which a probability is a number, as the authors round it
 BATCH = 256  # images attacked at a time there
 
 
@@ -103,9 +103,9 @@ def onto_simplex(point: Tensor) -> Tensor:
 
 def rounded(chances: Tensor) -> Tensor:
     """Return probabilities in thousandths that sum to one."""
-    near = torch.round(chances * 10**DIGITS)
-    near[near.argmax()] += 10**DIGITS - near.sum()
-    return near / 10**DIGITS
+    near = torch.round(chances * PARTS)
+    near[near.argmax()] += PARTS - near.sum()
+    return near / PARTS
 
 
 def fits(params: Mapping[str, Any], members: int, classes: int) -> None:

@@ -51,7 +51,7 @@ def shares(confidence: Tensor) -> Tensor:
     """
     ranks = confidence.argsort(0).argsort(0)
     powers = torch.pow(2, ranks).to(confidence.dtype)
-    return powers / (2 ** len(confidence) - 1)
+    return powers / powers.sum(0)
 
 
 def surest_mistakes(logits: Tensor, y: Tensor) -> Tensor:
