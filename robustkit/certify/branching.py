@@ -4,8 +4,7 @@ Branch and bound with split constraints as multipliers (Wang et al. 2021, beta-C
 relaxation costs the bound most (Bunel et al. 2020, arXiv:1909.06588) are tried, and the one whose halves are bounded
 best is split (De Palma et al. 2021, arXiv:2104.06718). Deviations: bounds of inner layers are not computed again after
 a split, and images at which a bound is reached are tried as counterexamples, so that no time is spent on what is not
-robust. How many cases a sample may take is fixed, so that no clock decides; the open samples that are nearest to a
-proof then get more.
+robust. How many cases a sample may take is fixed, so that no clock decides.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from robustkit.certify.relaxations import Relu
 from robustkit.certify.slopes import ascend, single
 
 TOGETHER = 64  # cases that are bounded side by side
-NEAREST = 2  # open samples that get more cases
 TRIED = 6  # splits whose halves are bounded roughly before one of them is chosen
 Split = tuple[int, int, int]  # node, place, and -1 for an input above zero, +1 for one below
 
@@ -34,7 +32,6 @@ class Case:
     splits: tuple[Split, ...] = ()
     slopes: dict[int, Tensor] | None = None
     next: tuple[int, int] = (0, 0)  # node and place to split
-    value: float = 0.0  # the bound so far
 
     def halves(self) -> list[Case]:
         """Return the two cases of which this one consists."""
@@ -43,7 +40,7 @@ class Case:
 
 @torch.no_grad()
 def settle(
-    found: Bounded, wanted: Tensor, weights: Tensor, known: Tensor, most: int, steps: int, slack: float, more: int = 0
+    found: Bounded, wanted: Tensor, weights: Tensor, known: Tensor, most: int, steps: int, slack: float
 ) -> Tensor:
     """Return which functions are above ``slack`` over the whole region, (S, B) of bool.
 
@@ -57,36 +54,28 @@ def settle(
         Lower bounds (S, B) so far. Of a sample with a function that cannot be proven the others are not looked at.
     most : int
         Cases that a sample may take.
-    more : int
-        Further cases for the :data:`NEAREST` samples that lack least.
     """
     proven, search = known > slack, _Search(found, wanted, weights, steps, slack)
     todo = {s: [int(f) for f in known[:, s].argsort() if not proven[f, s]] for s in range(known.shape[1])}
     stacks: dict[int, list[Case]] = {s: [] for s in todo}
-    used, limit = dict.fromkeys(todo, 0), dict.fromkeys(todo, most)
+    used = dict.fromkeys(todo, 0)
     begun = {s: False for s in todo}
-    for extra in (0, more):
-        # What a sample lacks is known of the cases of one function alone, and begins with that of the worst function.
-        left = [s for s in todo if todo[s] and s not in search.broken]
-        lacks = {s: min((case.value for case in stacks[s]), default=-torch.inf) for s in left}
-        for s in sorted(left, key=lambda s: -lacks[s])[:NEAREST]:
-            limit[s] += extra
-        while active := [s for s in todo if todo[s] and s not in search.broken and used[s] < limit[s]]:
-            cases: list[Case] = []
-            for s in active:
-                if not begun[s]:
-                    cases.append(Case(s, todo[s][0]))
-                else:
-                    share = max(1, TOGETHER // (2 * len(active)))
-                    cases += [half for case in stacks[s][-share:] for half in case.halves()]
-                    del stacks[s][-share:]
-                begun[s] = True
-            for case, open_ in search.bounded(cases):
-                used[case.sample] += 1
-                stacks[case.sample] += [open_] if open_ else []
-            for s in active:
-                if not stacks[s] and s not in search.broken:
-                    proven[todo[s].pop(0), s], begun[s] = True, False
+    while active := [s for s, functions in todo.items() if functions and s not in search.broken and used[s] < most]:
+        cases: list[Case] = []
+        for s in active:
+            if not begun[s]:
+                cases.append(Case(s, todo[s][0]))
+            else:
+                share = max(1, TOGETHER // (2 * len(active)))
+                cases += [half for case in stacks[s][-share:] for half in case.halves()]
+                del stacks[s][-share:]
+            begun[s] = True
+        for case, open_ in search.bounded(cases):
+            used[case.sample] += 1
+            stacks[case.sample] += [open_] if open_ else []
+        for s in active:
+            if not stacks[s] and s not in search.broken:
+                proven[todo[s].pop(0), s], begun[s] = True, False
     return proven
 
 
@@ -118,10 +107,7 @@ class _Search:
         rows = [i for i in range(len(cases)) if float(best.value[0, i]) <= self.slack]
         result: dict[int, Case | None] = dict.fromkeys(range(len(cases)))
         if rows:
-            kept = [
-                replace(cases[i], slopes={at: s[0, i] for at, s in best.slopes.items()}, value=float(best.value[0, i]))
-                for i in rows
-            ]
+            kept = [replace(cases[i], slopes={at: s[0, i] for at, s in best.slopes.items()}) for i in rows]
             result |= dict(zip(rows, self._chosen(kept, best.at_least[0, rows]), strict=True))
         return [(case, result[i]) for i, case in enumerate(cases)]
 

@@ -16,15 +16,11 @@ from robustkit.certify.slopes import ascend, of_inner_layers
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard bounds are worked on: ascent steps, cases that a sample may be split into, ascent steps of a case.
-
-    ``more`` further cases are for the two open samples of a batch that are nearest to a proof.
-    """
+    """How hard bounds are worked on: ascent steps, cases that a sample may be split into, ascent steps of a case."""
 
     steps: int = 20
     cases: int = 200
     case_steps: int = 8
-    more: int = 0
 
 
 class Margins:
@@ -72,6 +68,6 @@ class Margins:
         if len(rows) and self.effort.cases:
             proven[:, rows] = settle(
                 self.found.select(rows), self.wanted[:, rows], weights, known[:, rows], self.effort.cases,
-                self.effort.case_steps, self.slack, self.effort.more,
+                self.effort.case_steps, self.slack,
             )  # fmt: skip
         return proven
