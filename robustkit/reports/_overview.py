@@ -14,6 +14,16 @@ from robustkit.reports._table import Cell, Table, cells
 FURTHER = ("transfer", "detection", "ood", "calibration", "corruptions")
 SCORE = "msp"  # which every ensemble has
 PASSED = "misled"  # heads the share of transferred images
+NOTES = {  # what a column means, by a part of its head
+    "worst": f"Worst case over all attacks; verdicts: {f.LEGEND}.",
+    PASSED: "Misled: of the images made against one member, how many mislead another, both being right before, mean "
+    "over pairs.",
+    "detection": f"Detection: AUROC of {SCORE} against the worst attack that ignores it.",
+    "OOD": f"OOD: AUROC of {SCORE} on out-of-distribution sets.",
+    "ECE": "ECE before the temperature.",
+    "corruptions": "Corruptions: mean accuracy.",
+    "training": "Training: seconds on the machine that trained.",
+}
 
 
 def overview(results: Results) -> Iterator[Table]:
@@ -24,12 +34,7 @@ def overview(results: Results) -> Iterator[Table]:
         return
     rows = [[*cells(e["id"]), *(cell for _, cell in _numbers(e, results))] for e in every]
     columns = ["ensemble", *(name for name, _ in _numbers(every[0], results))]
-    note = (
-        f"In %, but seconds. Worst case over all attacks; verdicts: {f.LEGEND}. {PASSED.capitalize()}: of the images "
-        "made against one member, how many mislead another, both being right before, mean over pairs. Detection: AUROC "
-        f"of {SCORE} against the worst attack that ignores it; near and far: of {SCORE} on out-of-distribution sets. "
-        "ECE before the temperature. Corruptions: mean accuracy. Training: seconds on the machine of this run."
-    )
+    note = " ".join(["In %, but seconds.", *(text for head, text in NOTES.items() if any(head in c for c in columns))])
     yield Table("overview", "Overview", columns, "l" + "r" * (len(columns) - 1), rows, note)
 
 

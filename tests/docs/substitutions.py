@@ -119,8 +119,7 @@ PIECES: dict[str, tuple[tuple[str, str], ...]] = {
         ('["pgd", "apgd-ce"]', '["pgd"]'),
     ),
     "docs/ensembles.md": (
-        ('"adp", "gal", "dverge", "trs", "sdde", "gncl", "dice", "advt-pgd", "adp+advt-pgd", ', '"gal"'),
-        ('"igat+advt-pgd", "barre"', ""),
+        ('"adp", "gal", "dverge", "sdde", "gncl", "dice"', '"gal"'),
         ('"0-2"', '"0-1"'),
         ("epochs = 12", "epochs = 1"),
         ("n = 100", "n = 6"),
