@@ -21,7 +21,7 @@ from robustkit.training import spec as trainspec
 from robustkit.training.recipes import RECIPES
 from robustkit.trust import check
 
-INTERNAL = ("check", "companion", "fresh", "paper_own")  # between a method and what runs it
+INTERNAL = ("chances", "check", "companion", "fresh", "paper_own")  # between a method and what runs it
 REGISTRIES: dict[str, Registry] = {
     "attacks": attack,
     "corruptions": corruption,

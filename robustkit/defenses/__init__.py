@@ -12,6 +12,12 @@ Facts that a defence may state in its decorator, and what the training loop does
                 ``f(ensemble, x, y, *, generator, **params) -> (x, y)``, the batch to train on
 ``fresh``       of ``inputs``: how many new samples the batch is made from, as a share of the batch size
 ``own_batches`` each member has a shuffled batch of its own: ``outputs.logits`` (M, B, L), ``outputs.y`` (M, B)
+``one_by_one``  of ``inputs``: members are trained one after another, each from the one before's weights; ``ensemble``
+                holds those so far, drawn with equal probabilities
+``fusion``      fusion rule of the ensemble where none is asked for
+``chances``     name of the module's function ``f(ensemble, x, y, *, generator, **params)`` that finds, once trained,
+                with what probability each member of fusion rule ``random`` is drawn; of the parameters ``images``
+                says how many training images it is given
 ``needs``       of ``maps``, ``features``, ``outliers``: checked (maps), or computed and put into the outputs
 ``companion``   name of the module's function ``f(features, classes) -> nn.Module`` that is trained along
 ``members``     the smallest number of members that makes sense
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PLAIN = "baseline"  # the loss of a defence that only makes inputs
+OF_INPUTS = ("fresh", "own_batches", "one_by_one")  # facts of a maker of inputs that the training loop reads
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,11 @@ class DefenseRegistry(Registry):
                 f"defense '{name}': {inputs[0].name} gives each member images of its own, but {loss.name} compares "
                 "members on the same images; compose it with advt-fgsm or advt-pgd."
             )
+        if losses and inputs and inputs[0].facts.get("one_by_one"):
+            raise UserError(
+                f"defense '{name}': {inputs[0].name} trains one member at a time, so that {loss.name} would have none "
+                f"to compare it with; use {inputs[0].name} alone."
+            )
         return loss, inputs[0] if inputs else None
 
 
@@ -136,7 +148,7 @@ get = defense.get
 class Method:
     """A defence ready to train with: its two functions with their parameters bound, and the facts of both.
 
-    ``module`` is that of the loss, where its companion is made.
+    ``module`` is that of the loss, where its companion is made; ``chances`` finds probabilities of members.
     """
 
     loss: Callable[[Outputs], Loss]
@@ -144,6 +156,7 @@ class Method:
     facts: Mapping[str, Any]
     module: str
     params: Mapping[str, Any]
+    chances: functools.partial[tuple[float, ...]] | None = None
 
 
 def method(name: str, params: Mapping[str, Any]) -> Method:
@@ -151,11 +164,17 @@ def method(name: str, params: Mapping[str, Any]) -> Method:
     loss, inputs = defense.parts(name)
     facts = {
         **loss.facts,
-        **{k: v for k, v in (inputs.facts if inputs else {}).items() if k in ("fresh", "own_batches")},
+        **{k: v for k, v in (inputs.facts if inputs else {}).items() if k in OF_INPUTS},
     }
     own = own_params(name, params, loss.name)
-    made = _bound(inputs, own_params(name, params, inputs.name)) if inputs else None
-    return Method(_bound(loss, own), made, facts, loss.module, own)
+    made, chances = None, None
+    if inputs:
+        given = own_params(name, params, inputs.name)
+        made = _bound(inputs, given)
+        if "chances" in inputs.facts:
+            find = getattr(importlib.import_module(inputs.module), inputs.facts["chances"])
+            chances = functools.partial(find, **{**inputs.defaults(), **given})
+    return Method(_bound(loss, own), made, facts, loss.module, own, chances)
 
 
 def own_params(name: str, params: Mapping[str, Any], part: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from robustkit.base.files import sha256_of
 from robustkit.base.progress import Reporter
 from robustkit.base.version import __version__
 from robustkit.data import Dataset, Split
+from robustkit.defenses import defense as defenses
 from robustkit.ensembles.checkpoint import WEIGHTS, load_ensemble, read_meta, save_ensemble
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.functional.stats import wilson_of
@@ -41,6 +42,7 @@ def train_spec(
     """
     own = loaded.recipe
     recipe = {"arch": own.arch, "epochs": own.epochs, "lr": own.lr, "flip": loaded.flip}
+    recipe["fusion"] = fusion_of(defense.name)
     chosen = {**recipe, **(paper or {}), **{name: value for name, value in asked.items() if value is not None}}
     chosen["arch"], chosen["arch_params"] = models.resolve(chosen["arch"], chosen.get("arch_params"))
     return TrainSpec(
@@ -55,6 +57,11 @@ def train_spec(
         arch_sha256=models.source_digest(chosen["arch"]),
         **chosen,
     )
+
+
+def fusion_of(defense: str) -> str:
+    """Return the fusion rule of what a defence trains where none is asked for."""
+    return str(defenses.entry(defense).facts.get("fusion", TrainSpec.fusion))
 
 
 def outliers_of(defense: Spec, load: Callable[[str], Dataset]) -> Dataset | None:

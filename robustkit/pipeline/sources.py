@@ -19,7 +19,6 @@ from robustkit.pipeline.request import Request, beside_baseline
 from robustkit.records.cells import Spec
 from robustkit.study.config import EvaluateConfig, Evaluation
 from robustkit.study.evaluation_data import EvaluationData
-from robustkit.training.spec import TrainSpec
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,8 @@ class Sources:
         own = [record.fusion for record, _ in self.outside.models] or [str(meta["fusion"]) for meta in self.metas]
         if not self.outside.models and fusion is not None:
             own = [fusion] * len(self.ids)
-        return dict(zip(self.ids, own or [TrainSpec.fusion] * len(self.ids), strict=True))
+        own = own or [models_under_test.fusion_of(one.name) for one, _ in self.trainings]
+        return dict(zip(self.ids, own, strict=True))
 
     def outputs(self, data: EvaluationData) -> dict[str, int]:
         """Return the number of classes that each model answers in, of one from outside by an answer of it."""

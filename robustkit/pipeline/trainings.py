@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import queue
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -92,6 +92,7 @@ class Fitted:
     metrics: Mapping[str, Any]
     history: Sequence[Row]
     broke: str = ""
+    fusion: str = ""  # where the training found it
 
 
 def train(worker: Worker, spec: TrainSpec, data: str, way: str, outliers: str = "") -> Fitted:
@@ -107,7 +108,8 @@ def train(worker: Worker, spec: TrainSpec, data: str, way: str, outliers: str = 
 
 
 def _fitted(made: Trained, broke: str = "") -> Fitted:
-    return Fitted(made.ensemble.cpu().state_dict(), made.metrics, made.history, broke)
+    ensemble = made.ensemble.cpu()
+    return Fitted(ensemble.state_dict(), made.metrics, made.history, broke, ensemble.fusion)
 
 
 class _Elsewhere:
@@ -158,7 +160,7 @@ class _Elsewhere:
         fitted: Fitted = done.value
         made = None
         if fitted.state is not None:
-            ensemble = initialise(spec, self._loaded)
+            ensemble = initialise(replace(spec, fusion=fitted.fusion or spec.fusion), self._loaded)
             ensemble.load_state_dict(fitted.state)
             made = Trained(ensemble.eval(), dict(fitted.metrics), list(fitted.history))
         if fitted.broke or made is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from robustkit.functional.stats import wilson_of
 from robustkit.records.schema import ORDER, Results, Verdict
+from robustkit.reports._floors import PROVEN, Floor, floor_points
 from robustkit.reports._format import eps_text
 from robustkit.reports._labels import groups_of, labeller, ordered
 from robustkit.reports._style import DPI, GRID, INK, PALETTE, SOFT, bare
@@ -19,7 +20,7 @@ if TYPE_CHECKING:  # half a second, which a page without figures does not need
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-WORST = "worst case"
+WORST, HATCH = "worst case", "////"
 Style = Literal["-"] | tuple[float, tuple[float, ...]]
 Entries = dict[str, "list[tuple[Artist, str]]"]  # what a legend explains, by heading
 _DASHES: tuple[Style, ...] = (
@@ -45,18 +46,19 @@ def curves(results: Results) -> Figure:
 
     Bands are Wilson 95 % intervals; in a study over seeds a curve is their mean, and its band one standard deviation
     to both sides. A curve starts at eps 0 with the clean accuracy if it has a number at the smallest
-    eps; one that was run at larger budgets only is not extended to where nothing was measured.
+    eps; one that was run at larger budgets only is not extended to where nothing was measured. Where floors are
+    certified, what lies between them and the ceiling of the same samples is hatched, with its share.
     """
     from matplotlib.figure import Figure
 
-    found, clean = curve_points(results), clean_points(results)
+    found, clean, floors = curve_points(results), clean_points(results), floor_points(results)
     over_seeds = bool(groups_of(results))
     norms = sorted({norm for norm, _, _ in found}, key=lambda norm: (norm != "linf", norm))
     attacks = list(dict.fromkeys(attack for _, attack, _ in found if attack != WORST))
     dashes = {attack: _DASHES[at % len(_DASHES)] for at, attack in enumerate(attacks)}
     colours = {name: PALETTE[at % len(PALETTE)] for at, name in enumerate(clean)}
     verdicts = {p.verdict for key, points in found.items() if key[1] != WORST for p in points if p.verdict}
-    parts = _legend_parts(colours, dashes, any(a == WORST for _, a, _ in found), verdicts, over_seeds)
+    parts = _legend_parts(colours, dashes, any(a == WORST for _, a, _ in found), verdicts, over_seeds, bool(floors))
     tall = max(4.2, sum(_height(part) for part in parts.values()))
     wide = 0.8 + 0.072 * max(len(text) for part in parts.values() for _, text in part)
     figure = Figure(figsize=(5.4 * len(norms) + wide, tall), layout="constrained", facecolor="white", dpi=DPI)
@@ -68,6 +70,9 @@ def curves(results: Results) -> Figure:
         for (attack, one), points in here.items():
             start = [clean[one]] if points[0].eps <= first else []
             _curve(axes, [*start, *points], colours[one], None if attack == WORST else dashes[attack])
+        for one in clean:
+            if proven := floors.get((norm, one)):
+                _floor(axes, proven, colours[one])
         _decorate(axes, sorted({p.eps for points in here.values() for p in points}), norm)
     panels[0].set_ylabel("accuracy (%)", fontsize=10, color=INK)
     _legend(right, parts, tall)
@@ -136,6 +141,17 @@ def _curve(axes: Axes, points: Sequence[Point], colour: str, style: Style | None
             )  # fmt: skip
 
 
+def _floor(axes: Axes, floors: Sequence[Floor], colour: str) -> None:
+    eps, low, high = [p.eps for p in floors], [100 * p.low for p in floors], [100 * p.high for p in floors]
+    axes.fill_between(eps, low, high, facecolor="none", edgecolor=colour, alpha=0.4, hatch=HATCH, linewidth=0, zorder=2)
+    axes.plot(eps, low, color=colour, linestyle=":", linewidth=1.8, marker="^", markersize=5, zorder=4)
+    for p in floors[1:]:
+        axes.annotate(
+            f"{p.unsettled} %", (p.eps, 50 * (p.low + p.high)), xytext=(-4, 0), textcoords="offset points", ha="right",
+            va="center", fontsize=7, color=colour, zorder=6, bbox={"facecolor": "white", "linewidth": 0, "pad": 0.8},
+        )  # fmt: skip
+
+
 def _decorate(axes: Axes, eps: Sequence[float], norm: str) -> None:
     bare(axes)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
@@ -153,8 +169,9 @@ def _decorate(axes: Axes, eps: Sequence[float], norm: str) -> None:
 
 
 def _legend_parts(
-    colours: dict[str, str], dashes: dict[str, Style], worst: bool, verdicts: set[Verdict], over_seeds: bool
-) -> Entries:
+    colours: dict[str, str], dashes: dict[str, Style], worst: bool, verdicts: set[Verdict], over_seeds: bool,
+    floors: bool,
+) -> Entries:  # fmt: skip
     """Return what colour, line, marker and band mean, by heading."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -166,10 +183,15 @@ def _legend_parts(
                 markerfacecolor=INK if filled else "white"), verdict)
         for verdict, (marker, filled) in _FILL.items() if verdict in verdicts
     ]  # fmt: skip
+    proven: list[tuple[Artist, str]] = [
+        (Line2D([], [], color=INK, linewidth=1.8, linestyle=":", marker="^", markersize=5), PROVEN),
+        (Patch(facecolor="white", edgecolor=SOFT, hatch=HATCH, linewidth=0), "settled by neither, and its share"),
+    ]
     parts: Entries = {
         "Ensemble": [(Line2D([], [], color=colour, linewidth=4), _short(name)) for name, colour in colours.items()],
         "Attack": lines,
         "Verdict": marks,
+        "Floor": proven if floors else [],
         "Band": [
             (
                 Patch(color=INK, alpha=0.15, linewidth=0),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from robustkit.functional.stats import wilson_of
 from robustkit.records.schema import ORDER, Evaluation, Results, WorstCase
 from robustkit.records.schema_comparison import Comparison
-from robustkit.reports import _across, _comparisons, _over_seeds, _records, _suites
+from robustkit.reports import _across, _comparisons, _over_seeds, _overview, _records, _suites
 from robustkit.reports import _format as f
 from robustkit.reports._checks import failing, hint, reason
 from robustkit.reports._labels import beside_baseline, budget, budget_text, in_order, labeller, ordered, panel_text
@@ -23,6 +23,7 @@ def tables(results: Results) -> list[Table]:
 def _by_ensemble(results: Results) -> list[Table]:
     every = [
         ensembles(results),
+        *_overview.overview(results),
         robustness(results),
         worst_case(results),
         _across.union(results),

@@ -103,7 +103,7 @@ class Fused(Configuration):
         Option(
             "How the members' outputs become one; random:0.9,0.1 draws a member with these probabilities.",
             label="fusion rule",
-            default="mean-prob; of a checkpoint its own",
+            default="mean-prob; of a checkpoint, and of barre, its own",
             beyond=chances.accepted,
             axis=True,
         ),

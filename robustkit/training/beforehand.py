@@ -13,6 +13,7 @@ from robustkit.ensembles.ensemble import Ensemble
 from robustkit.functional.attribution import check_maps, evaluating
 from robustkit.training import forward
 from robustkit.training.spec import TrainSpec
+from robustkit.training.stages import check_stages
 from robustkit.training.untrained import check_outliers, initialise
 
 
@@ -23,6 +24,7 @@ def check_training(spec: TrainSpec, data: Dataset, outliers: Dataset | None = No
     """
     defenses.check(spec.defense.name, spec.defense.params, spec.members, len(data.classes))
     method = defenses.method(spec.defense.name, spec.defense.params)
+    check_stages(spec, method)
     needs = method.facts.get("needs", ())
     if "outliers" in needs:
         check_outliers(outliers, data)

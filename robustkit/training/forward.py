@@ -63,6 +63,12 @@ class Forward:
                 )
         return logits.float(), tuple(f.float() for f in features)
 
+    def alone(self, index: int) -> Forward:
+        """Return the same for one member."""
+        one = copy.copy(self)
+        one.members, one._heads = self.members[index : index + 1], self._heads[index : index + 1]
+        return one
+
     def precision(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
         """Return the context in which convolutions and products have the precision of this way."""
         rough = PRECISION in self.parts

@@ -10,7 +10,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +31,7 @@ from robustkit.training.beforehand import check_training
 from robustkit.training.ranks import Ranks
 from robustkit.training.samples import Samples
 from robustkit.training.spec import TrainSpec
+from robustkit.training.stages import Stages, with_chances
 from robustkit.training.step import EpochRunner
 from robustkit.training.untrained import accuracies, companion_of, initialise, outlier_samples
 
@@ -106,7 +107,8 @@ def fit(
             with _dropout_of_its_own(training.ensemble, spec.seed, len(training.history)):
                 training.epoch(step)
             training.save(progress)
-    return training.result()
+    with reporter.alive(f"finishing the training of {spec.defense.name}"):
+        return training.finished()
 
 
 def way_of(spec: TrainSpec, data: Dataset, device: torch.device, threads: int) -> str:
@@ -138,6 +140,7 @@ class Training:
         method = defenses.method(spec.defense.name, spec.defense.params)
         needs = method.facts.get("needs", ())
         self.spec, self.validation = spec, data.split("validation")
+        self.method, self.stages = method, Stages.of(spec, method)
         self.ensemble = initialise(spec, data).to(device)
         samples = Samples.of(data.split("train"), device)
         self.features = "features" in needs
@@ -152,9 +155,10 @@ class Training:
             spec, method, self.ensemble, forward.Forward(self.ensemble, self.way, self.features), self.optimiser,
             samples,
             outlier_samples(outliers, data, device) if "outliers" in needs else None,
-            companion, ranks, self._average,
+            companion, ranks, self._average, self.stages,
         )  # fmt: skip
-        self.schedule = optim.schedule(spec, self.optimiser)
+        staged = self.stages.schedule if self.stages else optim.schedule
+        self.schedule = staged(spec, self.optimiser)
         self.history: list[Row] = []
         self.best_accuracy, self.kept = 0.0, Row()
         self.best: dict[str, Tensor] | None = None
@@ -178,13 +182,16 @@ class Training:
         except FloatingPointError as error:
             raise Diverged(self._advice(number, str(error)), self.result() if self.best else None) from None
         self.schedule.step()
-        scored = self.ensemble if self.average is None else cast(Ensemble, self.average.module)
+        whole = self.ensemble if self.average is None else cast(Ensemble, self.average.module)
+        scored = whole if self.stages is None else self.stages.so_far(whole, number)
         accuracy = accuracies(scored, self.validation)[0]
         facts = {"validation_accuracy": accuracy, "lr": float(rate), "seconds": time.perf_counter() - started}
         self.history.append({"epoch": float(number), **means, **facts})
+        if len(scored) < len(whole):
+            return  # some members are untrained
         self.best_accuracy = max(self.best_accuracy, accuracy)
         if accuracy >= self.best_accuracy - standard_error(self.best_accuracy, len(self.validation)):
-            self.kept, self.best = self.history[-1], copy.deepcopy(scored.state_dict())
+            self.kept, self.best = self.history[-1], copy.deepcopy(whole.state_dict())
 
     def _advice(self, number: int, what: str) -> str:
         return (
@@ -207,6 +214,11 @@ class Training:
             "device": machine(next(self.ensemble.parameters()).device),
         }
         return Trained(ensemble, metrics, list(self.history))
+
+    def finished(self) -> Trained:
+        """Return the best epoch with the probabilities of its members, where the defence finds them."""
+        made = self.result()
+        return replace(made, ensemble=with_chances(made.ensemble, self.spec, self.method, self.work.samples))
 
     def save(self, path: Path | None) -> None:
         """Write everything that the next epoch depends on; after short epochs only now and then."""

@@ -42,6 +42,13 @@ RECIPES: Mapping[str, Mapping[str, Fields]] = {
     "dverge": {"*": {**_DIVERSE, "lr": 0.1, "optimiser": "sgd", "momentum": 0.9}},
     # Yang et al. 2021 say less; this is the recipe of the public code's comparison with the two above.
     "trs": {"*": _DIVERSE},
+    # Dbouk and Shanbhag 2023, section 6 and the command of the public code; 100 epochs for each of five members.
+    "barre": {
+        "*": {
+            "members": 5, "epochs": 500, "batch_size": 256, "lr": 0.1, "weight_decay": 5e-4, "optimiser": "sgd",
+            "momentum": 0.9, "schedule": "steps", "drops": "1/2,3/4", "fusion": "random", "arch": "resnet20",
+        },
+    },
     # Lakshminarayanan et al. 2017, section 3.1.
     "deep-ensembles": {
         "*": {"members": 5, "epochs": 40, "batch_size": 100, "optimiser": "adam", "schedule": "constant"},

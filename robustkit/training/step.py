@@ -18,6 +18,7 @@ from robustkit.training.forward import Forward
 from robustkit.training.ranks import Ranks
 from robustkit.training.samples import Samples
 from robustkit.training.spec import TrainSpec
+from robustkit.training.stages import Stages
 
 LOOK = 50  # steps between two looks at the loss of a GPU, which has to stop for it
 
@@ -63,6 +64,7 @@ class EpochRunner:
     companion: nn.Module | None
     ranks: Ranks
     after: Callable[[], None]
+    stages: Stages | None = None
 
     def __post_init__(self) -> None:
         facts = self.method.facts
@@ -70,6 +72,7 @@ class EpochRunner:
         # A loss with own batches asks for them; inputs that differ by member are made from one batch.
         self.orders = len(self.ensemble) + 1 if facts.get("own_batches") and self.method.inputs is None else 1
         self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        self.present, self.running = self.ensemble, self.forward  # what inputs are made against, and what is trained
 
     @property
     def steps(self) -> int:
@@ -83,6 +86,7 @@ class EpochRunner:
         """
         order = generator_of(self.spec.seed, number, 0)
         own = generator_of(self.spec.seed, number, 1 + self.ranks.rank)
+        self._turn(number)
         self.ensemble.train()
         permutations = [torch.randperm(len(self.samples), generator=order) for _ in range(self.orders)]
         means, recent = Means(), {}
@@ -99,6 +103,15 @@ class EpochRunner:
         _check(found)
         self.ranks.average_statistics(self.ensemble)
         return found
+
+    def _turn(self, number: int) -> None:
+        """Turn to what an epoch trains: all members, or one of them."""
+        self.present, self.running = self.ensemble, self.forward
+        if self.stages is not None:
+            self.stages.begin(self.ensemble, number)
+            at = self.stages.member(number)
+            self.present, self.running = self.stages.so_far(self.ensemble, number), self.forward.alone(at)
+            self.parameters = list(self.ensemble.members[at].parameters())  # the others have no gradient
 
     def _step(self, share: list[Tensor], generator: torch.Generator, weight: float) -> tuple[dict[str, Tensor], int]:
         outputs = self._outputs(*self._batches(share, generator), generator)
@@ -122,7 +135,7 @@ class EpochRunner:
             return shared.x, shared.y, shared
         self.ensemble.eval()  # crafting must not move the statistics of batch norm
         with self.forward.precision(shared.x.device):
-            x, y = self.method.inputs(self.ensemble, shared.x, shared.y, generator=generator)
+            x, y = self.method.inputs(self.present, shared.x, shared.y, generator=generator)
         self.ensemble.train()
         return x, y, Batch(x, y) if x.dim() == 4 else shared
 
@@ -135,7 +148,7 @@ class EpochRunner:
             rows = torch.randint(len(self.outliers), (count,), generator=generator)
             others = self._augmented(self.outliers.images(rows), generator)
             x = torch.cat([x, others.expand(*x.shape[:-4], *others.shape)], -4)
-        logits, features = self.forward(x)
+        logits, features = self.running(x)
         if self.outliers is not None:
             logits, outliers = logits[:, :count], logits[:, count:]
             features = tuple(f[:count] for f in features)
