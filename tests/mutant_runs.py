@@ -92,7 +92,7 @@ class Chosen:
 
 
 def forked(plugin: Any, tests: Sequence[str], folder: Path, patience: float, mutant: Mutant | None = None) -> int:
-    """Run tests in a process of its own until one fails; return pytest's exit code, after too long that of a failure."""
+    """Run tests in a process of its own until one fails; return pytest's exit code, or a failure's after too long."""
     child = os.fork()
     if not child:
         code = FAILED
