@@ -32,9 +32,8 @@ class Noting:
         import coverage
 
         self.file = folder / "map.json"
-        self.coverage = coverage.Coverage(
-            data_file=None, include=[f"{ROOT}/robustkit/{package}*"], config_file=False, branch=False
-        )
+        place = f"{ROOT}/robustkit/{package}"
+        self.coverage = coverage.Coverage(data_file=None, include=[f"{place}.py", f"{place}/*"], config_file=False)
         self.coverage.start()
         self.seconds: dict[str, float] = {}
         self.context = ""
