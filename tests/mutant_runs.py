@@ -1,8 +1,11 @@
-"""Tests run in forked processes, which have torch already: once to note which test runs which line, then on mutants."""
+"""Tests run in forked processes, which have torch and the tests already: to note which test runs which line, then on
+mutants. A mutant of a function's body is put into the living function; one of what is run at import is imported anew.
+"""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import os
 import resource
@@ -12,26 +15,116 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mutant_swap import living, swap
 from mutating import ROOT, Finder, Mutant
 
 PATIENCE, LEAST_PATIENCE = 5.0, 10.0  # times what the tests take, and seconds, until a mutant hangs: noticed as well
 ENOUGH = 20.0  # seconds of tests, the shortest first, that a mutant meets at most
 MEMORY = 24 << 30  # bytes of addresses, of which torch alone takes several billion
-PASSED, FAILED, BROKEN_OFF, NO_TESTS = 0, 1, 2, 5  # pytest's exit codes
+PASSED, FAILED, NO_TESTS, AT_IMPORT = 0, 1, 5, 99  # exit codes, of which the last is no code of pytest's
+PLAIN = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:logging", "-o", "addopts=", "--strict-markers")
+
+
+def forked(work: Callable[[], int], patience: float, said: Path) -> int:
+    """Do work in a process of its own; return the exit code that it gives, or a failure's after too long."""
+    child = os.fork()
+    if not child:
+        code = FAILED
+        try:
+            os.setsid()
+            out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(out, 1)
+            os.dup2(out, 2)
+            code = int(work())
+        finally:
+            os._exit(code)
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return code if (code := os.waitstatus_to_exitcode(status)) >= 0 else FAILED
+        time.sleep(0.005)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return FAILED
+
+
+@dataclass
+class Known:
+    """Which test runs which line.
+
+    Attributes
+    ----------
+    seconds : dict
+        By test.
+    lines : dict
+        By file and line: the tests that run it; a file of tests where a fixture does that all of it share.
+    """
+
+    seconds: dict[str, float]
+    lines: dict[str, dict[int, list[str]]]
+
+    @classmethod
+    def read(cls, file: Path) -> Known:
+        """Read what :class:`Noting` wrote."""
+        found = json.loads(file.read_text("utf-8"))
+        lines = {name: {int(line): tests for line, tests in by.items()} for name, by in found["lines"].items()}
+        return cls(found["seconds"], lines)
+
+    def of(self, mutant: Mutant) -> list[str]:
+        """Return the tests that run what is changed, the shortest first, as many as are enough."""
+        lines = self.lines.get(str(mutant.path), {})
+        contexts: set[str] = set()
+        for part in places(mutant):
+            contexts = {context for line in part for context in lines.get(line, ())} - {""}
+            if contexts:
+                break
+        tests = [name for name in self.seconds if name in contexts or name.partition("::")[0] in contexts]
+        total, found = 0.0, []
+        for name in sorted(tests, key=self.seconds.__getitem__):
+            total += self.seconds[name]
+            if found and total > ENOUGH:
+                break
+            found.append(name)
+        return found
+
+    def patience(self, tests: Sequence[str]) -> float:
+        """Return after how many seconds tests hang."""
+        return max(LEAST_PATIENCE, PATIENCE * sum(self.seconds[name] for name in tests))
+
+
+def places(mutant: Mutant) -> Iterator[range]:
+    """Yield the lines whose tests are asked: of the statement, else of the function around it, else of the file."""
+    text = mutant.path.read_text("utf-8")
+    around: dict[type, list[Any]] = defaultdict(list)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.stmt):
+            first = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", []))])
+            if first <= mutant.lines[0] and mutant.lines[-1] <= (node.end_lineno or first):
+                kind = ast.FunctionDef if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else ast.stmt
+                around[kind].append(node)
+    statement = max(around[ast.stmt], key=lambda node: node.lineno, default=None)
+    if statement is None or hasattr(statement, "body"):
+        yield mutant.lines
+    else:
+        yield range(statement.lineno, statement.end_lineno + 1)
+    for function in sorted(around[ast.FunctionDef], key=lambda node: -node.lineno):
+        yield range(function.body[0].lineno, function.end_lineno + 1)
+    yield range(1, len(text.splitlines()) + 1)
 
 
 class Noting:
-    """A plugin of pytest: which test runs which line of robustkit, and how long each takes."""
+    """A plugin of pytest: which test runs which line of a package, and how long each takes."""
 
-    def __init__(self, folder: Path, package: str) -> None:
+    def __init__(self, package: str) -> None:
         import coverage
 
-        self.file = folder / "map.json"
         place = f"{ROOT}/robustkit/{package}"
         self.coverage = coverage.Coverage(data_file=None, include=[f"{place}.py", f"{place}/*"], config_file=False)
         self.coverage.start()
@@ -64,19 +157,18 @@ class Noting:
         self.context = context
         self.coverage.switch_context(context)
 
-    def pytest_sessionfinish(self) -> None:
+    def write(self, file: Path) -> None:
         """Write it all."""
         self.coverage.stop()
         data = self.coverage.get_data()
         lines = {name: data.contexts_by_lineno(name) for name in data.measured_files()}
-        self.file.write_text(json.dumps({"seconds": self.seconds, "lines": lines}), "utf-8")
+        file.write_text(json.dumps({"seconds": self.seconds, "lines": lines}), "utf-8")
 
 
-class Chosen:
-    """A plugin of pytest: some tests in an order, with what the first run trained."""
+class Trained:
+    """A plugin of pytest: what the first run trained is there."""
 
-    def __init__(self, tests: Sequence[str], cache: Path) -> None:
-        self.order = {name: at for at, name in enumerate(tests)}
+    def __init__(self, cache: Path) -> None:
         self.cache = cache
 
     @pytest.fixture(autouse=True, scope="session")
@@ -84,117 +176,111 @@ class Chosen:
         if self.cache.exists():
             shutil.copytree(self.cache, tmp_path_factory.getbasetemp() / "cache", dirs_exist_ok=True)
 
+
+class Chosen(Trained):
+    """A plugin of pytest: some tests only, in an order."""
+
+    def __init__(self, tests: Sequence[str], cache: Path) -> None:
+        super().__init__(cache)
+        self.order = {name: at for at, name in enumerate(tests)}
+
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave the others out."""
         items[:] = sorted((one for one in items if one.nodeid in self.order), key=lambda one: self.order[one.nodeid])
 
 
-def forked(plugin: Any, tests: Sequence[str], folder: Path, patience: float, mutant: Mutant | None = None) -> int:
-    """Run tests in a process of its own until one fails; return pytest's exit code, or a failure's after too long."""
-    child = os.fork()
-    if not child:
-        code = FAILED
-        try:
-            os.setsid()
-            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-            out = os.open(folder / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(out, 1)
-            os.dup2(out, 2)
-            if mutant:
-                sys.meta_path.insert(0, Finder(mutant))
-            plain = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:logging", "-o", "addopts=", "--strict-markers"]
-            made = plugin()
-            code = int(pytest.main([*plain, f"--basetemp={folder}/temporary", *tests], plugins=[made]))
-        finally:
-            os._exit(code)
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return max(FAILED, abs(code)) if (code := os.waitstatus_to_exitcode(status)) < 0 else code
-        time.sleep(0.01)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return FAILED
+class Judge(Trained):
+    """A plugin of pytest: instead of running the tests, forks a process for each mutant, which runs those it needs."""
+
+    def __init__(self, folder: Path, package: str, mutants: Sequence[Mutant]) -> None:
+        super().__init__(folder / "cache")
+        self.folder, self.package, self.mutants = folder, package, mutants
+        self.failed = False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a failure."""
+        self.failed = self.failed or report.failed
+
+    def run(self, items: Sequence[pytest.Item]) -> int:
+        """Run tests until one fails."""
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if self.failed:
+                return FAILED
+        return PASSED
+
+    def note(self, session: pytest.Session) -> int:
+        """Run all tests, noting which runs what."""
+        noting = Noting(self.package)
+        session.config.pluginmanager.register(noting)
+        code = self.run(session.items)
+        noting.write(self.folder / "map.json")
+        return code
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Note, then judge; what each mutant comes to is written to ``judged.txt``, a line each."""
+        said = self.folder / "said.txt"
+        started = time.monotonic()
+        if forked(lambda: self.note(session), 3600, said) != PASSED:
+            return True
+        if (self.folder / "temporary" / "cache").exists():
+            shutil.copytree(self.folder / "temporary" / "cache", self.cache)
+        known = Known.read(self.folder / "map.json")
+        by_name = {item.nodeid: item for item in session.items}
+        inorder = [by_name[name] for name in sorted(known.seconds, key=known.seconds.__getitem__)]
+        if forked(lambda: self.run(inorder), 3600, said) != PASSED:
+            return True
+        for path in {mutant.module for mutant in self.mutants}:
+            importlib.import_module(path)
+        functions = living(ROOT / "robustkit")
+        with (self.folder / "judged.txt").open("w", buffering=1) as out:
+            print(f"{time.monotonic() - started:.0f}", file=out)
+            for mutant in self.mutants:
+                tests = known.of(mutant)
+                items = [by_name[name] for name in tests]
+
+                def judged(mutant: Mutant = mutant, items: Sequence[pytest.Item] = items) -> int:
+                    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+                    return self.run(items) if swap(mutant, functions) else AT_IMPORT
+
+                print(forked(judged, known.patience(tests), said) if tests else NO_TESTS, file=out)
+        return True
 
 
-class Tests:
-    """The tests of a package, and which of them run which line of it.
+def imported(mutant: Mutant, tests: Sequence[str], folder: Path) -> int:
+    """Run tests where the mutated module is imported in place of the file; return pytest's exit code."""
+
+    def work() -> int:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        sys.meta_path.insert(0, Finder(mutant))
+        files = dict.fromkeys(name.partition("::")[0] for name in tests)
+        return int(
+            pytest.main([*PLAIN, f"--basetemp={folder}/temporary", *files], plugins=[Chosen(tests, folder / "cache")])
+        )
+
+    return forked(work, Known.read(folder / "map.json").patience(tests) + LEAST_PATIENCE, folder / "said.txt")
+
+
+def judge(package: str, paths: Sequence[str], mutants: Sequence[Mutant]) -> Iterator[tuple[Mutant, bool, int]]:
+    """Yield each mutant, whether it survives, and how many tests it met.
 
     Raises
     ------
     SystemExit
-        Where they do not pass before anything is changed: in their own order, and the shortest first.
+        Where the tests do not pass before anything is changed: in their own order, and the shortest first.
     """
-
-    def __init__(self, package: str, paths: Sequence[str]) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="mutants-"))
-        started = time.monotonic()
-        if forked(lambda: Noting(self.folder, package), paths, self.folder, 3600):
-            raise SystemExit(f"the tests of {package} fail before anything is changed: {self.folder / 'said.txt'}")
-        found = json.loads((self.folder / "map.json").read_text("utf-8"))
-        self.seconds: dict[str, float] = found["seconds"]
-        self.lines: dict[str, dict[int, list[str]]] = {
-            name: {int(line): contexts for line, contexts in lines.items()} for name, lines in found["lines"].items()
-        }
-        self.cache = self.folder / "cache"
-        if (self.folder / "temporary" / "cache").exists():
-            shutil.copytree(self.folder / "temporary" / "cache", self.cache)
-        self.took = time.monotonic() - started
-        if self.run(sorted(self.seconds, key=self.seconds.__getitem__), 3600) != PASSED:
-            raise SystemExit(f"the shortest first, they fail before anything is changed: {self.folder / 'said.txt'}")
-
-    def run(self, tests: Sequence[str], patience: float, mutant: Mutant | None = None) -> int:
-        """Run some of them; return pytest's exit code."""
-        files = dict.fromkeys(name.partition("::")[0] for name in tests)
-        return forked(lambda: Chosen(tests, self.cache), list(files), self.folder, patience, mutant)
-
-    def of(self, mutant: Mutant) -> list[str]:
-        """Return the tests that run what is changed, the shortest first, as many as are enough."""
-        lines = self.lines.get(str(mutant.path), {})
-        contexts: set[str] = set()
-        for part in places(mutant):
-            contexts = {context for line in part for context in lines.get(line, ())} - {""}
-            if contexts:
-                break
-        tests = [name for name in self.seconds if name in contexts or name.partition("::")[0] in contexts]
-        total, found = 0.0, []
-        for name in sorted(tests, key=self.seconds.__getitem__):
-            total += self.seconds[name]
-            if found and total > ENOUGH:
-                break
-            found.append(name)
-        return found
-
-    def survives(self, mutant: Mutant) -> bool:
-        """Return whether no test notices."""
-        tests = self.of(mutant)
-        if not tests:
-            return True
-        patience = max(LEAST_PATIENCE, PATIENCE * sum(self.seconds[name] for name in tests))
-        return self.run(tests, patience, mutant) in (PASSED, NO_TESTS)
-
-    def close(self) -> None:
-        """Remove what was written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def places(mutant: Mutant) -> Iterator[range]:
-    """Yield the lines whose tests are asked: of the statement, else of the function around it, else of the file."""
-    tree = ast.parse(mutant.path.read_text("utf-8"))
-    around: dict[type, list[ast.AST]] = defaultdict(list)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.stmt):
-            first = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", []))])
-            if first <= mutant.lines[0] and mutant.lines[-1] <= (node.end_lineno or first):
-                kind = ast.FunctionDef if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else ast.stmt
-                around[kind].append(node)
-    statement = max(around[ast.stmt], key=lambda node: node.lineno, default=None)
-    if statement is None or isinstance(statement, ast.ClassDef) or hasattr(statement, "body"):
-        yield mutant.lines
-    else:
-        yield range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
-    for function in sorted(around[ast.FunctionDef], key=lambda node: -node.lineno):
-        yield range(function.body[0].lineno, (function.end_lineno or function.lineno) + 1)
-    yield range(1, len(mutant.path.read_text("utf-8").splitlines()) + 1)
+    folder = Path(tempfile.mkdtemp(prefix="mutants-"))
+    words = [*PLAIN, f"--basetemp={folder}/temporary", *paths]
+    forked(lambda: int(pytest.main(words, plugins=[Judge(folder, package, mutants)])), 1e6, folder / "collected.txt")
+    if not (folder / "judged.txt").exists():
+        raise SystemExit(f"the tests of {package} fail before anything is changed, or are none: {folder}/*.txt")
+    known = Known.read(folder / "map.json")
+    seconds, *codes = map(int, (folder / "judged.txt").read_text("utf-8").split())
+    print(f"{len(known.seconds)} tests of {package}, twice without a mutant: {seconds} s", flush=True)
+    for mutant, code in zip(mutants, codes, strict=True):
+        tests = known.of(mutant)
+        if code == AT_IMPORT:
+            code = imported(mutant, tests, folder)
+        yield mutant, code in (PASSED, NO_TESTS), len(tests)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -2,10 +2,10 @@
 
 Mutants are cosmic-ray's: one operator, number, comparison, keyword replaced at a time. Those that change annotations
 only, or nothing that is run, are left out. What runs them is here: cosmic-ray starts a process for each, which imports
-torch for seconds, and runs every test; here a process that has torch is forked, the child imports the mutated module in
-place of the file and runs, until one fails, the tests that run the changed line: a first run notes which these are.
-Files are not changed. What no test runs has survived, and so has what tests of 20 seconds, the shortest first, do not
-notice; what makes them hang is noticed.
+torch for seconds, and runs every test; here a process that has torch and the tests is forked, the child has the mutant
+in place and runs, until one fails, the tests that run the changed line: a first run notes which these are. Files are
+not changed. What no test runs has survived, and so has what tests of 20 seconds, the shortest first, do not notice;
+what makes them hang is noticed.
 
 ``--most 500`` takes so many of all places that can be changed, drawn with a seed, and says in which interval the share
 of all lies, with 95 %. Prints the survivors as differences, then the share killed by file, and of all; exits with 1
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--least", type=float, default=0.85, help="share that has to be killed")
     args = parser.parse_args()
     warm()
-    from mutant_runs import Tests
+    from mutant_runs import judge
     from mutating import places
 
     every = [
@@ -90,22 +90,17 @@ def main() -> None:
     random.Random(args.seed).shuffle(every)
     drawn = [(package, made) for package, place in every[: args.most] if (made := place.mutant())]
     drawn.sort(key=lambda one: (one[0], str(one[1].path), one[1].lines[0]))
-    known: dict[str, Tests] = {}
-    total, killed = Counter(), Counter()
+    total: Counter[str] = Counter()
+    killed: Counter[str] = Counter()
     started = time.monotonic()
-    for package, mutant in drawn:
-        if package not in known:
-            known[package] = Tests(package, TESTS[package])
-            print(f"{len(known[package].seconds)} tests of {package}: {known[package].took:.0f} s", flush=True)
-        name = mutant.path.relative_to(ROOT / "robustkit").as_posix()
-        total[name] += 1
-        if not known[package].survives(mutant):
-            killed[name] += 1
-        else:
-            run_by = "" if known[package].of(mutant) else "no test runs this: "
-            print(run_by + difference(mutant.path, mutant.text), flush=True)
-    for tests in known.values():
-        tests.close()
+    for package in dict.fromkeys(package for package, _ in drawn):
+        of_it = [mutant for name, mutant in drawn if name == package]
+        for mutant, survives, tests in judge(package, TESTS[package], of_it):
+            name = mutant.path.relative_to(ROOT / "robustkit").as_posix()
+            total[name] += 1
+            killed[name] += not survives
+            if survives:
+                print(f"{tests} tests: {difference(mutant.path, mutant.text)}", flush=True)
     for name, number in sorted(total.items()):
         print(f"{killed[name]:5d} of {number:5d}  {name}")
     share = killed.total() / max(1, total.total())
