@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import math
 import os
 import resource
 import shutil
@@ -24,7 +25,9 @@ import pytest
 from mutant_swap import living, swap
 from mutating import ROOT, Finder, Mutant
 
-PATIENCE, LEAST_PATIENCE = 5.0, 10.0  # times what the tests take, and seconds, until a mutant hangs: noticed as well
+# Times what the tests take, and seconds, until a mutant hangs, which is noticed as well: of the processor, since other
+# work on the machine may slow everything down; of the clock, for what waits without computing, so many times that.
+PATIENCE, LEAST_PATIENCE, WAITING = 5.0, 10.0, 12.0
 ENOUGH = 20.0  # seconds of tests, the shortest first, that a mutant meets at most
 MEMORY = 24 << 30  # bytes of addresses, of which torch alone takes several billion
 PASSED, FAILED, NO_TESTS, AT_IMPORT = 0, 1, 5, 99  # exit codes, of which the last is no code of pytest's
@@ -41,10 +44,11 @@ def forked(work: Callable[[], int], patience: float, said: Path) -> int:
             out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(out, 1)
             os.dup2(out, 2)
+            resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(patience), math.ceil(patience) + 1))
             code = int(work())
         finally:
             os._exit(code)
-    end = time.monotonic() + patience
+    end = time.monotonic() + WAITING * patience
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -120,7 +124,7 @@ def places(mutant: Mutant) -> Iterator[range]:
 
 
 class Noting:
-    """A plugin of pytest: which test runs which line of a package, and how long each takes."""
+    """A plugin of pytest: which test runs which line of a package, and how long each takes of the processor."""
 
     def __init__(self, package: str) -> None:
         import coverage
@@ -134,13 +138,13 @@ class Noting:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
         """Note lines under the test's name."""
-        started = time.monotonic()
+        started = time.process_time()
         self._switch(item.nodeid)
         try:
             return (yield)
         finally:
             self._switch("")
-            self.seconds[item.nodeid] = time.monotonic() - started
+            self.seconds[item.nodeid] = time.process_time() - started
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, request: Any) -> Iterator[Any]:
