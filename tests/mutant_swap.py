@@ -25,6 +25,7 @@ def living(folder: Path) -> dict[Key, list[FunctionType]]:
     for one in gc.get_objects():
         if type(one) is FunctionType and one.__code__.co_filename.startswith(str(folder)):
             found.setdefault(key(one.__code__), []).append(one)
+    gc.freeze()  # no search for garbage in a child looks at, and so copies, what it has from here
     return found
 
 

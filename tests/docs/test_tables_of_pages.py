@@ -19,6 +19,7 @@ from robustkit.defenses import defense
 from robustkit.metrics.scores import SCORES
 from robustkit.reproduce import reproduction
 from robustkit.search import method
+from robustkit.trust._evidence import families
 
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 LISTED = {  # page and head of the table's first column: what stands in it, in code
@@ -29,6 +30,7 @@ LISTED = {  # page and head of the table's first column: what stands in it, in c
     ("docs/reproduction.md", "name"): set(reproduction.names()),
     ("docs/corruptions.md", "suite"): set(corruptions.SUITES),
     ("docs/detection.md", "score"): set(SCORES),
+    ("docs/extend.md", "fact"): {fact for entry in attack for fact in entry.facts},
 }
 
 
@@ -48,6 +50,16 @@ def rows(page: str, head: str) -> list[list[str]]:
 def test_a_table_lists_what_is_registered(place: tuple[str, str]):
     named = {text.partition(":")[0] for row in rows(*place) for text in CODE.findall(row[0])}
     assert named == LISTED[place]
+
+
+def test_families_of_attacks_are_those_that_the_attacks_state():
+    text = (ROOT / "docs" / "trust.md").read_text("utf-8").partition("**Families** of attacks: ")[2].partition(";")[0]
+    listed = {family: set(CODE.findall(names)) for family, names in re.findall(r"`([\w-]+)` \(([^)]*)\)", text)}
+    stated: dict[str, set[str]] = {}
+    for name in attack.names():
+        for family in families(name) if len(families(name)) == 1 else ():
+            stated.setdefault(family, set()).add(name)
+    assert listed == stated
 
 
 def test_datasets_of_reproductions_are_those_that_they_have_numbers_for():
