@@ -25,9 +25,9 @@ import pytest
 from mutant_swap import living, swap
 from mutating import ROOT, Finder, Mutant
 
-# Times what the tests take, and seconds, until a mutant hangs, which is noticed as well: of the processor, since other
+# Times what a test takes, and seconds, until a mutant hangs, which is noticed as well: of the processor, since other
 # work on the machine may slow everything down; of the clock, for what waits without computing, so many times that.
-PATIENCE, LEAST_PATIENCE, WAITING = 4.0, 5.0, 12.0
+PATIENCE, LEAST_PATIENCE, WAITING = 4.0, 3.0, 12.0
 ENOUGH = 20.0  # seconds of tests, the shortest first, that a mutant meets at most
 MEMORY = 24 << 30  # bytes of addresses, of which torch alone takes several billion
 PASSED, FAILED, NO_TESTS, AT_IMPORT = 0, 1, 5, 99  # exit codes, of which the last is no code of pytest's
@@ -44,7 +44,6 @@ def forked(work: Callable[[], int], patience: float, said: Path) -> int:
             out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(out, 1)
             os.dup2(out, 2)
-            resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(patience), math.ceil(patience) + 1))
             code = int(work())
         finally:
             os._exit(code)
@@ -99,8 +98,8 @@ class Known:
         return found
 
     def patience(self, tests: Sequence[str]) -> float:
-        """Return after how many seconds tests hang."""
-        return max(LEAST_PATIENCE, PATIENCE * sum(self.seconds[name] for name in tests))
+        """Return after how many seconds of the processor tests hang."""
+        return sum(max(LEAST_PATIENCE, PATIENCE * self.seconds[name]) for name in tests)
 
 
 def places(mutant: Mutant) -> Iterator[range]:
@@ -206,9 +205,12 @@ class Judge(Trained):
         """Note a failure."""
         self.failed = self.failed or report.failed
 
-    def run(self, items: Sequence[pytest.Item]) -> int:
-        """Run tests until one fails."""
+    def run(self, items: Sequence[pytest.Item], known: Known | None = None) -> int:
+        """Run tests until one fails; one that hangs, by what is known of it, ends the process."""
         for item, following in zip(items, [*items[1:], None], strict=True):
+            if known:
+                seconds = math.ceil(time.process_time() + known.patience([item.nodeid]))
+                resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if self.failed:
                 return FAILED
@@ -243,7 +245,7 @@ class Judge(Trained):
 
                 def judged(mutant: Mutant = mutant, items: Sequence[pytest.Item] = items) -> int:
                     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-                    return self.run(items) if swap(mutant, functions) else AT_IMPORT
+                    return self.run(items, known) if swap(mutant, functions) else AT_IMPORT
 
                 print(forked(judged, known.patience(tests), said) if tests else NO_TESTS, file=out)
         return True
@@ -252,15 +254,19 @@ class Judge(Trained):
 def imported(mutant: Mutant, tests: Sequence[str], folder: Path) -> int:
     """Run tests where the mutated module is imported in place of the file; return pytest's exit code."""
 
+    known = Known.read(folder / "map.json")
+    patience = LEAST_PATIENCE + known.patience(tests)
+
     def work() -> int:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(patience), resource.RLIM_INFINITY))
         sys.meta_path.insert(0, Finder(mutant))
         files = dict.fromkeys(name.partition("::")[0] for name in tests)
         return int(
             pytest.main([*PLAIN, f"--basetemp={folder}/temporary", *files], plugins=[Chosen(tests, folder / "cache")])
         )
 
-    return forked(work, Known.read(folder / "map.json").patience(tests) + LEAST_PATIENCE, folder / "said.txt")
+    return forked(work, patience, folder / "said.txt")
 
 
 def judge(package: str, paths: Sequence[str], mutants: Sequence[Mutant]) -> Iterator[tuple[Mutant, bool, int]]:
