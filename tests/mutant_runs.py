@@ -253,7 +253,6 @@ class Judge(Trained):
 
 def imported(mutant: Mutant, tests: Sequence[str], folder: Path) -> int:
     """Run tests where the mutated module is imported in place of the file; return pytest's exit code."""
-
     known = Known.read(folder / "map.json")
     patience = LEAST_PATIENCE + known.patience(tests)
 
