@@ -28,7 +28,7 @@ from mutating import ROOT, Finder, Mutant
 # Times what a test takes, and seconds, until a mutant hangs, which is noticed as well: of the processor, since other
 # work on the machine may slow everything down; of the clock, for what waits without computing, so many times that.
 PATIENCE, LEAST_PATIENCE, WAITING = 4.0, 3.0, 12.0
-ENOUGH = 20.0  # seconds of tests, the shortest first, that a mutant meets at most
+ENOUGH = 5.0  # seconds of tests, the shortest first, that a mutant meets at most
 MEMORY = 24 << 30  # bytes of addresses, of which torch alone takes several billion
 PASSED, FAILED, NO_TESTS, AT_IMPORT = 0, 1, 5, 99  # exit codes, of which the last is no code of pytest's
 PLAIN = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:logging", "-o", "addopts=", "--strict-markers")
