@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # The packages that are held to a share, and the tests that have to notice.
 TESTS = {
-    "functional": ("tests/functional",),
+    "functional": ("tests/functional", "tests/base/test_devices.py"),
     "metrics": ("tests/metrics",),
     "trust": ("tests/trust",),
     "ensembles/fusion": ("tests/ensembles/test_fusion.py", "tests/ensembles/test_random.py"),
