@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import invoke
 from pages import ROOT, name, pages
 from test_commands_of_pages import made as made  # noqa: PLC0414 - a fixture
 
@@ -66,6 +67,12 @@ def test_datasets_of_reproductions_are_those_that_they_have_numbers_for():
     for names, _, columns in rows("docs/reproduction.md", "name"):
         for one in CODE.findall(names):
             assert set(columns.split(", ")) == set(reproduction.entry(one).facts["datasets"]), one
+
+
+def test_parameters_of_defences_that_their_table_names_exist():
+    for names, text in rows("docs/train.md", "name"):
+        known = {one.name for part in CODE.findall(names) for one in defense.entry(part).params}
+        assert set(CODE.findall(text)) <= known, names
 
 
 def test_parameters_of_searches_that_their_table_names_exist():
@@ -152,6 +159,13 @@ def test_attacks_and_fusions_that_commands_name_are_registered():
                 page.name,
                 value,
             )
+
+
+@pytest.mark.parametrize("page", pages(), ids=name)
+def test_what_is_said_to_be_listed_is_there(page: Path):
+    for said in set(re.findall(r"robustkit list ([a-z][\w-]*)", page.read_text("utf-8"))) - {"nudge"}:
+        code, _, err = invoke("list", said)
+        assert code == 0, err
 
 
 @pytest.mark.parametrize("page", pages(), ids=name)
