@@ -6,6 +6,7 @@ import ast
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,9 @@ class Place:
         made = mutate_code(text, get_operator(self.operator)(), self.occurrence)
         try:
             same = made is None or meaning(made) == meaning(text)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", SyntaxWarning)  # `is` beside a literal, which is == or nonsense
+                compile(made or text, str(self.path), "exec")
         except SyntaxError:
             return None
         return None if same else Mutant(self.path, made, changed(text, made))

@@ -119,6 +119,7 @@ def test_equal_classifiers_are_asked_for_a_point():
     assert told(same.difference) == 0.01
     assert same.needed == images_needed(0.01, 1 / 6)
     assert compare([1] * 30, [0] * 30).needed is None
+    assert compare([0] * 30, [1] * 30).needed is None
 
 
 def test_other_lengths_are_refused():

@@ -140,3 +140,11 @@ def test_a_generator_of_torch_gives_its_next_number_as_the_seed():
     x = torch.zeros(4, 1)
     assert torch.equal(as_generator(given, x).bits((2,)), SampleGenerator(seed, torch.arange(4)).bits((2,)))
     assert seed > 2**32
+
+
+@pytest.mark.parametrize("high", [1, 2, 7, 8, 10])
+def test_integers_are_all_that_are_below_equally_often(high: int):
+    drawn = SampleGenerator(0, torch.arange(400)).integers(high, (50,))
+    counts = torch.bincount(drawn.flatten(), minlength=high)
+    assert len(counts) == high
+    assert (counts / 20_000 - 1 / high).abs().max() < 0.02
