@@ -53,7 +53,7 @@ def known(tmp_path: Path) -> tuple[Known, Path]:
     lines = {
         3: [""], 8: [FILE], 9: [FILE], 12: [f"{FILE}::slow"], 13: [f"{FILE}::slow"], 14: ["tests/test_b.py::other"],
     }  # fmt: skip
-    tests = Known({f"{FILE}::slow": 5.0, f"{FILE}::quick": 0.1, "tests/test_b.py::other": 0.2}, {str(path): lines})
+    tests = Known({f"{FILE}::slow": 3.0, f"{FILE}::quick": 0.1, "tests/test_b.py::other": 0.2}, {str(path): lines})
     return tests, path
 
 
