@@ -117,6 +117,7 @@ PIECES: dict[str, tuple[tuple[str, str], ...]] = {
         ("epochs = 5", "epochs = 1"),
         ("n = 100", 'n = 6\ntrust = "off"'),
         ('["pgd", "apgd-ce"]', '["pgd"]'),
+        ('"0.05,0.1"', '"0.1"'),
     ),
     "docs/tutorials/grid-on-ray.md": (
         ('executor = "ray"', 'executor = "local"'),  # Ray's own tests are in tests/evaluation
@@ -124,7 +125,11 @@ PIECES: dict[str, tuple[tuple[str, str], ...]] = {
         ("epochs = 2", "epochs = 1"),
         ("n = 50", "n = 6"),
     ),
-    "docs/certify.md": (("net.py:net", "nets.py:build"),),
+    "docs/certify.md": (
+        ("net.py:net", "nets.py:build"),
+        ("--eps 2/255 --suites", "--eps 2/255 --n=2 --suites"),
+        ("--certify-n 20", "--certify-n 2"),
+    ),
     "docs/evaluate.md": (
         ("compare A B", "compare A OUT"),
         ("--eps 5,10", "--eps=5,10"),
@@ -134,6 +139,7 @@ PIECES: dict[str, tuple[tuple[str, str], ...]] = {
     "docs/studies.md": (
         ('"small-resnet"', '"networks:perceptron"'),
         ('"0-4"', '"0-1"'),
+        ('"2/255,8/255"', '"8/255"'),
         ("steps = 50", "steps = 2"),
         ('["pgd", "mim"]', '["pgd"]\nsuites = "attacks"'),
     ),
