@@ -92,5 +92,5 @@ def wheel(session: nox.Session) -> None:
 @nox.session
 def mutants(session: nox.Session) -> None:
     """Mutants that no test notices: ``nox -s mutants -- metrics/roc`` (a file, or a package), see tests/mutants.py."""
-    session.install("-e", ".[test]", "cosmic-ray>=8.4")
+    session.install("-e", ".[test]", "cosmic-ray>=8.4", "coverage>=7.5")
     session.run("python", "tests/mutants.py", *session.posargs)

@@ -8,7 +8,8 @@ Pages are written for GitHub, where README.md and the source are a link away. On
   that the site's tables are those of the registries of this very source;
 * ``gallery.md`` shows every picture of docs/images with the page that it belongs to, and ``reference/`` has a page for
   each package, made by mkdocstrings from the docstrings;
-* lists are as Markdown's first definition wants them: an empty line before, four spaces inside.
+* lists are as Markdown's first definition wants them: an empty line before, four spaces inside; a bar in a table's code
+  has no backslash before it, which GitHub wants.
 
 Nothing here imports torch.
 """
@@ -60,7 +61,7 @@ def on_files(files: Files, *, config: Any) -> Files:
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Make the links of a page the site's, and its lists Markdown's."""
     source = next((ROOT / name for name, place in ROOT_PAGES.items() if place == page.file.src_uri), None)
-    return lists(moved(markdown, source or DOCS / page.file.src_uri, page.file.src_uri))
+    return bars(lists(moved(markdown, source or DOCS / page.file.src_uri, page.file.src_uri)))
 
 
 def generated() -> Iterator[tuple[str, str]]:
@@ -88,7 +89,7 @@ def gallery() -> str:
             continue
         title = next(line[2:] for line in text.splitlines() if line.startswith("# "))
         where = ROOT_PAGES.get(path.name) or path.relative_to(DOCS).as_posix()
-        parts.append(f"## {title}\n\n[{where}]({where})")
+        parts.append(f"## {title}\n\nFrom [{title}]({where})")
         for said, target in shown:
             picture = posixpath.relpath((path.parent / target).resolve(), DOCS)
             parts.append(f"![{said}]({picture})\n\n*{said}*")
@@ -172,3 +173,10 @@ def lists(text: str) -> str:
             lines.append("    " + line.lstrip() if item and len(item[1]) >= 2 else line)
         out.append("\n".join(lines))
     return "".join(out)
+
+
+def bars(text: str) -> str:
+    """Return a page whose tables have bars in code as they are meant, without the backslash before them."""
+    return re.sub(
+        r"^\|.*\|$", lambda row: re.sub(r"`[^`]*`", lambda code: code[0].replace("\\|", "|"), row[0]), text, flags=re.M
+    )

@@ -2,163 +2,74 @@
 
 Mutants are cosmic-ray's: one operator, number, comparison, keyword replaced at a time. Those that change annotations
 only, or nothing that is run, are left out. What runs them is here: cosmic-ray starts a process for each, which imports
-torch for seconds; here a process that has torch is forked, the child imports the mutated module in place of the file,
-and runs the tests of its package until one fails. Files are not changed.
+torch for seconds, and runs every test; here a process that has torch and the tests is forked, the child has the mutant
+in place and runs, until one fails, the tests that run the changed line: a first run notes which these are. Files are
+not changed. What no test runs has survived, and so has what tests of five seconds, the shortest first, do not notice;
+what makes them hang is noticed.
 
-``--most 100`` takes that many of all, drawn with a seed: enough for a share to within ten points. Prints the survivors
-as differences, then the share killed; exits with 1 where that is below ``--least``.
+``--most 500`` takes so many of all places that can be changed, drawn with a seed, and says in which interval the share
+of all lies, with 95 %. Prints the survivors as differences, then the share killed by file, and of all; exits with 1
+where that is below ``--least``.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import difflib
-import importlib.abc
-import importlib.machinery
-import importlib.util
+import importlib
+import math
 import os
 import random
-import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
-from types import CodeType
-from typing import Any
 
 ROOT = Path(__file__).parents[1]
 # The packages that are held to a share, and the tests that have to notice.
 TESTS = {
-    "functional": ("tests/functional",),
+    "functional": ("tests/functional", "tests/base/test_devices.py"),
     "metrics": ("tests/metrics",),
-    "trust": ("tests/trust/test_each_check.py", "tests/trust/test_plan.py", "tests/trust/test_stored_checks.py"),
+    "trust": ("tests/trust",),
     "ensembles/fusion": ("tests/ensembles/test_fusion.py", "tests/ensembles/test_random.py"),
 }
-PATIENCE, LEAST_PATIENCE = 5.0, 20.0  # times what the tests take, and seconds, until a mutant hangs: noticed as well
+NORMAL = 1.96  # of a normal distribution, 95 % within
 
 
-class Mutated(importlib.machinery.SourceFileLoader):
-    """Loads one module from another text than its file's."""
-
-    def __init__(self, name: str, path: Path, text: str) -> None:
-        super().__init__(name, str(path))
-        self.text = text
-
-    def get_code(self, fullname: str) -> CodeType:
-        """Compile the text; no bytecode is read or kept."""
-        return compile(self.text, self.path, "exec", dont_inherit=True)
-
-
-class Finder(importlib.abc.MetaPathFinder):
-    """Finds one module by its name."""
-
-    def __init__(self, name: str, path: Path, text: str) -> None:
-        self.name, self.path, self.text = name, path, text
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        """Return the specification of the mutated module."""
-        if name != self.name:
-            return None
-        return importlib.util.spec_from_file_location(
-            name, self.path, loader=Mutated(name, self.path, self.text),
-            submodule_search_locations=[str(self.path.parent)] if self.path.name == "__init__.py" else None,
-        )  # fmt: skip
-
-
-def meaning(text: str) -> str:
-    """Return a text's tree without annotations, docstrings and the source that decorators name."""
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.arg):
-            node.annotation = None
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            node.returns, node.decorator_list = None, []
-        elif isinstance(node, ast.AnnAssign):
-            node.annotation = ast.Name("object")
-    return ast.dump(tree)
-
-
-def mutants(text: str) -> Iterator[str]:
-    """Yield every mutant of a module that is another program."""
-    from cosmic_ray.mutating import mutate_code
-    from cosmic_ray.plugins import get_operator, operator_names
-
-    own = meaning(text)
-    for name in sorted(operator_names()):
-        if any(word in name.lower() for word in ("noop", "no-op", "decorator", "variable")):  # the last want arguments
-            continue
-        operator, occurrence = get_operator(name)(), 0
-        while (made := mutate_code(text, operator, occurrence)) is not None:
-            occurrence += 1
-            try:
-                if meaning(made) != own:
-                    yield made
-            except SyntaxError:
-                continue
-
-
-def survives(finder: Finder | None, tests: list[str], patience: float) -> bool:
-    """Run the tests in a child process; return whether all pass."""
-    child = os.fork()
-    if not child:
-        try:
-            quiet = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(quiet, 1)
-            os.dup2(quiet, 2)
-            if finder:
-                sys.meta_path.insert(0, finder)
-            import pytest
-
-            os._exit(int(pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests])))
-        finally:
-            os._exit(70)
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status) == 0
-        time.sleep(0.02)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
-
-
-def files(target: str) -> tuple[list[Path], list[str]]:
-    """Return the files of a target and the tests that are to notice."""
+def files(target: str) -> tuple[list[Path], str]:
+    """Return the files of a target, and the package that it belongs to."""
     package = next((name for name in TESTS if target == name or target.startswith(f"{name}/")), None)
     if package is None:
         raise SystemExit(f"'{target}' is none of {', '.join(TESTS)}, nor a module of one")
     place = ROOT / "robustkit" / target
     found = sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
-    return [path for path in found if path.name != "__init__.py" or target in TESTS], list(TESTS[package])
-
-
-def rounds(path: Path, tests: list[str]) -> list[list[str]]:
-    """Return what to ask one after the other: the tests of a module's name, if there are such, then all."""
-    own = [file for test in tests for file in ROOT.glob(f"{test}/test_{path.stem.strip('_')}.py")]
-    return [[str(file)] for file in own] + [tests]
-
-
-def allowed(tests: list[str], known: dict[str, float]) -> float:
-    """Return how many seconds the tests may take; measured once without a mutant, where they have to pass."""
-    key = " ".join(tests)
-    if key not in known:
-        started = time.monotonic()
-        if not survives(None, tests, 3600):
-            raise SystemExit(f"{key} fail before anything is changed")
-        known[key] = max(LEAST_PATIENCE, PATIENCE * (time.monotonic() - started))
-    return known[key]
+    return [path for path in found if path.name != "__init__.py" or target in TESTS], package
 
 
 def warm() -> None:
     """Import what takes long and is not mutated."""
-    for name in ("numpy", "scipy.stats", "sklearn.datasets", "torch", "pytest", "torchvision"):
+    os.environ.update(OMP_NUM_THREADS="1", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", COVERAGE_CORE="ctrace")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])  # of what tests start
+    for name in ("numpy", "scipy.stats", "sklearn.datasets", "torch", "pytest", "torchvision", "filelock", "coverage"):
         importlib.import_module(name)
     sys.modules["torch"].set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
     sys.path.insert(0, str(ROOT))
     os.chdir(ROOT)
+
+
+def interval(killed: int, drawn: int) -> tuple[float, float]:
+    """Return Wilson's interval, 95 %, of the share that a sample comes from."""
+    share = killed / drawn
+    middle = (share + NORMAL**2 / (2 * drawn)) / (1 + NORMAL**2 / drawn)
+    half = NORMAL / (1 + NORMAL**2 / drawn) * math.sqrt(share * (1 - share) / drawn + NORMAL**2 / (4 * drawn**2))
+    return middle - half, middle + half
+
+
+def difference(path: Path, text: str) -> str:
+    """Return what is changed."""
+    name = path.relative_to(ROOT).as_posix()
+    lines = difflib.unified_diff(path.read_text("utf-8").splitlines(), text.splitlines(), name, name, n=0, lineterm="")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -170,25 +81,34 @@ def main() -> None:
     parser.add_argument("--least", type=float, default=0.85, help="share that has to be killed")
     args = parser.parse_args()
     warm()
-    every: list[tuple[Path, str, list[str]]] = []
-    for target in args.targets:
-        found, tests = files(target)
-        every += [(path, text, tests) for path in found for text in mutants(path.read_text("utf-8"))]
-    chosen = every if args.most is None else random.Random(args.seed).sample(every, min(args.most, len(every)))
-    patience: dict[str, float] = {}
-    killed = 0
-    for path, text, tests in chosen:
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        finder = Finder(name, path, text)
-        if all(survives(finder, asked, allowed(asked, patience)) for asked in rounds(path, tests)):
-            before, place = path.read_text("utf-8"), path.relative_to(ROOT).as_posix()
-            print(
-                *difflib.unified_diff(before.splitlines(), text.splitlines(), place, place, n=0, lineterm=""), sep="\n"
-            )
-        else:
-            killed += 1
-    share = killed / max(1, len(chosen))
-    print(f"{killed} of {len(chosen)} mutants killed, {100 * share:.1f} % ({len(every)} in {', '.join(args.targets)})")
+    from mutant_runs import judge
+    from mutating import places
+
+    every = [
+        (package, place) for found, package in map(files, args.targets) for path in found for place in places(path)
+    ]
+    random.Random(args.seed).shuffle(every)
+    drawn = [(package, made) for package, place in every[: args.most] if (made := place.mutant())]
+    drawn.sort(key=lambda one: (one[0], str(one[1].path), one[1].lines[0]))
+    total: Counter[str] = Counter()
+    killed: Counter[str] = Counter()
+    started = time.monotonic()
+    for package in dict.fromkeys(package for package, _ in drawn):
+        of_it = [mutant for name, mutant in drawn if name == package]
+        for mutant, survives, tests in judge(package, TESTS[package], of_it):
+            name = mutant.path.relative_to(ROOT / "robustkit").as_posix()
+            total[name] += 1
+            killed[name] += not survives
+            if survives:
+                print(f"{tests} tests: {difference(mutant.path, mutant.text)}", flush=True)
+    for name, number in sorted(total.items()):
+        print(f"{killed[name]:5d} of {number:5d}  {name}")
+    share = killed.total() / max(1, total.total())
+    low, high = (share, share) if args.most is None else interval(killed.total(), max(1, total.total()))
+    print(
+        f"{killed.total()} of {total.total()} mutants killed, {100 * share:.1f} % (of all in {', '.join(args.targets)}"
+        f" {100 * low:.1f} to {100 * high:.1f} %), {time.monotonic() - started:.0f} s"
+    )
     sys.exit(int(share < args.least))
 
 

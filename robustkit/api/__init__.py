@@ -49,6 +49,8 @@ from robustkit.study.config import (
 )
 from robustkit.study.options_run import without_gates
 
+__all__ = ["audit", "check", "compare", "evaluate", "load_runs", "report", "search", "self_test", "train"]
+
 
 @takes(EvaluateConfig)
 def evaluate(config: EvaluateConfig) -> EvaluationResults:

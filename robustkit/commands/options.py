@@ -95,7 +95,7 @@ def columns(console: Console, options: ConsoleOptions, entries: list[HelpEntry])
     """Return the columns of a table of options; a name is never broken, however narrow the terminal."""
     longest = max((len(name) for entry in entries for name in entry.names), default=0) + len(" FLOAT")
     wide = max(longest, math.ceil(console.width * 0.35))
-    name = ColumnSpec(renderer=NameRenderer(max_width=wide), style="cyclopts.name", max_width=wide, no_wrap=True)
+    name = ColumnSpec(renderer=NameRenderer(max_width=wide), style="cyan", max_width=wide, no_wrap=True)
     return (name, ColumnSpec(renderer=DescriptionRenderer()))
 
 

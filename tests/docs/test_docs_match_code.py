@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from pages import ROOT, commands, name, pages, shown
+from pages import ROOT, commands, name, pages
 from test_commands_of_pages import made as made  # noqa: PLC0414 - a fixture
 
 from robustkit import corruptions, trust
-from robustkit.attacks import attack
 from robustkit.base.errors import RunError, UserError
 from robustkit.base.names import FUSIONS, SUITES
 from robustkit.cli import COMMANDS, app
@@ -133,10 +132,6 @@ def first_column(page: str, heading: str) -> set[str]:
 
 def test_tables_of_registries_are_whole():
     assert first_column("trust.md", "The checks") == {*trust.check.names(), "strongest-run"}
-    families = (
-        (ROOT / "docs" / "trust.md").read_text("utf-8").partition("**Families** of attacks: ")[2].partition("\n\n")[0]
-    )
-    assert {text for text in CODE.findall(families.split(";")[0])} & set(attack.names())
     text = (ROOT / "docs" / "corruptions.md").read_text("utf-8")
     for suite in corruptions.SUITES:
         assert f"`{suite}`" in text, suite
@@ -177,11 +172,50 @@ def test_every_page_is_on_the_site():
         assert page.relative_to(ROOT / "docs").as_posix() in nav
 
 
-def test_every_figure_names_the_command_that_made_it():
-    """A page with a table or a picture of numbers shows a command somewhere."""
-    for page in pages():
-        text = page.read_text("utf-8")
-        if re.search(r"^\|.*\b\d+\.\d\b.*\|", text, re.M) or re.search(r"!\[.*\]\(images/", text):
-            assert (
-                [one for one in shown(page) if one.kind == "command"] or "`robustkit " in text or "`python " in text
-            ), page.name
+# A cell that begins with a number: what was measured, where a number within a sentence is a parameter. And a command.
+MEASURED = re.compile(r"\|[ *+-]*\d+(?:,\d{3})*(?:\.\d+)?(?: [^|]*)?(?=\|)")
+FRACTION = re.compile(r"\|[ *+-]*\d+\.\d")
+MAKES = re.compile(
+    r"(?:^ {4}|^|`|\$ )(?:[A-Z_]+=\S+ )*(?:robustkit|python|pytest|nox|bash|\.venv/bin/\w+) [\w./-]+", re.M
+)
+
+
+def unnamed(text: str) -> list[str]:
+    """Return the headings below which a table of measured numbers stands, with no command there nor further up.
+
+    A command says what made a table if it stands under the same heading, or under one that this one belongs to, the
+    page's title excepted; the README's first command, whose answer the page is about, is named by these words.
+    """
+    found, above = [], {}
+    for part in re.split(r"^(?=#{1,6} )", without_files(text), flags=re.M):
+        level = len(re.match(r"#*", part)[0])
+        above = {depth: named for depth, named in above.items() if 1 < depth < level}
+        above[level] = bool(MAKES.search(part)) or "run of the first command" in part
+        rows = re.findall(r"(?<=\|\n)\|.*\|$", part, re.M)  # not the first, which is the head
+        if any(FRACTION.search(row) or len(MEASURED.findall(row)) > 2 for row in rows) and not any(above.values()):
+            found.append(part.splitlines()[0])
+    return found
+
+
+def without_files(text: str) -> str:
+    """Return a page without its blocks of other things than commands, whose lines may begin like headings."""
+    return re.sub(r"^```(?!bash).*?^```$", "", text, flags=re.M | re.S)
+
+
+@every_page
+def test_every_table_of_numbers_names_the_command_that_made_it(page: Path):
+    assert unnamed(page.read_text("utf-8")) == []
+
+
+def test_a_table_without_a_command_is_seen():
+    table = "| n | s |\n|---|---|\n| a | 1.5 |\n"
+    assert unnamed(f"# A\n\n## B\n\n    robustkit evaluate\n\n## C\n\n{table}") == ["## C"]
+    assert unnamed(f"# A\n\n## B\n\nBy `python benchmarks/a.py`:\n\n{table}") == []
+    assert unnamed(f"# A\n\n## B\n\n    robustkit evaluate\n\n### C\n\n{table}") == []
+
+
+@every_page
+def test_every_picture_names_the_command_that_made_it(page: Path):
+    text = page.read_text("utf-8")
+    if re.search(r"!\[.*\]\((?:docs/)?images/", text):
+        assert MAKES.search(without_files(text))

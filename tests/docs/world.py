@@ -71,8 +71,8 @@ def make(folder: Path) -> None:
         "attacks",
     )
     train = ("--arch", "lenet", "--members", "2", "--epochs", "1")
-    asked = ("evaluate", "--defense", "adp", "--attacks", "pgd,mim", *train, *small, "--format", "html,csv")
-    done(*asked, "--out", folder / "robustkit-out")
+    asked = ("evaluate", "--defense", "adp", "--attacks", "pgd,mim", *train, *small)
+    done(*asked, "--format", "html,csv,tex,md,figures", "--out", folder / "robustkit-out")
     for name in EVALUATIONS[1:]:
         shutil.copytree(folder / "robustkit-out", folder / name)
     for name in ("baseline", "adp", "gncl"):

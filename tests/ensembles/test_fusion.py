@@ -58,6 +58,8 @@ def test_crossmax_does_not_leave_it_to_rounding_which_of_tied_classes_is_answere
     assert tied[0, 0] == tied[0, 2] == 0
     noise = torch.randn((3, 100, 3), generator=torch.Generator().manual_seed(0))
     assert FUSIONS["crossmax"](z * (1 + 1e-7 * noise)).argmax(1).tolist() == [2] * 100
+    # It leads by what rounding may be, and stays as likely as the other.
+    torch.testing.assert_close(FUSIONS["crossmax"](z), tied.log_softmax(1), atol=1e-4 * scale, rtol=1e-4)
     swapped = z[..., [2, 1, 0]]
     assert FUSIONS["crossmax"](swapped * (1 + 1e-7 * noise)).argmax(1).tolist() == [0] * 100
     # A difference that is none of rounding decides as published, whatever the mean says.
@@ -90,6 +92,12 @@ def test_majority_counts_votes_and_breaks_ties_by_the_summed_probability():
     assert FUSIONS["mean-prob"](two_against_one).argmax(1).item() == 0
     assert FUSIONS["majority"](torch.tensor([[unsure], [sure]])).argmax(1).item() == 0
     assert FUSIONS["majority"](torch.tensor([[sure], [unsure]])).argmax(1).item() == 0
+
+
+def test_majority_keeps_the_order_of_classes_without_a_vote_whose_probability_underflows():
+    z = torch.tensor([[[0.0, -200.0, -300.0]], [[0.0, -200.0, -300.0]]])
+    fused = FUSIONS["majority"](z)[0]
+    torch.testing.assert_close(fused[1:], torch.tensor([-200.0, -300.0]) - torch.tensor(3.0).log())
 
 
 def test_majority_has_the_gradient_of_the_mean_probability(logits: torch.Tensor):

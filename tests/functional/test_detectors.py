@@ -54,3 +54,8 @@ def test_of_one_member_what_compares_members_is_constant(name: str):
     value = normality(name, z, mean_prob(z))
     assert (value == 0).all()
     assert not value.requires_grad
+
+
+def test_a_class_of_probability_zero_adds_nothing_to_the_entropy():
+    sure = torch.tensor([[0.0, float("-inf")]])
+    assert DETECTORS["entropy"](sure[None], sure).tolist() == [0.0]

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from robustkit.functional.norms import project, random_start, size, steepest
+from robustkit.functional.norms import (
+    largest,
+    onto_ball,
+    onto_box_and_l1,
+    project,
+    random_start,
+    size,
+    steepest,
+)
 from robustkit.functional.sampling import SampleGenerator
 
 DELTA = torch.tensor([[[[3.0, -4.0], [0.0, 0.0]]], [[[0.5, 0.5], [-0.5, 0.5]]]])
@@ -69,3 +78,64 @@ def test_random_starts_fill_the_ball():
     # In d = 4 dimensions the share of the volume within r is (r / eps)^4.
     for share in (0.3, 0.6, 0.9):
         assert abs((ball <= 0.25 * share**0.25).float().mean() - share) < 0.03
+
+
+def nearest_in_l1(delta: np.ndarray, radius: float, room: np.ndarray) -> np.ndarray:
+    """Shrink all sizes by one threshold, each to its room at most, so that they sum to the radius: found by halving."""
+    low, high = 0.0, float(np.abs(delta).max(initial=0.0))
+    if np.minimum(np.abs(delta), room).sum() <= radius:
+        high = 0.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        total = np.minimum(np.maximum(np.abs(delta) - middle, 0), room).sum()
+        low, high = (middle, high) if total > radius else (low, middle)
+    return np.sign(delta) * np.minimum(np.maximum(np.abs(delta) - high, 0), room)
+
+
+@pytest.fixture
+def moves() -> torch.Tensor:
+    """Six moves of seven elements, one of them none at all, one with an element that stays."""
+    delta = torch.randn((6, 7), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    delta[4] = 0
+    delta[2, 3] = 0
+    return delta
+
+
+RADII = torch.tensor([0.1, 0.5, 1.0, 3.0, 1.0, 100.0], dtype=torch.float64)
+
+
+def test_nearest_points_of_balls_of_several_radii(moves: torch.Tensor):
+    within = onto_ball(moves, RADII, "linf")
+    assert torch.equal(within, torch.stack([row.clamp(-r, r) for row, r in zip(moves, RADII.tolist(), strict=True)]))
+    within = onto_ball(moves, RADII, "l2")
+    expected = [row * min(1.0, r / max(float(row.norm()), 1e-9)) for row, r in zip(moves, RADII.tolist(), strict=True)]
+    torch.testing.assert_close(within, torch.stack(expected))
+    within = onto_ball(moves, RADII, "l1")
+    expected = [nearest_in_l1(row.numpy(), r, np.inf) for row, r in zip(moves, RADII.tolist(), strict=True)]
+    torch.testing.assert_close(within, torch.from_numpy(np.stack(expected)), atol=1e-12, rtol=0)
+    assert torch.equal(within[5], moves[5])
+    within = onto_ball(moves, torch.tensor([0.0, 1, 2, 6, 3, 7]), "l0")
+    assert (within != 0).sum(1).tolist() == [0, 1, 2, 6, 0, 7]
+    for row, kept in zip(moves, within, strict=True):
+        assert torch.equal(kept[kept != 0], row[kept != 0])
+        if 0 < (kept != 0).sum() < 7:
+            assert row[kept == 0].abs().max() <= row[kept != 0].abs().min()
+
+
+def test_of_equal_moves_the_first_are_the_largest():
+    values = torch.tensor([[1.0, 2.0, 2.0, 2.0], [3.0, 1.0, 3.0, 2.0]])
+    chosen = largest(values, torch.tensor([2, 3]))
+    assert chosen.tolist() == [[False, True, True, False], [True, False, True, True]]
+
+
+@pytest.mark.parametrize("eps", [0.05, 0.7, 2.0, 50.0])
+def test_nearest_point_of_the_box_and_an_l1_ball(moves: torch.Tensor, eps: float):
+    origin = torch.rand((6, 7), generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    origin[0, :3] = torch.tensor([0.0, 1.0, 0.5])
+    made = onto_box_and_l1(origin + moves, origin, eps)
+    rooms = torch.where(moves > 0, 1 - origin, origin)
+    expected = [
+        start.numpy() + nearest_in_l1(row.numpy(), eps, room.numpy())
+        for start, row, room in zip(origin, moves, rooms, strict=True)
+    ]
+    torch.testing.assert_close(made, torch.from_numpy(np.stack(expected)), atol=1e-9, rtol=0)

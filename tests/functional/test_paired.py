@@ -100,6 +100,8 @@ def test_answers_that_are_drawn_are_compared_by_their_chances():
     assert found.only_first is None
     assert found.p == pytest.approx(scipy_stats.ttest_rel(first, second).pvalue)
     assert found.difference == pytest.approx(0.2)
+    assert found.low < 0
+    assert found.needed == images_needed(0.2, (0.25 + 0.25) / 5)
 
 
 def test_so_many_images_see_the_difference_four_times_in_five():
@@ -117,6 +119,7 @@ def test_equal_classifiers_are_asked_for_a_point():
     assert told(same.difference) == 0.01
     assert same.needed == images_needed(0.01, 1 / 6)
     assert compare([1] * 30, [0] * 30).needed is None
+    assert compare([0] * 30, [1] * 30).needed is None
 
 
 def test_other_lengths_are_refused():
@@ -140,3 +143,9 @@ def test_drawn_answers_that_are_equal_on_all_samples_are_not_shown_to_be_equal()
     assert (found.low, found.high) == tango(0, 0, 50)
     noise = compare([1 / 3, 2 / 3, 0.1] * 10, [2 / 3, 0.1, 1 / 3] * 10)  # equal but for the rounding of their sum
     assert noise.difference == 0.0
+
+
+def test_an_interval_ends_where_a_difference_can():
+    assert tango(5, 0, 5)[1] == 1.0
+    assert tango(0, 5, 5)[0] == -1.0
+    assert tango(0, 0, 0) == (-1.0, 1.0)

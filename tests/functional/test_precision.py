@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerator_rules import allows_tf32
 
-from robustkit.functional.precision import exactly
+from robustkit.functional.precision import divided, exactly, full, has_float64, wide
 
 GPU = torch.device("cuda:0")
 cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
@@ -93,3 +93,18 @@ def test_a_failure_restores_them():
     with pytest.raises(ValueError, match="x"), exactly(GPU):
         raise ValueError("x")
     assert state() == (False, False, True, False)
+
+
+def test_apples_gpus_alone_have_no_float64():
+    assert [has_float64(torch.device(name)) for name in ("cpu", "cuda", "mps", "xpu")] == [True, True, False, True]
+    assert wide(torch.ones(2)).dtype == torch.float64
+
+
+def test_half_precision_becomes_single_and_double_stays():
+    given = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    assert [full(torch.ones(1, dtype=kind)).dtype for kind in given] == [torch.float32] * 3 + [torch.float64]
+
+
+def test_levels_are_divided_as_numbers_are():
+    levels = torch.arange(256, dtype=torch.float32)
+    assert torch.equal(divided(levels, 255), torch.tensor([level / 255 for level in range(256)]))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 
+import numpy as np
 import pytest
 import torch
 from accelerator import pretend_cuda
 
-from robustkit.functional.sampling import SampleGenerator, _mix, as_generator, random_targets
+from robustkit.functional.sampling import SampleGenerator, _mix, _wrap, as_generator, random_targets
 
 
 def splitmix_finaliser(z: int) -> int:
@@ -105,3 +107,44 @@ def test_keys_are_sent_to_a_gpu_once():
         assert all(torch.equal(a.cpu(), b) for a, b in zip(made, expected, strict=True))
         part = draws.select(torch.tensor([2, 0]).to("cuda"))
         assert torch.equal(part.uniform((3,), device="cuda").cpu(), same.select(torch.tensor([2, 0])).uniform((3,)))
+
+
+def test_a_number_is_wrapped_as_a_tensor_wraps_it():
+    for value in (0, 5, -5, 2**63 - 1, 2**63, 2**63 + 7, -(2**63), -(2**63) - 1, 3 * 0x9E3779B97F4A7C15):
+        assert _wrap(value) == int(np.array(value % 2**64, np.uint64).astype(np.int64))
+
+
+def test_draws_are_the_hash_of_seed_id_draw_and_position():
+    """A known answer: what is drawn first, second and by a normal draw, which takes two, from the definition."""
+    golden, mask = 0x9E3779B97F4A7C15, (1 << 64) - 1
+    name = int.from_bytes(hashlib.sha256(b"3/use").digest()[:8], "big")
+    key = splitmix_finaliser(splitmix_finaliser((11 * golden + name) & mask))
+
+    def element(draw: int, position: int) -> int:
+        start = splitmix_finaliser((key + draw * golden) & mask)
+        return splitmix_finaliser((start + position * golden) & mask)
+
+    generator = SampleGenerator(3, torch.tensor([11]), "use")
+    for draw in (1, 2):
+        assert [bits % (1 << 64) for bits in generator.bits((3,))[0].tolist()] == [
+            element(draw, at) for at in (1, 2, 3)
+        ]
+    unit = [(element(draw, 1) >> 40) * 2.0**-24 for draw in (3, 4)]
+    expected = math.sqrt(-2 * math.log1p(-unit[0])) * math.cos(2 * math.pi * unit[1])
+    assert float(generator.normal((1,))) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_generator_of_torch_gives_its_next_number_as_the_seed():
+    given = torch.Generator().manual_seed(8)
+    seed = int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(8)))
+    x = torch.zeros(4, 1)
+    assert torch.equal(as_generator(given, x).bits((2,)), SampleGenerator(seed, torch.arange(4)).bits((2,)))
+    assert seed > 2**32
+
+
+@pytest.mark.parametrize("high", [1, 2, 7, 8, 10])
+def test_integers_are_all_that_are_below_equally_often(high: int):
+    drawn = SampleGenerator(0, torch.arange(400)).integers(high, (50,))
+    counts = torch.bincount(drawn.flatten(), minlength=high)
+    assert len(counts) == high
+    assert (counts / 20_000 - 1 / high).abs().max() < 0.02

@@ -6,8 +6,9 @@ from fractions import Fraction
 from math import comb
 
 import pytest
+from scipy.stats import binom
 
-from robustkit.functional.stats import allowed, finite, standard_error, wilson, wilson_of
+from robustkit.functional.stats import allowed, binomial_tail, finite, standard_error, wilson, wilson_of
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,10 @@ def test_the_interval_of_a_share_is_that_of_its_count_whole_or_not():
     low, high = wilson_of(0.0125, 40)  # half a sample: an expected accuracy
     assert wilson(0, 40)[1] < high < wilson(1, 40)[1]
     assert low < 0.0125 < high
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "share"), [(0, 5, 0.3), (3, 5, 0.3), (5, 5, 0.3), (7, 10, 0.5), (60, 100, 0.5)]
+)
+def test_binomial_tail_is_scipys(successes: int, n: int, share: float):
+    assert binomial_tail(successes, n, share) == pytest.approx(float(binom.sf(successes - 1, n, share)), rel=1e-12)

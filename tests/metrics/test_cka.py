@@ -94,3 +94,9 @@ def test_cka_sees_through_rotation_and_scale_and_nothing_else():
     assert abs(linear_cka(a, b)) < 0.03
     half = np.hstack([a, rng.normal(size=(300, 8))])
     assert 0.55 < linear_cka(a, half) < 0.85  # half of the variance is a's: 1 / sqrt(2)
+
+
+def test_layers_of_small_features_are_compared_as_those_of_large_ones():
+    hsics = hsic(np.stack([gram(a) for a in features(3, 4)]))
+    np.testing.assert_allclose(cka(1e-9 * hsics), cka(hsics))
+    assert np.isnan(cka(np.zeros((2, 2)))).all()

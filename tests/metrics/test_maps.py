@@ -34,3 +34,9 @@ def test_one_member_has_no_pairs_and_no_variance():
     maps = np.ones((1, 3, 4))
     assert pair_cosines(maps).shape == (3, 0)
     assert map_variance(maps) == pytest.approx([0, 0, 0])
+
+
+def test_a_map_without_a_direction_is_compared_with_none_whichever_it_is():
+    maps = np.array([[[0.0, 0]], [[1, 2]], [[0, 0]]])
+    assert np.isnan(pair_cosines(maps)).all()
+    assert pair_cosines(maps[[1, 1, 0]])[0] == pytest.approx([1, np.nan, np.nan], nan_ok=True)

@@ -178,3 +178,4 @@ def test_correlations_against_scipy():
     assert s.correlations(gain, np.full(40, 0.1))[2] == 40
     assert all(math.isnan(value) for value in s.correlations(gain, np.full(40, 0.1))[:2])
     assert all(math.isnan(value) for value in s.correlations(gain[:2], measure[:2])[:2])
+    assert s.correlations(np.array([0.1, 0.2, 0.3]), np.array([1.0, 3, 2]))[:2] == pytest.approx((0.5, 0.5))

@@ -412,3 +412,8 @@ def test_the_remedy_does_not_depend_on_how_many_steps_were_taken():
         ((_, finding),) = remedies(about(None, make(steps=steps, broken=0), facts=facts))
         (spec,) = finding.remedy
         assert (spec.name, spec.params["restarts"]) == ("quorum", 12)
+
+
+def test_an_unfinished_attack_is_to_run_four_times_as_long():
+    [found] = [c for c in judge(about(make(first=100, speed=1)))[1] if c["name"] == "optimisation-finished"]
+    assert found["advice"] == "the loss still rises: run it longer, --set pgd.steps=400"  # it had 100
