@@ -144,11 +144,20 @@ def next_round(study: Study, store: Store, most: float) -> tuple[FollowUp, ...]:
         for norm, eps in known.budgets():
             here = [run for more, run in known.follow_ups if (more.norm, more.eps) == (norm, eps)]
             if norm in NORMS and eps > 0 and sum(map(_passes, here)) < most * study.dataset.n:
-                found += _advised(known, norm, eps, study.eot, everything=most > ESCALATION)
+                found += _advised(known, norm, eps, study.eot, most)
     return tuple(found)
 
 
-def _advised(known: Known, norm: str, eps: float, eot: int, everything: bool) -> list[FollowUp]:
+def meets_last_resort(members: int, most: float) -> bool:
+    """Return whether what may cost ``most`` forward passes for each sample ends with `recombine`.
+
+    What members offer is found in a tenth of AutoAttack's passes. One model offers nothing but more starts, and what
+    those leave just short of the boundary only a search of another kind finds.
+    """
+    return most > (0.0 if members < 2 else ESCALATION)
+
+
+def _advised(known: Known, norm: str, eps: float, eot: int, most: float) -> list[FollowUp]:
     evidence = known.worst(norm, eps)
     wanted: list[tuple[Spec, list[str]]] = []
     found = [(name, finding.remedy) for name, finding in remedies(evidence)]
@@ -164,19 +173,17 @@ def _advised(known: Known, norm: str, eps: float, eot: int, everything: bool) ->
                 same[0].append(name)
             else:
                 wanted.append((spec, [name]))
-    if not wanted and (further := _further(known, evidence, everything)):
+    if not wanted and (further := _further(known, evidence, most)):
         wanted.append((further, [NEXT]))
     return [FollowUp(known.record.key, eps, norm, spec, tuple(names)) for spec, names in wanted]
 
 
-def _further(known: Known, evidence: Evidence, everything: bool) -> Spec | None:
+def _further(known: Known, evidence: Evidence, most: float) -> Spec | None:
     """Return what a worst case is attacked with next although no check asks for it; None where nothing is left."""
     if not evidence.standing.any():
         return None
     record = known.record
-    # What members offer is found in a tenth of AutoAttack's passes. One model offers nothing but more starts, and what
-    # those leave just short of the boundary only a search of another kind finds.
-    last = [attack_spec("recombine")] if everything or record.members < 2 else []
+    last = [attack_spec("recombine")] if meets_last_resort(record.members, most) else []
     rungs = (*ladder(record.members, record.fusion in VOTES), *last)
     return next((rung for rung in rungs if not evidence.ran(rung)), None)
 
