@@ -30,7 +30,7 @@ from robustkit.records.samples import Samples
 from robustkit.records.store import Store
 from robustkit.study.plan import Study, steps_of
 from robustkit.training.spec import TrainSpec
-from robustkit.trust._escalate import meets_last_resort
+from robustkit.trust._escalate import last_resorts
 from robustkit.trust._plan import NORMS
 
 PROBES = {"off": 0.0, "quick": 0.35, "full": 1.0}  # seconds of the checks for each second of the white-box attacks
@@ -129,7 +129,7 @@ def is_short(q: Question) -> bool:
     attacked = sum(steps_of(cell) for cell in q.study.cells()) * len(q.split)
     suites = sum(SUITES.get(name, 0.0) for name in q.study.suites) * len(q.split) * len(q.study.ensembles)
     corrupted = len(q.study.corruptions) * len(q.split)
-    searched = sum(meets_last_resort(record.members, q.escalate) for record in q.study.ensembles)
+    searched = sum(len(last_resorts(record.members, q.escalate)) for record in q.study.ensembles)
     last = LAST * len(_budgets(q)) * searched * len(q.split)
     return GRADIENT * one * (epochs + attacked + suites + corrupted + last) < SHORT
 
@@ -230,8 +230,8 @@ class _Counted:
             )
             self.attacks += took
             self.white_box += took if white else 0.0
-        if meets_last_resort(record.members, q.escalate):
-            self.last += self.n * LAST * self._left(pilot, largest) * one.both
+        if last := last_resorts(record.members, q.escalate):
+            self.last += self.n * len(last) * LAST * self._left(pilot, largest) * one.both
 
     def _left(self, pilot: Pilot | None, largest: float) -> float:
         """Return the shares of the images that the attacks leave at the budgets that an escalation knows, in all."""

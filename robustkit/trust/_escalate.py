@@ -27,6 +27,7 @@ from robustkit.trust.outsider import ladder
 
 STRONGEST = "strongest-run"  # the check of a worst case that no single number has
 NEXT = "next-strongest"  # why an attack follows where no check failed
+LONGER = (60, 120, 240, 480)  # generations of the last resort, each from other starts; the usual budget is for two
 
 
 @dataclass(frozen=True)
@@ -148,13 +149,16 @@ def next_round(study: Study, store: Store, most: float) -> tuple[FollowUp, ...]:
     return tuple(found)
 
 
-def meets_last_resort(members: int, most: float) -> bool:
-    """Return whether what may cost ``most`` forward passes for each sample ends with `recombine`.
+def last_resorts(members: int, most: float) -> tuple[Spec, ...]:
+    """Return with what an escalation ends that may cost ``most`` forward passes for each sample; nothing if with none.
 
     What members offer is found in a tenth of AutoAttack's passes. One model offers nothing but more starts, and what
-    those leave just short of the boundary only a search of another kind finds.
+    those leave just short of the boundary only a search of another kind finds. What one such search finds is half
+    chance: twice as many images fall to two of them.
     """
-    return most > (0.0 if members < 2 else ESCALATION)
+    if most <= (0.0 if members < 2 else ESCALATION):
+        return ()
+    return tuple(attack_spec("recombine", generations=count) for count in LONGER[: 2 if most <= ESCALATION else None])
 
 
 def _advised(known: Known, norm: str, eps: float, eot: int, most: float) -> list[FollowUp]:
@@ -183,8 +187,7 @@ def _further(known: Known, evidence: Evidence, most: float) -> Spec | None:
     if not evidence.standing.any():
         return None
     record = known.record
-    last = [attack_spec("recombine")] if meets_last_resort(record.members, most) else []
-    rungs = (*ladder(record.members, record.fusion in VOTES), *last)
+    rungs = (*ladder(record.members, record.fusion in VOTES), *last_resorts(record.members, most))
     return next((rung for rung in rungs if not evidence.ran(rung)), None)
 
 
