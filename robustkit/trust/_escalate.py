@@ -27,7 +27,9 @@ from robustkit.trust.outsider import ladder
 
 STRONGEST = "strongest-run"  # the check of a worst case that no single number has
 NEXT = "next-strongest"  # why an attack follows where no check failed
-LONGER = (60, 120, 240, 480)  # generations of the last resort, each from other starts; the usual budget is for two
+# Candidates and generations of the last resorts, each from other starts; the usual budget is for the first two, which
+# bear as many children.
+SEARCHES = ((32, 60), (16, 120), (32, 240), (32, 480))
 
 
 @dataclass(frozen=True)
@@ -154,11 +156,12 @@ def last_resorts(members: int, most: float) -> tuple[Spec, ...]:
 
     What members offer is found in a tenth of AutoAttack's passes. One model offers nothing but more starts, and what
     those leave just short of the boundary only a search of another kind finds. What one such search finds is half
-    chance: twice as many images fall to two of them.
+    chance, so that there is a second.
     """
     if most <= (0.0 if members < 2 else ESCALATION):
         return ()
-    return tuple(attack_spec("recombine", generations=count) for count in LONGER[: 2 if most <= ESCALATION else None])
+    searches = SEARCHES[: 2 if most <= ESCALATION else None]
+    return tuple(attack_spec("recombine", population=kept, generations=count) for kept, count in searches)
 
 
 def _advised(known: Known, norm: str, eps: float, eot: int, most: float) -> list[FollowUp]:
