@@ -27,9 +27,7 @@ from robustkit.trust.outsider import ladder
 
 STRONGEST = "strongest-run"  # the check of a worst case that no single number has
 NEXT = "next-strongest"  # why an attack follows where no check failed
-# Candidates and generations of the last resorts, each from other starts; the usual budget is for the first two, which
-# bear as many children.
-SEARCHES = ((32, 60), (16, 120), (32, 240), (32, 480))
+GENERATIONS = (60, 80, 240, 480)  # of the last resorts, each from other starts; the usual budget is for the first two
 
 
 @dataclass(frozen=True)
@@ -160,8 +158,8 @@ def last_resorts(members: int, most: float) -> tuple[Spec, ...]:
     """
     if most <= (0.0 if members < 2 else ESCALATION):
         return ()
-    searches = SEARCHES[: 2 if most <= ESCALATION else None]
-    return tuple(attack_spec("recombine", population=kept, generations=count) for kept, count in searches)
+    every = GENERATIONS[: 2 if most <= ESCALATION else None]
+    return tuple(attack_spec("recombine", generations=count) for count in every)
 
 
 def _advised(known: Known, norm: str, eps: float, eot: int, most: float) -> list[FollowUp]:
