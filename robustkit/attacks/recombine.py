@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from robustkit.attacks import attack
 from robustkit.attacks._ascent import Best, Generator, Model, ascend, chances, gliding, value_and_gradient
-from robustkit.attacks._parts import Part
+from robustkit.attacks._parts import Part, fork
 from robustkit.functional.losses import objective, succeeded
 from robustkit.functional.norms import Norm, per_sample, project, random_start
 from robustkit.functional.sampling import SampleGenerator, as_generator
@@ -79,7 +79,8 @@ def recombine(
     stop_early : bool
         End an image's search at its first success, or where it is hopeless.
     generator : SampleGenerator, torch.Generator, int or None
-        Source of everything that is drawn.
+        Source of everything that is drawn; a search of other ``generations`` draws other numbers from the same seed, so
+        that it is a second try, not the first one prolonged.
 
     Returns
     -------
@@ -91,7 +92,8 @@ def recombine(
     FloatingPointError
         If a gradient is not finite.
     """
-    search = _Search(model, x, y, eps, norm, targeted, stop_early, population, as_generator(generator, x), trace)
+    draws = fork(as_generator(generator, x), torch.arange(len(x), device=x.device), f"{generations} generations")
+    search = _Search(model, x, y, eps, norm, targeted, stop_early, population, draws, trace)
     for _ in range(-(-population // BROOD)):
         search.found(FOUNDING * steps, min(BROOD, population))
         search.drop_far()

@@ -53,7 +53,7 @@ def announce(
         replace(study_of(named), suite_requests=c.suite_requests),
         {record.key: ensemble for record, ensemble in named}, frozenset(untrained), jobs,
         len(c.sources.trainings) - len(jobs), c.data.dataset, c.data.split, Store(c.folder / "runs"), c.run_options,
-        config.escalate,
+        config.escalate_budget if config.escalate else 0.0,
     )  # fmt: skip
     if reporter.planned is None and is_short(question):
         return None

@@ -26,6 +26,7 @@ MOST, SLOW = 24, 10  # images on which it is counted when it stops; of a slow mo
 SLOWLY = 5e-4  # seconds of a pass of an image from which on a model is slow
 PILOT = 8.0  # seconds that all pilots together may take on a busy machine; alone a second or two
 EARLY = 0.3  # share of its steps that an attack takes on an image that it breaks
+LAST = 700.0  # forward and backward passes of `recombine`, an image that stands: most are given up
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Pilot:
         self.ensemble, self.crafting, self.split, self.clean = ensemble, crafting, split, clean
         self.run_options, self.most = run_options, SLOW if one > SLOWLY else MOST
         self.until = time.perf_counter() + seconds
+        self.left: dict[tuple[str, float], float] = {}  # by budget: the share that the strongest of those counted left
 
     def count(self, chain: Iterable[Cell]) -> Count | None:
         """Return the passes of the cells of one attack at ascending eps; None where the time is used up."""
@@ -110,6 +112,9 @@ class Pilot:
                 return None
             total += _of(samples, lost if cell.after else np.zeros_like(lost), n)
             lost = lost | broken(samples, cell.targeted)
+            if cell.eps is not None and not cell.targeted:
+                budget, left = (cell.norm, cell.eps), float(np.where(lost, 0.0, samples.correctness).mean())
+                self.left[budget] = min(self.left.get(budget, 1.0), left)
         return total
 
 

@@ -23,13 +23,15 @@ from robustkit.evaluation.cell import RunOptions, run_cell
 from robustkit.evaluation.crafting import rough_params
 from robustkit.evaluation.execute import Craftings
 from robustkit.pipeline import costs, trial
-from robustkit.pipeline.attack_costs import PILOT, Count, Pilot, full, guessed
+from robustkit.pipeline.attack_costs import LAST, PILOT, Count, Pilot, full, guessed, standing
 from robustkit.pipeline.plan_of import Plan
 from robustkit.records.cells import Cell, EnsembleRecord, digest
 from robustkit.records.samples import Samples
 from robustkit.records.store import Store
 from robustkit.study.plan import Study, steps_of
 from robustkit.training.spec import TrainSpec
+from robustkit.trust._escalate import last_resorts
+from robustkit.trust._plan import NORMS
 
 PROBES = {"off": 0.0, "quick": 0.35, "full": 1.0}  # seconds of the checks for each second of the white-box attacks
 SUITES = {
@@ -42,7 +44,7 @@ SHORT = 15.0  # seconds of work that is begun without a trial
 EPOCH = 1.1  # epochs for each of its steps' seconds: validation, copies of weights, files
 FIXED = 1.0  # seconds of a training beside its epochs: ways of computing tried, the ensemble written and read
 REPORT = 5.0  # seconds for tables, figures and the page
-ESCALATION = 1.5  # seconds of what follows on doubts for each second of the white-box attacks
+ESCALATION = 1.5  # seconds of what follows on worst cases, but for the last resort, for each of the white-box attacks
 
 Job = tuple[TrainSpec, Dataset | None]
 
@@ -77,6 +79,8 @@ class Question:
         The keys of these.
     jobs : sequence of (TrainSpec, Dataset or None)
         The trainings that are still to be done; ``cached`` have been.
+    escalate : float
+        What may follow on a worst case, in forward passes for each sample; 0: nothing does.
     """
 
     study: Study
@@ -88,7 +92,7 @@ class Question:
     split: Split
     store: Store
     run_options: RunOptions
-    escalate: bool = False
+    escalate: float = 0.0
 
 
 def forecast(q: Question) -> Forecast:
@@ -125,7 +129,14 @@ def is_short(q: Question) -> bool:
     attacked = sum(steps_of(cell) for cell in q.study.cells()) * len(q.split)
     suites = sum(SUITES.get(name, 0.0) for name in q.study.suites) * len(q.split) * len(q.study.ensembles)
     corrupted = len(q.study.corruptions) * len(q.split)
-    return GRADIENT * one * (epochs + attacked + suites + corrupted) < SHORT
+    searched = sum(len(last_resorts(record.members, q.escalate)) for record in q.study.ensembles)
+    last = LAST * len(_budgets(q)) * searched * len(q.split)
+    return GRADIENT * one * (epochs + attacked + suites + corrupted + last) < SHORT
+
+
+def _budgets(q: Question) -> list[tuple[str, float]]:
+    """Return the norms and budgets that an escalation knows."""
+    return [(norm, eps) for norm in NORMS for eps in q.study.threats.get(norm, ()) if eps > 0]
 
 
 def _training(q: Question) -> dict[str, float]:
@@ -176,7 +187,7 @@ class _Counted:
         self.q, self.n = q, len(q.split)
         self.craftings = Craftings(q.study, q.ensembles, q.split, q.run_options, Reporter())
         self.forwards = self.backwards = 0.0
-        self.white_box = self.attacks = 0.0
+        self.white_box = self.attacks = self.last = 0.0
         first = q.study.ensembles[0]
         self.passes = {}
         self.full: dict[str, Count] = {}
@@ -219,6 +230,13 @@ class _Counted:
             )
             self.attacks += took
             self.white_box += took if white else 0.0
+        if last := last_resorts(record.members, q.escalate):
+            self.last += self.n * len(last) * LAST * self._left(pilot, largest) * one.both
+
+    def _left(self, pilot: Pilot | None, largest: float) -> float:
+        """Return the shares of the images that the attacks leave at the budgets that an escalation knows, in all."""
+        seen = pilot.left if pilot else {}
+        return sum(seen.get(budget, standing(budget[1], largest)) for budget in _budgets(self.q))
 
     def stages(self) -> dict[str, float]:
         """Return a guess of the seconds of each stage."""
@@ -234,7 +252,7 @@ class _Counted:
         if "attacks" in study.suites and PROBES[study.trust]:
             found["probes"] = PROBES[study.trust] * self.white_box
             if q.escalate:
-                found["escalation"] = ESCALATION * self.white_box
+                found["escalation"] = ESCALATION * self.white_box + self.last
         return found
 
 

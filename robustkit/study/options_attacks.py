@@ -137,7 +137,8 @@ class Verdicts(Configuration):
     escalate_budget: Annotated[
         float,
         Option(
-            "What that may cost at each eps; above 20000 recombine, a slow last resort, follows on ensembles too.",
+            "No attack begins at an eps where so much is spent; above 20000 recombine, a slow last resort, follows on "
+            "ensembles too.",
             unit="forward passes for each sample",
             needs=("escalate",),
         ),

@@ -27,6 +27,7 @@ from robustkit.trust.outsider import ladder
 
 STRONGEST = "strongest-run"  # the check of a worst case that no single number has
 NEXT = "next-strongest"  # why an attack follows where no check failed
+GENERATIONS = (60, 80, 240, 480)  # of the last resorts, each from other starts; the usual budget is for the first two
 
 
 @dataclass(frozen=True)
@@ -144,11 +145,24 @@ def next_round(study: Study, store: Store, most: float) -> tuple[FollowUp, ...]:
         for norm, eps in known.budgets():
             here = [run for more, run in known.follow_ups if (more.norm, more.eps) == (norm, eps)]
             if norm in NORMS and eps > 0 and sum(map(_passes, here)) < most * study.dataset.n:
-                found += _advised(known, norm, eps, study.eot, everything=most > ESCALATION)
+                found += _advised(known, norm, eps, study.eot, most)
     return tuple(found)
 
 
-def _advised(known: Known, norm: str, eps: float, eot: int, everything: bool) -> list[FollowUp]:
+def last_resorts(members: int, most: float) -> tuple[Spec, ...]:
+    """Return with what an escalation ends that may cost ``most`` forward passes for each sample; nothing if with none.
+
+    What members offer is found in a tenth of AutoAttack's passes. One model offers nothing but more starts, and what
+    those leave just short of the boundary only a search of another kind finds. What one such search finds is half
+    chance, so that there is a second.
+    """
+    if most <= (0.0 if members < 2 else ESCALATION):
+        return ()
+    every = GENERATIONS[: 2 if most <= ESCALATION else None]
+    return tuple(attack_spec("recombine", generations=count) for count in every)
+
+
+def _advised(known: Known, norm: str, eps: float, eot: int, most: float) -> list[FollowUp]:
     evidence = known.worst(norm, eps)
     wanted: list[tuple[Spec, list[str]]] = []
     found = [(name, finding.remedy) for name, finding in remedies(evidence)]
@@ -164,20 +178,17 @@ def _advised(known: Known, norm: str, eps: float, eot: int, everything: bool) ->
                 same[0].append(name)
             else:
                 wanted.append((spec, [name]))
-    if not wanted and (further := _further(known, evidence, everything)):
+    if not wanted and (further := _further(known, evidence, most)):
         wanted.append((further, [NEXT]))
     return [FollowUp(known.record.key, eps, norm, spec, tuple(names)) for spec, names in wanted]
 
 
-def _further(known: Known, evidence: Evidence, everything: bool) -> Spec | None:
+def _further(known: Known, evidence: Evidence, most: float) -> Spec | None:
     """Return what a worst case is attacked with next although no check asks for it; None where nothing is left."""
     if not evidence.standing.any():
         return None
     record = known.record
-    # What members offer is found in a tenth of AutoAttack's passes. One model offers nothing but more starts, and what
-    # those leave just short of the boundary only a search of another kind finds.
-    last = [attack_spec("recombine")] if everything or record.members < 2 else []
-    rungs = (*ladder(record.members, record.fusion in VOTES), *last)
+    rungs = (*ladder(record.members, record.fusion in VOTES), *last_resorts(record.members, most))
     return next((rung for rung in rungs if not evidence.ran(rung)), None)
 
 

@@ -75,6 +75,29 @@ def test_passes_of_known_models_are_those_that_the_run_takes(tmp_path: Path, own
     assert plan.forwards == pytest.approx(sum(run.samples.forwards.sum() for run in runs), rel=0.01)
 
 
+def test_an_escalation_of_one_model_foresees_its_last_resort(tmp_path: Path, own_cache: Path):
+    keywords = {
+        **SMALL, "defense": "baseline", "members": 1, "attacks": "pgd", "suites": "attacks", "trust": "quick",
+        "epochs": 5, "n": 24, "escalate": True,
+    }  # fmt: skip
+    api.evaluate(**keywords, eps=0.02, out=tmp_path / "a", formats=())
+    work = {"recombine": 0.0, "asked": 0.0}
+    for run in api.load_runs(tmp_path / "a"):
+        name = "recombine" if run.cell.name == "recombine" else "asked" if run.cell.seed == 0 else ""
+        if run.cell.kind == "attack" and name:  # what follows begins elsewhere, from seed 1
+            work[name] += float(run.samples.backwards.sum())
+    plan = planned(api.evaluate, **keywords, eps=0.02, out=tmp_path / "b").seconds
+    last = plan["escalation"] - estimate.ESCALATION * plan["attacks"]
+    assert work["recombine"] / 3 < last / plan["attacks"] * work["asked"] < 3 * work["recombine"]
+    # Where nothing stands nothing is left to search, and members are searched only where more may be spent.
+    gone = planned(api.evaluate, **keywords, eps=1.0, out=tmp_path / "b").seconds
+    assert gone["escalation"] == pytest.approx(estimate.ESCALATION * gone["attacks"])
+    two = {**keywords, "members": 2, "eps": 0.02, "out": tmp_path / "b"}
+    usual, more = (planned(api.evaluate, **two, escalate_budget=budget).seconds for budget in (20_000.0, 20_001.0))
+    assert usual["escalation"] == pytest.approx(estimate.ESCALATION * usual["attacks"])
+    assert more["escalation"] > 2 * estimate.ESCALATION * more["attacks"]
+
+
 def test_train_is_planned_and_its_time_is_near_the_truth(
     tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -43,7 +43,7 @@ N, EASY, BREAKABLE = 40, 2, 18
 SHORT = spec("pgd", steps=2, step_size=0.01, random_start=False)  # reaches 0.02 of 0.1
 LONG = spec("pgd", steps=50)
 # quorum breaks more than two short steps; what comes next does not
-FOLLOW = [("quorum", 24), ("apgd-t", 50), ("recombine", 6)]
+FOLLOW = [("quorum", 24), ("apgd-t", 50), ("recombine", 6), ("recombine", 6)]
 
 
 def classifier(scale: float = 30.0, offset: float = 0.0) -> Net:
@@ -113,8 +113,8 @@ def test_a_short_attack_is_suspect_and_escalation_gives_the_lower_number(model, 
     assert [(s["attack"], s["params"]["steps"], s["verdict"]) for s in told["path"]] == [
         (*follow, "trusted") for follow in FOLLOW
     ]
-    assert [s["because"] for s in told["path"]] == [doubts, [NEXT], [NEXT]]
-    assert [s["robust_accuracy"] for s in told["path"]] == [(N - BREAKABLE) / N] * 3
+    assert [s["because"] for s in told["path"]] == [doubts, [NEXT], [NEXT], [NEXT]]
+    assert [s["robust_accuracy"] for s in told["path"]] == [(N - BREAKABLE) / N] * 4
     assert all(s["seconds"] > 0 for s in told["path"])
 
 
@@ -157,7 +157,7 @@ def test_the_strongest_follow_where_everything_is_trusted_too(model, split, tmp_
     assert followed(done) == FOLLOW
     (told,) = results["escalation"]
     assert (told["before"], told["robust_accuracy"]) == ((N - BREAKABLE) / N,) * 2
-    assert [step["because"] for step in told["path"]] == [[NEXT]] * 3
+    assert [step["because"] for step in told["path"]] == [[NEXT]] * 4
 
 
 def test_of_an_ensemble_the_last_resort_follows_where_more_may_be_spent(split, tmp_path: Path):
@@ -165,7 +165,8 @@ def test_of_an_ensemble_the_last_resort_follows_where_more_may_be_spent(split, t
     done, _ = run(pair, split, tmp_path / "usual", LONG)
     assert [name for name, _ in followed(done)] == ["quorum", "mora"]
     done, results = run(pair, split, tmp_path / "more", LONG, escalate=2 * ESCALATION)
-    assert [name for name, _ in followed(done)] == ["quorum", "mora", "recombine"]
+    assert [name for name, _ in followed(done)] == ["quorum", "mora", *["recombine"] * 4]
+    assert [f.attack.params["generations"] for f in done.follow_ups[2:]] == [60, 80, 240, 480]
     assert results["worst_case"][0]["robust_accuracy"] == (N - BREAKABLE) / N
 
 
@@ -185,7 +186,7 @@ def test_each_budget_and_ensemble_is_escalated_as_far_as_it_asks(model, split, t
     assert {w["eps"]: (w["verdict"], w["robust_accuracy"]) for w in results["worst_case"]} == {
         0.01: ("trusted", 1.0), EPS: ("trusted", (N - BREAKABLE) / N),
     }  # fmt: skip
-    assert [(t["eps"], len(t["path"])) for t in results["escalation"]] == [(0.01, 3), (EPS, 3)]
+    assert [(t["eps"], len(t["path"])) for t in results["escalation"]] == [(0.01, 4), (EPS, 4)]
 
     blind = {"own": model, "blind": ensemble_of(lambda x: classifier()(x.detach()) + 0 * x.mean())}
     done, results = run(blind, split, tmp_path / "ensemble", LONG)
@@ -309,6 +310,7 @@ def test_who_watches_is_told_what_follows_and_why(model, split, tmp_path: Path):
     assert [line for line in said if "escalating" in line] == [
         "escalating own at eps 0.1: quorum, 24 steps (holds-against-outsiders, iterations-suffice, strongest-run)",
         "escalating own at eps 0.1: apgd-t, 50 steps (next-strongest)",
+        "escalating own at eps 0.1: recombine, 6 steps (next-strongest)",
         "escalating own at eps 0.1: recombine, 6 steps (next-strongest)",
     ]
 
