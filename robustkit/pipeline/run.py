@@ -29,7 +29,7 @@ from robustkit.trust._escalate import next_round
 from robustkit.trust._plan import NORMS
 from robustkit.trust._run import probe_all
 
-ROUNDS = 8  # of escalation at most
+ROUNDS = 16  # of escalation at most; six follow where no check advises anything
 RATIO = ("apgd-dlr", "autoattack")  # ascend the DLR ratio
 FOR_MEMBERS = ("mora", "quorum")  # do not, and look at the members
 
@@ -103,9 +103,9 @@ def run_evaluation(
             break
         ids = {record.key: record.id for record in study.ensembles}
         for one in more:
-            steps = f", {one.attack.params['steps']} steps" if "steps" in one.attack.params else ""
-            why = ", ".join(one.because)
-            reporter.say(f"escalating {ids[one.ensemble]} at eps {one.eps:.4g}: {one.attack.name}{steps} ({why})")
+            counts = [f", {one.attack.params[k]} {k}" for k in ("steps", "generations") if k in one.attack.params]
+            what, why = one.attack.name + "".join(counts), ", ".join(one.because)
+            reporter.say(f"escalating {ids[one.ensemble]} at eps {one.eps:.4g}: {what} ({why})")
         study = replace(study, follow_ups=(*study.follow_ups, *more))
         with stage("escalation"):
             run(study)
