@@ -77,7 +77,7 @@ def run_evaluation(
 
     if run_options.keep_examples and {"attacks", "transfer"} & set(study.suites):
         originals.keep(store, study.dataset.sha256, study.version, split)
-    for note in [*notes(study), *of_norms(study, escalating=bool(escalate))]:
+    for note in [*notes(study), *of_single(study), *of_norms(study, escalating=bool(escalate))]:
         reporter.say(f"[dim]{note}[/dim]")
     with stage("attacks"):
         run(study)
@@ -123,6 +123,17 @@ def notes(study: Study) -> list[str]:
     return [
         f"{', '.join(dict.fromkeys(ratio))}: the DLR ratio is nearly blind on a mean probability ({', '.join(means)}); "
         f"{instead} (docs/evaluate.md)."
+    ]
+
+
+def of_single(study: Study) -> list[str]:
+    """Return what an attack that reweighs members is of a model that has one, a sentence."""
+    single = [record.id for record in study.ensembles if record.members == 1]
+    if "attacks" not in study.suites or not single or all(spec.name != "mora" for spec in study.attacks):
+        return []
+    return [
+        f"mora: where there is one member ({', '.join(single)}), it has nothing to reweigh and ascends the cross-entropy, "
+        "as pgd does."
     ]
 
 
