@@ -132,8 +132,8 @@ def of_single(study: Study) -> list[str]:
     if "attacks" not in study.suites or not single or all(spec.name != "mora" for spec in study.attacks):
         return []
     return [
-        f"mora: where there is one member ({', '.join(single)}), it has nothing to reweigh and ascends the cross-entropy, "
-        "as pgd does."
+        f"mora: where there is one member ({', '.join(single)}), it reweighs nothing, and ascends "
+        "the cross-entropy, as pgd does."
     ]
 
 

@@ -51,7 +51,7 @@ def test_the_dlr_ratio_is_not_trusted_with_a_mean_probability_alone(attacks: tup
 def test_mora_says_what_it_is_of_one_member():
     study = replace(STUDY, attacks=(spec("mora"),), ensembles=(RECORD, replace(RECORD, id="alone", members=1)))
     assert of_single(study) == [
-        "mora: where there is one member (alone), it has nothing to reweigh and ascends the cross-entropy, as pgd does."
+        "mora: where there is one member (alone), it reweighs nothing, and ascends the cross-entropy, as pgd does."
     ]
     others = ({"attacks": (spec("pgd"),)}, {"ensembles": (RECORD,)}, {"suites": ("transfer",)})
     assert all(of_single(replace(study, **other)) == [] for other in others)
