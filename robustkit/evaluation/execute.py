@@ -224,8 +224,7 @@ def describe(cell: Cell) -> str:
     if cell.attack is None:
         return "clean images"
     words = [cell.attack.name, f"eps {cell.eps:.4g}" if cell.eps is not None else cell.norm]
-    if "steps" in cell.attack.params:
-        words.insert(1, f"{cell.attack.params['steps']} steps")
+    words[1:1] = [f"{cell.attack.params[k]} {k}" for k in ("steps", "generations") if k in cell.attack.params]
     if cell.eot > 1:
         words.append(f"eot {cell.eot}")
     source = cell.source if cell.attacked == cell.ensemble else "a surrogate"

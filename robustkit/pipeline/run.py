@@ -29,7 +29,7 @@ from robustkit.trust._escalate import next_round
 from robustkit.trust._plan import NORMS
 from robustkit.trust._run import probe_all
 
-ROUNDS = 8  # of escalation at most
+ROUNDS = 16  # of escalation at most; six follow where no check advises anything
 RATIO = ("apgd-dlr", "autoattack")  # ascend the DLR ratio
 FOR_MEMBERS = ("mora", "quorum")  # do not, and look at the members
 
@@ -77,7 +77,7 @@ def run_evaluation(
 
     if run_options.keep_examples and {"attacks", "transfer"} & set(study.suites):
         originals.keep(store, study.dataset.sha256, study.version, split)
-    for note in [*notes(study), *of_norms(study, escalating=bool(escalate))]:
+    for note in [*notes(study), *of_single(study), *of_norms(study, escalating=bool(escalate))]:
         reporter.say(f"[dim]{note}[/dim]")
     with stage("attacks"):
         run(study)
@@ -103,9 +103,9 @@ def run_evaluation(
             break
         ids = {record.key: record.id for record in study.ensembles}
         for one in more:
-            steps = f", {one.attack.params['steps']} steps" if "steps" in one.attack.params else ""
-            why = ", ".join(one.because)
-            reporter.say(f"escalating {ids[one.ensemble]} at eps {one.eps:.4g}: {one.attack.name}{steps} ({why})")
+            counts = [f", {one.attack.params[k]} {k}" for k in ("steps", "generations") if k in one.attack.params]
+            what, why = one.attack.name + "".join(counts), ", ".join(one.because)
+            reporter.say(f"escalating {ids[one.ensemble]} at eps {one.eps:.4g}: {what} ({why})")
         study = replace(study, follow_ups=(*study.follow_ups, *more))
         with stage("escalation"):
             run(study)
@@ -123,6 +123,17 @@ def notes(study: Study) -> list[str]:
     return [
         f"{', '.join(dict.fromkeys(ratio))}: the DLR ratio is nearly blind on a mean probability ({', '.join(means)}); "
         f"{instead} (docs/evaluate.md)."
+    ]
+
+
+def of_single(study: Study) -> list[str]:
+    """Return what an attack that reweighs members is of a model that has one, a sentence."""
+    single = [record.id for record in study.ensembles if record.members == 1]
+    if "attacks" not in study.suites or not single or all(spec.name != "mora" for spec in study.attacks):
+        return []
+    return [
+        f"mora: where there is one member ({', '.join(single)}), it reweighs nothing, and ascends "
+        "the cross-entropy, as pgd does."
     ]
 
 

@@ -22,6 +22,7 @@ from robustkit.reports._suite_certified import headline
 MOST = 11  # lines, and the path of the report after them
 ELSEWHERE = "in the report and with -v"  # where a terminal has what a page has below
 ROWS = 3  # ensembles in the table of worst cases
+SET_UP = "sound-set-up"  # the check of what no attack can find out
 MEANING: dict[Verdict, str] = {
     "trusted": "Verdict: trusted.",
     "unchecked": "Verdict: unchecked, no check has looked at it.",
@@ -98,7 +99,7 @@ def _sentences(results: Results) -> Iterator[str]:
         yield f"On {images}, without an attack: {_clean(results)} right."
     else:
         yield f"{_compared(results, worst)} of {images} against the worst of all attacks at eps {budget_text(*at)}" + (
-            f". {MEANING[max((w['verdict'] for w in worst.values()), key=ORDER.index)]}{headline(results, *at)}"
+            f". {_meaning([*worst.values()])}{headline(results, *at)}"
         )
     if united := results.get("union"):
         yield _robust_to_all(united)
@@ -111,6 +112,15 @@ def _sentences(results: Results) -> Iterator[str]:
         yield _best_of(pool)
     if not worst and (others := [name for name in _suites.SUITES if results.get(name)]):
         yield f"Measured: {', '.join(others)}; the tables are {ELSEWHERE}."
+
+
+def _meaning(worst: Sequence[WorstCase]) -> str:
+    """Return what the worst of some verdicts means; of a model that was run the wrong way the truth may be higher."""
+    verdict = max((w["verdict"] for w in worst), key=ORDER.index)
+    doubted = {c["name"] for w in worst if w["verdict"] == verdict for c in w["checks"] if not c["passed"]}
+    if verdict == "suspect" and SET_UP in doubted:
+        return "Verdict: suspect, the set-up itself is in doubt."
+    return MEANING[verdict]
 
 
 def _robust_to_all(united: Sequence[UnionCase]) -> str:

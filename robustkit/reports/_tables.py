@@ -102,7 +102,7 @@ def escalations(results: Results) -> Table:
         before = Cell(f.percent(e["before"]), e["verdict_before"])
         rows.append([*about, *cells("what was asked for", ""), before])
         for step in e["path"]:
-            counts = {k: step["params"].get(k, 0) for k in ("steps", "restarts", "queries")}
+            counts = {k: step["params"].get(k, 0) for k in ("steps", "restarts", "queries", "generations")}
             words = [f"{count} {k}" for k, count in counts.items() if count > 1]
             name = f"{step['attack']} ({', '.join(words)})" if words else step["attack"]
             now = Cell(f.percent(step["robust_accuracy"]), step["verdict"])

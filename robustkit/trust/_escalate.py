@@ -77,6 +77,7 @@ class Known:
     def _own(self, norm: str) -> dict[str, Any]:
         return {
             "classes": self.classes, "largest": largest(norm, self.shape), "doubts": self.doubts,
+            "members": self.record.members,
             "command": self.command, "given": self.given,
         }  # fmt: skip
 

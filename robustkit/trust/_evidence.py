@@ -81,7 +81,8 @@ class Scored:
     @property
     def settings(self) -> str:
         """Name, steps and restarts, as a person would say them."""
-        words = [f"{self.param(name)} {name}" for name in ("steps", "restarts", "queries") if self.param(name, 0) > 1]
+        counts = ("steps", "restarts", "queries", "generations")
+        words = [f"{self.param(name)} {name}" for name in counts if self.param(name, 0) > 1]
         return f"{self.name} ({', '.join(words)})" if words else self.name
 
     def param(self, name: str, default: Any = None) -> Any:
@@ -148,6 +149,8 @@ class Evidence:
         The size that no perturbation exceeds in this norm.
     doubts : sequence of str
         Reasons to doubt the set-up itself, whatever the attacks found.
+    members : int
+        Members of the ensemble; reweighing one is nothing to advise.
     command, given : str
         The command line that an advice adds its attacks to, and the attacks that it was given.
     """
@@ -161,6 +164,7 @@ class Evidence:
     classes: int = 2
     largest: float = math.inf
     doubts: Sequence[str] = ()
+    members: int = 2
     command: str = "robustkit evaluate"
     given: str = ""
 

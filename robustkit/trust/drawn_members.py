@@ -16,8 +16,8 @@ def drawn_members(evidence: Evidence) -> Finding | None:
     if not any(s.drawn for s in evidence.counted) or evidence.targeted:
         return None
     remedy = (spec("arc"),)
-    advice = "members are drawn, and a mean of their losses hides what they cannot hold together: run "
-    advice += evidence.advised(*remedy)
     found = [float(s.correctness.mean()) for s in evidence.at(evidence.eps) if s.name == "arc"]
     drop = float(evidence.correctness.mean()) - min(found) if found else 1.0
+    what = "arc breaks more: quote the worst case" if found else f"run {evidence.advised(*remedy)}"
+    advice = "members are drawn, and a mean of their losses hides what they cannot hold together: " + what
     return Finding(drop, POINT, advice, () if found else remedy)

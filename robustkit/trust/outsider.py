@@ -74,7 +74,7 @@ def holds_against_outsiders(evidence: Evidence) -> Finding | None:
 )
 def tried_by_others(evidence: Evidence) -> Finding | None:
     """An attack of another family than those that ran has tried to lower the number, on enough samples to see it."""
-    untried = challenger(evidence.families, members=max(least for _, least, _ in CHALLENGERS))
+    untried = challenger(evidence.families, evidence.members)
     if untried is None and evidence.facts:
         return None
     remedy: tuple[Spec, ...] = ()

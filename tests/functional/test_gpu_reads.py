@@ -86,6 +86,9 @@ def test_gradients_that_are_not_finite_are_found_at_once_on_a_cpu_and_later_on_a
     fine, bad = torch.ones(2, 3), torch.tensor([[1.0, 1.0, 1.0], [1.0, float("nan"), 1.0]])
     with pytest.raises(FloatingPointError, match="says who"):
         Finite().note(bad, "says who")
+    with pytest.raises(FloatingPointError, match="says who"):
+        Finite().note(torch.tensor([[float("inf"), float("-inf")]]), "says who")
+    Finite().note(torch.full((2, 3), 3e38), "finite elements, whose sum overflows, are none")
     with pretend_cuda() as gpu:
         fine, bad, second = fine.to(GPU), bad.to(GPU), torch.tensor([True, False]).to(GPU)
         finite = Finite()

@@ -13,7 +13,7 @@ from robustkit.attacks import spec
 from robustkit.base.progress import Reporter
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.evaluation.cell import RunOptions
-from robustkit.pipeline.run import notes, run_evaluation
+from robustkit.pipeline.run import notes, of_single, run_evaluation
 from robustkit.records.cells import DatasetRecord, EnsembleRecord
 from robustkit.records.store import Store
 from robustkit.study.plan import Study
@@ -46,6 +46,15 @@ def test_the_dlr_ratio_is_not_trusted_with_a_mean_probability_alone(attacks: tup
     assert notes(replace(study, ensembles=STUDY.ensembles[1:])) == []
     assert notes(replace(study, ensembles=(replace(RECORD, members=1),))) == []
     assert notes(replace(study, suites=("transfer",))) == []
+
+
+def test_mora_says_what_it_is_of_one_member():
+    study = replace(STUDY, attacks=(spec("mora"),), ensembles=(RECORD, replace(RECORD, id="alone", members=1)))
+    assert of_single(study) == [
+        "mora: where there is one member (alone), it reweighs nothing, and ascends the cross-entropy, as pgd does."
+    ]
+    others = ({"attacks": (spec("pgd"),)}, {"ensembles": (RECORD,)}, {"suites": ("transfer",)})
+    assert all(of_single(replace(study, **other)) == [] for other in others)
 
 
 def test_who_watches_reads_it_once(trained: Ensemble, digits: data.Dataset, tmp_path: Path):

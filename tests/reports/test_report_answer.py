@@ -41,6 +41,14 @@ def test_the_worst_case_comes_first_and_what_would_settle_most(results: Results)
     assert shlex.split(text[text.index("  robustkit") :].replace("\\\n", " ")) == shlex.split(COMMAND)
 
 
+def test_of_a_set_up_in_doubt_nobody_says_that_the_truth_is_lower(results: Results) -> None:
+    at = next(w for w in results["worst_case"] if w["verdict"] == "suspect")
+    at["checks"] = [{**advising("robustkit evaluate"), "name": "sound-set-up"}]
+    said = " ".join(answer(results))
+    assert "Verdict: suspect, the set-up itself is in doubt." in said
+    assert "probably lower" not in said
+
+
 @pytest.mark.parametrize("width", [50, 80, 140])
 @pytest.mark.parametrize("ensembles", [1, 2, 9])
 def test_never_more_than_twelve_lines_with_the_path(results: Results, width: int, ensembles: int) -> None:

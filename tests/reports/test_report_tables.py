@@ -167,6 +167,14 @@ def test_escalation_table_shows_the_path(results: Results, tmp_path: Path) -> No
         ("1", "pgd", "iterations-suffice fusion-swap", 0.094, 0.116), ("2", "fusion-swap", "fusion-swap", 0.087, 0.116),
     ]  # fmt: skip
     assert json.loads(rows[0]["params"]) == {"steps": 200, "restarts": 5}
+    step = results["escalation"][0]["path"][1]
+    for count in (60, 80):  # two that differ in nothing else
+        params = {"steps": 6, "population": 32, "generations": count}
+        results["escalation"][0]["path"].append({**step, "attack": "recombine", "params": params})
+    table = find(tables(results), "escalation")
+    assert [str(row[2]) for row in table.rows][3:] == [
+        "recombine (6 steps, 60 generations)", "recombine (6 steps, 80 generations)",
+    ]  # fmt: skip
     results["escalation"] = []
     assert find(tables(results), "escalation") is None
 

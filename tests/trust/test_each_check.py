@@ -141,6 +141,13 @@ def test_verdicts_from_best_to_worst():
     assert ORDER == ("trusted", "unchecked", "suspect", "invalid")
 
 
+def test_an_attack_for_drawn_members_that_ran_is_not_advised_again():
+    (found,) = [c for c in judge(about(drawn(100), drawn(80, "arc", steps=20)))[1] if c["name"] == "drawn-members"]
+    assert found["advice"].endswith(": arc breaks more: quote the worst case")
+    (found,) = [c for c in judge(about(drawn(100)))[1] if c["name"] == "drawn-members"]
+    assert found["advice"].endswith(": run robustkit evaluate --attacks arc")
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_passes_at_its_threshold(name: str):
     verdict, checks = outcome(CASES[name][0])

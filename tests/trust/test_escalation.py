@@ -30,8 +30,9 @@ from robustkit.pipeline.run import ROUNDS, run_evaluation
 from robustkit.records.cells import Spec
 from robustkit.records.schema import Results
 from robustkit.records.store import Store
-from robustkit.study.plan import Study
-from robustkit.trust._escalate import NEXT
+from robustkit.study.plan import FollowUp, Study
+from robustkit.trust._escalate import NEXT, last_resorts
+from robustkit.trust.outsider import ladder
 
 EPS = 0.1
 SHAPE = (1, 8, 8)
@@ -310,9 +311,26 @@ def test_who_watches_is_told_what_follows_and_why(model, split, tmp_path: Path):
     assert [line for line in said if "escalating" in line] == [
         "escalating own at eps 0.1: quorum, 24 steps (holds-against-outsiders, iterations-suffice, strongest-run)",
         "escalating own at eps 0.1: apgd-t, 50 steps (next-strongest)",
-        "escalating own at eps 0.1: recombine, 6 steps (next-strongest)",
-        "escalating own at eps 0.1: recombine, 6 steps (next-strongest)",
+        "escalating own at eps 0.1: recombine, 6 steps, 60 generations (next-strongest)",
+        "escalating own at eps 0.1: recombine, 6 steps, 80 generations (next-strongest)",
     ]
+
+
+def test_what_checks_advise_for_long_leaves_rounds_for_the_last_resorts(
+    model, split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Six attacks follow where no check advises any; advice of one round after another comes before them."""
+    advised = [spec("pgd", steps=2 + count) for count in range(6)]
+    rest = [*advised, *ladder(2), *last_resorts(2, 2 * ESCALATION)]
+    key = study_of({"own": model}, split, SHORT).ensembles[0].key
+
+    def one(study, store, most):
+        follow = rest[len(study.follow_ups) :][:1]
+        return tuple(FollowUp(key, EPS, "linf", attack, (NEXT,)) for attack in follow)
+
+    monkeypatch.setattr("robustkit.pipeline.run.next_round", one)
+    done, _ = run(model, split, tmp_path, SHORT)
+    assert [f.attack for f in done.follow_ups] == rest
 
 
 # --- asking for it

@@ -95,6 +95,10 @@ def test_where_nobody_tried_a_number_is_unchecked_and_says_what_to_run(run: Scor
     (advice,) = [c["advice"] for c in checks if not c["passed"]]
     own = "--escalate" if run is None else "--attacks mora"
     assert advice == f"no attack of another kind has tried to lower this number: run robustkit evaluate {own}"
+    if run:  # of one model there is nothing to reweigh
+        _, checks = judge(about(run, outsider="", members=1))
+        (advice,) = [c["advice"] for c in checks if not c["passed"]]
+        assert advice.endswith("run robustkit evaluate --attacks apgd-t")
 
 
 def test_a_short_witness_of_another_family_is_what_follows():
