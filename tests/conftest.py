@@ -51,7 +51,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="takes long: --long runs it"))
     long = (
         "test_ranks", "test_self_test", "test_audit_calibration", "test_cli", "test_end_to_end", "test_benchmarks",
-        "test_forward", "test_killed_on_ray", "test_everything_on_ray", "test_pieces_on_ray",
+        "test_forward", "test_killed_on_ray", "test_everything_on_ray", "test_pieces_on_ray", "test_commands_on_ray",
+        "test_joining_ray", "test_commands_of_pages",
     )  # fmt: skip
     items.sort(key=lambda item: item.path.stem not in long)
 
