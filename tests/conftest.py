@@ -98,6 +98,15 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _workers_of_ray_are_no_nicer() -> None:
+    """Ray's workers give way to everything else, which here is all other tests."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("RAY_worker_niceness", "0")
+    yield
+    patch.undo()
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _no_waiting_for_disks() -> None:
     """Every cell is written through to the disk, for power cuts; whether a test's is, nobody asks."""
     patch = pytest.MonkeyPatch()

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PASSED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT")  # of the tests' environment
+# Of the tests' environment.
+PASSED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT", "RAY_worker_niceness")
 ALIVE = {  # a node that is gone is missed after a second, not after half a minute
     "health_check_initial_delay_ms": 1000, "health_check_period_ms": 200, "health_check_timeout_ms": 1000,
     "health_check_failure_threshold": 5,

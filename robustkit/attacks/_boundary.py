@@ -16,7 +16,8 @@ from robustkit.functional.trace import Trace
 from robustkit.functional.waits import Finite, put, settled
 
 NOT_FINITE = "the gradient of the difference of two logits is not finite"
-ROUNDING = 1e-5  # of the largest output: what a sum in another order may change, and ten times that
+ROUNDING = 1e-5  # of what lies between an image's outputs: what a sum in another order may change, and ten times that
+WIDEST = 1e3  # that counts: an output of -inf, or of a class that is impossible, is no scale
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
 
 
@@ -58,7 +59,7 @@ class Nearest:
 
         For searches that end at the boundary: what is adversarial by rounding alone is not so in another batch.
         """
-        beyond = gap(z, self.y[rows], self.targeted) > ROUNDING * z.abs().amax(1)
+        beyond = gap(z, self.y[rows], self.targeted) > ROUNDING * (z.amax(1) - z.amin(1)).clamp_max(WIDEST)
         return self.update(rows, point, z, standing=beyond)
 
     def standing(self, enough: float = 0.0) -> Tensor:

@@ -188,8 +188,8 @@ def test_exchange_leaves_what_cannot_be_fewer_and_what_was_never_found():
 
 
 def test_what_is_adversarial_by_rounding_alone_is_not_noted_at_the_end_of_a_search():
-    nearest = Nearest(torch.zeros(2, 1), torch.tensor([0, 0]), "l2", targeted=False)
-    outputs = torch.tensor([[10.0, 10.00001], [10.0, 10.01]])
+    nearest = Nearest(torch.zeros(2, 1), torch.tensor([1, 1]), "l2", targeted=False)
+    outputs = torch.tensor([[0.0, 9.0, 9.00001], [0.0, 9.0, 9.01]])
     assert nearest.update_clear(torch.arange(2), torch.ones(2, 1), outputs).all()
     assert nearest.distance.tolist() == [float("inf"), 1.0]
 

@@ -118,7 +118,7 @@ def trained(
     cheap = {"steps": 2} if any(p.name == "steps" for p in entry.params) else {}
     spec = TrainSpec(
         Spec("defense", entry.name, {**entry.defaults(), **required, **cheap}), "digits", "sha", "networks:normed",
-        members=2, epochs=1, batch_size=8, **more,
+        members=2, epochs=2 if entry.facts.get("one_by_one") else 1, batch_size=8, **more,
     )  # fmt: skip
     needs = defenses.method(entry.name, spec.defense.params).facts.get("needs", ())
     return fit(
