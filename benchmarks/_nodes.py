@@ -96,7 +96,8 @@ def measure(nodes: int, images: int, steps: int, folder: Path) -> dict[str, Any]
     -------
     dict
         ``seconds`` of the plan, from its first piece to its last record, with workers that are there already
-        (``start_seconds`` before it: joining, and importing torch there); ``work`` is how long the pieces ran, and
+        (``start_seconds`` before it: joining, and importing torch there); ``work`` is how long the pieces ran,
+        ``idle`` how long nodes had nothing left while another ended its last piece, and
         ``overhead`` the rest of the nodes' time for each of the ``pieces``; ``empty`` is the time of a piece that does
         nothing; ``sent`` are the bytes that were put where nodes fetch them, ``arrived`` those that each node has of
         it in the end, with what its pieces ``returned``; ``weights`` are those of the ensemble; ``memory``
@@ -133,21 +134,37 @@ def _pieces(executor: Executor, count: int, seconds: float) -> float:
 def _run(study: Study, ensemble: Ensemble, split: Split, executor: Any, folder: Path) -> dict[str, Any]:
     options = RunOptions(torch.device("cpu"), workers=1, executor=executor)
     quiet, ensembles = Reporter(Console(file=io.StringIO(), width=200)), {study.ensembles[0].key: ensemble}
-    before = _worked(executor)
+    before, ended = _worked(executor), _ends(executor)
     began = time.perf_counter()
     craftings = Craftings(study, ensembles, split, options, quiet)
     execute(study, ensembles, split, Store(folder), options, quiet, craftings)
     took = time.perf_counter() - began
     pieces, work = (after - old for after, old in zip(_worked(executor), before, strict=True))
     nodes = len(executor.nodes.lines()) if executor else 1
+    idle = sum(max(ended.values()) - end for end in ended.values())
     weights = sum(value.nbytes for value in ensemble.state_dict().values())
     return {
         "weights": weights, "sent": 0, "arrived": [], "returned": len([*study.cells()]) * split.x.nbytes,
         "nodes": nodes if executor else 0,
         "chains": len(study.chains()), "cells": len([*study.cells()]),
-        "pieces": pieces, "seconds": took, "work": work,
-        "overhead": (took * nodes - work) / pieces if pieces else 0.0, "memory": memory(), "load": os.getloadavg()[0],
+        "pieces": pieces, "seconds": took, "work": work, "idle": idle,
+        "overhead": (took * nodes - work - idle) / pieces if pieces else 0.0,
+        "memory": memory(), "load": os.getloadavg()[0],
     }  # fmt: skip
+
+
+def _ends(executor: Any) -> dict[str, float]:
+    """Return when the driver heard of the last piece of each node, by its place; filled while an executor works."""
+    ended: dict[str, float] = {}
+    if executor:
+        ran = executor.nodes.ran
+
+        def noted(place: str, seconds: float) -> Any:
+            ended[place] = time.perf_counter()
+            return ran(place, seconds)
+
+        executor.nodes.ran = noted
+    return ended
 
 
 def _worked(executor: Any) -> tuple[int, float]:

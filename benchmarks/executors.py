@@ -149,14 +149,15 @@ def nodes_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Return a row for each run on real nodes, in turns."""
     found = _table(
         f"{rows[0]['cells']} cells in {rows[0]['chains']} chains, nodes of Ray of one CPU each (0: no Ray, one thread)",
-        "nodes", "s", "work s", "ms beside", "ms empty", "start s", "weights MiB", "sent", "arrived", "own MiB",
-        "shared out", "resident", "load",
+        "nodes", "s", "work s", "idle s", "ms beside", "ms empty", "start s", "weights MiB", "sent", "arrived",
+        "own MiB", "shared out", "resident", "load",
     )  # fmt: skip
     for row in rows:
         memory = row["memory"]
         found.add_row(
-            str(row["nodes"]), f"{row['seconds']:.1f}", f"{row['work']:.1f}", f"{1000 * row['overhead']:.0f}",
-            f"{1000 * row['empty']:.0f}", f"{row['start_seconds']:.1f}", _mib(row["weights"]), _mib(row["sent"]),
+            str(row["nodes"]), f"{row['seconds']:.1f}", f"{row['work']:.1f}", f"{row['idle']:.1f}",
+            f"{1000 * row['overhead']:.0f}", f"{1000 * row['empty']:.0f}",
+            f"{row['start_seconds']:.1f}", _mib(row["weights"]), _mib(row["sent"]),
             " ".join(map(_mib, row["arrived"])), f"{memory['uss']:.0f}", f"{memory['pss']:.0f}",
             f"{memory['peak']:.0f}", f"{row['load']:.1f}",
         )  # fmt: skip
