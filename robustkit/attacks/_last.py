@@ -94,9 +94,9 @@ def exchange(model: Model, nearest: Nearest, rounds: int, trace: Trace) -> None:
         edge, g = _edges(model, nearest, rows, point.view_as(nearest.x[rows]), trace)
         worth = (g * (edge - point)).masked_fill(point != x, -1.0)
         point = torch.where(_ranks(-worth) < out[rows, None] - 1, edge, point).view_as(nearest.x[rows])
-        won = nearest.update_clear(rows, point, forward(model, point, rows, trace))
+        nearest.update_clear(rows, point, forward(model, point, rows, trace))
         more = torch.minimum(out[rows] + 1, before.to(out.dtype))
-        out[rows] = torch.where(won, out[rows], more)
+        out[rows] = torch.where(nearest.distance[rows] < before, out[rows], more)
 
 
 def _edges(model: Model, nearest: Nearest, rows: Tensor, point: Tensor, trace: Trace) -> tuple[Tensor, Tensor]:
