@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from collections.abc import Callable
@@ -20,6 +21,10 @@ from robustkit.ensembles.ensemble import Ensemble, Member
 from robustkit.models._residual import BasicBlock
 from robustkit.training import forward
 from robustkit.training.forward import Forward
+
+with contextlib.suppress(ImportError):
+    # torch.compile imports it, and it refuses to be imported once another test has loaded Python's own distutils.
+    import setuptools  # noqa: F401
 
 GPU = torch.device("cuda:0")
 
