@@ -85,15 +85,15 @@ def exchange(model: Model, nearest: Nearest, rounds: int, trace: Trace) -> None:
         rows = torch.nonzero((nearest.distance > 1) & torch.isfinite(nearest.distance)).squeeze(1)
         if len(rows) == 0:
             return
-        x, before = nearest.origin[rows].flatten(1), nearest.distance[rows]
-        point, g = _edges(model, nearest, rows, nearest.x[rows], trace)
-        changed = nearest.x[rows].flatten(1) != x
+        x, found, before = nearest.origin[rows].flatten(1), nearest.x[rows], nearest.distance[rows]
+        point, g = _edges(model, nearest, rows, found, trace)
+        changed = found.flatten(1) != x
         point = torch.where(changed, point, x)
         worth = (g * (point - x)).masked_fill(~changed, float("inf"))
         point = torch.where(_ranks(worth) < out[rows, None], x, point)
-        edge, g = _edges(model, nearest, rows, point.view_as(nearest.x[rows]), trace)
+        edge, g = _edges(model, nearest, rows, point.view_as(found), trace)
         worth = (g * (edge - point)).masked_fill(point != x, -1.0)
-        point = torch.where(_ranks(-worth) < out[rows, None] - 1, edge, point).view_as(nearest.x[rows])
+        point = torch.where(_ranks(-worth) < out[rows, None] - 1, edge, point).view_as(found)
         nearest.update_clear(rows, point, forward(model, point, rows, trace))
         more = torch.minimum(out[rows] + 1, before.to(out.dtype))
         out[rows] = torch.where(nearest.distance[rows] < before, out[rows], more)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,14 @@ class Scripted(nn.Module):
         return self
 
 
+def loaded(stream: BinaryIO) -> nn.Module:
+    """Load a TorchScript program from where a stream stands, onto the CPU, code and all."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that torch.jit is deprecated is not the user's doing
+        program: nn.Module = torch.jit.load(stream, map_location="cpu")  # type: ignore[no-untyped-call]
+    return program
+
+
 def names_a_device(program: nn.Module) -> bool:
     """Return whether the code of a TorchScript program makes a tensor on a device that it names."""
     return next(_constants(program), None) is not None
@@ -64,8 +72,8 @@ def _written_for(program: nn.Module, place: torch.device) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that torch.jit is deprecated is not the user's doing
         torch.jit.save(program, held)
-        held.seek(0)
-        made: nn.Module = torch.jit.load(held, map_location="cpu")  # type: ignore[no-untyped-call]
+    held.seek(0)
+    made = loaded(held)
     for node in _constants(made):
         if _is_device(node):
             node.s_("value", str(place))

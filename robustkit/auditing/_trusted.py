@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from robustkit.auditing._batches import InBatches, sizes
-from robustkit.auditing._scripted import Scripted, names_a_device
+from robustkit.auditing._scripted import Scripted, loaded, names_a_device
 
 
 def unpickle(stream: BinaryIO) -> Any:
@@ -31,9 +31,7 @@ def unpickle(stream: BinaryIO) -> Any:
 def torchscript(stream: BinaryIO) -> nn.Module:
     """Load TorchScript, code and all; what its code makes on the CPU it makes where the module is moved."""
     stream.seek(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that torch.jit is deprecated is not the user's doing
-        network: nn.Module = torch.jit.load(io.BytesIO(stream.read()), map_location="cpu")  # type: ignore[no-untyped-call]
+    network = loaded(io.BytesIO(stream.read()))
     return Scripted(network) if names_a_device(network) else network
 
 

@@ -19,7 +19,7 @@ from robustkit.ensembles.fastpath import Crafting, prepare
 from robustkit.evaluation import pieces
 from robustkit.evaluation.cell import RunOptions, environment
 from robustkit.evaluation.executors import Done, Executor, Piece, Recipe
-from robustkit.records.cells import Cell, Run, digest
+from robustkit.records.cells import LENGTHS, Cell, Run, counted, digest
 from robustkit.records.samples import Samples
 from robustkit.records.store import Store
 from robustkit.study.plan import Study
@@ -224,7 +224,7 @@ def describe(cell: Cell) -> str:
     if cell.attack is None:
         return "clean images"
     words = [cell.attack.name, f"eps {cell.eps:.4g}" if cell.eps is not None else cell.norm]
-    words[1:1] = [f"{cell.attack.params[k]} {k}" for k in ("steps", "generations") if k in cell.attack.params]
+    words[1:1] = counted(cell.attack.params, LENGTHS, 0)
     if cell.eot > 1:
         words.append(f"eot {cell.eot}")
     source = cell.source if cell.attacked == cell.ensemble else "a surrogate"

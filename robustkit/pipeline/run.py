@@ -20,6 +20,7 @@ from robustkit.evaluation.execute import Craftings, execute
 from robustkit.evaluation.pieces import LostError
 from robustkit.pipeline import costs
 from robustkit.records import originals
+from robustkit.records.cells import LENGTHS, counted
 from robustkit.records.store import STUDY, Store
 from robustkit.study.evaluation_data import EvaluationData
 from robustkit.study.plan import Study
@@ -103,8 +104,7 @@ def run_evaluation(
             break
         ids = {record.key: record.id for record in study.ensembles}
         for one in more:
-            counts = [f", {one.attack.params[k]} {k}" for k in ("steps", "generations") if k in one.attack.params]
-            what, why = one.attack.name + "".join(counts), ", ".join(one.because)
+            what, why = ", ".join([one.attack.name, *counted(one.attack.params, LENGTHS, 0)]), ", ".join(one.because)
             reporter.say(f"escalating {ids[one.ensemble]} at eps {one.eps:.4g}: {what} ({why})")
         study = replace(study, follow_ups=(*study.follow_ups, *more))
         with stage("escalation"):

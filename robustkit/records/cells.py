@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,8 @@ import numpy.typing as npt
 from robustkit.records.samples import Samples
 from robustkit.records.schema import SCHEMA_VERSION
 
+COUNTS = ("steps", "restarts", "queries", "generations")  # parameters that say how long an attack takes
+LENGTHS = ("steps", "generations")  # those that tell apart attacks of one name in a line
 SURROGATE = "surrogate-"  # before the key of an ensemble in Cell.source
 
 
@@ -47,6 +49,11 @@ class Spec:
     def from_json(cls, value: Mapping[str, Any]) -> Spec:
         """Read what :meth:`to_json` wrote."""
         return cls(value["kind"], value["name"], dict(value["params"]))
+
+
+def counted(params: Mapping[str, Any], names: Iterable[str] = COUNTS, least: float = 2) -> list[str]:
+    """Return the counts of an attack in words, as ``10 steps``: those that it has and that are not below a least."""
+    return [f"{params[name]} {name}" for name in names if name in params and params[name] >= least]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from robustkit.functional.stats import wilson_of
+from robustkit.records.cells import counted
 from robustkit.records.schema import ORDER, Evaluation, Results, WorstCase
 from robustkit.records.schema_comparison import Comparison
 from robustkit.reports import _across, _comparisons, _over_seeds, _overview, _records, _suites
@@ -102,8 +103,7 @@ def escalations(results: Results) -> Table:
         before = Cell(f.percent(e["before"]), e["verdict_before"])
         rows.append([*about, *cells("what was asked for", ""), before])
         for step in e["path"]:
-            counts = {k: step["params"].get(k, 0) for k in ("steps", "restarts", "queries", "generations")}
-            words = [f"{count} {k}" for k, count in counts.items() if count > 1]
+            words = counted(step["params"])
             name = f"{step['attack']} ({', '.join(words)})" if words else step["attack"]
             now = Cell(f.percent(step["robust_accuracy"]), step["verdict"])
             rows.append([*about, *cells(name, ", ".join(step["because"])), now])

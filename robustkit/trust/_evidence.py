@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustkit.attacks import attack, is_minimum
-from robustkit.records.cells import Run, Spec
+from robustkit.records.cells import Run, Spec, counted
 from robustkit.records.samples import Samples
 
 Bools = npt.NDArray[np.bool_]
@@ -81,8 +81,7 @@ class Scored:
     @property
     def settings(self) -> str:
         """Name, steps and restarts, as a person would say them."""
-        counts = ("steps", "restarts", "queries", "generations")
-        words = [f"{self.param(name)} {name}" for name in counts if self.param(name, 0) > 1]
+        words = counted(self.run.cell.attack.params) if self.run.cell.attack else []
         return f"{self.name} ({', '.join(words)})" if words else self.name
 
     def param(self, name: str, default: Any = None) -> Any:

@@ -134,7 +134,8 @@ def test_members_are_trained_one_after_another(digits: data.Dataset):
         states.append([{k: v.clone() for k, v in m.state_dict().items()} for m in training.ensemble.members])
     moved = [[not all(torch.equal(after[m][k], before[m][k]) for k in before[m]) for m in range(3)]
              for before, after in zip(states, states[1:], strict=False)]  # fmt: skip
-    assert [training.stages.member(e) for e in (1, 2, 3, 4)] == [0, 0, 1, 2]  # type: ignore[union-attr]
+    assert training.stages is not None
+    assert [training.stages.member(e) for e in (1, 2, 3, 4)] == [0, 0, 1, 2]
     assert moved == [[True, False, False], [False, True, False], [False, False, True]]
     assert training.kept["epoch"] == 4  # an epoch of the last member
     assert [row["lr"] for row in training.history] == [pytest.approx(rate) for rate in (3e-3, 3e-4, 3e-3, 3e-3)]

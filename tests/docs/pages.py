@@ -14,6 +14,7 @@ PROGRAMS = (
     "robustkit", ".venv/bin/robustkit", "python", "python3", ".venv/bin/python", "pip", "pytest", "nox", "bash", "git",
     "ls", "ray", "torchrun", "export", "source",
 )  # fmt: skip
+CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 STARTS = re.compile(rf"(?:\$ )?(?:[A-Za-z_]+=\S+ )*({'|'.join(map(re.escape, PROGRAMS))}|common=\S*)(?= |$)")
 
 

@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 import substitutions
-import world
-from filelock import FileLock
 from in_process import invoke
 from pages import ROOT, Shown, blocks, commands, name, pages, shown
 
@@ -26,19 +24,6 @@ from robustkit.defenses import defense
 from robustkit.search import method
 
 RUN = [page for page in pages() if any(not substitutions.reason(one.text) for one in shown(page))]
-
-
-@pytest.fixture(scope="session")
-def made(shared_folder: Path) -> Path:
-    """What the commands name, made once for all workers."""
-    folder = shared_folder / "world"
-    with FileLock(shared_folder / "world.lock"):
-        if not folder.exists():
-            part = shared_folder / "world.part"
-            part.mkdir()
-            world.make(part)
-            part.rename(folder)
-    return folder
 
 
 @pytest.mark.parametrize("page", RUN, ids=name)

@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from pages import ROOT, commands, name, pages
-from test_commands_of_pages import made as made  # noqa: PLC0414 - a fixture
+from pages import CODE, ROOT, commands, name, pages
 
 from robustkit import corruptions, trust
 from robustkit.base.errors import RunError, UserError
@@ -23,7 +22,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 every_page = pytest.mark.parametrize("page", pages(), ids=name)
 # What a page names that is no file of a clone: it is made by what the page says.
 MADE = {

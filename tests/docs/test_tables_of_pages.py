@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from in_process import invoke
-from pages import ROOT, name, pages
-from test_commands_of_pages import made as made  # noqa: PLC0414 - a fixture
+from pages import CODE, ROOT, name, pages
 
 from robustkit import corruptions, data, ood
 from robustkit.attacks import attack
@@ -22,7 +21,6 @@ from robustkit.reproduce import reproduction
 from robustkit.search import method
 from robustkit.trust._evidence import families
 
-CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 LISTED = {  # page and head of the table's first column: what stands in it, in code
     ("docs/data.md", "`--dataset`"): set(data.dataset.names()),
     ("docs/ood.md", "set"): set(ood.ood_set.names()),
