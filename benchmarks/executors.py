@@ -28,7 +28,7 @@ from rich.table import Table
 from robustkit.base.files import write_json
 
 CELLS, WORKERS, TURNS = 10_000, "2,16,128", 2
-IMAGES, STEPS = 32, 40  # of each cell on real nodes: about a second and a half on an idle core
+IMAGES, STEPS = 64, 20  # of each cell on real nodes: so many that two cores do not wait for one memory
 OVER, PER_SECOND, MIB = 0.10, 300.0, 500e6 / 2**20  # targets: above the ideal makespan, cells a second, memory
 FASTER, OVERHEAD, IDLE = 1.8, 0.06, 1.0  # two nodes against one; seconds beside a piece's work; an idle machine
 TWICE = 1.4  # copies of the weights at one of two nodes, on average, where one of them was sent them once more: 1.5

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from torch import Tensor
 
@@ -57,8 +58,10 @@ def execute(
             done(name, costs.get(cell.key, 0.0))
 
         running = _Running(study, ensembles, split, store, run_options, reporter, craftings, finish)
-        for part in (first, chains):
-            running.run(part)
+        attacked = dict.fromkeys(cell.attacked for chain in chains for cell in chain if cell.key in costs)
+        with running.meanwhile(attacked):
+            running.run(first)
+        running.run(chains)
     return running.warnings()
 
 
@@ -80,6 +83,23 @@ class _Running:
         self._said: dict[str, list[str]] = {}  # warnings by the key of their cell
         self._order: list[str] = []
         self._reused = 0
+
+    @contextlib.contextmanager
+    def meanwhile(self, attacked: Iterable[str]) -> Iterator[None]:
+        """Prepare what the attacks on some ensembles are shown, while work goes on elsewhere.
+
+        Work in this process would disturb the trial by the clock; there it is prepared with the first attack.
+        """
+        if not self._executor.remote:
+            yield
+            return
+        pool = ThreadPoolExecutor(1, "craftings")
+        prepared = pool.map(self._craftings.of, attacked)
+        try:
+            yield
+            list(prepared)  # what one raised
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def run(self, chains: Sequence[Sequence[Cell]]) -> None:
         """Run what the store lacks of some chains."""

@@ -17,6 +17,7 @@ from robustkit.evaluation.executors._worker import Once, Worker
 
 KEPT = 16  # models and what was prepared of them that a process keeps, the last used
 _ONCE = Once(KEPT)
+met: dict[str, str] = {}  # the versions of the driver, once they were found to be those of this process
 
 
 def run(payload: Packed, names: Sequence[str], values: Sequence[Packed]) -> tuple[str, Packed, float]:

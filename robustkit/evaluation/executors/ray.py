@@ -166,6 +166,7 @@ class _Tasks:
     def __init__(self, owner: Ray, reporter: Reporter) -> None:
         self._owner, self._reporter = owner, reporter
         self._made: Any = None
+        self._versions = _stub.versions()
         self._queue = Queue()
         self._flying: dict[Any, tuple[Ticket, str | None]] = {}  # with the node that each was meant for
         self._rooms: dict[str, int] = {}
@@ -215,7 +216,7 @@ class _Tasks:
         where, node = self._place(ticket)
         task = self._remote.options(num_cpus=owner.cpus, num_gpus=owner.gpus, max_retries=0, scheduling_strategy=where)
         refs = [thing.ref for thing in things.values()]
-        ref = task.remote(_stub.versions(), pack(packed, piece.label), list(things), *refs)
+        ref = task.remote(self._versions, pack(packed, piece.label), list(things), *refs)
         self._flying[ref] = ticket, node
 
     def _place(self, ticket: Ticket) -> tuple[Any, str | None]:
