@@ -118,14 +118,16 @@ def answer(
 
 def shown(config: Any, folder: str | Path, results: Any, console: Console) -> None:
     """Print the answer and what else is wanted of results, where the report is, and hold the numbers."""
-    from robustkit.reports import terminal
+    from robustkit.reports import _answer
 
     path = Path(folder) / written(config.formats)
     quiet: bool = config.quiet
     last = str(path) if quiet else f"report: {path}"
     if not quiet:
-        terminal.show_answer(results, console)
+        _answer.show_answer(results, console)
     if config.verbose:
+        from robustkit.reports import terminal  # whose tables are made with SciPy
+
         terminal.show(results, console)
     if isinstance(config, Gates):
         settle(config, folder, last, quiet=quiet)
