@@ -9,20 +9,26 @@ from __future__ import annotations
 import os
 import sys
 
-from robustkit.base.errors import RunError, UserError
+from robustkit.commands import _recall
 
 INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command line and turn errors into one sentence and an exit code."""
+    words = sys.argv[1:]
+    if (text := _recall.said_again(words)) is not None:  # looked at first, for all else takes longer to import
+        sys.stdout.write(text)
+        return
     from cyclopts import CycloptsError
 
+    from robustkit.base.errors import RunError, UserError
     from robustkit.cli import app
     from robustkit.commands.options import sentence
 
     try:
-        app(sys.argv[1:], exit_on_error=False, print_error=False)
+        with _recall.typed(words):
+            app(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         _stop(sentence(error), 2)
     except UserError as error:

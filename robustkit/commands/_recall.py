@@ -1,149 +1,169 @@
 """The same question again is answered from what was written: nothing is computed, so nothing is loaded. No torch here.
 
-A command that is done leaves a note beside its runs: what was asked, of which versions, machine and input files, and
-the size and times of every file it left. While all of that is as it was, ``results.json`` is the answer. Whatever
-differs, or cannot be known without loading it, asks in the long way, which finds its cells in the store.
+A command that is done leaves a note beside its runs: what was asked, of which versions, machine and input files
+(:mod:`robustkit.commands._question`), the size and times of every file it left, and what it would print if it were
+asked again on the same screen. While all of that is as it was, the same words are answered with that text, before
+anything else is imported; other words for the same question, another screen or a requirement of the numbers are
+answered from ``results.json``. Whatever differs, or cannot be known without loading it, asks in the long way, which
+finds its cells in the store.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 import os
-import platform
-import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import robustkit
-from robustkit.base import paths
-from robustkit.base.configuration import Configuration
-from robustkit.base.files import write_json
-from robustkit.base.versions import versions
-from robustkit.reports._evaluated import EvaluationResults, load_results
-from robustkit.study.options_run import GATES
+from robustkit.commands import _question
+from robustkit.commands._question import Stamps, stamp, unchanged
+
+if TYPE_CHECKING:  # each takes longer than all that is done here
+    from robustkit.base.configuration import Configuration
+    from robustkit.reports._evaluated import EvaluationResults
 
 NOTE = Path("runs", "answered.json")
-MOST = 20_000  # files that are looked at; more would take longer than what is saved
-# Of these no number and no page depends: where the answer is written, and how loudly.
-ASIDE = ("out", *GATES)
-APART = re.compile(r"[,=:+]")  # what stands between names, values and paths in an option
-PYTHON = re.compile(r"\.py\b")
-KINDS = ("npz", "imagefolder", "idx", "genotype", "near", "far")  # what may stand before ":" and is no code
-BESIDE = (".json", ".safetensors", ".bin")  # what is read beside a file: the other shards, or what describes them
-SEVERAL = 64  # parts of an option of which every run of neighbours is tried as a path
-
-Stamps = dict[str, list[int]]
+OUT = {"evaluate": "robustkit-out", "audit": "robustkit-audit"}  # where each writes if nobody says another folder
+SCREENS = 4  # of which a note keeps the text: a terminal and a file, with --quiet and without
+# What Rich looks at before it prints.
+TERMINAL = (
+    "COLUMNS", "LINES", "TERM", "COLORTERM", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE",
+    "JUPYTER_COLUMNS", "JUPYTER_LINES", "UNICODE_VERSION",
+)  # fmt: skip
+_TYPED: ContextVar[tuple[str, ...]] = ContextVar("_TYPED", default=())
 
 
-def question(command: str, config: Configuration) -> str | None:
-    """Return a digest of all that an answer depends on; None where that cannot be told without loading it."""
-    asked = {name: value for name, value in config.resolved().items() if name not in ASIDE}
-    stamps: Stamps = {}
-    if asked.get("trust_pickle"):  # the files name code
+@contextlib.contextmanager
+def typed(words: Sequence[str]) -> Iterator[None]:
+    """Say that what is asked inside the block is what these words of a command line say, and nothing else."""
+    token = _TYPED.set(tuple(words))
+    try:
+        yield
+    finally:
+        _TYPED.reset(token)
+
+
+def said_again(words: Sequence[str]) -> str | None:
+    """Return what the command of these words prints where it was answered before and nothing has changed; else None."""
+    said = _saying(words)
+    if said is None:
         return None
-    if any(text == "..." or _is_code(text) or len(APART.split(text)) > SEVERAL for text in _texts(asked)):
+    try:
+        folder = Path(_out(words))
+        note = json.loads((folder / NOTE).read_text("utf-8"))
+        text: str = next(one["text"] for one in note["said"] if {**one, "text": ""} == said)
+        same = _question.question(note["command"], note["asked"]) == note["question"]
+        return text if same and unchanged(folder, note["files"]) else None
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):  # no note, or not one of ours
         return None
-    for path in (Path(robustkit.__file__).parent, paths.data_dir(), *_named(asked)):
-        if not _stamp(path, stamps, str(path.resolve())):
-            return None
-    whole = {
-        "command": command, "asked": asked, "versions": versions(), "cache": str(paths.cache_dir()),
-        "machine": [platform.node(), platform.machine(), sorted(map(str, Path("/dev").glob("nvidia*")))],
-        "environment": {k: v for k, v in os.environ.items() if k.startswith(("ROBUSTKIT_", "CUDA_"))},
-        "files": stamps,
-    }  # fmt: skip
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def recall(asked: str | None, folder: Path) -> EvaluationResults | None:
+class Asked(NamedTuple):
+    """What was asked as a note says it, and a digest of all that its answer depends on; None where it is not known."""
+
+    command: str
+    options: dict[str, Any]
+    digest: str | None
+
+
+def question(command: str, config: Configuration) -> Asked:
+    """Return what a configuration asks, but what no number and no page depends on: where to, and gates."""
+    from robustkit.study.options_run import GATES
+
+    asked = {name: value for name, value in config.resolved().items() if name not in ("out", *GATES)}
+    return Asked(command, asked, _question.question(command, asked))
+
+
+def recall(asked: Asked, folder: Path) -> EvaluationResults | None:
     """Return the results of an equal command in this folder; None if there was none, or a file has changed since."""
+    from robustkit.reports._evaluated import load_results
+
     try:
         note = json.loads((folder / NOTE).read_text("utf-8"))
-        if asked is None or note["question"] != asked or not _unchanged(folder, note["files"]):
+        if asked.digest is None or note["question"] != asked.digest or not unchanged(folder, note["files"]):
             return None
     except (OSError, ValueError, KeyError, TypeError):  # no note, or not one of ours
         return None
     return load_results(folder)
 
 
-def remember(asked: str | None, folder: Path) -> None:
+def remember(asked: Asked, folder: Path, text: str | None = None) -> None:
     """Note that a folder holds the answer to a question, as its files are now.
 
     Not where no worker could finish an attack: the same command tries it again.
+
+    Parameters
+    ----------
+    text : str or None
+        What is printed here if the same words come again; None where more is to be done than to print.
     """
+    from robustkit.base.files import write_json
+
     stamps: Stamps = {}
     (folder / NOTE).unlink(missing_ok=True)
-    if asked is not None and not _failed(folder / NOTE.parent) and _stamp(folder, stamps):
-        write_json(folder / NOTE, {"question": asked, "files": stamps})
+    if asked.digest is None or _failed(folder / NOTE.parent):
+        return
+    try:
+        if not stamp(folder, stamps):
+            return
+    except OSError:
+        return
+    note = {"question": asked.digest, "command": asked.command, "asked": asked.options, "files": stamps}
+    write_json(folder / NOTE, {**note, "said": _said(text)})
 
 
-def _unchanged(folder: Path, stamps: Stamps) -> bool:
-    """Return whether every file that was noted is still there, of the same size and times."""
-    return all(_facts(os.stat(folder / name)) == facts for name, facts in stamps.items())
+def keep(folder: Path, text: str | None) -> None:
+    """Add what is printed here if the same words come again to the note that answered them just now."""
+    from robustkit.base.files import write_json
+
+    if said := _said(text):
+        with contextlib.suppress(OSError):  # a folder that may only be read has answered all the same
+            note = json.loads((folder / NOTE).read_text("utf-8"))
+            write_json(folder / NOTE, {**note, "said": [*said, *note["said"]][:SCREENS]})
+
+
+def _said(text: str | None) -> list[dict[str, Any]]:
+    """Return a text with the words, the folder and the screen that it is for; nothing where these are not known."""
+    said = None if text is None else _saying(_TYPED.get())
+    return [] if said is None else [{**said, "text": text}]
+
+
+def _saying(words: Sequence[str]) -> dict[str, Any] | None:
+    """Return what printing depends on beside the answer; None for words that do not say all, as those with a file."""
+    if not words or words[0] not in OUT or any(word.startswith("--config") for word in words):
+        return None
+    if os.name == "nt" or not sys.stdout:  # a console of Windows is coloured by calls, not by what is written
+        return None
+    screen = [sys.stdout.isatty(), sys.stdout.encoding, *map(_size, range(3)), *map(os.environ.get, TERMINAL)]
+    try:
+        return {"words": [*words], "folder": os.getcwd(), "screen": screen, "text": ""}
+    except OSError:  # the folder was removed
+        return None
+
+
+def _size(handle: int) -> list[int]:
+    """Return columns and lines of a terminal, nothing of what is none."""
+    try:
+        return [*os.get_terminal_size(handle)]
+    except OSError:
+        return []
+
+
+def _out(words: Sequence[str]) -> str:
+    """Return the folder that words of a command line name for the report."""
+    for at, word in enumerate(words):
+        if word.startswith("--out="):
+            return word.removeprefix("--out=")
+        if word == "--out":
+            return words[at + 1] if at + 1 < len(words) else ""
+    return OUT[words[0]]
 
 
 def _failed(runs: Path) -> bool:
     """Return whether a stored cell stands for an attack whose workers died in every try."""
     texts = (path.read_bytes() for path in runs.glob("*.json"))
     return any("failed" in json.loads(text).get("environment", {}) for text in texts if b'"failed"' in text)
-
-
-def _facts(stat: os.stat_result) -> list[int]:
-    """Return the size and both times: a copy may keep the time of its original, nothing sets that of the inode."""
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-
-
-def _stamp(path: Path, stamps: Stamps, prefix: str = "") -> bool:
-    """Put the size and times of a file, or of all files below a folder, into ``stamps``; return False if too many.
-
-    Links are followed, as who reads images does; a folder that holds itself counts as too many.
-    """
-    if path.is_file():
-        stamps[prefix] = _facts(path.stat())
-        return True
-    entered = set[str]()
-    for place, folders, files in os.walk(path, followlinks=True):
-        if (real := os.path.realpath(place)) in entered:
-            return False
-        entered.add(real)
-        folders[:] = sorted(name for name in folders if name != "__pycache__" and not name.startswith("."))
-        for name in files:
-            if not name.startswith("."):
-                file = Path(place, name)
-                stamps[str(Path(prefix, file.relative_to(path)))] = _facts(file.stat())
-        if len(stamps) > MOST:
-            return False
-    return True
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Yield every text in plain JSON."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from _texts(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _texts(part)
-
-
-def _named(asked: dict[str, Any]) -> Iterator[Path]:
-    """Yield the files and folders that options name; what stands between parts may be in a name as well."""
-    for text in _texts(asked):
-        ends = [match.span() for match in APART.finditer(text)]
-        begins, stops = [0, *(end for _, end in ends)], [*(begin for begin, _ in ends), len(text)]
-        for part in {text[begin:stop] for begin in begins for stop in stops if begin < stop}:
-            path = Path(part).expanduser()
-            if path.is_file():
-                yield from (other for other in path.parent.iterdir() if other.suffix in BESIDE)
-            if path.exists():
-                yield path
-
-
-def _is_code(text: str) -> bool:
-    """Return whether an option may name Python, ``module:name`` or ``file.py:name``: what it imports is not known."""
-    kind, colon, _ = text.partition(":")
-    return bool(PYTHON.search(text)) or bool(colon) and kind not in KINDS and not Path(text).expanduser().exists()

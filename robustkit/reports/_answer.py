@@ -9,6 +9,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+from rich.console import Console
+from rich.text import Text
+
 from robustkit.base.budgets import union_text
 from robustkit.records.schema import ORDER, Results, UnionCase, Verdict, WorstCase
 from robustkit.records.schema_members import PoolResult
@@ -46,6 +49,12 @@ def answer(results: Results, width: int = 80) -> list[str]:
     if room < len(table):  # the sentence has the number to quote
         table = table[:room] if room > 1 else []
     return [*lines, *table, *trust, *command]
+
+
+def show_answer(results: Results, console: Console) -> None:
+    """Print the answer alone: what is left under attack, whether to believe it, and what would settle it."""
+    for line in answer(results, console.width):
+        console.print(Text(line), soft_wrap=True)
 
 
 def sentences(results: Results) -> list[str]:

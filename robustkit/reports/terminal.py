@@ -13,7 +13,6 @@ from rich.text import Text
 from robustkit.records.schema import Results, Transfer
 from robustkit.reports import _format as f
 from robustkit.reports import _suites
-from robustkit.reports._answer import answer
 from robustkit.reports._checks import by_check, worst_of
 from robustkit.reports._labels import in_order, labeller, panel_text
 from robustkit.reports._table import Cell, Table
@@ -23,12 +22,6 @@ SHOWN = ("ensembles", "robustness", "worst-case", "union", "comparisons", "escal
 _VERDICT = {"trusted": "green", "unchecked": "cyan", "suspect": "yellow", "invalid": "bold red"}
 _LONGEST = 26  # a column of text wraps beyond that; a column of numbers never does
 _GAP = 2  # characters between columns
-
-
-def show_answer(results: Results, console: Console) -> None:
-    """Print the answer alone: what is left under attack, whether to believe it, and what would settle it."""
-    for line in answer(results, console.width):
-        console.print(Text(line), soft_wrap=True)
 
 
 def show(results: Results, console: Console) -> None:

@@ -10,8 +10,7 @@ import pytest
 from rich.console import Console
 
 from robustkit.records.schema import Check, Results
-from robustkit.reports._answer import MOST, _over_seeds, _sentences, answer, broken, settles_most, settling
-from robustkit.reports.terminal import show_answer
+from robustkit.reports._answer import MOST, _over_seeds, _sentences, answer, broken, settles_most, settling, show_answer
 
 COMMAND = "robustkit evaluate --defense adp --attacks pgd --set pgd.steps=200"
 
