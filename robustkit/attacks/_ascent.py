@@ -60,8 +60,8 @@ def ascend(
     judged. The loss of the judged output then decides what is best, since the others have no common scale.
 
     Runs begin at ``start`` (B, C, H, W), by default at x, or with ``randomly`` at random points. A ``best`` that is
-    given is what is improved on; what it has won is not attacked again. ``hopeless`` is asked before each run, given its
-    number and the best so far, which samples (B,) the run shall leave alone.
+    given is what is improved on; what it has won is not attacked again. ``hopeless`` is asked before each run, given
+    its number and the best so far, which samples (B,) the run shall leave alone.
 
     Of an ensemble whose members are drawn, the distribution of answers is judged, and its mean probability ascended: an
     iterate is a success where all answers are wrong, and the best is the one where the fewest are right.

@@ -16,8 +16,8 @@ class Unpromising:
     """Gives up, before one of the runs of an ascent, what the runs before it have left too far from the boundary.
 
     Of each sample that stands its best iterate is looked at: where the margin z_y - max_{i != y} z_i, mean over the
-    members, is more than a share of what it is on the clean image, no further run sees it. A pass of the clean and one of
-    the best image is all that it costs, and each sample is judged by itself.
+    members, is more than a share of what it is on the clean image, no further run sees it. A pass of the clean and one
+    of the best image is all that it costs, and each sample is judged by itself.
 
     Parameters
     ----------

@@ -243,7 +243,8 @@ def test_what_four_runs_have_hardly_moved_further_runs_do_not_see(trained: Ensem
         return sum(mine - max(others) for mine, others in zip(own, logits, strict=True)) / len(own)
 
     far = torch.tensor([margin(four, row) > share * margin(x, row) for row in range(80)]) & stands
-    assert far.sum() > 5 and (stands & ~far).sum() > 5
+    assert far.sum() > 5
+    assert (stands & ~far).sum() > 5
     assert (trace.forwards[far] == runs[0] + 2).all()
     assert torch.equal(made[far], four[far])  # the best of four runs is what is left of it
     near = stands & ~far & (ensemble(made).argmax(1) == y)
@@ -262,7 +263,8 @@ def test_nobody_is_given_up_where_it_is_not_asked_for_or_not_known(
     trace, ensemble = Trace(20), Ensemble(list(trained.members), fusion).eval()
     made = quorum(ensemble, x, y, eps=0.001, steps=2, restarts=6, generator=0, trace=trace, **more)
     stands = ensemble(made).argmax(1) == y
-    assert stands.sum() > 10 and (trace.forwards[stands] == 3 * 6).all()
+    assert stands.sum() > 10
+    assert (trace.forwards[stands] == 3 * 6).all()
 
 
 def truth(name: str) -> tuple[Ensemble, Tensor, Tensor]:
