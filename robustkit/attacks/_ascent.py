@@ -46,6 +46,7 @@ def ascend(
     trace: Trace | None = None,
     start: Tensor | None = None,
     best: Best | None = None,
+    hopeless: Callable[[int, Best], Tensor] | None = None,
 ) -> Tensor:
     """Return the best iterate of ``restarts`` runs of ``steps`` projected ascent steps, x_adv (B, C, H, W).
 
@@ -59,7 +60,8 @@ def ascend(
     judged. The loss of the judged output then decides what is best, since the others have no common scale.
 
     Runs begin at ``start`` (B, C, H, W), by default at x, or with ``randomly`` at random points. A ``best`` that is
-    given is what is improved on; what it has won is not attacked again.
+    given is what is improved on; what it has won is not attacked again. ``hopeless`` is asked before each run, given
+    its number and the best so far, which samples (B,) the run shall leave alone.
 
     Of an ensemble whose members are drawn, the distribution of answers is judged, and its mean probability ascended: an
     iterate is a success where all answers are wrong, and the best is the one where the fewest are right.
@@ -71,9 +73,10 @@ def ascend(
     judged = objective("ce", targeted) if random else gain
     sizes = [step_size] * steps if isinstance(step_size, float | int) else list(step_size)
     finite = Finite()
-    for given in [*readouts] * restarts:
+    for run, given in enumerate([*readouts] * restarts):
         readout = given or (as_drawn if random else None)
-        rows = torch.nonzero(~best.won).squeeze(1) if stop_early else torch.arange(len(x), device=x.device)
+        open_ = ~best.won if stop_early else torch.ones_like(best.won)
+        rows = torch.nonzero(open_ if hopeless is None else open_ & ~hopeless(run, best)).squeeze(1)
         if len(rows) == 0:
             break
         origin, labels = x[rows], y[rows]

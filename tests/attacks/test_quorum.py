@@ -215,7 +215,7 @@ def test_every_run_is_counted_and_who_is_broken_leaves(trained: Ensemble, test_i
     x, y = test_images[0][:30], test_images[1][:30]
     full, early = Trace(30, keep=4), Trace(30)
     ensemble = Ensemble(list(trained.members)[:members], "median")
-    common = {"eps": 0.1, "steps": 4, "restarts": 6, "generator": 0}
+    common = {"eps": 0.1, "steps": 4, "restarts": 6, "generator": 0, "give_up": 1.0}
     whole = quorum(ensemble, x, y, stop_early=False, trace=full, **common)
     assert (full.forwards == 5 * 6).all()
     assert (full.backwards == 4 * 6).all()
@@ -226,6 +226,45 @@ def test_every_run_is_counted_and_who_is_broken_leaves(trained: Ensemble, test_i
     assert (early.forwards[stands] == 5 * 6).all()
     assert (early.forwards[ensemble(x).argmax(1) != y] <= 5).all()
     assert early.forwards.sum() < 0.9 * full.forwards.sum()
+
+
+@pytest.mark.parametrize("fusion", ["mean-prob", "majority"])
+def test_what_four_runs_have_hardly_moved_further_runs_do_not_see(trained: Ensemble, test_images, fusion: str):
+    x, y = test_images[0][:80], test_images[1][:80]
+    ensemble, trace, share = Ensemble(list(trained.members), fusion).eval(), Trace(80), 0.4
+    common = {"eps": 0.04, "steps": 5, "generator": 0}
+    four, runs = quorum(ensemble, x, y, restarts=4, **common), 6 * torch.tensor([4, 7])
+    made = quorum(ensemble, x, y, restarts=7, give_up=share, trace=trace, **common)
+    stands = ensemble(four).argmax(1) == y
+
+    def margin(images: Tensor, row: int) -> float:
+        logits = ensemble.member_logits(images[row : row + 1])[:, 0].tolist()
+        own = [z.pop(int(y[row])) for z in logits]
+        return sum(mine - max(others) for mine, others in zip(own, logits, strict=True)) / len(own)
+
+    far = torch.tensor([margin(four, row) > share * margin(x, row) for row in range(80)]) & stands
+    assert far.sum() > 5
+    assert (stands & ~far).sum() > 5
+    assert (trace.forwards[far] == runs[0] + 2).all()
+    assert torch.equal(made[far], four[far])  # the best of four runs is what is left of it
+    near = stands & ~far & (ensemble(made).argmax(1) == y)
+    assert (trace.forwards[near] == runs[1] + 2).all()
+    assert torch.equal(made[~stands], four[~stands])
+
+
+@pytest.mark.parametrize(
+    ("fusion", "more"),
+    [("mean-prob", {"give_up": 1.0}), ("mean-prob", {"stop_early": False}), ("crossmax", {}), ("random", {})],
+)
+def test_nobody_is_given_up_where_it_is_not_asked_for_or_not_known(
+    trained: Ensemble, test_images, fusion: str, more: dict[str, object]
+):
+    x, y = test_images[0][:20], test_images[1][:20]
+    trace, ensemble = Trace(20), Ensemble(list(trained.members), fusion).eval()
+    made = quorum(ensemble, x, y, eps=0.001, steps=2, restarts=6, generator=0, trace=trace, **more)
+    stands = ensemble(made).argmax(1) == y
+    assert stands.sum() > 10
+    assert (trace.forwards[stands] == 3 * 6).all()
 
 
 def truth(name: str) -> tuple[Ensemble, Tensor, Tensor]:

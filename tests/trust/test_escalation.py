@@ -249,7 +249,7 @@ def test_what_follows_comes_one_by_one_and_only_where_the_one_before_did_not_set
     """Beside members the outsider is mora: where quorum finds nothing, it follows itself."""
     pair = ensemble_of(classifier(), classifier(20.0))
     whole, _ = run(pair, split, tmp_path / "able", SHORT)
-    assert followed(whole) == [("quorum", 24), ("mora", 50)]
+    assert followed(whole) == [("quorum", 24), ("mora", 100)]
     assert [f.because for f in whole.follow_ups][1] == (NEXT,)
 
     real = pieces.run_cell
@@ -258,7 +258,7 @@ def test_what_follows_comes_one_by_one_and_only_where_the_one_before_did_not_set
     ))  # fmt: skip
     done, results = run(pair, split, tmp_path / "unable", SHORT)
     (told,) = results["escalation"]
-    assert followed(done) == [("quorum", 24), ("mora", 50)]
+    assert followed(done) == [("quorum", 24), ("mora", 100)]
     assert [s["verdict"] for s in told["path"]] == ["suspect", "trusted"]
     left = [(N - EASY) / N, (N - BREAKABLE) / N]
     assert [s["robust_accuracy"] for s in told["path"]] == left
