@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections import OrderedDict
+
+from torch import Tensor, nn
 
 
 def openood(*, channels: int, classes: int) -> nn.Module:
@@ -17,3 +19,15 @@ def openood(*, channels: int, classes: int) -> nn.Module:
     net.add_module("block3", nn.Sequential(nn.Conv2d(16, 120, 5), nn.ReLU(), nn.Flatten()))
     net.add_module("head", nn.Sequential(nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, classes)))
     return net
+
+
+def centred(*, channels: int, classes: int) -> nn.Module:
+    """Return the same network behind what OpenOOD makes of pixels in [0, 1]: (x - 0.5) / 0.5."""
+    parts = openood(channels=channels, classes=classes).named_children()
+    return nn.Sequential(OrderedDict([("centre", _Centre()), *parts]))
+
+
+class _Centre(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [0, 1] to [-1, 1]."""
+        return 2 * x - 1

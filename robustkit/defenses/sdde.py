@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustkit.defenses import Loss, Outputs, defense
 from robustkit.defenses._terms import asked_again, mean_cross_entropy, pair_cosine
-from robustkit.functional.attribution import gradcam, saliency
+from robustkit.functional.attribution import SMALLEST, gradcam, saliency
 from robustkit.functional.precision import full
 
 
@@ -34,8 +34,9 @@ def sdde(
     on one batch that all share, in eval mode; CE on a batch of each member's own.
 
     GradCAM maps are cropped by a pixel per side and standardised ((S - mean) / (population std + 1e-6)) before the
-    cosine, as in the public code; the paper does not say so. Its ResNet-18 for 32x32 images is not among our
-    architectures, so that the paper's recipe leaves the architecture to you.
+    cosine, as in the public code; the paper does not say so. Deviation: maps of three pixels a side are not cropped
+    (there the public code compares nothing). The layer is the end of the next-to-last stage, as in the public code's
+    ResNets; its maps of LeNet are those behind the second pooling, which no layer of our ``lenet`` gives.
 
     Parameters
     ----------
@@ -63,8 +64,11 @@ def sdde(
 
 
 def standardised(maps: Tensor) -> Tensor:
-    """Return maps (M, B, h, w) without their border, each with mean 0 and population standard deviation 1."""
-    inner = maps[:, :, 1:-1, 1:-1].flatten(2)
+    """Return maps (M, B, h, w) without their border, each with mean 0 and population standard deviation 1.
+
+    Maps of three pixels a side keep their border: what is left would be one pixel, which is its own mean.
+    """
+    inner = (maps if min(maps.shape[2:]) <= SMALLEST else maps[:, :, 1:-1, 1:-1]).flatten(2)
     centred = inner - inner.mean(2, keepdim=True)
     deviation = torch.sqrt((centred * centred).mean(2, keepdim=True) + 1e-20)  # a dead map's gradient is 0, not NaN
     return centred / (deviation + 1e-6)

@@ -18,7 +18,7 @@ from torch.nn import functional
 from robustkit.base.errors import UserError, unknown
 from robustkit.functional.precision import full
 
-SMALLEST = 3  # pixels per side of a map: SDDE crops one at each border, and one number has no direction
+SMALLEST = 3  # pixels per side of a map: fewer are no picture of where a member looks
 # Modules that surely work on (B, C, h, w). Others may hand around (B, h, w, C), whose last two sides are no picture.
 SPATIAL = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d)
 Size = tuple[int, int]

@@ -86,6 +86,16 @@ def test_equal_members_have_cosine_one_and_opposite_maps_minus_one():
     assert torch.equal(standardised(border), standardised(maps))
 
 
+def test_maps_of_three_pixels_a_side_keep_their_border():
+    """Cropped they would be one pixel, which is its own mean: a cosine of 0 whatever the members look at."""
+    maps = torch.rand((2, 4, 3, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = standardised(maps)
+    assert found.shape == (2, 4, 9)
+    torch.testing.assert_close(found.std(2, correction=0), torch.ones((2, 4), dtype=torch.float64), atol=1e-4, rtol=0)
+    assert standardised(torch.rand(2, 4, 3, 7)).shape == (2, 4, 21)
+    assert standardised(torch.rand(2, 4, 4, 4)).shape == (2, 4, 4)
+
+
 def test_saliency_maps_against_finite_differences_of_the_logits():
     given = outputs(networks())
     assert given.shared is not None
