@@ -21,7 +21,7 @@ from robustkit.ensembles import captured
 from robustkit.ensembles.bfloat16 import cast_once
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.folding import fold, same_logits
-from robustkit.ensembles.merged import Merged, mergeable
+from robustkit.ensembles.merged import MergedEnsemble, mergeable
 from robustkit.functional.batching import out_of_memory
 from robustkit.functional.precision import exactly
 
@@ -99,7 +99,7 @@ def _chosen(ensemble: Ensemble, x: Tensor, speed: str, chosen: str, batch: int) 
     if x.device.type != "cpu":  # a CPU gains nothing: one member's convolutions fill it
         makers[STACKED] = lambda: _Stacked(folded)
     elif mergeable(folded.members):
-        makers["batch norm folded, channels last, members merged"] = lambda: _Merged(_channels_last(folded))
+        makers["batch norm folded, channels last, members merged"] = lambda: MergedEnsemble(_channels_last(folded))
     if speed == "max":
         makers["batch norm folded, channels last, compiled"] = lambda: _compiled(_channels_last(folded))
     before, _, first = chosen.partition(FIRST)
@@ -262,19 +262,6 @@ class _Stacked(Ensemble):
 
         logits: Tensor = torch.func.vmap(one)(self._weights, self._buffers_stacked)
         return logits
-
-
-class _Merged(Ensemble):
-    """Residual networks of one shape computed as one network with a group of channels for each: fewer calls."""
-
-    def __init__(self, ensemble: Ensemble) -> None:
-        super().__init__(list(ensemble.members), ensemble.rule)
-        self._merged = Merged(self.members, frozen=True)
-        self.eval()
-
-    def member_logits(self, x: Tensor) -> Tensor:
-        """Return the logits of every member, (M, B, L)."""
-        return self._merged(x)
 
 
 class _Bfloat16(nn.Module):

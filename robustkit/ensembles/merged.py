@@ -6,24 +6,25 @@ of the time of one for each member, and everything between the convolutions is c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustkit.ensembles.ensemble import Member, Normalize
+from robustkit.ensembles.ensemble import Ensemble, Member, Normalize
 from robustkit.models._residual import BasicBlock, ResNet
 
 # What such networks are made of; a batch norm that is folded into its convolution is an identity.
 LAYERS = {Member, Normalize, ResNet, BasicBlock, nn.Conv2d, nn.BatchNorm2d, nn.Identity, nn.Linear, nn.Sequential}
 
 
-def mergeable(members: Sequence[nn.Module]) -> bool:
+def mergeable(members: Iterable[nn.Module]) -> bool:
     """Return whether :class:`Merged` computes these members: several residual networks of robustkit, equal in shape.
 
     A member that somebody has changed, or looks into with a hook, is called as it is.
     """
+    members = list(members)
     if len(members) < 2 or not all(type(m) is Member and type(m.network) is ResNet for m in members):
         return False
     made = [[(name, type(part), getattr(part, "momentum", None)) for name, part in m.named_modules()] for m in members]
@@ -46,13 +47,14 @@ class Merged:
 
     Parameters
     ----------
-    members : sequence of Member
+    members : iterable of Member
     frozen : bool
         Their weights never change: they are joined once, and no gradient reaches them.
     """
 
-    def __init__(self, members: Sequence[nn.Module], frozen: bool = False) -> None:
+    def __init__(self, members: Iterable[nn.Module], frozen: bool = False) -> None:
         self._frozen = frozen
+        members = list(members)
         self._networks = [member.get_submodule("network") for member in members]
         self._joined: dict[tuple[str, str], Tensor] = {}
         normalisers = [member.get_submodule("normalize") for member in members]
@@ -68,7 +70,7 @@ class Merged:
         for stage in range(1, self._networks[0].stages + 1):  # type: ignore[operator]
             for name, block in self._networks[0].get_submodule(f"layer{stage}").named_children():
                 out = self._block(out, f"layer{stage}.{name}", block)
-        pooled = out.mean((2, 3)).unflatten(1, (len(self._networks), -1)).transpose(0, 1)
+        pooled = out.mean((2, 3)).view(len(out), len(self._networks), -1).transpose(0, 1)
         weight, bias = (self._together("linear", name, torch.stack) for name in ("weight", "bias"))
         return torch.baddbmm(bias[:, None], pooled, weight.transpose(1, 2))
 
@@ -80,7 +82,8 @@ class Merged:
         if stride != 1:
             x = x[:, :, ::stride, ::stride]
         if padding:  # each member's channels have their own zeros
-            each = x.permute(0, 2, 3, 1).unflatten(3, (members, -1))
+            each = x.permute(0, 2, 3, 1)
+            each = each.reshape(*each.shape[:3], members, -1)
             x = functional.pad(each, (padding // 2, padding - padding // 2)).flatten(3).permute(0, 3, 1, 2)
         return (out + x).relu_()
 
@@ -114,3 +117,16 @@ class Merged:
                 return made
             self._joined[layer, name] = made.detach()
         return self._joined[layer, name]
+
+
+class MergedEnsemble(Ensemble):
+    """An ensemble of :func:`mergeable` members whose weights never change, computed as :class:`Merged`."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        super().__init__(list(ensemble.members), ensemble.rule)
+        self._merged = Merged(self.members, frozen=True)
+        self.eval()
+
+    def member_logits(self, x: Tensor) -> Tensor:
+        """Return the logits of every member, (M, B, L)."""
+        return self._merged(x)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from robustkit import models
 from robustkit.ensembles import fastpath
 from robustkit.ensembles.ensemble import Ensemble, Member
-from robustkit.ensembles.merged import Merged, mergeable
+from robustkit.ensembles.merged import Merged, MergedEnsemble, mergeable
 
 
 def members(arch: str = "small-resnet", count: int = 3, channels: int = 1) -> list[Member]:
@@ -67,7 +67,7 @@ def test_a_crafting_copy_has_no_batch_norm_and_no_gradient_of_weights():
     ensemble = Ensemble(members()).eval()
     x = images()
     folded = fastpath._channels_last(fastpath._folded(ensemble, x)[0])
-    merged = fastpath._Merged(folded)
+    merged = MergedEnsemble(folded)
     with torch.inference_mode():  # what is joined here is used with gradients below
         merged(x)
     point = x.clone().requires_grad_()
