@@ -21,6 +21,7 @@ from robustkit.ensembles import captured
 from robustkit.ensembles.bfloat16 import cast_once
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.folding import fold, same_logits
+from robustkit.ensembles.merged import MergedEnsemble, mergeable
 from robustkit.functional.batching import out_of_memory
 from robustkit.functional.precision import exactly
 
@@ -97,6 +98,8 @@ def _chosen(ensemble: Ensemble, x: Tensor, speed: str, chosen: str, batch: int) 
     }
     if x.device.type != "cpu":  # a CPU gains nothing: one member's convolutions fill it
         makers[STACKED] = lambda: _Stacked(folded)
+    elif mergeable(folded.members):
+        makers["batch norm folded, channels last, members merged"] = lambda: MergedEnsemble(_channels_last(folded))
     if speed == "max":
         makers["batch norm folded, channels last, compiled"] = lambda: _compiled(_channels_last(folded))
     before, _, first = chosen.partition(FIRST)

@@ -39,7 +39,7 @@ def test_exact_copy_is_equal_and_has_no_batch_norm(resnets: Ensemble, test_image
     before = resnets.fingerprint()
     made = prepare(resnets, x[:64])
     assert made.kept == ""
-    assert made.chosen == "batch norm folded, channels last; bfloat16 first"
+    assert made.chosen == "batch norm folded, channels last, members merged; bfloat16 first"
     assert resnets.fingerprint() == before
     assert all(p.requires_grad for p in resnets.parameters())
     assert (batch_norms(resnets), batch_norms(made.exact)) == (21, 0)
