@@ -167,10 +167,15 @@ class _Normalize(nn.Module):
         return (x - self.mean) / self.deviation
 
 
+def own_run(model: nn.Module, x: Tensor, y: Tensor, row: Row, trace: Trace | None = None) -> peers.Run:
+    """Return the call of robustkit's attack."""
+    return lambda: attacks.get(row.attack)(model, x, y, **row.params(), trace=trace)
+
+
 def row_of(name: str, model: nn.Module, x: Tensor, y: Tensor, row: Row, repeats: int) -> Iterator[Result]:
     """Yield the results of every implementation of a row."""
     trace = Trace(len(x))
-    runs = {OWN: lambda: attacks.get(row.attack)(model, x, y, **row.params(), trace=trace)}
+    runs = {OWN: own_run(model, x, y, row, trace)}
     for peer, offered in peers.RUNS.items():
         if peers.installed(peer) and (made := offered(model, x, y, row.attack, row.norm, row.steps, row.runs)):
             runs[peer] = made
