@@ -33,11 +33,11 @@ from robustkit.metrics.optimality import optimality
 
 NORMS = ("l0", "l1", "l2", "linf")
 ROWS = (
-    Row("sigma-zero", "l0", 1000), Row("pdpgd", "l0", 500), Row("fmn", "l0", 1000), Row("vfga", "l0", 1000),
-    Row("pdpgd", "l1", 500), Row("fmn", "l1", 1000), Row("ead", "l1", 200, 5), Row("alma", "l1", 1000),
-    Row("fab", "l1", 100), Row("ddn", "l2", 1000), Row("pdpgd", "l2", 500), Row("fmn", "l2", 1000),
-    Row("cw", "l2", 200, 5), Row("alma", "l2", 1000), Row("fab", "l2", 100), Row("deepfool", "l2", 50),
-    Row("pdpgd", "linf", 500), Row("fmn", "linf", 1000), Row("fab", "linf", 100), Row("deepfool", "linf", 50),
+    Row("sigma-zero", "l0", 300), Row("pdpgd", "l0", 300), Row("fmn", "l0", 300), Row("vfga", "l0", 300),
+    Row("pdpgd", "l1", 300), Row("fmn", "l1", 300), Row("ead", "l1", 500, 9), Row("alma", "l1", 300),
+    Row("fab", "l1", 50), Row("ddn", "l2", 300), Row("pdpgd", "l2", 300), Row("fmn", "l2", 300),
+    Row("cw", "l2", 300, 3), Row("alma", "l2", 300), Row("fab", "l2", 50), Row("deepfool", "l2", 50),
+    Row("pdpgd", "linf", 300), Row("fmn", "linf", 300), Row("fab", "linf", 50), Row("deepfool", "linf", 50),
 )  # fmt: skip
 
 

