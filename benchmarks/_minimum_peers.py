@@ -38,6 +38,10 @@ def adv_lib(model: nn.Module, x: Tensor, y: Tensor, attack: str, norm: str, step
         "cw": lambda: theirs.carlini_wagner_l2(
             model, x, y, learning_rate=LR, initial_const=INITIAL_C, binary_search_steps=runs, max_iterations=steps
         ),
+        "fab": lambda: theirs.fab(model, x, y, order, n_iter=steps),
+        "alma": lambda: theirs.alma(model, x, y, distance=norm, num_steps=steps),
+        "deepfool": lambda: theirs.df(model, x, y, steps=steps, norm=order),
+        "vfga": lambda: theirs.vfga(model, x, y, targeted=False, max_iter=steps),
     }
     return offered.get(attack)
 
@@ -53,6 +57,8 @@ def foolbox(model: nn.Module, x: Tensor, y: Tensor, attack: str, norm: str, step
         ("fmn", "l0"): lambda: theirs.L0FMNAttack(steps=steps),
         ("fmn", "l1"): lambda: theirs.L1FMNAttack(steps=steps),
         ("fmn", "linf"): lambda: theirs.LInfFMNAttack(steps=steps),
+        ("deepfool", "l2"): lambda: theirs.L2DeepFoolAttack(steps=steps),
+        ("deepfool", "linf"): lambda: theirs.LinfDeepFoolAttack(steps=steps),
         ("cw", "l2"): lambda: theirs.L2CarliniWagnerAttack(**search, stepsize=LR),
         ("ead", "l1"): lambda: theirs.EADAttack(**search, initial_stepsize=LR, regularization=BETA, decision_rule="L1"),
     }

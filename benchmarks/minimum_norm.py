@@ -66,7 +66,7 @@ ROWS = (
     Row("sigma-zero", "l0", 100), Row("sigma-zero", "l0", 1000), Row("pdpgd", "l0", 200), Row("fmn", "l0", 100),
     Row("pdpgd", "l1", 200), Row("fmn", "l1", 100), Row("ddn", "l2", 100), Row("pdpgd", "l2", 200),
     Row("fmn", "l2", 100), Row("pdpgd", "linf", 200), Row("fmn", "linf", 100), Row("cw", "l2", 200, 5),
-    Row("ead", "l1", 200, 5),
+    Row("ead", "l1", 200, 5), Row("cw", "l2", 500, 9), Row("ead", "l1", 500, 9),
 )  # fmt: skip
 
 
@@ -91,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--mnist", type=Path, help="where MNIST lies, in torchvision's layout")
     parser.add_argument("--models", default="", help=f"some of {','.join(MODELS)}; by default those that are there")
     parser.add_argument("--only", default="", help="some rows, like sigma-zero-l0-100 or ddn")
+    parser.add_argument("--peers", default=",".join(peers.RUNS), help="some of the libraries")
     parser.add_argument("--n", type=int, default=100, help="images")
     parser.add_argument("--repeats", type=int, default=2, help="passes, each second one in the opposite order")
     parser.add_argument("--json", type=Path)
@@ -121,7 +122,10 @@ def measure(args: argparse.Namespace, console: Console) -> list[Result]:
     rows = [row for row in ROWS if not args.only or {row.name, row.attack} & set(args.only.split(","))]
     if not rows:
         raise unknown("row", args.only, [row.name for row in ROWS])
-    for peer in peers.RUNS:
+    taking_part = [peer for peer in args.peers.split(",") if peer]
+    for peer in taking_part:
+        if peer not in peers.RUNS:
+            raise unknown("library", peer, peers.RUNS)
         if not peers.installed(peer):
             console.print(f"{peer} is not installed, and left out")
     found: list[Result] = []
@@ -129,7 +133,7 @@ def measure(args: argparse.Namespace, console: Console) -> list[Result]:
         model, x, y = subject(name, args)
         console.print(f"{name}: {len(x)} images, load {os.getloadavg()[0]:.1f}")
         for row in rows:
-            results = list(row_of(name, model, x, y, row, args.repeats))
+            results = list(row_of(name, model, x, y, row, args.repeats, taking_part))
             found += results
             console.print(
                 row.name, *(f"{r.implementation} {min(r.seconds):.2f} s {r.found:.3f} {r.mean:.4g}" for r in results)
@@ -167,12 +171,19 @@ class _Normalize(nn.Module):
         return (x - self.mean) / self.deviation
 
 
-def row_of(name: str, model: nn.Module, x: Tensor, y: Tensor, row: Row, repeats: int) -> Iterator[Result]:
+def own_run(model: nn.Module, x: Tensor, y: Tensor, row: Row, trace: Trace | None = None) -> peers.Run:
+    """Return the call of robustkit's attack."""
+    return lambda: attacks.get(row.attack)(model, x, y, **row.params(), trace=trace)
+
+
+def row_of(
+    name: str, model: nn.Module, x: Tensor, y: Tensor, row: Row, repeats: int, taking_part: Sequence[str]
+) -> Iterator[Result]:
     """Yield the results of every implementation of a row."""
     trace = Trace(len(x))
-    runs = {OWN: lambda: attacks.get(row.attack)(model, x, y, **row.params(), trace=trace)}
-    for peer, offered in peers.RUNS.items():
-        if peers.installed(peer) and (made := offered(model, x, y, row.attack, row.norm, row.steps, row.runs)):
+    runs = {OWN: own_run(model, x, y, row, trace)}
+    for peer in taking_part:
+        if peers.installed(peer) and (made := peers.RUNS[peer](model, x, y, row.attack, row.norm, row.steps, row.runs)):
             runs[peer] = made
     results = {which: Result(name, row.name, which, []) for which in runs}
     made: dict[str, Tensor] = {}

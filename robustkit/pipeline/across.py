@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustkit.functional.stats import wilson_of
+from robustkit.metrics.optimality import reach, won
 from robustkit.records.cells import Run, canonical
 from robustkit.records.samples import HERE, NOT_ATTACKED
 from robustkit.records.schema import ORDER, UnionCase, WorstCase
@@ -70,10 +71,9 @@ class _Best:
         self._known, self._norm, self._clean = known, norm, clean
         every = {id(run.run): run for run in runs}.values()
         taken = [self._taken(run) for run in every]
-        won = [distance[drop > 0] for distance, drop in taken]
-        reach = np.minimum.reduce([np.where(drop > 0, distance, np.inf) for distance, drop in taken])
-        self._up_to = float(reach[np.isfinite(reach)].max()) if any(map(len, won)) else 0.0
-        self._area = float(np.maximum.reduce([self._won(*one) for one in taken]).mean())
+        distances, drops = (np.stack(part) for part in zip(*taken, strict=True))
+        self._up_to = reach(distances, drops)
+        self._area = float(won(distances, drops, self._up_to).max(0).mean())
 
     def _taken(self, run: Scored) -> tuple[Doubles, Doubles]:
         """Return how far each image (N,) was moved, and how much less likely it is right there."""
@@ -82,16 +82,12 @@ class _Best:
         drop: Doubles = (self._clean - samples.correctness).clip(0.0)
         return distance, drop
 
-    def _won(self, distance: Doubles, drop: Doubles) -> Doubles:
-        """Return the area that each sample (N,) adds between clean accuracy and the curve over distances."""
-        won: Doubles = drop * (self._up_to - distance).clip(0.0)
-        return won
-
     def rated(self, runs: Sequence[Scored]) -> Iterator[Optimality]:
         """Yield the optimality of one attack, given its runs; nothing where no attack took anything."""
         cell, smallest = runs[0].run.cell, runs[0].run.cell.eps is None
         if smallest:
-            eps, up_to, area, best = [], self._up_to, float(self._won(*self._taken(runs[0])).mean()), self._area
+            up_to, best = self._up_to, self._area
+            eps, area = [], float(won(*self._taken(runs[0]), up_to).mean())
         else:
             by = {run.eps: run for run in sorted(runs, key=lambda run: run.eps)}
             eps, up_to = list(by), max(by)

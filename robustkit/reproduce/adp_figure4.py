@@ -27,7 +27,7 @@ LADDER = rungs(0.05, "linf")  # the eps that are tried: the paper says only "muc
 # Ten times the largest constants of Table 2.
 OPTIMISED = {
     "cw": {"initial_c": 1.0, "search_steps": 1, "confidence": 0.1, "adaptive": False, "abort_early": False},
-    "ead": {"initial_c": 50.0, "search_steps": 1, "confidence": 0.1, "abort_early": False},
+    "ead": {"initial_c": 50.0, "search_steps": 1, "confidence": 0.1, "adaptive": False, "abort_early": False},
 }
 TRUE, DEPLOYABLE = "true labels (paper)", "predicted labels (deployable)"
 Floats = npt.NDArray[np.floating]

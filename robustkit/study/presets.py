@@ -22,8 +22,9 @@ def _jsma(theta: float, *gammas: float) -> Grid:
 
 def _optimised(cw: tuple[float, ...] = (), ead: tuple[float, ...] = ()) -> Grid:
     # c is given, so there is no search; confidence 0.1 is the public code's.
-    common = {"steps": 1000, "lr": 0.01, "search_steps": 1, "confidence": 0.1, "abort_early": False}
-    rows: list[tuple[str, Mapping[str, Any]]] = [("cw", {**common, "adaptive": False, "initial_c": c}) for c in cw]
+    common: dict[str, Any] = {"steps": 1000, "lr": 0.01, "search_steps": 1, "confidence": 0.1}
+    common |= {"adaptive": False, "abort_early": False}
+    rows: list[tuple[str, Mapping[str, Any]]] = [("cw", {**common, "initial_c": c}) for c in cw]
     rows += [("ead", {**common, "initial_c": c, "beta": 0.01, "decision_rule": "EN"}) for c in ead]
     return tuple(rows)
 
