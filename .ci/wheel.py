@@ -3,6 +3,7 @@
 ``python .ci/wheel.py`` installs all that the wheel asks for. ``--layer VENV`` takes the dependencies from another
 virtual environment instead of installing them again (the gate has one, and torch alone is gigabytes); robustkit itself
 is that of the wheel either way, which is checked. Needs ``build``; the standard library does the rest.
+``--build FOLDER`` builds and looks only, which needs no torch, and ``--built FOLDER`` tries what lies there.
 """
 
 from __future__ import annotations
@@ -108,13 +109,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layer", type=Path, help="a virtual environment that has the dependencies")
     parser.add_argument("--keep", type=Path, help="a folder for wheel and sdist")
+    parser.add_argument("--build", type=Path, help="the same, and that is all")
+    parser.add_argument("--built", type=Path, help="a folder that has wheel and sdist")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        built = args.keep or work / "dist"
-        wheel, sdist = build(built)
-        look(wheel, sdist)
-        attempt(environment(work / "empty", args.layer and args.layer.resolve(), wheel), work / "run")
+        if args.built:
+            [wheel] = args.built.glob("*.whl")
+        else:
+            wheel, sdist = build(args.build or args.keep or work / "dist")
+            look(wheel, sdist)
+        if not args.build:
+            attempt(environment(work / "empty", args.layer and args.layer.resolve(), wheel), work / "run")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import contextlib
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 import robustkit
 
@@ -94,18 +94,20 @@ class Accelerator:
 
     def note(self, counter: Counter[str], what: str) -> None:
         """Count something at the line of the project that runs, or that calls what is there to wait."""
-        frame = sys._getframe(1)
-        while frame is not None and not self._is_one(frame.f_code.co_filename):
+        frame, project = sys._getframe(1), self.project
+        while frame is not None:
+            code = frame.f_code
+            if code.co_filename.startswith(project) and not code.co_filename.endswith(WAITING):
+                break
             frame = frame.f_back
-        line = f"{frame.f_code.co_filename[len(self.project) :]}:{frame.f_lineno}" if frame else "elsewhere"
+        line = f"{code.co_filename[len(project) :]}:{frame.f_lineno}" if frame else "elsewhere"
         counter[f"{line} {what}"] += 1
 
-    def _is_one(self, file: str) -> bool:
-        return file.startswith(self.project) and not file.endswith(WAITING)
-
-    def wrap(self, value: object, index: int = 0) -> object:
-        """Put a result on the device."""
-        return OnDevice(value, self, index) if isinstance(value, Tensor) else value
+    def wrap(self, value: Any, index: int = 0) -> Any:
+        """Put a result on the device, or each of several."""
+        if isinstance(value, Tensor):
+            return OnDevice(value, self, index)
+        return type(value)(self.wrap(one, index) for one in value) if type(value) in (list, tuple) else value
 
     def send(self, made: Tensor, index: int = 0) -> OnDevice:
         """Put on the device what the host made of numbers: a copy that it waits for."""
@@ -222,8 +224,19 @@ def _on_device(value: object) -> bool:
     return isinstance(value, OnDevice)
 
 
-def _elem(value: object) -> object:
-    return value.elem if isinstance(value, OnDevice) else value
+# What an operator is given are values, and lists of them: torch's own trees, made for any nesting, take far longer.
+def _tensors(values: Iterable[object]) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+
+
+def _elem(value: Any) -> Any:
+    if isinstance(value, OnDevice):
+        return value.elem
+    return type(value)(map(_elem, value)) if type(value) in (list, tuple) else value
 
 
 def _places_of(tensors: list[Tensor]) -> set[int]:
@@ -239,12 +252,19 @@ class _Operators(TorchDispatchMode):
         super().__init__()
         self.gpu = accelerator
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Spare each operator the wrapper that hides it from torch.compile, which there is none of here."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         packet = func.overloadpacket
-        tensors = [v for v in tree_leaves((args, kwargs)) if isinstance(v, Tensor)]
-        ours = [_on_device(v) for v in tensors]
-        places = _places_of(tensors)
+        tensors = [*_tensors(args), *_tensors(kwargs.values())]
+        ours = [isinstance(v, OnDevice) for v in tensors]
+        if not any(ours) and "device" not in kwargs:
+            return func(*args, **kwargs)
+        places = _places_of(tensors) if self.gpu.count > 1 else set[int]()
         target = rules.target(kwargs, min(places, default=0))
         if not any(ours) and (target is None or target.type != "cuda"):
             return func(*args, **kwargs)
@@ -257,7 +277,7 @@ class _Operators(TorchDispatchMode):
         self._count(func, args, kwargs, any(ours), target)
         if "device" in kwargs:
             kwargs["device"] = torch.device("cpu")
-        bare, named = tree_map(_elem, args), tree_map(_elem, kwargs)
+        bare, named = _elem(tuple(args)), {name: _elem(value) for name, value in kwargs.items()}
         if self.gpu.rounds:
             func, bare = rules.rounded(func, bare)
         out = func(*bare, **named)
@@ -267,7 +287,7 @@ class _Operators(TorchDispatchMode):
                 with no_dispatch():
                     func(*args, **kwargs)
             return written
-        return out if to_host else tree_map(lambda made: self.gpu.wrap(made, index), out)
+        return out if to_host else self.gpu.wrap(out, index)
 
     def _count(self, func: Any, args: Any, kwargs: Any, ours: bool, target: torch.device | None) -> None:
         gpu, packet = self.gpu, func.overloadpacket

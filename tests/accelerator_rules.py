@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -69,6 +70,7 @@ def target(kwargs: dict[str, Any], own: int = 0) -> torch.device | None:
     return torch.device("cuda", place.index or 0 if place.type == "cuda" else own) if place.type != "cpu" else place
 
 
+@functools.cache
 def only_a_view(func: Any) -> bool:
     """Return whether an operator launches nothing on the device."""
     return func.is_view or func.overloadpacket in FREE
@@ -104,13 +106,19 @@ def check(
         if values.dim() and belongs(values) != belongs(args[0]):
             raise RuntimeError(MIXED.format(func))
     elif packet not in TWO_DEVICES and any(ours):
-        pointwise = torch.Tag.pointwise in func.tags  # takes a number from the host, too
-        if any(not own and not (pointwise and v.dim() == 0) for v, own in zip(tensors, ours, strict=True)):
+        of_host = [v for v, own in zip(tensors, ours, strict=True) if not own]
+        if of_host and (not _pointwise(func) or any(v.dim() for v in of_host)):
             raise RuntimeError(MIXED.format(func))
     if packet in FUSED_STEPS:
         lists = [part for part in args[:4] if isinstance(part, list | tuple) and part]
         if any(len({_layout(t) for t in row if t.dim()}) > 1 for row in zip(*lists, strict=True)):
             raise RuntimeError(FUSED)
+
+
+@functools.cache
+def _pointwise(func: Any) -> bool:
+    """Return whether an operator takes a number from the host, too."""
+    return torch.Tag.pointwise in func.tags
 
 
 def _layout(tensor: Tensor) -> tuple[int, ...]:
@@ -143,16 +151,23 @@ def traffic(
 
 def written(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Return the very objects that an in-place operator wrote to, as it has to return them; None for others."""
+    places, alone = _written(func)
+    if not places:
+        return None
+    changed = [kwargs[name] if name in kwargs else args[i] if i < len(args) else None for i, name in places]
+    return changed[0] if alone else tuple(changed)
+
+
+@functools.cache
+def _written(func: Any) -> tuple[tuple[tuple[int, str], ...], bool]:
+    """Return which arguments an in-place operator writes to, by place and name, and whether it returns one value."""
     schema = func._schema
     returns = schema.returns
     if not returns or not all(r.alias_info is not None and r.alias_info.is_write for r in returns):
-        return None
-    changed = [
-        kwargs[a.name] if a.name in kwargs else args[i] if i < len(args) else None
-        for i, a in enumerate(schema.arguments)
-        if a.alias_info is not None and a.alias_info.is_write
-    ]
-    return changed[0] if len(returns) == 1 else tuple(changed)
+        return (), False
+    places = enumerate(schema.arguments)
+    found = tuple((i, a.name) for i, a in places if a.alias_info is not None and a.alias_info.is_write)
+    return found, len(returns) == 1
 
 
 def rounded(func: Any, args: Any) -> tuple[Any, Any]:

@@ -3,7 +3,8 @@
 A page's commands run one after the other in a folder of its own, which holds what they name: checkpoints, a pool,
 files of images and models, stored evaluations (``tests/docs/world.py``). Changed are
 
-* sizes: ``SMALL`` for each command, where the page does not ask for something that depends on it;
+* sizes: ``SMALL`` for each command, where the page does not ask for something that depends on it, ``SHORT`` and
+  ``DETECTING``;
 * datasets that have to be downloaded: ``digits`` takes their place, which is in scikit-learn;
 * single words of commands, by ``WORDS``; pieces of a page's text, by ``PIECES``.
 
@@ -43,17 +44,20 @@ NOT_RUN = (
 COUNTS = {CLUSTER: 7, OF_SOMEBODY: 8, LEAVES_HERE: 4, INSTALLS: 8, HOURS: 62, TESTED: 8}
 
 TRAINING = {"--arch": "lenet", "--members": "2", "--epochs": "1", "--speed": "off"}
-EVALUATION = {"--n": "6", "--trust": "off", "--format": "csv", "--workers": "1", "--eps": "0.5"}
+EVALUATION = {
+    "--n": "6", "--trust": "off", "--format": "csv", "--workers": "1", "--eps": "0.5", "--suites": "attacks",
+    "--no-reference": "", "--speed": "off",
+}  # fmt: skip
 SMALL: dict[str, dict[str, str]] = {
-    "evaluate": {**EVALUATION, **TRAINING, "--suites": "attacks", "--no-reference": ""},
-    "audit": {**EVALUATION, "--suites": "attacks", "--no-reference": ""},
+    "evaluate": {**EVALUATION, **TRAINING},
+    "audit": EVALUATION,
     "train": TRAINING,
     "search": {"--members": "2", "--epochs": "1", "--workers": "1", "--set": "random.width=4"},
     "run": {"--n": "6", "--trust": "off", "--epochs": "1", "--workers": "1"},
 }
 # Options that may be given as well, and what is then not added.
 EXCLUDES = {
-    "--checkpoint": tuple(TRAINING),
+    "--checkpoint": ("--arch", "--members", "--epochs"),
     "--pool": (*TRAINING, "--eps", "--no-reference", "--suites"),
     "--corruptions": ("--suites",),
     "--surrogate": ("--suites",),
@@ -67,6 +71,8 @@ EXCLUDES = {
 DOWNLOADED = re.compile(r"^(mnist|fashionmnist|cifar10|cifar100|svhn|notmnist)$")
 PROVEN = "--certify-n"  # few samples where the suites certified or smoothing are named
 NUMBERS = ("--n", "--members", "--epochs", "--search-epochs", PROVEN)  # replaced where a page names one
+SHORT = ("pgd", "mim")  # run by default; two steps of each, where a command does not say how many
+DETECTING = {"steps": 5, "search_steps": 1}  # of the suite detection's own attacks
 WORDS = {
     "near:fashionmnist,far:imagefolder:PATH": "near:npz:images.npz,far:imagefolder:photos",
     "near:notmnist": "near:npz:third.npz",
@@ -244,4 +250,19 @@ def small(command: str, shell: dict[str, str]) -> list[str]:
         else:
             out.append(word)
             at += 1
-    return [name, *out, *(part for item in added.items() for part in item if part)]
+    words = [*out, *(part for item in added.items() for part in item if part)]
+    return [name, *words, *(shortened(words) if name in ("evaluate", "audit") else ())]
+
+
+def shortened(words: list[str]) -> list[str]:
+    """Return what makes the attacks of an evaluation's words short; nothing where their length matters, or none run."""
+    given = dict(zip(words, words[1:], strict=False))
+    if {"--pool", "--preset", "--escalate", "--backend"} & {*words} or given.get("--norm") == "l0":
+        return []
+    suites = given.get("--suites", "attacks").split(",")
+    if not {"attacks", "transfer", "detection", "all"} & {*suites}:
+        return []
+    named = given.get("--attacks", ",".join(SHORT)).split(",")
+    said = " ".join(words)
+    settings = [f"{one}.steps=2" for one in SHORT if one in named and f"{one}.steps" not in said]
+    return [word for setting in settings for word in ("--set", setting)]

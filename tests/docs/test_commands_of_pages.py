@@ -22,6 +22,7 @@ from pages import ROOT, Shown, blocks, commands, name, pages, shown
 from robustkit.attacks import attack
 from robustkit.defenses import defense
 from robustkit.search import method
+from robustkit.suites import detection
 
 RUN = [page for page in pages() if any(not substitutions.reason(one.text) for one in shown(page))]
 
@@ -34,6 +35,7 @@ def test_what_a_page_shows_runs(page: Path, made: Path, tmp_path: Path, monkeypa
     for registry in (attack, defense, method):  # what a page registers goes with it
         monkeypatch.setattr(registry, "_external", dict(registry._external))
     monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(detection, "SETTINGS", substitutions.DETECTING)
     names: dict[str, Any] = {"__name__": "a_page"}
     shell: dict[str, str] = {}
     for one in shown(page):
@@ -92,7 +94,7 @@ def test_an_attack_by_contributing_alone_is_found_and_keeps_every_promise(tmp_pa
         for _, _, text, above in blocks(ROOT / "CONTRIBUTING.md")
         if "tried:" in above
     ]
-    shutil.copytree(ROOT / "robustkit", tmp_path / "robustkit", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "robustkit", tmp_path / "robustkit")  # with what is compiled: nothing is compiled again
     shutil.copytree(ROOT / "tests" / "conformance", tmp_path / "tests" / "conformance")
     shutil.copy(ROOT / "tests" / "conftest.py", tmp_path / "tests")
     (tmp_path / place).write_text(text, "utf-8")

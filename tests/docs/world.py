@@ -36,8 +36,8 @@ def done(*words: object) -> str:
 
 def make(folder: Path) -> None:
     """Make everything, in the current folder."""
-    common = ("--arch", "lenet", "--epochs", "5", "--speed", "off")
-    done("train", "--defense", "baseline", "--members", "2", *common, "--out", folder / "DIR")
+    common = ("--arch", "lenet", "--speed", "off")
+    done("train", "--defense", "baseline", "--members", "2", "--epochs", "5", *common, "--out", folder / "DIR")
     for name in CHECKPOINTS[1:]:
         shutil.copytree(folder / "DIR", folder / name)
     for seed in (1, 2, 3):
@@ -49,6 +49,8 @@ def make(folder: Path) -> None:
             "1",
             "--seed",
             seed,
+            "--epochs",
+            "1",
             *common,
             "--out",
             folder / "pool" / f"lenet-{seed}",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,11 @@ def split(model: Ensemble) -> Split:
 
 @pytest.fixture(autouse=True)
 def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A straight boundary needs no sixteen restarts or 5,000 queries."""
+    cheapened(monkeypatch)
+
+
+def cheapened(patch: pytest.MonkeyPatch) -> None:
+    """Attack with less: a straight boundary needs no sixteen restarts or 5,000 queries."""
     enough = {
         "square": {"queries": 300}, "quorum": {"restarts": 2}, "mora": {"restarts": 1}, "apgd-t": {"restarts": 1},
         "recombine": {"population": 2, "generations": 1},
@@ -76,24 +81,54 @@ def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
             return replace(real(replace(cell, attack=few), *rest, **more), cell=cell)
         return real(cell, *rest, **more)
 
-    monkeypatch.setattr(pieces, "run_cell", cheaper)
+    patch.setattr(pieces, "run_cell", cheaper)
 
 
 def run(
     model: Ensemble | dict[str, Ensemble], split: Split, folder: Path, *attacks: Spec, escalate: float = ESCALATION,
-    **more: Any,
+    reporter: Reporter | None = None, **more: Any,
 ) -> tuple[Study, Results]:  # fmt: skip
     ensembles = model if isinstance(model, dict) else {"own": model}
     store, study = Store(folder), study_of(ensembles, split, *attacks, **more)
-    done = run_evaluation(study, ensembles, split, store, SETTING, Reporter(), escalate)
+    done = run_evaluation(study, ensembles, split, store, SETTING, reporter or Reporter(), escalate)
     return done, build(done, store)
+
+
+class Heard(Reporter):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+@dataclass(frozen=True)
+class Escalated:
+    """The escalation of the short attack: where it is stored (who writes there copies it), what it gave and said."""
+
+    folder: Path
+    done: Study
+    results: Results
+    said: list[str]
+
+
+@pytest.fixture(scope="module")
+def escalated(tmp_path_factory: pytest.TempPathFactory) -> Escalated:
+    folder, own, heard = tmp_path_factory.mktemp("escalated") / "runs", ensemble_of(classifier()), Heard()
+    split = labelled(own, grey(*(0.5 + BOTH_SIDES).tolist(), shape=SHAPE))
+    with pytest.MonkeyPatch.context() as patch:
+        cheapened(patch)
+        return Escalated(folder, *run(own, split, folder, SHORT, reporter=heard), heard.said)
 
 
 def followed(done: Study) -> list[tuple[str, int | None]]:
     return [(f.attack.name, f.attack.params.get("steps")) for f in done.follow_ups]
 
 
-def test_a_short_attack_is_suspect_and_escalation_gives_the_lower_number(model, split, tmp_path: Path):
+def test_a_short_attack_is_suspect_and_escalation_gives_the_lower_number(model, split, escalated, tmp_path: Path):
     _, before = run(model, split, tmp_path / "plain", SHORT, escalate=0.0)
     (worst,) = before["worst_case"]
     # Two steps of eps / 10 reach nothing without a budget either: the only run is invalid, and so is what rests on it.
@@ -102,7 +137,7 @@ def test_a_short_attack_is_suspect_and_escalation_gives_the_lower_number(model, 
     assert [c["name"] for c in worst["checks"] if not c["passed"]] == doubts
     assert before["escalation"] == []
 
-    done, after = run(model, split, tmp_path / "escalated", SHORT)
+    done, after = escalated.done, escalated.results
     (worst,) = after["worst_case"]
     assert (worst["verdict"], worst["robust_accuracy"]) == ("trusted", (N - BREAKABLE) / N)
     (told,) = after["escalation"]
@@ -119,8 +154,8 @@ def test_a_short_attack_is_suspect_and_escalation_gives_the_lower_number(model, 
     assert all(s["seconds"] > 0 for s in told["path"])
 
 
-def test_runs_that_followed_are_evaluations_like_any_other(model, split, tmp_path: Path):
-    _, results = run(model, split, tmp_path, SHORT)
+def test_runs_that_followed_are_evaluations_like_any_other(escalated):
+    results = escalated.results
     short, *more = results["evaluations"]
     assert [(e["params"]["steps"], e["robust_accuracy"], e["verdict"]) for e in more] == [
         (steps, (N - BREAKABLE) / N, "trusted") for _, steps in FOLLOW
@@ -198,8 +233,9 @@ def test_each_budget_and_ensemble_is_escalated_as_far_as_it_asks(model, split, t
     assert {w["ensemble"]: w["verdict"] == "trusted" for w in results["worst_case"]} == {"own": True, "blind": False}
 
 
-def test_a_second_evaluation_takes_everything_from_the_store(model, split, tmp_path: Path, monkeypatch):
-    done, results = run(model, split, tmp_path, SHORT)
+def test_a_second_evaluation_takes_everything_from_the_store(model, split, escalated, tmp_path: Path, monkeypatch):
+    done, results = escalated.done, escalated.results
+    shutil.copytree(escalated.folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(pieces, "run_cell", lambda *_, **__: pytest.fail("attacked again"))
     monkeypatch.setattr("robustkit.trust._run._piece", lambda *_: pytest.fail("probed again"))
     assert run(model, split, tmp_path, SHORT) == (done, results)
@@ -209,8 +245,9 @@ def test_a_second_evaluation_takes_everything_from_the_store(model, split, tmp_p
     assert len(fewer["evaluations"]) == 1
 
 
-def test_the_report_tells_the_path_from_the_store_alone(model, split, tmp_path: Path):
-    _, results = run(model, split, tmp_path / "runs", SHORT)
+def test_the_report_tells_the_path_from_the_store_alone(escalated, tmp_path: Path):
+    results = escalated.results
+    shutil.copytree(escalated.folder, tmp_path / "runs")
     found = api.report(tmp_path, formats=("csv",))
     assert json.loads((tmp_path / "results.json").read_text()) == found
     assert found.pop("samples")["rows"] == results["dataset"]["n"]  # the table beside the numbers
@@ -222,8 +259,8 @@ class Killed(BaseException):
     """Stands for a kill: nothing of ours catches it."""
 
 
-def test_killed_while_escalating_goes_on_where_it_was(model, split, tmp_path: Path, monkeypatch):
-    whole, results = run(model, split, tmp_path / "whole", SHORT)
+def test_killed_while_escalating_goes_on_where_it_was(model, split, escalated, tmp_path: Path, monkeypatch):
+    whole, results = escalated.done, escalated.results
     real, made, alive = pieces.run_cell, [], [False]
 
     def dying(cell, *rest, **more):
@@ -302,13 +339,8 @@ def test_a_randomised_model_is_attacked_with_eot(tmp_path: Path):
     assert "eot" not in cell.attack.params
 
 
-def test_who_watches_is_told_what_follows_and_why(model, split, tmp_path: Path):
-    said: list[str] = []
-    reporter = Reporter()
-    reporter.say = said.append  # type: ignore[method-assign]
-    store = Store(tmp_path)
-    run_evaluation(study_of({"own": model}, split, SHORT), {"own": model}, split, store, SETTING, reporter, ESCALATION)
-    assert [line for line in said if "escalating" in line] == [
+def test_who_watches_is_told_what_follows_and_why(escalated):
+    assert [line for line in escalated.said if "escalating" in line] == [
         "escalating own at eps 0.1: quorum, 24 steps (holds-against-outsiders, iterations-suffice, strongest-run)",
         "escalating own at eps 0.1: apgd-t, 50 steps (next-strongest)",
         "escalating own at eps 0.1: recombine, 6 steps, 60 generations (next-strongest)",
