@@ -151,6 +151,9 @@ def stub(cell: Cell) -> Run:
 class _NoCraftings:
     """Nothing is attacked, so that nothing has to be made ready for it."""
 
+    def of(self, key: str) -> None:
+        """Prepare nothing."""
+
     def share(self, *_: Any) -> str:
         """Return no name."""
         return ""

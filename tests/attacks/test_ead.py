@@ -125,8 +125,8 @@ def test_adaptive_search_takes_less_than_half_of_the_passes_for_distances_as_sma
         passes.append(float((trace.forwards + trace.backwards).float().mean()))
     found = [v > 0 for v in values]
     assert (found[0] | ~found[1]).all()
-    # A median, as below: single images end in other minima of L1, either way.
-    assert values[0][found[1]].median() <= 1.02 * values[1][found[1]].median()
+    # Single images end in other minima, either way: on average no farther than two percent.
+    assert values[0][found[1]].mean() <= 1.02 * values[1][found[1]].mean()
     assert passes[0] < passes[1] / 2
 
 

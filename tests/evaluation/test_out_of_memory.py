@@ -64,12 +64,12 @@ def attacked(on: Ensemble, few: Split, clean: Run, options: RunOptions = ON_GPU,
     return run_cell(cell, on, few, clean.samples, options)
 
 
-def same(made: Run, expected: Run) -> None:
+def same(made: Run, expected: Run, near: float = 1e-6) -> None:
     assert (made.samples.status != ERROR).all()
     assert made.warnings == ()
     assert np.array_equal(made.samples.prediction, expected.samples.prediction)
     assert np.array_equal(made.samples.forwards, expected.samples.forwards)
-    np.testing.assert_allclose(made.samples.examples, expected.samples.examples, atol=1e-6)
+    np.testing.assert_allclose(made.samples.examples, expected.samples.examples, atol=near)
 
 
 def clean_of(on: Ensemble, few: Split) -> Run:
@@ -140,7 +140,8 @@ def test_an_allocation_that_fails_costs_a_batch_whichever_it_is(
         for _, made, _ in failing(
             gpu, lambda: attacked(on, few, clean, cell=ATTACKS[name]), pytestconfig.getoption("--long")
         ):
-            same(made, expected)
+            # C&W steps as far as the linearised boundary is: what another size of a batch rounds is made larger.
+            same(made, expected, near=1e-5 if name == "cw" else 1e-6)
             halved.add(sizes[-1])
         assert halved <= {16, 8, 4}, "of 24, 16 asked for, parts on a GPU are 16 and 8"
         assert halved & {8, 4}, "what failed within a pass of the model was halved"
