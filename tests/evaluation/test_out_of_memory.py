@@ -143,7 +143,9 @@ def test_an_allocation_that_fails_costs_a_batch_whichever_it_is(
             # C&W steps as far as the linearised boundary is: what another size of a batch rounds is made larger.
             same(made, expected, near=1e-5 if name == "cw" else 1e-6)
             halved.add(sizes[-1])
-        assert halved <= {16, 8, 4}, "of 24, 16 asked for, parts on a GPU are 16 and 8"
+        # C&W's working set shrinks to any number of samples, half of which is what is tried next.
+        most = set(range(1, 17)) if name == "cw" else {16, 8, 4}
+        assert halved <= most, "of 24, 16 asked for, parts on a GPU are 16 and 8"
         assert halved & {8, 4}, "what failed within a pass of the model was halved"
 
 
