@@ -105,11 +105,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if args.json:
-        write_json(args.json, [asdict(result) for result in found])
+        write_json(args.json, [_plain(asdict(result)) for result in found])
     if args.markdown:
         args.markdown.write_text("\n".join(table(found)) + "\n", "utf-8")
     console.print("\n".join(table(found)))
     return 0
+
+
+def _plain(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result as JSON has it, which knows no NaN: peers do not tell their passes."""
+    return {name: None if value != value else value for name, value in result.items()}
 
 
 def measure(args: argparse.Namespace, console: Console) -> list[Result]:
