@@ -1,4 +1,4 @@
-"""How member outputs are computed in training: layout, precision, compiled, stacked or merged, by a short trial."""
+"""How member outputs are computed in training: layout, precision, compiled or stacked, chosen by a short trial."""
 
 from __future__ import annotations
 
@@ -20,12 +20,10 @@ from robustkit.base.errors import RunError, UserError
 from robustkit.base.files import write_json
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fastpath import HOPELESS, fastest
-from robustkit.ensembles.merged import Merged, mergeable
 from robustkit.functional.batching import out_of_memory
 from robustkit.records.cells import digest
 
-PLAIN, LAYOUT, PRECISION, COMPILED = "as it is", "channels last", "bfloat16", "compiled"
-STACKED, MERGED = "stacked", "merged"  # all members in one pass, on a GPU and on a CPU
+PLAIN, LAYOUT, PRECISION, STACKED, COMPILED = "as it is", "channels last", "bfloat16", "stacked", "compiled"
 WORTHWHILE = 1.15  # by how much reduced precision must be faster, since it rounds more
 LONG = 900.0  # seconds of training from which on a minute of compiling may pay
 _TRIAL = threading.Lock()  # trials side by side would measure each other
@@ -39,10 +37,9 @@ class Forward:
     ensemble : Ensemble
         Its members are called; put into the memory layout that ``way`` names.
     way : str
-        Some of ``channels last``, ``bfloat16``, ``stacked``, ``merged``, ``compiled``, joined by commas, or ``as it
-        is``.
+        Some of ``channels last``, ``bfloat16``, ``stacked``, ``compiled``, joined by commas, or ``as it is``.
     features : bool
-        Whether the inputs of the last linear layers are wanted; not with ``stacked``, ``merged`` or ``compiled``.
+        Whether the inputs of the last linear layers are wanted; not with ``stacked`` or ``compiled``.
     """
 
     def __init__(self, ensemble: Ensemble, way: str, features: bool = False) -> None:
@@ -52,7 +49,6 @@ class Forward:
         self.members: Sequence[nn.Module] = list(ensemble.members)
         if COMPILED in self.parts:
             self.members = [torch.compile(member) for member in ensemble.members]  # type: ignore[misc]
-        self._merged = Merged(self.members) if MERGED in self.parts else None
         self._heads = [last_linear(member) for member in ensemble.members] if features else []
 
     def __call__(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -61,8 +57,6 @@ class Forward:
         with self.precision(x.device), _inputs_of(self._heads) as features:
             if STACKED in self.parts and x.dim() == 4:
                 logits = stacked(self.members, x.contiguous(memory_format=self.layout))
-            elif self._merged is not None and x.dim() == 4:
-                logits = self._merged(x)
             else:
                 logits = torch.stack(
                     [m(o.contiguous(memory_format=self.layout)) for m, o in zip(self.members, own, strict=True)]
@@ -73,7 +67,6 @@ class Forward:
         """Return the same for one member."""
         one = copy.copy(self)
         one.members, one._heads = self.members[index : index + 1], self._heads[index : index + 1]
-        one._merged = None
         return one
 
     def precision(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
@@ -164,8 +157,6 @@ def _trial(
     ways = [PLAIN, LAYOUT, f"{LAYOUT}, {PRECISION}"]
     if x.device.type != "cpu" and not plain_calls:  # a CPU gains nothing: one member's convolutions fill it
         ways += [f"{LAYOUT}, {STACKED}", f"{LAYOUT}, {PRECISION}, {STACKED}"]
-    if x.device.type == "cpu" and not plain_calls and mergeable(ensemble.members):
-        ways.append(f"{LAYOUT}, {MERGED}")
     seconds: dict[str, float] = {}
     for way in ways:
         limit = HOPELESS * min(seconds.values(), default=math.inf)
@@ -178,8 +169,7 @@ def _trial(
     alone = threading.current_thread() is threading.main_thread()
     if not plain_calls and alone and (speed == "max" or steps * seconds[best] > LONG):
         started = time.perf_counter()
-        one_by_one = best.removesuffix(f", {MERGED}")  # it is the members that are compiled
-        candidate = f"{one_by_one}, {COMPILED}" if one_by_one != PLAIN else COMPILED
+        candidate = f"{best}, {COMPILED}" if best != PLAIN else COMPILED
         found = _seconds(ensemble, candidate, x, y)
         cost = 0.0 if speed == "max" else time.perf_counter() - started
         if found is not None and found * steps + cost < seconds[best] * steps:

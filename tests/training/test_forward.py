@@ -63,9 +63,7 @@ def _gradients(ensemble: Ensemble, way: str, x: torch.Tensor, y: torch.Tensor):
     return logits, {name: p.grad for name, p in ensemble.named_parameters()}
 
 
-@pytest.mark.parametrize(
-    "way", ["channels last", "stacked", "channels last, stacked", "merged", "channels last, merged", "compiled"]
-)
+@pytest.mark.parametrize("way", ["channels last", "stacked", "channels last, stacked", "compiled"])
 def test_every_exact_way_has_the_logits_gradients_and_statistics_of_the_plain_one(
     way: str, ensemble: Ensemble, batch, monkeypatch: pytest.MonkeyPatch
 ):
@@ -122,18 +120,15 @@ def test_the_fastest_way_is_chosen_and_remembered(
     before = ensemble.fingerprint()
     choose = lambda **more: forward.choose(ensemble, *batch, **{"steps": 100, "speed": "auto", **more})  # noqa: E731
     assert choose() == "channels last"  # bfloat16 is faster, but not by enough for its rounding
-    assert asked == ["as it is", "channels last", "channels last, bfloat16", "channels last, merged"]
+    assert asked == ["as it is", "channels last", "channels last, bfloat16"]
     assert choose() == "channels last"
-    assert len(asked) == 4
+    assert len(asked) == 3
     assert choose(speed="off") == "as it is"
     seconds |= {"channels last, bfloat16": 0.4}
     assert choose(plain_calls=True) == "channels last, bfloat16"
     seconds |= {"channels last, bfloat16, compiled": 0.3}
     assert choose(speed="max") == "channels last, bfloat16, compiled"
     assert choose(steps=10_000_000) == "channels last, bfloat16, compiled"  # so long a training pays for compiling
-    seconds |= {"channels last, merged": 0.35, "channels last, compiled": 0.2}
-    assert choose(steps=1000) == "channels last, merged"
-    assert choose(steps=100_000_000) == "channels last, compiled"  # members are compiled one by one
     assert ensemble.fingerprint() == before
     kept = [json.loads(file.read_text()) for file in (paths.cache_dir() / "forward").iterdir()]
     assert {row["way"] for row in kept} >= {"channels last", "channels last, bfloat16, compiled"}
