@@ -117,13 +117,19 @@ def _plain(result: dict[str, Any]) -> dict[str, Any]:
     return {name: None if value != value else value for name, value in result.items()}
 
 
-def measure(args: argparse.Namespace, console: Console) -> list[Result]:
-    """Return the results of every row on every model."""
+def asked_models(args: argparse.Namespace) -> list[str]:
+    """Return the models that are asked for, of those whose data are there; by default all of these."""
     there = ["digits", *(["mnist"] if args.mnist else []), *(MODELS[2:] if args.truth else [])]
     asked = args.models.split(",") if args.models else there
     for name in asked:
         if name not in there:
             raise unknown("model", name, there)
+    return asked
+
+
+def measure(args: argparse.Namespace, console: Console) -> list[Result]:
+    """Return the results of every row on every model."""
+    asked = asked_models(args)
     rows = [row for row in ROWS if not args.only or {row.name, row.attack} & set(args.only.split(","))]
     if not rows:
         raise unknown("row", args.only, [row.name for row in ROWS])

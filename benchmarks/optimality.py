@@ -21,7 +21,7 @@ from typing import Any
 import _minimum_peers as peers
 import numpy as np
 import torch
-from minimum_norm import MODELS, OWN, Row, own_run, subject
+from minimum_norm import MODELS, OWN, Row, asked_models, own_run, subject
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -66,11 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(args: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
     """Return the distances of every attack on every model; what failed is infinitely far (None)."""
-    there = ["digits", *(["mnist"] if args.mnist else []), *(MODELS[2:] if args.truth else [])]
-    asked = args.models.split(",") if args.models else there
-    for name in asked:
-        if name not in there:
-            raise unknown("model", name, there)
+    asked = asked_models(args)
     wanted = set(args.only.split(","))
     rows = [row for row in ROWS if not args.only or {row.name, row.attack, row.norm} & wanted]
     if not rows:
