@@ -9,6 +9,7 @@ from robustkit.attacks._ascent import Best, Model
 from robustkit.attacks._members import TINY, outputs
 from robustkit.functional.batching import by_rows
 from robustkit.functional.eot import drawn
+from robustkit.functional.losses import margin
 from robustkit.functional.trace import Trace
 
 
@@ -50,8 +51,6 @@ class Unpromising:
 
         def compute(x: Tensor, y: Tensor) -> tuple[Tensor]:
             logits, _ = outputs(single, x)
-            label = y.expand(len(logits), -1)[..., None]
-            others = logits.scatter(2, label, float("-inf")).amax(2)
-            return ((logits.gather(2, label)[..., 0] - others).mean(0),)
+            return (-torch.stack([margin(z, y) for z in logits]).mean(0),)
 
         return by_rows(self._model, compute, x, y)[0]
