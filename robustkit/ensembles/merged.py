@@ -20,50 +20,45 @@ LAYERS = {Member, Normalize, ResNet, BasicBlock, nn.Conv2d, nn.BatchNorm2d, nn.I
 
 
 def mergeable(members: Iterable[nn.Module]) -> bool:
-    """Return whether :class:`Merged` computes these members: several residual networks of robustkit, equal in shape.
+    """Return whether :class:`MergedEnsemble` computes these: several of robustkit's residual networks, equal in shape.
 
-    A member that somebody has changed, or looks into with a hook, is called as it is.
+    They are in evaluation mode. A member that somebody has changed, or looks into with a hook, is called as it is.
     """
     members = list(members)
     if len(members) < 2 or not all(type(m) is Member and type(m.network) is ResNet for m in members):
         return False
-    made = [[(name, type(part), getattr(part, "momentum", None)) for name, part in m.named_modules()] for m in members]
+    made = [[(name, type(part), getattr(part, "eps", None)) for name, part in m.named_modules()] for m in members]
     shapes = [[(name, value.shape) for name, value in m.state_dict().items()] for m in members]
     watched = any(part._forward_hooks or part._forward_pre_hooks for m in members for part in m.modules())
-    modes = {part.training for m in members for part in m.modules()}
+    training = any(part.training for m in members for part in m.modules())
     return (
         all(one == made[0] for one in made)
         and all(shape == shapes[0] for shape in shapes)
         and {kind for _, kind, _ in made[0]} <= LAYERS
-        and len(modes) == 1
+        and not training
         and not watched
     )
 
 
-class Merged:
-    """The logits of members that are :func:`mergeable`, from one pass of a network M times as wide.
+class MergedEnsemble(Ensemble):
+    """An ensemble of :func:`mergeable` members whose weights never change, from one pass of a network M times as wide.
 
-    Gradients reach each member's own weights, and in training mode its batch norm's running statistics are moved on.
-
-    Parameters
-    ----------
-    members : iterable of Member
-    frozen : bool
-        Their weights never change: they are joined once, and no gradient reaches them.
+    Their weights are joined when they are first used, and no gradient reaches them.
     """
 
-    def __init__(self, members: Iterable[nn.Module], frozen: bool = False) -> None:
-        self._frozen = frozen
-        members = list(members)
-        self._networks = [member.get_submodule("network") for member in members]
+    def __init__(self, ensemble: Ensemble) -> None:
+        super().__init__(list(ensemble.members), ensemble.rule)
+        self._networks = [member.get_submodule("network") for member in self.members]
         self._joined: dict[tuple[str, str], Tensor] = {}
-        normalisers = [member.get_submodule("normalize") for member in members]
+        normalisers = [member.get_submodule("normalize") for member in self.members]
         scales = [torch.cat([value.flatten() for value in n.buffers()]) for n in normalisers]
-        self._normalisers = normalisers[:1] if all(torch.equal(s, scales[0]) for s in scales) else normalisers
+        self._alike = all(torch.equal(s, scales[0]) for s in scales)
+        self.eval()
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return logits (M, B, L) of images (B, C, H, W)."""
-        given = [normalise(x) for normalise in self._normalisers]
+    def member_logits(self, x: Tensor) -> Tensor:
+        """Return the logits of every member, (M, B, L), of images (B, C, H, W)."""
+        members = list(self.members)[:1] if self._alike else self.members
+        given = [member.get_submodule("normalize")(x) for member in members]
         x = given[0] if len(given) == 1 else torch.cat(given, 1)
         x = x.contiguous(memory_format=torch.channels_last)
         out = self._normalised(x, "conv1", "bn1", groups=len(given)).relu_()
@@ -93,40 +88,17 @@ class Merged:
         assert isinstance(one, nn.Conv2d)
         bias = self._together(conv, "bias") if one.bias is not None else None
         out = functional.conv2d(x, self._together(conv, "weight"), bias, one.stride, one.padding, groups=groups)
-        norms = [network.get_submodule(norm) for network in self._networks]
-        first = norms[0]
+        first = self._networks[0].get_submodule(norm)
         if not isinstance(first, nn.BatchNorm2d):
             return out
         mean, variance = (self._together(norm, name) for name in ("running_mean", "running_var"))
         weight, bias = (self._together(norm, name) for name in ("weight", "bias"))
-        momentum = 0.0 if first.momentum is None else first.momentum
-        out = functional.batch_norm(out, mean, variance, weight, bias, first.training, momentum, first.eps)
-        if first.training:
-            with torch.no_grad():
-                kept = [norm.get_buffer(name) for name in ("running_mean", "running_var") for norm in norms]
-                torch._foreach_copy_(kept, [*mean.chunk(len(norms)), *variance.chunk(len(norms))])
-                torch._foreach_add_([norm.get_buffer("num_batches_tracked") for norm in norms], 1)
-        return out
+        return functional.batch_norm(out, mean, variance, weight, bias, eps=first.eps)
 
     def _together(self, layer: str, name: str, join: Callable[[list[Tensor]], Tensor] = torch.cat) -> Tensor:
         """Return a tensor of all members' layers as one."""
         if (layer, name) not in self._joined:
             with torch.inference_mode(False):  # what is kept must do for attacks, which need gradients
                 made = join([getattr(network.get_submodule(layer), name) for network in self._networks])
-            if not self._frozen:
-                return made
             self._joined[layer, name] = made.detach()
         return self._joined[layer, name]
-
-
-class MergedEnsemble(Ensemble):
-    """An ensemble of :func:`mergeable` members whose weights never change, computed as :class:`Merged`."""
-
-    def __init__(self, ensemble: Ensemble) -> None:
-        super().__init__(list(ensemble.members), ensemble.rule)
-        self._merged = Merged(self.members, frozen=True)
-        self.eval()
-
-    def member_logits(self, x: Tensor) -> Tensor:
-        """Return the logits of every member, (M, B, L)."""
-        return self._merged(x)
