@@ -58,6 +58,11 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
         _timed(asked | {"n": 1, "out": f"{folder}/trained", "trust": "off"})  # trains, or takes from the cache
         first = _timed(asked | {"out": f"{folder}/out", "trust": "off"})
         nothing = _timed(asked | {"out": f"{folder}/out", "trust": "off"})
+        if first <= nothing:
+            raise UserError(
+                f"the attacks took {first:.2f} s, no longer than the {nothing:.2f} s of a run that finds them done: "
+                "there is nothing to compare the checks with; ask for more images (--n) or stronger attacks"
+            )
         rows: dict[str, dict[str, Any]] = {}
         for level in LEVELS:
             known = _samples(folder)
