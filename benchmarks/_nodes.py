@@ -63,12 +63,12 @@ def _network() -> nn.Module:
     return nn.Sequential(nn.Flatten(), *layers)
 
 
-def plan(ensemble: Ensemble, split: Split, steps: int) -> Study:
-    """Return a study of :data:`CHAINS` chains that differ by the size of a step alone."""
+def plan(ensemble: Ensemble, split: Split, steps: int, part: int = 0, parts: int = 1) -> Study:
+    """Return a study of :data:`CHAINS` chains that differ by the size of a step alone, or of one part in ``parts``."""
     key = ensemble.fingerprint()
     record = EnsembleRecord("e", key, "none", {}, ("perceptron",) * MEMBERS, MEMBERS, "mean-prob", key)
     data = DatasetRecord("random", "test", len(split), tuple(map(str, range(CLASSES))), split.sha256(), SHAPE)
-    attacks = tuple(spec("pgd", steps=steps, step_size=1e-7 * (1 + at)) for at in range(CHAINS))
+    attacks = tuple(spec("pgd", steps=steps, step_size=1e-7 * (1 + at)) for at in range(part, CHAINS, parts))
     return Study((record,), data, attacks, EPS, "linf", EPS[-1], suites=("attacks",), reference=False)
 
 
@@ -89,15 +89,15 @@ def started(nodes: int) -> Iterator[str]:
             cluster.shutdown()
 
 
-def measure(nodes: int, images: int, steps: int, folder: Path) -> dict[str, Any]:
-    """Run the plan on so many nodes; 0: in one thread of this process.
+def measure(nodes: int, images: int, steps: int, folder: Path, part: int = 0, parts: int = 1) -> dict[str, Any]:
+    """Run the plan, or one part of its chains in ``parts``, on so many nodes; 0: in one thread of this process.
 
     Returns
     -------
     dict
-        ``seconds`` of the plan, from its first piece to its last record, with workers that are there already
-        (``start_seconds`` before it: joining, and importing torch there); ``work`` is how long the pieces ran,
-        ``idle`` how long nodes had nothing left while another ended its last piece, and
+        ``seconds`` of the plan, from its first piece to its last record (``began`` and ``ended`` by the clock), with
+        workers that are there already (``start_seconds`` before it: joining, and importing torch there); ``work`` is
+        how long the pieces ran, ``idle`` how long nodes had nothing left while another ended its last piece, and
         ``overhead`` the rest of the nodes' time for each of the ``pieces``; ``empty`` is the time of a piece that does
         nothing; ``sent`` are the bytes that were put where nodes fetch them, ``arrived`` those that each node has of
         it in the end, with what its pieces ``returned``; ``weights`` are those of the ensemble; ``memory``
@@ -106,7 +106,7 @@ def measure(nodes: int, images: int, steps: int, folder: Path) -> dict[str, Any]
     os.environ["ROBUSTKIT_CACHE"] = str(folder / "cache")
     torch.set_num_threads(1)
     ensemble, split = subject(images)
-    study = plan(ensemble, split, steps)
+    study = plan(ensemble, split, steps, part, parts)
     if not nodes:
         return {**_run(study, ensemble, split, None, folder), **dict.fromkeys(("start_seconds", "empty"), 0.0)}
     with started(nodes) as address:
@@ -138,7 +138,7 @@ def _run(study: Study, ensemble: Ensemble, split: Split, executor: Any, folder: 
     began = time.perf_counter()
     craftings = Craftings(study, ensembles, split, options, quiet)
     execute(study, ensembles, split, Store(folder), options, quiet, craftings)
-    took = time.perf_counter() - began
+    took, ended_at = time.perf_counter() - began, time.time()
     pieces, work = (after - old for after, old in zip(_worked(executor), before, strict=True))
     nodes = len(executor.nodes.lines()) if executor else 1
     idle = sum(max(ended.values()) - end for end in ended.values())
@@ -147,7 +147,7 @@ def _run(study: Study, ensemble: Ensemble, split: Split, executor: Any, folder: 
         "weights": weights, "sent": 0, "arrived": [], "returned": len([*study.cells()]) * split.x.nbytes,
         "nodes": nodes if executor else 0,
         "chains": len(study.chains()), "cells": len([*study.cells()]),
-        "pieces": pieces, "seconds": took, "work": work, "idle": idle,
+        "pieces": pieces, "began": ended_at - took, "ended": ended_at, "seconds": took, "work": work, "idle": idle,
         "overhead": (took * nodes - work - idle) / pieces if pieces else 0.0,
         "memory": memory(), "load": os.getloadavg()[0],
     }  # fmt: skip

@@ -17,7 +17,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -53,9 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(simulated_table(found["simulated"]))
         missed += [what for row in found["simulated"] for what in _missed(row)]
     if args.only != "simulated":
-        found["nodes"] = [
-            alone("nodes", "--nodes", str(count)) for _ in range(args.turns) for count in (0, 1, 2)
-        ]  # fmt: skip
+        found["nodes"] = [row for _ in range(args.turns) for row in _turn()]
         console.print(nodes_table(found["nodes"]))
         said, short = gained(found["nodes"])
         print(said)
@@ -76,13 +75,27 @@ def _one(args: argparse.Namespace) -> int:
         if args.one == "nodes":
             from _nodes import measure
 
-            row = measure(args.nodes, IMAGES, STEPS, Path(folder))
+            row = measure(args.nodes, IMAGES, STEPS, Path(folder), *args.part)
         else:
             from _simulation import simulate
 
             row = simulate(args.cells, int(args.workers), Path(folder), args.seed)
     print(json.dumps(row))
     return 0
+
+
+def _turn() -> list[dict[str, Any]]:
+    """Run the plan in one thread, in two processes with half the chains each (the machine's own limit), and on Ray."""
+    return [{**alone("nodes"), "processes": 1}, together(2), *(alone("nodes", "--nodes", str(n)) for n in (1, 2))]
+
+
+def together(processes: int) -> dict[str, Any]:
+    """Run the plan without Ray in so many processes at once, each with its part of the chains."""
+    with ThreadPoolExecutor(processes) as pool:
+        parts = [pool.submit(alone, "nodes", "--part", str(part), str(processes)) for part in range(processes)]
+        rows = [part.result() for part in parts]
+    seconds = max(row["ended"] for row in rows) - min(row["began"] for row in rows)
+    return {**rows[0], "processes": processes, "seconds": seconds, "chains": sum(row["chains"] for row in rows)}
 
 
 def alone(one: str, *words: str) -> dict[str, Any]:
@@ -106,19 +119,24 @@ def _missed(row: dict[str, Any]) -> list[str]:
 
 def gained(rows: Sequence[dict[str, Any]]) -> tuple[str, list[str]]:
     """Return a sentence on what the second node gave, by medians of the turns, and what is less than was aimed at."""
-    seconds = {nodes: [row["seconds"] for row in rows if row["nodes"] == nodes] for nodes in (1, 2)}
-    faster = median(one / two for one, two in zip(seconds[1], seconds[2], strict=True))
+    faster = _times([row["seconds"] for row in rows if row["nodes"] == nodes] for nodes in (1, 2))
+    machine = _times([row["seconds"] for row in rows if row.get("processes") == count] for count in (1, 2))
     beside = max(median(row["overhead"] for row in rows if row["nodes"] == nodes) for nodes in (1, 2))
     copies = max((_copies(row) for row in rows if row["nodes"]), default=0.0)
     said = (
-        f"two nodes are {faster:.2f} times as fast as one; {1000 * beside:.0f} ms beside the work of a piece; the "
-        f"weights arrived {copies:.2f} times at a node"
+        f"two nodes are {faster:.2f} times as fast as one, two processes without Ray {machine:.2f}; "
+        f"{1000 * beside:.0f} ms beside the work of a piece; the weights arrived {copies:.2f} times at a node"
     )
     return said, [
-        *([f"two nodes are {faster:.2f} times as fast as one"] if faster < FASTER else []),
+        *([f"two nodes are {faster:.2f} times as fast as one ({machine:.2f} without Ray)"] if faster < FASTER else []),
         *([f"{1000 * beside:.0f} ms beside the work of a piece"] if beside > OVERHEAD else []),
         *([f"the weights arrived {copies:.2f} times at a node"] if copies > TWICE else []),
     ]
+
+
+def _times(seconds: Iterable[Sequence[float]]) -> float:
+    """Return how many times as fast the second of two ways is, by the median of the turns."""
+    return median(one / two for one, two in zip(*seconds, strict=True))
 
 
 def _copies(row: dict[str, Any]) -> float:
@@ -148,15 +166,15 @@ def simulated_table(rows: Sequence[dict[str, Any]]) -> Table:
 def nodes_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Return a row for each run on real nodes, in turns."""
     found = _table(
-        f"{rows[0]['cells']} cells in {rows[0]['chains']} chains, nodes of Ray of one CPU each (0: no Ray, one thread)",
+        f"{rows[0]['cells']} cells in {rows[0]['chains']} chains, Ray's nodes of one CPU each (no Ray: so many processes)",
         "nodes", "s", "work s", "idle s", "ms beside", "ms empty", "start s", "weights MiB", "sent", "arrived",
         "own MiB", "shared out", "resident", "load",
     )  # fmt: skip
     for row in rows:
         memory = row["memory"]
         found.add_row(
-            str(row["nodes"]), f"{row['seconds']:.1f}", f"{row['work']:.1f}", f"{row['idle']:.1f}",
-            f"{1000 * row['overhead']:.0f}", f"{1000 * row['empty']:.0f}",
+            str(row["nodes"] or f"no Ray, {row['processes']}"), f"{row['seconds']:.1f}", f"{row['work']:.1f}",
+            f"{row['idle']:.1f}", f"{1000 * row['overhead']:.0f}", f"{1000 * row['empty']:.0f}",
             f"{row['start_seconds']:.1f}", _mib(row["weights"]), _mib(row["sent"]),
             " ".join(map(_mib, row["arrived"])), f"{memory['uss']:.0f}", f"{memory['pss']:.0f}",
             f"{memory['peak']:.0f}", f"{row['load']:.1f}",
@@ -180,12 +198,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", choices=("simulated", "nodes"), help="one of the two measurements")
     parser.add_argument("--cells", type=int, default=CELLS, help="of the simulated plan, at least")
     parser.add_argument("--workers", default=WORKERS, help="numbers of simulated workers")
-    parser.add_argument("--turns", type=int, default=TURNS, help="how often no, one and two real nodes are measured")
+    parser.add_argument(
+        "--turns", type=int, default=TURNS, help="how often one and two are measured, without Ray and with"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the simulated lengths")
     parser.add_argument("--store", type=Path, help="a folder that the records are written below, and removed from")
     parser.add_argument("--json", type=Path, help="a file for the numbers")
     parser.add_argument("--one", choices=("simulated", "nodes"), help=argparse.SUPPRESS)
     parser.add_argument("--nodes", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), help=argparse.SUPPRESS)
     return parser
 
 

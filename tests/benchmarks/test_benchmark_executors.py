@@ -83,18 +83,38 @@ def test_a_missed_target_is_named():
 def test_what_a_second_node_gave_is_the_median_of_the_turns():
     one = {"nodes": 1, "seconds": 20.0, "overhead": 0.02, "weights": 100, "sent": 110, "returned": 30, "arrived": [140]}
     two = {**one, "nodes": 2, "seconds": 11.0, "overhead": 0.06, "arrived": [150, 120]}
-    said, missed = benchmark.gained([one, two, one, two, {**one, "seconds": 90.0}, two])
-    assert "1.82 times as fast as one; 60 ms" in said
+    thread = {"nodes": 0, "processes": 1, "seconds": 19.0}
+    both = {**thread, "processes": 2, "seconds": 10.0}
+    said, missed = benchmark.gained([thread, both, one, two, one, two, {**one, "seconds": 90.0}, two])
+    assert "1.82 times as fast as one, two processes without Ray 1.90; 60 ms" in said
     assert "arrived 1.15 times" in said
     assert missed == []
-    _, missed = benchmark.gained([one, {**two, "overhead": 0.07, "seconds": 12.0, "arrived": [250, 90]}])
+    _, missed = benchmark.gained([thread, both, one, {**two, "overhead": 0.07, "seconds": 12.0, "arrived": [250, 90]}])
     assert [what.split()[0] for what in missed] == ["two", "70", "the"]
+    assert "1.67 times as fast as one (1.90 without Ray)" in missed[0]
+
+
+def test_two_processes_take_half_the_chains_each_at_the_same_time(monkeypatch):
+    asked = []
+
+    def alone(*words):
+        asked.append(words)
+        late = int(words[2])
+        return {"nodes": 0, "chains": 12, "began": 100.0 + late, "ended": 110.0 + 2 * late, "seconds": 10.0 + late}
+
+    monkeypatch.setattr(benchmark, "alone", alone)
+    found = benchmark.together(2)
+    assert sorted(asked) == [("nodes", "--part", "0", "2"), ("nodes", "--part", "1", "2")]
+    assert (found["seconds"], found["chains"], found["processes"]) == (12.0, 24, 2)
 
 
 def test_the_chains_on_real_nodes_are_equally_long(tmp_path):
     ensemble, split = nodes.subject(2)
     study = nodes.plan(ensemble, split, 2)
     assert [len(chain) for chain in study.chains()] == [3] * 24
+    halves = [nodes.plan(ensemble, split, 2, part, 2) for part in (0, 1)]
+    assert {cell.key for half in halves for cell in half.cells()} == {cell.key for cell in study.cells()}
+    assert [len(half.chains()) for half in halves] == [12, 12]
     options = RunOptions(torch.device("cpu"))
     craftings = Craftings(study, {study.ensembles[0].key: ensemble}, split, options, Reporter())
     execute(study, {study.ensembles[0].key: ensemble}, split, Store(tmp_path), options, Reporter(), craftings)
