@@ -166,7 +166,7 @@ def simulated_table(rows: Sequence[dict[str, Any]]) -> Table:
 def nodes_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Return a row for each run on real nodes, in turns."""
     found = _table(
-        f"{rows[0]['cells']} cells in {rows[0]['chains']} chains, Ray's nodes of one CPU each (no Ray: so many processes)",
+        f"{rows[0]['cells']} cells in {rows[0]['chains']} chains, Ray's nodes of one CPU each (no Ray: processes)",
         "nodes", "s", "work s", "idle s", "ms beside", "ms empty", "start s", "weights MiB", "sent", "arrived",
         "own MiB", "shared out", "resident", "load",
     )  # fmt: skip
