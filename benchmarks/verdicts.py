@@ -139,7 +139,7 @@ def battery(
             stands = ensemble(made).argmax(1) == y[rows]
         own = right.clone()
         own[rows] = stands
-        left[name] = float(own.float().mean())
+        left[name] = float(own.double().mean())
         standing[rows] &= stands
 
     everyone = torch.nonzero(right).squeeze(1)
@@ -156,7 +156,7 @@ def battery(
         if len(rows):
             run("pgd", rows, _pgd(ensemble, eps, loss, args))
             left.pop("pgd")
-    left["everything"] = float(standing.float().mean())
+    left["everything"] = float(standing.double().mean())
     return left, cost
 
 
