@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -17,33 +19,39 @@ class Unpromising:
     """Gives up, before one of the runs of an ascent, what the runs before it have left too far from the boundary.
 
     Of each sample that stands its best iterate is looked at: where the margin z_y - max_{i != y} z_i, mean over the
-    members, is more than a share of what it is on the clean image, no further run sees it. A pass of the clean and one
-    of the best image is all that it costs, and each sample is judged by itself.
+    members, is more than a share of what it is on the clean image, no further run sees it. A pass of the clean image,
+    once, and one of the best at each look is all that it costs, and each sample is judged by itself.
 
     Parameters
     ----------
     x, y : Tensor
         Clean images (B, C, H, W) and their labels (B,).
-    share : float
-        Of the clean margin; what has more is given up. 1 or more: nothing is.
-    runs : int
-        After how many runs it is looked.
+    shares : mapping of int to float
+        After how many runs it is looked, and the share of the clean margin above which a sample is given up then.
     """
 
-    def __init__(self, model: Model, x: Tensor, y: Tensor, share: float, runs: int, trace: Trace | None) -> None:
-        self._model, self._x, self._y = model, x, y
-        self._share, self._runs, self._trace = share, runs, trace
+    def __init__(self, model: Model, x: Tensor, y: Tensor, shares: Mapping[int, float], trace: Trace | None) -> None:
+        self._model, self._x, self._y, self._shares, self._trace = model, x, y, shares, trace
         self._hopeless = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self._clean: Tensor | None = None
 
     def __call__(self, run: int, best: Best) -> Tensor:
         """Return which samples (B,) the run with this number, from 0 on, leaves alone."""
-        if run == self._runs:
-            rows = torch.nonzero(~best.won).squeeze(1)
-            before, after = (self._margins(images[rows], self._y[rows]) for images in (self._x, best.x))
-            if self._trace is not None:
-                self._trace.count(rows, forwards=2)
-            self._hopeless[rows] = after > self._share * before.clamp_min(TINY)
+        if run in self._shares:
+            rows = torch.nonzero(~best.won & ~self._hopeless).squeeze(1)
+            if self._clean is None:  # who stands at a later look stands now
+                self._clean = self._look(rows, self._x)
+            left, clean = self._look(rows, best.x), self._clean.clamp_min(TINY)
+            self._hopeless |= left > self._shares[run] * clean
         return self._hopeless
+
+    def _look(self, rows: Tensor, images: Tensor) -> Tensor:
+        """Return the margins (B,) of the images (B, C, H, W) at rows, elsewhere 0, and count a pass of each."""
+        found = images.new_zeros(len(images))
+        found[rows] = self._margins(images[rows], self._y[rows])
+        if self._trace is not None:
+            self._trace.count(rows, forwards=1)
+        return found
 
     @torch.no_grad()
     def _margins(self, x: Tensor, y: Tensor) -> Tensor:
