@@ -21,6 +21,7 @@ SHARP = 4.0  # standard deviation of a group's logits: of ten equally spread cla
 ALONE = 2.0  # a single model's logits against a group's: nobody else pulls
 BROAD = 0.5  # gap of a single model in every second run, where classes further off count
 LOOKS = {2: 1.25, 4: 1.0}  # after how many runs it is looked what they have hardly moved, and times ``give_up``
+VOTED = 4  # runs: the fewest after which it is looked where members vote, since each run is against other votes
 
 
 @attack(
@@ -53,10 +54,10 @@ def quorum(
     Steps are as in APGD, with momentum .75, and glide from 2 eps to nothing by a cosine; each run starts at a random
     point, and what one broke the next does not see, unless ``stop_early=False``.
 
-    After two runs a sample is given up whose members still have more than 1.25 ``give_up`` of their clean margin, on
-    average, after four one with more than ``give_up`` (not of crossmax, of members that are drawn, of passes averaged,
-    or aimed at a label): of what later runs broke nothing had more than .36 of it after two runs, and .14 after four,
-    and much of what stands has.
+    After two runs (not where members vote) a sample is given up whose members still have more than 1.25 ``give_up`` of
+    their clean margin, on average, after four one with more than ``give_up`` (not of crossmax, of members
+    that are drawn, of passes averaged, or aimed at a label): of what later runs broke nothing had more than .24 of it
+    after two runs against means, and .14 after four, and much of what stands has.
 
     Where members vote (majority, median, crossmax), a run ascends how likely it is, in logs, that more than half of
     them agree on a wrong class, if each answered by chance: e_k of the softmaxes of z_m / (t gap), k = M // 2 + 1, e_k
@@ -82,8 +83,8 @@ def quorum(
     restarts : int
         Runs; the M + 5 mixtures, of votes the 4 M, of crossmax three, take turns.
     give_up : float
-        What share of the clean margin four runs may leave of a sample that further runs see; .8: two runs give
-        nothing up; 1: all see it.
+        What share of the clean margin four runs may leave of a sample that further runs see; from .8 on two runs
+        give nothing up, from 1 on none.
     generator : SampleGenerator, torch.Generator, int or None
         Source of the random starts.
 
@@ -101,7 +102,8 @@ def quorum(
     by_margin = (
         stop_early and not targeted and not chances(model) and fusion(model) != "crossmax" and drawn(model)[1] == 1
     )
-    shares = {runs: times * give_up for runs, times in LOOKS.items() if times * give_up < 1}
+    fewest = VOTED if fusion(model) in VOTES else 0
+    shares = {runs: times * give_up for runs, times in LOOKS.items() if runs >= fewest and times * give_up < 1}
     hopeless = Unpromising(model, x, y, shares, trace) if by_margin and shares else None
     return ascend(
         model, x, y, eps=eps, steps=steps, step_size=gliding(eps, steps), norm=norm, loss="ce", targeted=targeted,

@@ -229,7 +229,7 @@ def test_every_run_is_counted_and_who_is_broken_leaves(trained: Ensemble, test_i
 
 
 @pytest.mark.parametrize("fusion", ["mean-prob", "majority"])
-def test_what_two_and_four_runs_have_hardly_moved_further_runs_do_not_see(trained: Ensemble, test_images, fusion: str):
+def test_what_two_or_four_runs_have_hardly_moved_further_runs_do_not_see(trained: Ensemble, test_images, fusion: str):
     x, y = test_images[0][:80], test_images[1][:80]
     ensemble, trace, share = Ensemble(list(trained.members), fusion).eval(), Trace(80), 0.4
     common = {"eps": 0.04, "steps": 5, "generator": 0}
@@ -245,12 +245,14 @@ def test_what_two_and_four_runs_have_hardly_moved_further_runs_do_not_see(traine
         return torch.tensor([margin(images, row) > share * margin(x, row) for row in range(80)])
 
     stands = ensemble(two).argmax(1) == y
-    far = stands & above(two, 1.25 * share)
+    far = stands & above(two, 1.25 * share) & (fusion != "majority")  # each run is against other votes
     later = stands & ~far & (ensemble(four).argmax(1) == y)
     further = later & above(four, share)
     near = later & ~further & (ensemble(made).argmax(1) == y)
-    assert min(int(kind.sum()) for kind in (far, further, near)) > 2
-    for kind, runs, looks, best in ((far, 2, 2, two), (further, 4, 3, four), (near, 7, 3, made)):
+    assert min(int(kind.sum()) for kind in (further, near)) > 2
+    assert (far.sum() > 5) == (fusion != "majority")
+    second = 3 if far.any() else 2
+    for kind, runs, looks, best in ((far, 2, 2, two), (further, 4, second, four), (near, 7, second, made)):
         assert (trace.forwards[kind] == 6 * runs + looks).all()
         assert torch.equal(made[kind], best[kind])  # the best of those runs is what is left of it
     assert torch.equal(made[~stands], two[~stands])
