@@ -34,7 +34,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def asked(checkpoints: list[Path], **more: Any) -> dict[str, Any]:
-    several = {"attacks": "pgd,mim,bim", "settings": {"pgd.steps": 2, "mim.steps": 2, "bim.steps": 2}}
+    several = {"attacks": "pgd,mim", "settings": {"pgd.steps": 2, "mim.steps": 2}}
     suites = ("attacks", "transfer", "diversity")
     return {"checkpoint": checkpoints, "arch": NET, **QUICK, **several, "suites": suites, **more}
 
