@@ -19,7 +19,7 @@ from robustkit.records.cells import Cell, Run, Spec
 from robustkit.records.samples import ERROR
 from robustkit.training.spec import TrainSpec
 
-SAMPLES, EPS = 1000, 0.12
+SAMPLES, EPS = 1000, 0.09
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 PGD = Spec("attack", "pgd", {"steps": 12, "restarts": 1})
 APGD = Spec("attack", "apgd-dlr", {"steps": 10, "restarts": 1})

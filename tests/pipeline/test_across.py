@@ -21,6 +21,7 @@ from robustkit.pipeline.run import of_norms
 from robustkit.records.cells import DatasetRecord, EnsembleRecord, Run, Spec
 from robustkit.records.samples import CARRIED, HERE, Samples
 from robustkit.records.store import Store
+from robustkit.study import reference
 from robustkit.study.plan import Study
 from robustkit.study.reference import reference_for, reference_name
 
@@ -162,7 +163,8 @@ def test_what_a_norm_lacks_is_said():
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a small trained ensemble, which is the current one."""
+    """A folder with a small trained ensemble, which is the current one; the sparse references are short."""
+    monkeypatch.setattr(reference, "SPARSE_STEPS", 50)
     shutil.copytree(FOLDER / "ensemble", tmp_path / "ensemble")
     shutil.copy(FOLDER / "net.py", tmp_path)
     monkeypatch.chdir(tmp_path)
