@@ -32,7 +32,8 @@ def _array(content: bytes) -> npt.NDArray[Any]:
     start = HEADER + int.from_bytes(content[8:HEADER], "little")
     shape, fortran, dtype = _header(content[:start])
     array = np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
-    return array.copy(order="K")
+    copied: npt.NDArray[Any] = array.copy(order="K")
+    return copied
 
 
 @lru_cache(maxsize=1024)  # of a store's records most are alike, and it is evaluated as Python

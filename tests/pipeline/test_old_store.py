@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @dataclass(frozen=True)
 class Resumed:
-    """What the command made of a copy of the store: the folder, what it printed, and when what was there was written."""
+    """What the command made of a copy of the store: the folder, what it printed, when what was there was written."""
 
     folder: Path
     printed: str
@@ -50,14 +49,14 @@ class Resumed:
 
 
 @pytest.fixture(scope="module")
-def resumed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resumed]:
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
     """A copy in which the command has run; who changes it takes another copy."""
     with pytest.MonkeyPatch.context() as patch:
         place = copied(STORE, tmp_path_factory.mktemp("resumed") / "copy", patch)
         before = stamps(place)
         code, printed, error = invoke(*COMMAND)
         assert code == 0, error
-    yield Resumed(place, printed, before)
+    return Resumed(place, printed, before)
 
 
 def copied(store: Path, place: Path, patch: pytest.MonkeyPatch) -> Path:
@@ -139,9 +138,7 @@ def test_what_is_advised_where_nobody_looked_is_a_whole_command_that_looks(folde
                 assert replace(config, attacks=None, settings=None) == replace(own, attacks=None, settings=None)
 
 
-def test_what_is_missing_is_run_and_the_rest_is_kept(
-    resumed: Resumed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_what_is_missing_is_run_and_the_rest_is_kept(resumed: Resumed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     runs = copied(resumed.folder, tmp_path / "copy", monkeypatch) / "out" / "runs"
     gone = next(
         path for path in sorted(runs.glob("*.json")) if '"mim"' in path.read_text() and "0.02" in path.read_text()
