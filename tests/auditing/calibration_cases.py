@@ -24,7 +24,7 @@ from torch.nn import functional
 from robustkit import data, models
 from robustkit.auditing.adapting import STATISTICS
 
-EPOCHS = {"perceptron": 15, "lenet": 6}  # of others 10
+EPOCHS = {"perceptron": 30, "lenet": 12}  # of others 20
 EVALUATED, SEEN = 64, 400  # images that are attacked, and that the audit is given to find things out on
 WEAK, STRONG = 0.02, 0.3  # eps: where a network's own robustness shows, and where nothing is left of it
 Network = Callable[[Tensor], Tensor]
@@ -151,7 +151,7 @@ def trained(arch: str, channels: int = 1, name: str = "", seed: int = 0) -> nn.M
         torch.manual_seed(seed)
         network = BUILT[arch](channels)
         optimiser = torch.optim.Adam(network.parameters(), 1e-3 if scale > 1 else 3e-3)
-        for step, rows in enumerate(torch.cat([torch.randperm(len(x)) for _ in range(EPOCHS.get(arch, 10))]).split(50)):
+        for step, rows in enumerate(torch.cat([torch.randperm(len(x)) for _ in range(EPOCHS.get(arch, 20))]).split(50)):
             undo = name or UNDONE[channels][step % len(UNDONE[channels])]
             # A batch norm's memory proves the preprocessing by itself, and would be spoilt by such lessons.
             lessons = (
