@@ -76,10 +76,11 @@ def test_trainings_are_spread_over_all_gpus(tmp_path: Path, capsys: pytest.Captu
         def say(self, message: str) -> None:
             said.append(message)
 
+    few = {"suites": ("attacks",), "settings": {"pgd.steps": 2, "train.batch_size": 512}}  # three steps of a training
     with pretend_cuda(count=2):
         robustkit.evaluate(
-            **{**QUICK, "suites": ("attacks",)}, defense="baseline,gncl", arch=NET, members=2, epochs=1, seed=11,
-            device="cuda:all", out=tmp_path, reporter=Heard(),
+            **{**QUICK, **few}, defense="baseline,gncl", arch=NET, members=2, epochs=1, seed=11, device="cuda:all",
+            out=tmp_path, reporter=Heard(),
         )  # fmt: skip
     assert {line.rpartition(" on ")[2] for line in said if line.startswith("training ")} == {"cuda:0", "cuda:1"}
 
