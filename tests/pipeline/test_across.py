@@ -179,7 +179,8 @@ COMMAND = (
 def test_four_norms_in_one_evaluation(here: Path):
     code, printed, error = invoke(
         *COMMAND, "--norms", "linf,l2,l1,l0", "--eps", "linf=0.02,0.04,l2=0.1,0.2,l1=0.4,l0=1", "--attacks", "pgd,fmn",
-        "--set", "fmn.steps=20", "--suites", "attacks,transfer", "--min", "union>=0", "--min", "worst_case@0.4 l1>=0",
+        "--set", "fmn.steps=20", "--suites", "attacks,transfer", "--format", "html,csv",
+        "--min", "union>=0", "--min", "worst_case@0.4 l1>=0",
     )  # fmt: skip
     assert code == 0, error
     assert "Robust to all of 0.04 linf and 0.2 l2 and 0.4 l1 and 1 l0: ensemble" in " ".join(printed.split())
