@@ -30,7 +30,7 @@ HEAVY = (
     "inspect", "tempfile", "threading", "difflib",
 )  # fmt: skip
 WORDS = ["evaluate", "--attacks", "fgsm", "--n", "20", "--trust", "off", "--no-reference"]
-WORDS += ["--suites", "attacks", "--epochs", "1", "--members", "2"]
+WORDS += ["--suites", "attacks", "--epochs", "1", "--members", "2", "--arch", "lenet", "--speed", "off"]
 
 
 def _ask(folder: Path, *more: str) -> str:
@@ -105,7 +105,7 @@ def test_data_that_changed_are_attacked_again(tmp_path: Path):
         np.savez(tmp_path / "own.npz", **split)
 
     put(images)
-    words = ["--dataset", f"npz:{tmp_path / 'own.npz'}", "--arch", "lenet"]
+    words = ["--dataset", f"npz:{tmp_path / 'own.npz'}"]
     _ask(tmp_path / "out", *words)
     assert SAID in _ask(tmp_path / "out", *words)
     put(255 - images)

@@ -60,6 +60,10 @@ def _watched(model: nn.Module, x: Tensor) -> tuple[bool, Counter[int] | None]:
     backward = False
 
     class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False  # else PyTorch imports its compiler, to hide from it what is never compiled: two seconds
+
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
         ) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,6 +39,10 @@ class Device:
 
     real: bool
 
+    def there(self) -> contextlib.AbstractContextManager[object]:
+        """Return within what it is used. What the CPU does is computed outside of it, as it is without a GPU."""
+        return contextlib.nullcontext() if self.real else pretend_cuda()
+
     def same(self, made: Tensor, expected: Tensor, share: float = 1.0, atol: float = 1e-4) -> None:
         """Check that a result is on the GPU, and the CPU's: by every bit, or (really) that share of its elements."""
         assert made.device == GPU
@@ -52,11 +55,10 @@ class Device:
 
 
 @pytest.fixture(params=["pretend", "cuda"])
-def gpu(request: pytest.FixtureRequest) -> Iterator[Device]:
+def gpu(request: pytest.FixtureRequest) -> Device:
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("there is no GPU")
-    with pretend_cuda() if request.param == "pretend" else contextlib.nullcontext():
-        yield Device(request.param == "cuda")
+    return Device(request.param == "cuda")
 
 
 class ByRow(nn.Linear):
@@ -90,15 +92,16 @@ def test_attack(entry: Entry, norm: str, aimed: bool, gpu: Device):
     labels, more = ((y + 1) % 5, {"targeted": True}) if aimed else (y, {})
     expected, before = attacked(entry, norm, model, x, labels, **more)
     verdicts = model(expected).argmax(1)
-    on = copy.deepcopy(model).to(GPU)
-    made, trace = attacked(entry, norm, on, x.to(GPU), labels.to(GPU), **more)
-    gpu.same(made, expected, share=0.9)
-    if gpu.real:
-        assert float((on(made).argmax(1).cpu() == verdicts).float().mean()) >= 0.9
-    else:
-        assert torch.equal(trace.forwards, before.forwards)
-        assert torch.equal(trace.backwards, before.backwards)
-        assert torch.equal(trace.history.nan_to_num(-1), before.history.nan_to_num(-1))
+    with gpu.there():
+        on = copy.deepcopy(model).to(GPU)
+        made, trace = attacked(entry, norm, on, x.to(GPU), labels.to(GPU), **more)
+        gpu.same(made, expected, share=0.9)
+        if gpu.real:
+            assert float((on(made).argmax(1).cpu() == verdicts).float().mean()) >= 0.9
+        else:
+            assert torch.equal(trace.forwards, before.forwards)
+            assert torch.equal(trace.backwards, before.backwards)
+            assert torch.equal(trace.history.nan_to_num(-1), before.history.nan_to_num(-1))
 
 
 @pytest.mark.parametrize("entry", list(corruption), ids=lambda entry: entry.name)
@@ -106,8 +109,9 @@ def test_corruption(entry: Entry, gpu: Device):
     x, rows = images(4), torch.arange(4)
     for severity in (1, 5):
         expected = corruptions.get(entry.name)(x, severity, generator=SampleGenerator(3, rows, "gpu"))
-        made = corruptions.get(entry.name)(x.to(GPU), severity, generator=SampleGenerator(3, rows, "gpu"))
-        gpu.same(made, expected, share=0.98, atol=1.01 / 255)
+        with gpu.there():
+            made = corruptions.get(entry.name)(x.to(GPU), severity, generator=SampleGenerator(3, rows, "gpu"))
+            gpu.same(made, expected, share=0.98, atol=1.01 / 255)
 
 
 def trained(
@@ -136,9 +140,10 @@ def handful(few_digits: data.Dataset) -> data.Dataset:
 @pytest.mark.parametrize("entry", list(defenses.defense), ids=lambda entry: entry.name)
 def test_defense(entry: Entry, handful: data.Dataset, gpu: Device):
     expected = trained(entry, handful, torch.device("cpu"), PLAIN, handful)
-    made = trained(entry, handful, GPU, PLAIN, handful)
-    for name, value in made.items():
-        gpu.same(value.to(GPU), expected[name], share=0.99, atol=0.02)  # Adam's first steps have the sign of noise
+    with gpu.there():
+        made = trained(entry, handful, GPU, PLAIN, handful)
+        for name, value in made.items():
+            gpu.same(value.to(GPU), expected[name], share=0.99, atol=0.02)  # Adam's first steps have the sign of noise
 
 
 @pytest.mark.parametrize("way", [LAYOUT, f"{LAYOUT}, {STACKED}"])
@@ -146,6 +151,7 @@ def test_defense(entry: Entry, handful: data.Dataset, gpu: Device):
 def test_ways_and_optimisers(way: str, optimiser: str, handful: data.Dataset, gpu: Device):
     entry = defenses.defense.entry("adp")
     expected = trained(entry, handful, torch.device("cpu"), way, handful, optimiser=optimiser, ema=0.9)
-    made = trained(entry, handful, GPU, way, handful, optimiser=optimiser, ema=0.9)
-    for name, value in made.items():
-        gpu.same(value.to(GPU), expected[name], share=0.99, atol=0.02)
+    with gpu.there():
+        made = trained(entry, handful, GPU, way, handful, optimiser=optimiser, ema=0.9)
+        for name, value in made.items():
+            gpu.same(value.to(GPU), expected[name], share=0.99, atol=0.02)

@@ -34,7 +34,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def asked(checkpoints: list[Path], **more: Any) -> dict[str, Any]:
-    several = {"attacks": "pgd,mim,bim", "settings": {"pgd.steps": 2, "mim.steps": 2, "bim.steps": 2}}
+    several = {"attacks": "pgd,mim", "settings": {"pgd.steps": 2, "mim.steps": 2}}
     suites = ("attacks", "transfer", "diversity")
     return {"checkpoint": checkpoints, "arch": NET, **QUICK, **several, "suites": suites, **more}
 
@@ -76,10 +76,11 @@ def test_trainings_are_spread_over_all_gpus(tmp_path: Path, capsys: pytest.Captu
         def say(self, message: str) -> None:
             said.append(message)
 
+    few = {"suites": ("attacks",), "settings": {"pgd.steps": 2, "train.batch_size": 512}}  # three steps of a training
     with pretend_cuda(count=2):
         robustkit.evaluate(
-            **{**QUICK, "suites": ("attacks",)}, defense="baseline,gncl", arch=NET, members=2, epochs=1, seed=11,
-            device="cuda:all", out=tmp_path, reporter=Heard(),
+            **{**QUICK, **few}, defense="baseline,gncl", arch=NET, members=2, epochs=1, seed=11, device="cuda:all",
+            out=tmp_path, reporter=Heard(),
         )  # fmt: skip
     assert {line.rpartition(" on ")[2] for line in said if line.startswith("training ")} == {"cuda:0", "cuda:1"}
 

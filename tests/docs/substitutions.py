@@ -53,7 +53,16 @@ SMALL: dict[str, dict[str, str]] = {
     "audit": EVALUATION,
     "train": TRAINING,
     "search": {"--members": "2", "--epochs": "1", "--workers": "1", "--set": "random.width=4"},
-    "run": {"--n": "6", "--trust": "off", "--epochs": "1", "--workers": "1"},
+    "run": {
+        "--n": "6",
+        "--trust": "off",
+        "--epochs": "1",
+        "--workers": "1",
+        "--members": "2",
+        "--no-reference": "",
+        "--format": "csv",
+        "--speed": "off",
+    },
 }
 # Options that may be given as well, and what is then not added.
 EXCLUDES = {
@@ -82,6 +91,7 @@ WORDS = {
     "torchvision-name": "lenet",
     "imagefolder:D": "imagefolder:photos",
     "256:224": "10:8",
+    "resnet20": "lenet",
     "random.candidates=12": "random.candidates=2",
     "pgd.steps=50": "pgd.steps=2",
     "pgd.restarts=5": "pgd.restarts=2",
@@ -95,14 +105,17 @@ EXITS = {
     "--require": (0, 1),
 }
 # Of pages: what is replaced, and, of Python, what a page takes to be there.
-FEW = 'n=6, eps=[0.1, 0.15], arch="lenet", members=2, epochs=1, trust="off", reference=False, out="out"'
+FEW = (
+    'n=6, eps=[0.1, 0.15], suites="attacks", formats="csv", arch="lenet", members=2, epochs=1, speed="off", '
+    'trust="off", reference=False, out="out"'
+)
 AUDITED = 'eps=0.5, suites="attacks", trust="off", reference=False, formats="csv", out="audit", force=True)'
 PIECES: dict[str, tuple[tuple[str, str], ...]] = {
     "docs/python.md": (
         ('eps=[0.1, 0.15], out="out"', FEW),
         (
             'dataset="digits", out="my-ensemble"',
-            'dataset="digits", arch="lenet", epochs=1, out="my-ensemble", force=True',
+            'dataset="digits", arch="lenet", epochs=1, speed="off", out="my-ensemble", force=True',
         ),
         ('"model_b.pth"], (x, y))', f'"model_b.pth"], (x, y), {AUDITED}'),
         ("net(2 * x - 1), loader)", f"net(2 * x - 1), loader, {AUDITED}"),
@@ -147,6 +160,7 @@ PIECES: dict[str, tuple[tuple[str, str], ...]] = {
     "docs/evaluate.md": (
         ("compare A B", "compare A OUT"),
         ("--eps 5,10", "--eps=5,10"),
+        ("--eps linf=0.1,l2=0.5,l1=2", "--attacks pgd,fmn --set fmn.steps=5 --eps=linf=0.1,l2=0.5,l1=2"),
         ("--eps linf=", "--eps=linf="),
     ),
     "docs/trust.md": (("runs/adp", "DIR"),),

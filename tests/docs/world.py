@@ -71,16 +71,18 @@ def make(folder: Path) -> None:
         "0.1,0.15",
         "--suites",
         "attacks",
+        "--set",
+        "pgd.steps=2",
     )
     train = ("--arch", "lenet", "--members", "2", "--epochs", "1")
-    asked = ("evaluate", "--defense", "adp", "--attacks", "pgd,mim", *train, *small)
+    asked = ("evaluate", "--defense", "adp", "--attacks", "pgd,mim", "--set", "mim.steps=2", *train, *small)
     done(*asked, "--format", "html,csv,tex,md,figures", "--out", folder / "robustkit-out")
     for name in EVALUATIONS[1:]:
         shutil.copytree(folder / "robustkit-out", folder / name)
     for name in ("baseline", "adp", "gncl"):
         done(
-            "evaluate", "--defense", name, "--no-baseline", "--attacks", "pgd", *train, *small, "--format", "csv",
-            "--out", folder / "runs" / name,
+            "evaluate", "--defense", name, "--no-baseline", "--attacks", "pgd", "--no-reference", *train, *small,
+            "--format", "csv", "--out", folder / "runs" / name,
         )  # fmt: skip
     search = ("--set", "random.candidates=3", "--set", "random.width=4", "--members", "2", "--epochs", "1")
     done("search", "random", *search, "--workers", "1", "--out", folder / "found")

@@ -19,16 +19,16 @@ from robustkit.records.cells import Cell, Run, Spec
 from robustkit.records.samples import ERROR
 from robustkit.training.spec import TrainSpec
 
-SAMPLES, EPS = 1000, 0.12
+SAMPLES, EPS = 1000, 0.09
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
-PGD = Spec("attack", "pgd", {"steps": 20, "restarts": 1})
+PGD = Spec("attack", "pgd", {"steps": 12, "restarts": 1})
 APGD = Spec("attack", "apgd-dlr", {"steps": 10, "restarts": 1})
 
 
 @pytest.fixture(scope="module")
 def ensemble(digits: Dataset, trained_once: Callable[[TrainSpec, Dataset], Ensemble]) -> Ensemble:
     spec = TrainSpec(
-        Spec("defense", "baseline", {}), "digits", digits.split("train").sha256(), "lenet", members=3, epochs=4,
+        Spec("defense", "baseline", {}), "digits", digits.split("train").sha256(), "lenet", members=2, epochs=4,
         batch_size=32, speed="off",
     )  # fmt: skip
     return trained_once(spec, digits)

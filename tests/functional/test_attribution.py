@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustkit import models
+from robustkit.auditing._infer import WithoutData
 from robustkit.base.errors import UserError
 from robustkit.ensembles.ensemble import Ensemble, Member
 from robustkit.functional.attribution import check_maps, find_layer, gradcam, integrated_gradients, saliency
@@ -20,6 +21,19 @@ def member_of(arch: str, channels: int = 3, classes: int = 10) -> Member:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Member(models.build(arch, channels, classes))
+
+
+def blank_member_of(arch: str, channels: int) -> Member:
+    """Return a member whose weights are zero: those of a large network take a second to be drawn."""
+    with WithoutData():
+        made = Member(models.build(arch, channels, 10))
+    for module in made.modules():
+        for kept in (module._parameters, module._buffers):
+            for name, value in kept.items():
+                if value is not None and value.is_meta:
+                    zeros = torch.zeros(value.shape, dtype=value.dtype)
+                    kept[name] = nn.Parameter(zeros) if kept is module._parameters else zeros
+    return made
 
 
 def images(count: int, channels: int, height: int, width: int) -> Tensor:
@@ -104,7 +118,7 @@ def test_integrated_gradients_add_up_to_what_the_image_adds_to_the_logit():
     ],
 )
 def test_the_layer_that_is_found(arch: str, channels: int, shape: tuple[int, int], layer: str, size: tuple[int, int]):
-    member, x = member_of(arch, channels), images(2, channels, *shape)
+    member, x = blank_member_of(arch, channels), images(2, channels, *shape)
     assert find_layer(member, x) == layer
     maps = gradcam([member], x, torch.tensor([0, 1]))
     assert maps.shape == (1, 2, *size)

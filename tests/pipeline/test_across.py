@@ -21,6 +21,7 @@ from robustkit.pipeline.run import of_norms
 from robustkit.records.cells import DatasetRecord, EnsembleRecord, Run, Spec
 from robustkit.records.samples import CARRIED, HERE, Samples
 from robustkit.records.store import Store
+from robustkit.study import reference
 from robustkit.study.plan import Study
 from robustkit.study.reference import reference_for, reference_name
 
@@ -162,7 +163,8 @@ def test_what_a_norm_lacks_is_said():
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a small trained ensemble, which is the current one."""
+    """A folder with a small trained ensemble, which is the current one; the sparse references are short."""
+    monkeypatch.setattr(reference, "SPARSE_STEPS", 50)
     shutil.copytree(FOLDER / "ensemble", tmp_path / "ensemble")
     shutil.copy(FOLDER / "net.py", tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -177,7 +179,8 @@ COMMAND = (
 def test_four_norms_in_one_evaluation(here: Path):
     code, printed, error = invoke(
         *COMMAND, "--norms", "linf,l2,l1,l0", "--eps", "linf=0.02,0.04,l2=0.1,0.2,l1=0.4,l0=1", "--attacks", "pgd,fmn",
-        "--set", "fmn.steps=20",        "--min", "union>=0", "--min", "worst_case@0.4 l1>=0",
+        "--set", "fmn.steps=20", "--suites", "attacks,transfer", "--format", "html,csv",
+        "--min", "union>=0", "--min", "worst_case@0.4 l1>=0",
     )  # fmt: skip
     assert code == 0, error
     assert "Robust to all of 0.04 linf and 0.2 l2 and 0.4 l1 and 1 l0: ensemble" in " ".join(printed.split())

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,41 @@ COMMAND = [
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the store in the current directory."""
-    shutil.copytree(STORE, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
+    return copied(STORE, tmp_path / "copy", monkeypatch)
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What the command made of a copy of the store: the folder, what it printed, when what was there was written."""
+
+    folder: Path
+    printed: str
+    before: dict[str, int]
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
+    """A copy in which the command has run; who changes it takes another copy."""
+    with pytest.MonkeyPatch.context() as patch:
+        place = copied(STORE, tmp_path_factory.mktemp("resumed") / "copy", patch)
+        before = stamps(place)
+        code, printed, error = invoke(*COMMAND)
+        assert code == 0, error
+    return Resumed(place, printed, before)
+
+
+def copied(store: Path, place: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Copy a store, with the times of its files, into what becomes the current directory."""
+    shutil.copytree(store, place)
+    return entered(place, patch)
+
+
+def entered(place: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Make a folder the current directory."""
+    patch.chdir(place)
     # The store's network is code, which was in no key then: whoever has such a store has it run anew. Of all others:
-    monkeypatch.setattr("robustkit.models.source_digest", lambda arch: "")
-    return tmp_path / "copy"
+    patch.setattr("robustkit.models.source_digest", lambda arch: "")
+    return place
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -63,12 +93,10 @@ def added(folder: Path, before: dict[str, int]) -> list[str]:
     return sorted(json.loads(path.read_text("utf-8"))["cell"]["attack"]["name"] for path in new)
 
 
-def test_the_same_command_runs_only_what_is_new(folder: Path):
-    before = stamps(folder)
+def test_the_same_command_runs_only_what_is_new(resumed: Resumed):
+    folder, before = resumed.folder, resumed.before
     assert len(before) > 10
-    code, printed, error = invoke(*COMMAND)
-    assert code == 0, error
-    assert "cells were in the store already" in printed
+    assert "cells were in the store already" in resumed.printed
     assert stamps(folder).items() >= before.items()
     new = added(folder, before)
     assert new.count("quorum") >= 2  # the reference at both budgets, and what followed
@@ -81,10 +109,13 @@ def test_the_same_command_runs_only_what_is_new(folder: Path):
     for worst in now["worst_case"]:
         assert worst["robust_accuracy"] <= min(accuracy for eps, accuracy, *_ in numbers(then) if eps == worst["eps"])
 
-    after = stamps(folder)
-    code, printed, error = invoke(*COMMAND)
+
+def test_asked_a_second_time_nothing_runs(resumed: Resumed, monkeypatch: pytest.MonkeyPatch):
+    folder = entered(resumed.folder, monkeypatch)
+    before, now = stamps(folder), results(folder)
+    code, _, error = invoke(*COMMAND)
     assert code == 0, error
-    assert stamps(folder) == after
+    assert stamps(folder) == before
     assert results(folder) == now
 
 
@@ -107,8 +138,8 @@ def test_what_is_advised_where_nobody_looked_is_a_whole_command_that_looks(folde
                 assert replace(config, attacks=None, settings=None) == replace(own, attacks=None, settings=None)
 
 
-def test_what_is_missing_is_run_and_the_rest_is_kept(folder: Path):
-    runs = folder / "out" / "runs"
+def test_what_is_missing_is_run_and_the_rest_is_kept(resumed: Resumed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    runs = copied(resumed.folder, tmp_path / "copy", monkeypatch) / "out" / "runs"
     gone = next(
         path for path in sorted(runs.glob("*.json")) if '"mim"' in path.read_text() and "0.02" in path.read_text()
     )
@@ -120,11 +151,10 @@ def test_what_is_missing_is_run_and_the_rest_is_kept(folder: Path):
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
-def test_it_is_reported_without_the_model_once_what_is_new_has_run(folder: Path):
+def test_it_is_reported_without_the_model_once_what_is_new_has_run(folder: Path, resumed: Resumed):
     with pytest.raises(RunError, match=r"lacks a cell \(attack\); run the same `robustkit evaluate` again"):
         api.report("out", formats=())
-    code, _, error = invoke(*COMMAND)
-    assert code == 0, error
+    shutil.copytree(resumed.folder / "out", folder / "out", dirs_exist_ok=True)
     shutil.rmtree(folder / "ensemble")
     found = results(folder)
     assert api.report("out", formats=()) == found

@@ -16,7 +16,7 @@ from robustkit.base import parallel
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.pipeline.request import check as asked
 from robustkit.study.config import EvaluateConfig
-from robustkit.trust import judge
+from robustkit.trust import judge, static_forward
 from robustkit.trust._faults import Purifying
 
 N = 6
@@ -214,3 +214,10 @@ def test_the_value_is_the_share_of_the_passes_and_the_advice_can_be_followed():
 def test_facts_of_no_pass_say_nothing():
     checks = judge(about(make(), facts={"forward": probed(rows=0, looked=False, autograd=False, loops=False)}))[1]
     assert "static-forward" not in {c["name"] for c in checks}
+
+
+def test_the_compiler_is_not_loaded_to_look_at_operators(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch, "_disable_dynamo", lambda *_, **__: pytest.fail("imports torch._dynamo"))
+    layer = nn.Linear(3, 2)
+    backward, uses = static_forward._watched(layer, torch.ones(1, 3))
+    assert (backward, sorted(uses.values())) == (False, [1, 1])
