@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from robustkit.base.errors import RunError, UserError
 from robustkit.base.files import write_atomic, write_json
-from robustkit.records import _npz, packing
+from robustkit.records import packing
 from robustkit.records.cells import Cell, Facts, Run, images_of
 from robustkit.records.samples import HERE, Floats, Ints, Samples
 from robustkit.records.schema import SCHEMA_VERSION
@@ -202,7 +202,8 @@ class Store:
                 return None
             if hashlib.sha256(content).hexdigest() != meta["npz_sha256"]:
                 return None
-            return meta, _npz.read(content, skip)
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return meta, {name: arrays[name] for name in arrays.files if name not in skip}
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
             return None
 
