@@ -47,6 +47,7 @@ def ascend(
     start: Tensor | None = None,
     best: Best | None = None,
     hopeless: Callable[[int, Best], Tensor] | None = None,
+    ranked: str = "",
 ) -> Tensor:
     """Return the best iterate of ``restarts`` runs of ``steps`` projected ascent steps, x_adv (B, C, H, W).
 
@@ -57,7 +58,8 @@ def ascend(
     projected step. ``step_size`` is that of all steps, or one for each.
 
     Each restart has one run for each of ``readouts``, which may ascend the loss of other outputs than the one that is
-    judged. The loss of the judged output then decides what is best, since the others have no common scale.
+    judged. The loss of the judged output then decides what is best, since the others have no common scale, or the loss
+    that is ``ranked`` by: cross-entropy is 0 wherever a model is very sure, and tells no iterate from another there.
 
     Runs begin at ``start`` (B, C, H, W), by default at x, or with ``randomly`` at random points. A ``best`` that is
     given is what is improved on; what it has won is not attacked again. ``hopeless`` is asked before each run, given
@@ -70,7 +72,7 @@ def ascend(
     draws = as_generator(generator, x)
     trace = trace or Trace(len(x))
     gain, random = objective(loss, targeted), bool(chances(model))
-    judged = objective("ce", targeted) if random else gain
+    judged = objective("ce" if random else ranked or loss, targeted)
     sizes = [step_size] * steps if isinstance(step_size, float | int) else list(step_size)
     finite = Finite()
     for run, given in enumerate([*readouts] * restarts):

@@ -19,8 +19,10 @@ class Unpromising:
     """Gives up, before one of the runs of an ascent, what the runs before it have left too far from the boundary.
 
     Of each sample that stands its best iterate is looked at: where the margin z_y - max_{i != y} z_i, mean over the
-    members, is more than a share of what it is on the clean image, no further run sees it. A pass of the clean image,
-    once, and one of the best at each look is all that it costs, and each sample is judged by itself.
+    members, is more than a share of what it is on the clean image, no further run sees it. Each member's margin counts
+    by the standard deviation of its logits on the clean image, so that none speaks for all because its logits are
+    large. A pass of the clean image, once, and one of the best at each look is all that it costs, and each sample is
+    judged by itself.
 
     Parameters
     ----------
@@ -33,32 +35,39 @@ class Unpromising:
     def __init__(self, model: Model, x: Tensor, y: Tensor, shares: Mapping[int, float], trace: Trace | None) -> None:
         self._model, self._x, self._y, self._shares, self._trace = model, x, y, shares, trace
         self._hopeless = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        self._clean: Tensor | None = None
+        self._spread: Tensor | None = None  # of the members' clean logits, (B, M)
 
     def __call__(self, run: int, best: Best) -> Tensor:
         """Return which samples (B,) the run with this number, from 0 on, leaves alone."""
         if run in self._shares:
             rows = torch.nonzero(~best.won & ~self._hopeless).squeeze(1)
-            if self._clean is None:  # who stands at a later look stands now
-                self._clean = self._look(rows, self._x)
-            left, clean = self._look(rows, best.x), self._clean.clamp_min(TINY)
-            self._hopeless |= left > self._shares[run] * clean
+            if self._spread is None:  # who stands at a later look stands now
+                clean, self._spread = self._look(rows, self._x)
+                self._clean = self._mean(clean).clamp_min(TINY)
+            left, _ = self._look(rows, best.x)
+            self._hopeless |= self._mean(left) > self._shares[run] * self._clean
         return self._hopeless
 
-    def _look(self, rows: Tensor, images: Tensor) -> Tensor:
-        """Return the margins (B,) of the images (B, C, H, W) at rows, elsewhere 0, and count a pass of each."""
-        found = images.new_zeros(len(images))
-        found[rows] = self._margins(images[rows], self._y[rows])
+    def _mean(self, margins: Tensor) -> Tensor:
+        assert self._spread is not None
+        return (margins / self._spread.clamp_min(TINY)).mean(1)
+
+    def _look(self, rows: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return members' margins and spreads (B, M) of the images at rows, elsewhere 0, and count a pass of each."""
+        margins, spreads = self._seen(images[rows], self._y[rows])
+        found = tuple(value.new_zeros(len(images), value.shape[1]) for value in (margins, spreads))
+        for into, value in zip(found, (margins, spreads), strict=True):
+            into[rows] = value
         if self._trace is not None:
             self._trace.count(rows, forwards=1)
-        return found
+        return found[0], found[1]
 
     @torch.no_grad()
-    def _margins(self, x: Tensor, y: Tensor) -> Tensor:
+    def _seen(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         single, _ = drawn(self._model)
 
-        def compute(x: Tensor, y: Tensor) -> tuple[Tensor]:
+        def compute(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
             logits, _ = outputs(single, x)
-            return (-torch.stack([margin(z, y) for z in logits]).mean(0),)
+            return -torch.stack([margin(z, y) for z in logits], 1), logits.std(-1).T
 
-        return by_rows(self._model, compute, x, y)[0]
+        return by_rows(self._model, compute, x, y)

@@ -12,6 +12,7 @@ from robustkit.attacks._ascent import PULL, Generator, Model, Readout, ascend, c
 from robustkit.attacks._members import by_gap, by_spread, count, fusion, mean_of, outputs
 from robustkit.attacks._promise import Unpromising
 from robustkit.attacks._votes import ballots
+from robustkit.base.errors import UserError
 from robustkit.base.names import VOTES
 from robustkit.functional.eot import drawn
 from robustkit.functional.norms import Norm
@@ -55,9 +56,10 @@ def quorum(
     point, and what one broke the next does not see, unless ``stop_early=False``.
 
     After two runs (not where members vote) a sample is given up whose members still have more than 1.25 ``give_up`` of
-    their clean margin, on average, after four one with more than ``give_up`` (not of crossmax, of members
-    that are drawn, of passes averaged, or aimed at a label): of what later runs broke nothing had more than .24 of it
-    after two runs against means, and .14 after four, and much of what stands has.
+    their clean margin, on average, each in standard deviations of its clean logits, after four one with more than
+    ``give_up`` (not of crossmax, of members that are drawn, of passes averaged, or aimed at a label): of what later
+    runs broke nothing had more than .24 of it after two runs against means, and .14 after four, and much of what stands
+    has.
 
     Where members vote (majority, median, crossmax), a run ascends how likely it is, in logs, that more than half of
     them agree on a wrong class, if each answered by chance: e_k of the softmaxes of z_m / (t gap), k = M // 2 + 1, e_k
@@ -91,13 +93,18 @@ def quorum(
     Returns
     -------
     Tensor
-        Adversarial images, shape and dtype of x; where all runs fail, that of highest cross-entropy.
+        Adversarial images, shape and dtype of x; where all runs fail, that of the fused output's smallest
+        margin (of members that are drawn, of highest cross-entropy).
 
     Raises
     ------
+    UserError
+        If ``give_up`` is below 0.
     FloatingPointError
         If a gradient is not finite.
     """
+    if not give_up >= 0:
+        raise UserError(f"give_up = {give_up:g} is out of range: give a share of the clean margin, like 0.4.")
     views = turns(model, targeted)
     by_margin = (
         stop_early and not targeted and not chances(model) and fusion(model) != "crossmax" and drawn(model)[1] == 1
@@ -108,7 +115,7 @@ def quorum(
     return ascend(
         model, x, y, eps=eps, steps=steps, step_size=gliding(eps, steps), norm=norm, loss="ce", targeted=targeted,
         randomly=True, pull=PULL, stop_early=stop_early, readouts=[views[run % len(views)] for run in range(restarts)],
-        generator=generator, trace=trace, hopeless=hopeless,
+        generator=generator, trace=trace, hopeless=hopeless, ranked="margin",
     )  # fmt: skip
 
 

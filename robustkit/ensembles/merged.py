@@ -17,6 +17,7 @@ from robustkit.models._residual import BasicBlock, ResNet
 
 # What such networks are made of; a batch norm that is folded into its convolution is an identity.
 LAYERS = {Member, Normalize, ResNet, BasicBlock, nn.Conv2d, nn.BatchNorm2d, nn.Identity, nn.Linear, nn.Sequential}
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def mergeable(members: Iterable[nn.Module]) -> bool:
@@ -29,14 +30,17 @@ def mergeable(members: Iterable[nn.Module]) -> bool:
         return False
     made = [[(name, type(part), getattr(part, "eps", None)) for name, part in m.named_modules()] for m in members]
     shapes = [[(name, value.shape) for name, value in m.state_dict().items()] for m in members]
-    watched = any(part._forward_hooks or part._forward_pre_hooks for m in members for part in m.modules())
-    training = any(part.training for m in members for part in m.modules())
+    parts = [part for m in members for part in m.modules()]
+    watched = any(getattr(part, hooks) for part in parts for hooks in HOOKS)
+    replaced = any("forward" in vars(part) for part in parts)  # on one object, where its type does not tell
+    training = any(part.training for part in parts)
     return (
         all(one == made[0] for one in made)
         and all(shape == shapes[0] for shape in shapes)
         and {kind for _, kind, _ in made[0]} <= LAYERS
         and not training
         and not watched
+        and not replaced
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from robustkit import attacks
 from robustkit.attacks._ascent import PULL, ascend, gliding
 from robustkit.attacks._members import by_gap, gap
 from robustkit.attacks.quorum import groups
+from robustkit.base.errors import UserError
 from robustkit.ensembles.ensemble import Ensemble, Member
 from robustkit.functional.batching import Batched
 from robustkit.functional.eot import Averaged
@@ -228,18 +230,24 @@ def test_every_run_is_counted_and_who_is_broken_leaves(trained: Ensemble, test_i
     assert early.forwards.sum() < 0.9 * full.forwards.sum()
 
 
-@pytest.mark.parametrize("fusion", ["mean-prob", "majority"])
-def test_what_two_or_four_runs_have_hardly_moved_further_runs_do_not_see(trained: Ensemble, test_images, fusion: str):
+@pytest.mark.parametrize(("fusion", "loud"), [("mean-prob", 1.0), ("mean-prob", 30.0), ("majority", 1.0)])
+def test_what_two_or_four_runs_have_hardly_moved_further_runs_do_not_see(
+    trained: Ensemble, test_images, fusion: str, loud: float
+):
+    """By the members' margins in standard deviations of their clean logits: who speaks loudest is one of three."""
     x, y = test_images[0][:80], test_images[1][:80]
-    ensemble, trace, share = Ensemble(list(trained.members), fusion).eval(), Trace(80), 0.4
+    first, *others = trained.members
+    ensemble, trace, share = Ensemble([Times(first, loud), *others], fusion).eval(), Trace(80), 0.4
     common = {"eps": 0.04, "steps": 5, "generator": 0}
     two, four = (quorum(ensemble, x, y, restarts=runs, give_up=1.0, **common) for runs in (2, 4))
     made = quorum(ensemble, x, y, restarts=7, give_up=share, trace=trace, **common)
 
     def margin(images: Tensor, row: int) -> float:
+        spreads = [statistics.stdev(z) for z in ensemble.member_logits(x[row : row + 1])[:, 0].tolist()]
         logits = ensemble.member_logits(images[row : row + 1])[:, 0].tolist()
         own = [z.pop(int(y[row])) for z in logits]
-        return sum(mine - max(others) for mine, others in zip(own, logits, strict=True)) / len(own)
+        margins = [mine - max(others) for mine, others in zip(own, logits, strict=True)]
+        return sum(value / spread for value, spread in zip(margins, spreads, strict=True)) / len(own)
 
     def above(images: Tensor, share: float) -> Tensor:
         return torch.tensor([margin(images, row) > share * margin(x, row) for row in range(80)])
@@ -258,6 +266,20 @@ def test_what_two_or_four_runs_have_hardly_moved_further_runs_do_not_see(trained
     assert torch.equal(made[~stands], two[~stands])
 
 
+@pytest.mark.parametrize("fusion", ["mean-logit", "geometric-mean"])
+def test_whom_it_gives_up_the_size_of_the_logits_does_not_change(trained: Ensemble, test_images, fusion: str):
+    """Of members so sure that cross-entropy is 0, the best of two runs is known by its margin."""
+    x, y = test_images[0][:60].double(), test_images[1][:60]
+    members, seen = list(trained.double().members), []
+    for by in (1.0, 1e4):
+        trace, ensemble = Trace(60), Ensemble([Times(m, by) for m in members], fusion)
+        quorum(ensemble, x, y, eps=0.04, steps=5, restarts=6, generator=0, trace=trace)
+        seen.append(trace.forwards)
+    assert torch.equal(*seen)
+    assert (seen[0] == 6 * 2 + 2).sum() > 5  # given up after two
+    assert (seen[0] > 6 * 6).sum() > 5  # seen by all
+
+
 @pytest.mark.parametrize(
     ("fusion", "more"),
     [("mean-prob", {"give_up": 1.0}), ("mean-prob", {"stop_early": False}), ("crossmax", {}), ("random", {})],
@@ -271,6 +293,12 @@ def test_nobody_is_given_up_where_it_is_not_asked_for_or_not_known(
     stands = ensemble(made).argmax(1) == y
     assert stands.sum() > 10
     assert (trace.forwards[stands] == 3 * 6).all()
+
+
+@pytest.mark.parametrize("share", [-1.0, -1e-9])
+def test_a_share_below_nothing_is_refused(trained: Ensemble, test_images, share: float):
+    with pytest.raises(UserError, match=r"give_up = -\S+ is out of range: give a share of the clean margin"):
+        quorum(trained, test_images[0][:2], test_images[1][:2], eps=0.1, give_up=share)
 
 
 def truth(name: str) -> tuple[Ensemble, Tensor, Tensor]:

@@ -88,7 +88,12 @@ def test_what_is_not_sure_to_be_the_same_is_not_merged():
         member.network.layer1[0].bn2 = nn.GroupNorm(4, 16).eval()
     assert not mergeable(changed)
     assert not mergeable([Member(Other(1, 1, 10)).eval() for _ in range(2)])
-    hook = three[1].network.layer1.register_forward_hook(lambda *_: None)  # somebody wants to see what is inside
+    part = three[1].network.layer1[0]
+    for register in ("forward_hook", "forward_pre_hook", "full_backward_hook", "full_backward_pre_hook"):
+        hook = getattr(part, f"register_{register}")(lambda *_: None)  # somebody looks inside, or has gradients changed
+        assert not mergeable(three), register
+        hook.remove()
+    part.forward = part.forward
     assert not mergeable(three)
-    hook.remove()
+    del part.forward
     assert mergeable(three)
