@@ -99,7 +99,7 @@ def attempt(commands: Path, folder: Path) -> None:
     robustkit = commands / "robustkit"
     run(robustkit, "--version")
     run(robustkit, "list", "pgd")
-    run(robustkit, *readme(), *SMALL, last="report: robustkit-out/report.html")
+    run(robustkit, *readme(), *SMALL, last=f"report: {Path('robustkit-out') / 'report.html'}")
     run(robustkit, "check", "robustkit-out", "--min", "clean>=0")
     assert (folder / "robustkit-out" / "report.html").stat().st_size > 10_000
 

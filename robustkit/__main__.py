@@ -6,6 +6,7 @@ missed, and the last line on stderr says which; 2 bad usage or bad input, nothin
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -17,6 +18,8 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line and turn errors into one sentence and an exit code."""
     words = sys.argv[1:]
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the screen's encoding lacks is shown, by its numbers
+        sys.stdout.reconfigure(errors="backslashreplace")
     if (text := _recall.said_again(words)) is not None:  # looked at first, for all else takes longer to import
         sys.stdout.write(text)
         return

@@ -33,6 +33,7 @@ def pytest_runtest_setup() -> None:
     torch.default_generator.manual_seed(0)
 
 
+@pytest.hookimpl(optionalhook=True)  # tests/mutants.py loads no pytest-xdist
 def pytest_xdist_auto_num_workers() -> int:
     """One worker more than there are cores: tests that wait for processes, Ray and clocks leave a core idle."""
     asked = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS")

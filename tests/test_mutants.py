@@ -10,6 +10,7 @@ from types import ModuleType
 
 import mutant_runs
 import pytest
+from _pytest.config import get_config
 from mutant_runs import Known
 from mutant_swap import living, swap
 from mutants import interval
@@ -147,3 +148,11 @@ def test_what_is_run_at_import_is_not_replaced(module, old: str, new: str):
 @pytest.mark.parametrize(("killed", "drawn"), [(9, 10), (430, 500), (500, 500)])
 def test_interval_is_wilsons(killed: int, drawn: int):
     assert interval(killed, drawn) == pytest.approx(proportion_confint(killed, drawn, method="wilson"), abs=1e-5)
+
+
+def test_the_tests_load_without_the_plugins_that_mutants_leave_out(request: pytest.FixtureRequest):
+    path = str(Path(__file__).with_name("conftest.py"))
+    [shared] = [one for one in request.config.pluginmanager.get_plugins() if getattr(one, "__file__", "") == path]
+    bare = get_config().pluginmanager  # of pytest alone
+    bare.register(shared)
+    bare.check_pending()

@@ -108,6 +108,7 @@ def _arrays(
             array[rows.numpy() + at * len(split)] = _levels(spec, split, rows, seed, device)
             advance(len(rows), name)
     array.flush()
+    del array  # Windows renames no file that is mapped
     part.replace(path)
     return path
 

@@ -56,7 +56,7 @@ class ResNet(nn.Module):
         """Map images (B, C, H, W) to logits (B, L)."""
         out = functional.relu(self.bn1(self.conv1(x)))
         for index in range(self.stages):
-            out = self.get_submodule(f"layer{index + 1}")(out)
+            out = getattr(self, f"layer{index + 1}")(out)  # torch 2.6 exports no get_submodule
         logits: Tensor = self.linear(out.mean((2, 3)))
         return logits
 

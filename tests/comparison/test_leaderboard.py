@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from in_process import invoke
 from stored import changed, evaluation, some
 
+from robustkit import __main__
 from robustkit.base.errors import UserError
 from robustkit.comparison import leaderboard
 
@@ -97,3 +101,15 @@ def test_the_command_writes_a_page_that_sorts(runs: Path):
     assert first.count("data-key=") == columns  # the script sorts by them
     assert invoke("leaderboard", runs, "--eps", "1.5")[0] == 2
     assert invoke("leaderboard", runs, "--norm", "l2")[0] == 2  # without an eps
+
+
+def test_a_name_that_the_encoding_of_the_screen_lacks_is_printed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    evaluation(tmp_path / "one", {"модель": {None: some(20, 20), 0.5: some(20, 10)}})
+    written = io.BytesIO()  # of a pipe or a file on Windows
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252", write_through=True))
+    monkeypatch.setattr(sys, "argv", ["robustkit", "leaderboard", str(tmp_path)])
+    with contextlib.suppress(SystemExit):  # cyclopts may exit, with 0
+        __main__.main()
+    assert rb"\u043c\u043e" in written.getvalue()

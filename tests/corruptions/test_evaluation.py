@@ -370,3 +370,17 @@ def test_the_command_writes_a_copy_and_refuses_what_does_not_fit(tmp_path: Path)
     with pytest.raises(UserError, match="unknown layout 'zip'"):
         _copy.corrupt("digits", tmp_path / "b", layout="zip")
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+def test_an_array_of_a_copy_is_not_mapped_when_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rename, named = Path.replace, []
+
+    def replace(self: Path, target: Path) -> Path:  # Windows refuses it for a file that is mapped
+        named.append(self.name)
+        assert str(self) not in Path("/proc/self/maps").read_text("utf-8")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    assert invoke("corrupt", "digits", tmp_path / "copy", "--suite", "design-diversity", "--n", 3)[0] == 0
+    assert "lines.part" in named

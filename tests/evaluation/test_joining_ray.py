@@ -140,6 +140,14 @@ def test_an_instance_lies_in_a_short_folder_wherever_others_go(tmp_path: Path, m
     assert len(str(made / "session_2026-11-29_09-05-40_868011_4194304" / "sockets" / "plasma_store")) <= 103
 
 
+def test_on_windows_it_lies_where_temporary_files_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", str(tmp_path))
+        patched.setattr(os, "name", "nt")
+        made = _cluster._short_folder()
+    assert Path(made).parent == tmp_path
+
+
 def test_a_piece_that_no_node_has_room_for_is_refused_and_not_waited_for(
     ray_nodes: RayNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -172,8 +180,11 @@ def test_a_token_is_asked_for_only_where_it_is_missing(error: str, said: str, mo
     assert said in _cluster._sentence("ray://far:10001", ConnectionError(error))
 
 
-def test_a_piece_larger_than_this_machine_is_refused_before_ray_starts(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("affinity", [True, False])  # macOS and Windows do not say which cores a process may use
+def test_a_piece_larger_than_this_machine_is_refused_before_ray_starts(affinity: bool, monkeypatch: pytest.MonkeyPatch):
     ray = pytest.importorskip("ray")
+    if not affinity:
+        monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was started"))
     executor = Ray(torch.device("cpu"), read("ray"), cpus=4096)
     with pytest.raises(

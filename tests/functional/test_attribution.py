@@ -145,6 +145,16 @@ def test_layers_inside_a_backbone_of_two_sizes_and_of_one():
     assert find_layer(one, x) == "1"
 
 
+def test_maps_of_one_height_and_two_widths_are_two_sizes():
+    wide = nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1),
+        nn.Conv2d(2, 2, 3, stride=(1, 2), padding=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+    assert find_layer(wide, images(1, 1, 6, 12)) == "0"
+
+
 def test_maps_do_not_depend_on_the_batch_nor_on_what_was_asked_before():
     member, x, y = member_of("small-resnet", 1).train(), images(6, 1, 8, 8), torch.arange(6)
     together = gradcam([member], x, y)

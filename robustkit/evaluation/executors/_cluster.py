@@ -75,7 +75,7 @@ class Cluster:
             _read_anew()
         try:
             self.ray.init(
-                "local", num_cpus=cpus or _cores(), include_dashboard=False, log_to_driver=False,
+                "local", num_cpus=cpus or cores(), include_dashboard=False, log_to_driver=False,
                 logging_level=logging.ERROR, object_store_memory=_store_bytes(), _temp_dir=self._folder,
                 job_config=_job(self.ray),
             )  # fmt: skip
@@ -164,12 +164,13 @@ def by_value(ray: Any, function: Any) -> Any:
 
 
 def _short_folder() -> str:
-    """Make a folder with a short path: sockets lie in it, whose paths have 107 bytes at most."""
+    """Make a folder with a short path: sockets lie in it, whose paths have 107 bytes at most; Windows has none."""
     usual = tempfile.gettempdir()
-    return tempfile.mkdtemp(prefix="rk-ray-", dir=usual if len(os.fsencode(usual)) <= SHORT else "/tmp")
+    short = os.name == "nt" or len(os.fsencode(usual)) <= SHORT
+    return tempfile.mkdtemp(prefix="rk-ray-", dir=usual if short else "/tmp")
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return how many cores this process may use; where the system does not say that, how many there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

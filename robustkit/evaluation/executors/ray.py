@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +17,7 @@ from robustkit.base.progress import Reporter
 from robustkit.data import Dataset, Split
 from robustkit.evaluation.executors import TRIES, Done, Piece, Recipe, _stub, executor
 from robustkit.evaluation.executors._address import Address
-from robustkit.evaluation.executors._cluster import Cluster, by_value, differing
+from robustkit.evaluation.executors._cluster import Cluster, by_value, cores, differing
 from robustkit.evaluation.executors._nodes import Nodes
 from robustkit.evaluation.executors._queue import Lost, Queue, Ticket, finished
 from robustkit.evaluation.executors._travel import pack, size_of, unpack
@@ -81,7 +80,7 @@ class Ray:
         """
         if self.address.joined:
             _ = self.cluster
-        elif self.cpus > (here := len(os.sched_getaffinity(0))):
+        elif self.cpus > (here := cores()):
             raise self._too_small({"CPU": here, "GPU": torch.cuda.device_count()})
 
     def _fits(self) -> None:
