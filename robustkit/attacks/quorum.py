@@ -58,8 +58,8 @@ def quorum(
     After two runs (not where members vote) a sample is given up whose members still have more than 1.25 ``give_up`` of
     their clean margin, on average, each in standard deviations of its clean logits, after four one with more than
     ``give_up`` (not of crossmax, of members that are drawn, of passes averaged, or aimed at a label): of what later
-    runs broke nothing had more than .24 of it after two runs against means, and .14 after four, and much of what stands
-    has.
+    runs broke nothing had more than .24 of it (in logits) after two runs against means, and .14 after four, and much of
+    what stands has.
 
     Where members vote (majority, median, crossmax), a run ascends how likely it is, in logs, that more than half of
     them agree on a wrong class, if each answered by chance: e_k of the softmaxes of z_m / (t gap), k = M // 2 + 1, e_k
