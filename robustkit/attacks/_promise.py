@@ -35,32 +35,28 @@ class Unpromising:
     def __init__(self, model: Model, x: Tensor, y: Tensor, shares: Mapping[int, float], trace: Trace | None) -> None:
         self._model, self._x, self._y, self._shares, self._trace = model, x, y, shares, trace
         self._hopeless = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        self._spread: Tensor | None = None  # of the members' clean logits, (B, M)
+        self._clean: tuple[Tensor, Tensor] | None = None  # members' margins and spreads on the clean images
 
     def __call__(self, run: int, best: Best) -> Tensor:
         """Return which samples (B,) the run with this number, from 0 on, leaves alone."""
         if run in self._shares:
             rows = torch.nonzero(~best.won & ~self._hopeless).squeeze(1)
-            if self._spread is None:  # who stands at a later look stands now
-                clean, self._spread = self._look(rows, self._x)
-                self._clean = self._mean(clean).clamp_min(TINY)
-            left, _ = self._look(rows, best.x)
-            self._hopeless |= self._mean(left) > self._shares[run] * self._clean
+            if self._clean is None:  # who stands at a later look stands now
+                self._clean = self._look(rows, self._x)
+            (clean, spread), (left, _) = self._clean, self._look(rows, best.x)
+            before, after = ((margins / spread.clamp_min(TINY)).mean(1) for margins in (clean, left))
+            self._hopeless |= after > self._shares[run] * before.clamp_min(TINY)
         return self._hopeless
-
-    def _mean(self, margins: Tensor) -> Tensor:
-        assert self._spread is not None
-        return (margins / self._spread.clamp_min(TINY)).mean(1)
 
     def _look(self, rows: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return members' margins and spreads (B, M) of the images at rows, elsewhere 0, and count a pass of each."""
-        margins, spreads = self._seen(images[rows], self._y[rows])
-        found = tuple(value.new_zeros(len(images), value.shape[1]) for value in (margins, spreads))
-        for into, value in zip(found, (margins, spreads), strict=True):
-            into[rows] = value
         if self._trace is not None:
             self._trace.count(rows, forwards=1)
-        return found[0], found[1]
+        margins, spreads = (
+            value.new_zeros(len(images), value.shape[1]).index_put((rows,), value)
+            for value in self._seen(images[rows], self._y[rows])
+        )
+        return margins, spreads
 
     @torch.no_grad()
     def _seen(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
