@@ -135,8 +135,9 @@ def _run(study: Study, ensemble: Ensemble, split: Split, executor: Any, folder: 
     options = RunOptions(torch.device("cpu"), workers=1, executor=executor)
     quiet, ensembles = Reporter(Console(file=io.StringIO(), width=200)), {study.ensembles[0].key: ensemble}
     before, ended = _worked(executor), _ends(executor)
-    began = time.perf_counter()
     craftings = Craftings(study, ensembles, split, options, quiet)
+    craftings.of(study.ensembles[0].key)  # a trial in this process, once on a machine, whoever runs the pieces
+    began = time.perf_counter()
     execute(study, ensembles, split, Store(folder), options, quiet, craftings)
     took, ended_at = time.perf_counter() - began, time.time()
     pieces, work = (after - old for after, old in zip(_worked(executor), before, strict=True))

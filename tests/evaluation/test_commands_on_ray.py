@@ -14,6 +14,7 @@ import pytest
 import torch
 from in_process import invoke
 from test_everything_on_ray import numbers
+from test_travelling_code import networks
 
 from robustkit import api
 from robustkit.base.errors import UserError
@@ -147,6 +148,48 @@ def test_candidates_of_a_search(instance: None, tmp_path: Path):
             )  # fmt: skip
         weights.append(read_meta(tmp_path / name)["weights_sha256"])
     assert weights[0] == weights[1]
+
+
+@pytest.mark.long
+def test_networks_of_a_file_are_trained_audited_and_attacked_there(instance: None, tmp_path: Path):
+    few = {**FEW, "arch": f"{networks(tmp_path, 'nets.py')}:net"}
+    found = []
+    for name in ("local", "ray"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ROBUSTKIT_CACHE", str(tmp_path / f"cache-{name}"))
+            api.train(**few, defense="baseline", seeds="0,1", executor=name, out=tmp_path / name)
+        found.append([read_meta(tmp_path / name / f"baseline-seed{at}")["weights_sha256"] for at in (0, 1)])
+    assert found[0] == found[1]
+
+    def audit(**where: Any) -> Any:
+        model, arch = tmp_path / "ray" / "baseline-seed0", few["arch"]
+        return api.audit(model, "digits", arch=arch, attacks="fgsm,pgd", **QUICK, **where)
+
+    def evaluate(**where: Any) -> Any:
+        return api.evaluate(**{**few, **QUICK}, defense="baseline", attacks="fgsm", suites="attacks,transfer", **where)
+
+    assert equal(audit, tmp_path / "audit")["nodes"]
+    assert equal(evaluate, tmp_path / "evaluate")["nodes"]
+
+
+@pytest.mark.long
+def test_a_grid_over_a_file_of_networks(instance: None, tmp_path: Path):
+    nets = networks(tmp_path, "nets.py")
+    for name in ("local", "ray"):
+        path = tmp_path / f"{name}.toml"
+        path.write_text(
+            f'command = "train"\narch = "{nets}:net"\nmembers = [1, 2]\ndefense = "baseline"\nepochs = 1\n'
+            f'speed = "off"\nexecutor = "{name}"\n',
+            "utf-8",
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ROBUSTKIT_CACHE", str(tmp_path / f"cache-{name}"))
+            code, _, err = invoke("run", path, "--out", tmp_path / name)
+        assert code == 0, err
+    made = [sorted((tmp_path / name).glob("*/ensemble.json")) for name in ("local", "ray")]
+    assert len(made[0]) == 2
+    hashes = [[read_meta(path.parent)["weights_sha256"] for path in paths] for paths in made]
+    assert hashes[0] == hashes[1]
 
 
 def test_a_paper(instance: None, tmp_path: Path):

@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator
+import threading
 from importlib.util import find_spec
 from typing import Any
 
@@ -26,43 +26,53 @@ from robustkit.evaluation.executors._address import (
     listening,
     token_set,
 )  # fmt: skip
+from robustkit.evaluation.executors._quiet import QUIET, discreet, job
 
 STORE_BYTES = 2**31  # of an instance's object store at most: what is shared is small beside what is computed
-QUIET = {  # an instance of our own tells nobody, and starts no process that only a dashboard needs
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_RECORD_ACTOR_TASK_LOGGING": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
 SHORT = 22  # bytes of the folder for temporary files: Ray adds some 80
 LOOKED = 60.0  # seconds in which each node has to say its versions
 
 
+_LOCK = threading.RLock()
+_held: list[Cluster] = []  # of this process: they have one connection in common, which the last of them ends
+
+
 class Cluster:
-    """Ray, connected until :meth:`close`; one of a process at a time."""
+    """Ray, connected until :meth:`close`; a process has one connection, which all that name the same cluster share."""
 
     def __init__(self, address: Address, cpus: int | None = None) -> None:
-        self.address, self.ours = address, not address.joined
+        self.address = address
         self._before: dict[str, str | None] = {}
-        self._folder, self._replaced = "", contextlib.ExitStack()
+        self._folder, self._replaced, self._lent = "", contextlib.ExitStack(), False
         logging.getLogger("ray").setLevel(logging.ERROR)
         import ray
 
         self.ray: Any = ray
-        if ray.is_initialized():
-            self.ours, self._lent = False, True
-            return
-        self._lent = False
-        self._replaced.enter_context(_discreet())
-        if self.ours:
-            self._start(cpus)
-        else:
-            self._join()
+        with _LOCK:
+            _held.append(self)
             try:
-                self.check()
+                self._connect(cpus)
             except BaseException:
                 self.close()
                 raise
+
+    def _connect(self, cpus: int | None) -> None:
+        """Start an instance or join a cluster, if this process is not connected yet."""
+        if self.ray.is_initialized():
+            self._lent = True
+            if (other := _held[0].address.text) != self.address.text:
+                # Cause: two evaluations of one Python process name different clusters at a time.
+                raise UserError(
+                    f"this process is connected to '{other}' and has one connection to Ray at a time; name the same "
+                    f"executor instead of '{self.address.text}', or begin when the other has ended."
+                )
+            return
+        self._replaced.enter_context(discreet())
+        if self.address.joined:
+            self._join()
+            self.check()
+        else:
+            self._start(cpus)
 
     def _start(self, cpus: int | None) -> None:
         """Start an instance of our own, with a token of its own that nothing writes into the home."""
@@ -77,14 +87,11 @@ class Cluster:
             self.ray.init(
                 "local", num_cpus=cpus or cores(), include_dashboard=False, log_to_driver=False,
                 logging_level=logging.ERROR, object_store_memory=_store_bytes(), _temp_dir=self._folder,
-                job_config=_job(self.ray),
+                job_config=job(self.ray),
             )  # fmt: skip
-        except BaseException as error:
-            self.close()
-            if isinstance(error, Exception):
-                said = " ".join(str(error).split())[:300]
-                raise RunError(f"Ray does not start on this machine: {said}; --executor local needs no Ray.") from None
-            raise
+        except Exception as error:
+            said = " ".join(str(error).split())[:300]
+            raise RunError(f"Ray does not start on this machine: {said}; --executor local needs no Ray.") from None
 
     def _join(self) -> None:
         """Join a cluster; a :class:`UserError` says why that cannot be."""
@@ -92,13 +99,10 @@ class Cluster:
         client = self.address.client or (not self.address.host and os.environ.get("RAY_ADDRESS", "").startswith(CLIENT))
         try:
             # A client's job is configured where its server runs, and no path of ours is known.
-            options = {} if client else {"log_to_driver": False, "job_config": _job(self.ray)}
+            options = {} if client else {"log_to_driver": False, "job_config": job(self.ray)}
             self.ray.init(self.address.text, logging_level=logging.ERROR, **options)
-        except BaseException as error:
-            self.close()
-            if isinstance(error, Exception):
-                raise UserError(_sentence(self.address.text, error)) from None
-            raise
+        except Exception as error:
+            raise UserError(_sentence(self.address.text, error)) from None
 
     def check(self) -> None:
         """Raise a :class:`UserError` where a node has other versions than this process."""
@@ -122,9 +126,22 @@ class Cluster:
                 raise UserError(differing(where["node"], there))
 
     def close(self) -> None:
-        """Leave a cluster, or end our own instance with all its processes."""
-        if self._lent:
-            return
+        """Leave a cluster, or end our own instance with all its processes, unless others here still use it."""
+        with _LOCK:
+            if self not in _held:
+                return
+            _held.remove(self)
+            if not self._lent and _held:
+                self._hand_over(_held[0])
+            elif not self._lent:
+                self._end()
+
+    def _hand_over(self, heir: Cluster) -> None:
+        """Leave it to another one to end the connection."""
+        heir._before, heir._folder, heir._replaced = self._before, self._folder, self._replaced
+        heir._lent, self._lent = False, True
+
+    def _end(self) -> None:
         with contextlib.suppress(Exception):
             self.ray.shutdown()
         self._replaced.close()
@@ -181,44 +198,6 @@ def _store_bytes() -> int | None:
         return None
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return int(max(100 * 2**20, min(STORE_BYTES, 0.2 * pages * size)))
-
-
-def _job(ray: Any) -> Any:
-    """Return a job's configuration that takes no path of this process along."""
-
-    class Job(ray.job_config.JobConfig):  # type: ignore[misc]
-        def _serialize(self) -> Any:
-            self._py_driver_sys_path.clear()
-            return super()._serialize()
-
-    return Job()
-
-
-def _say_nothing(*_: Any, **__: Any) -> None:
-    """Print nothing: Ray would tell of each dead worker on stdout, where robustkit's answer stands."""
-
-
-REPLACED: tuple[tuple[str, str, Any], ...] = (  # in Ray, while a cluster is joined; what a version has not, is left
-    ("ray._private.utils", "get_entrypoint_name", lambda: "robustkit"),  # else the command line, with its paths
-    ("ray._private.worker", "print_to_stdstream", _say_nothing),
-    ("ray._private.ray_constants", "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False),  # else `uv run` sends the whole folder
-)
-
-
-@contextlib.contextmanager
-def _discreet() -> Iterator[None]:
-    """Keep Ray from sending what it knows of this process, and from talking over it."""
-    before = []
-    for name, attribute, value in REPLACED:
-        with contextlib.suppress(ImportError, AttributeError):
-            module = importlib.import_module(name)
-            before.append((module, attribute, getattr(module, attribute)))
-            setattr(module, attribute, value)
-    try:
-        yield
-    finally:
-        for module, attribute, value in before:
-            setattr(module, attribute, value)
 
 
 def _sentence(text: str, error: Exception) -> str:

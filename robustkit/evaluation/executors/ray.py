@@ -24,7 +24,7 @@ from robustkit.evaluation.executors._travel import pack, size_of, unpack
 
 LOOK = 1.0  # seconds after which the size of the cluster is looked at again
 MEMORY = "memory ran out"
-AHEAD = 4  # one piece waits at the workers for each so many that run there, so that none is idle meanwhile
+AHEAD = 4  # one piece waits at the workers for each so many that run there, at least one a node: none is idle meanwhile
 
 
 @dataclass
@@ -202,7 +202,8 @@ class _Tasks:
         if now > self._looked + LOOK:
             self._rooms, self._looked = self._owner.rooms(), now
         slots = max(1, min(sum(self._rooms.values()), self._owner.most or 2**31))
-        return len(self._flying) < (slots if self._owner.most else slots + max(1, slots // AHEAD))
+        waiting = 0 if self._owner.most else max(1, len(self._rooms), slots // AHEAD)
+        return len(self._flying) < slots + waiting
 
     def start(self, ticket: Ticket) -> None:
         """Make a task of a piece."""
