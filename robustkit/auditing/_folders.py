@@ -24,10 +24,10 @@ AUXILIARY = re.compile(
     r"(?:training_args|optim(?:izer)?|(?:lr_)?scheduler|rng_state|random_states|(?:grad_)?scaler|sampler)(?:[_.-].*)?"
 )  # of a trainer, beside the weights
 CHECKPOINT = ".metadata"  # of torch.distributed.checkpoint
-Reader = Callable[[Path, bool], list[ModelInFile]]
+Reader = Callable[[Path], list[ModelInFile]]
 
 
-def read_folder(folder: Path, trust_pickle: bool, read: Reader) -> list[ModelInFile]:
+def read_folder(folder: Path, read: Reader) -> list[ModelInFile]:
     """Read the model files of a folder, and robustkit's checkpoints in it; what is no model is skipped and noted.
 
     Files of one network are read together; a trainer's and an optimiser's are skipped, and so is a second file with the
@@ -54,7 +54,7 @@ def read_folder(folder: Path, trust_pickle: bool, read: Reader) -> list[ModelInF
             skipped.append(entry)
         else:
             try:
-                found += read(path, trust_pickle)
+                found += read(path)
             except NoNetworkError:
                 skipped.append(entry)
     if not found:

@@ -224,8 +224,11 @@ def is_robustkit(folder: Path, name: str = WEIGHTS) -> bool:
     return name in (WEIGHTS, META) and all(os.path.isfile(folder / file) for file in (META, WEIGHTS))
 
 
-def robustkit_members(folder: Path) -> tuple[list[nn.Module], tuple[str, ...]]:
-    """Return the members of robustkit's own checkpoint, normalisation inside, after checking what its files declare."""
+def robustkit_members(folder: Path, arch: str | None) -> tuple[list[nn.Module], list[str], tuple[str, ...]]:
+    """Return members of robustkit's own checkpoint, normalisation inside, their architectures, and what is to be said.
+
+    What the files declare is checked before; code that they name is run where ``arch`` names it too.
+    """
     weights, meta_file = folder / WEIGHTS, folder / META
     if meta_file.stat().st_size > JSON_BYTES:
         raise Damaged(f"has an {META} of more than {JSON_BYTES} bytes")
@@ -239,12 +242,13 @@ def robustkit_members(folder: Path) -> tuple[list[nn.Module], tuple[str, ...]]:
         meta = read_meta(folder)
     except RecursionError:
         raise Damaged(f"has an {META} that is nested too deeply") from None
-    _check_meta(meta, file.state)
-    ensemble = load_ensemble(folder)
-    return list(ensemble.members), ("normalisation is inside, as robustkit trained it",)
+    _check_meta(meta, file.state, arch)
+    ensemble = load_ensemble(folder, arch=arch)
+    archs = [str(row["arch"]) for row in meta["members"]]
+    return list(ensemble.members), archs, ("normalisation is inside, as robustkit trained it",)
 
 
-def _check_meta(meta: Mapping[str, Any], state: Mapping[str, TensorRef]) -> None:
+def _check_meta(meta: Mapping[str, Any], state: Mapping[str, TensorRef], arch: str | None) -> None:
     """Build every member without memory and hold it against the weights, before :func:`load_ensemble` allocates."""
     from robustkit import models
     from robustkit.auditing._infer import declared
@@ -255,15 +259,18 @@ def _check_meta(meta: Mapping[str, Any], state: Mapping[str, TensorRef]) -> None
     if not ok or not all(isinstance(row, dict) and isinstance(row.get("arch"), str) for row in rows):
         raise Damaged(f"has an {META} whose members, classes or shape make no sense")
     for index, row in enumerate(rows):
-        if models.is_code(row["arch"]):
+        code = models.is_code(row["arch"])
+        if code and row["arch"] != arch:
             # Cause: robustkit's own checkpoint was trained with an architecture from a file or module of somebody.
             raise Damaged(
                 f"needs the code '{clean(row['arch'])}', which is not run at a checkpoint's word",
-                "load it with robustkit.load_ensemble(..., arch=...)",
+                f"name it: --arch '{clean(row['arch'])}'",
             )
         params = row.get("params") or {}
         if not isinstance(params, dict) or any(not _small_all(value) for value in params.values()):
             raise Damaged(f"has an {META} with unusual parameters of '{clean(row['arch'])}'")
+        if code:  # it builds what it likes; whether the weights fit is seen when they are loaded
+            continue
         expected = declared(row["arch"], shape[0], len(classes), params)
         prefix = f"members.{index}.network."
         held = {k.removeprefix(prefix): v.size for k, v in state.items() if k.startswith(prefix)}

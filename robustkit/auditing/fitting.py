@@ -103,7 +103,7 @@ def fit(
         and what would explain it.
     """
     if found.module is not None:
-        unused = (f"--arch {arch} was not needed",) if arch else ()
+        unused = (f"--arch {arch} was not needed",) if arch not in (None, found.says.get("arch")) else ()
         return Fitted(found.module, "as in the file", ("the network lies in the file", *unused))
     if not found.state:
         raise UserError(f"'{_name(found)}' holds no weights; name a file with a state dict or a whole network.")

@@ -36,7 +36,7 @@ def members_of(config: AuditConfig, loaded: Dataset, images: Tensor) -> list[Mem
             _refuse_for_memory(config)
             members.append(_in_memory(model, len(members), images))
             continue
-        for found in reading.read(model, trust_pickle=config.trust_pickle):
+        for found in reading.read(model, trust_pickle=config.trust_pickle, arch=config.arch):
             chosen, others = (
                 [
                     _in_file(one, fitting.fit(one, arch=config.arch, arch_args=arch_args, size=size, **known))

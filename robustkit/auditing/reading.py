@@ -40,7 +40,9 @@ from robustkit.base.errors import UserError
 from robustkit.ensembles.checkpoint import WEIGHTS
 
 
-def read(path: Path | str | Sequence[Path | str], *, trust_pickle: bool = False) -> list[ModelInFile]:
+def read(
+    path: Path | str | Sequence[Path | str], *, trust_pickle: bool = False, arch: str | None = None
+) -> list[ModelInFile]:
     """Read every network in a file, in the files of a folder, or in several of them.
 
     Parameters
@@ -49,6 +51,8 @@ def read(path: Path | str | Sequence[Path | str], *, trust_pickle: bool = False)
         A folder stands for all its model files, sorted by name; a robustkit checkpoint folder for its members.
     trust_pickle : bool
         Run the code in a pickle, TorchScript or ``.pt2`` file, with all that it may do; the result says so.
+    arch : str or None
+        ``module:factory``: consent to run the code that a robustkit checkpoint names as its architecture.
 
     Raises
     ------
@@ -60,21 +64,21 @@ def read(path: Path | str | Sequence[Path | str], *, trust_pickle: bool = False)
         raise UserError("no model file was named; name a file or a folder of files.")
     found: dict[tuple[str, int], ModelInFile] = {}
     for path_index, one in enumerate(paths):
-        for index, network in enumerate(_read_any(Path(one), trust_pickle)):
+        for index, network in enumerate(_read_any(Path(one), trust_pickle, arch)):
             sharded = _shards.is_part(Path(network.path).name)  # however many of its files are named, it is one network
             found.setdefault((network.path if sharded else str(path_index), index), network)
     return _unique(found.values())
 
 
-def _read_any(path: Path, trust_pickle: bool) -> list[ModelInFile]:
+def _read_any(path: Path, trust_pickle: bool, arch: str | None) -> list[ModelInFile]:
     try:
         folder = stat.S_ISDIR(os.stat(path).st_mode)
     except (OSError, ValueError) as error:
         refuse(path, reason(path, error))
     if folder and not _formats.is_robustkit(path):
-        return read_folder(path, trust_pickle, _read_any)
+        return read_folder(path, lambda one: _read_any(one, trust_pickle, arch))
     if folder or _formats.is_robustkit(path.parent, path.name):
-        return guarded(path, lambda: _read_robustkit(path))
+        return guarded(path, lambda: _read_robustkit(path, arch))
     if path.suffix == ".distcp" or (path.name == CHECKPOINT and any(path.parent.glob("*.distcp"))):
         refuse(path, *DISTRIBUTED)
     if _shards.is_part(path.name):
@@ -101,9 +105,9 @@ def _read_file(path: Path, trust_pickle: bool) -> list[ModelInFile]:
         return guarded(path, work)
 
 
-def _read_robustkit(path: Path) -> list[ModelInFile]:
+def _read_robustkit(path: Path, arch: str | None) -> list[ModelInFile]:
     folder = path if os.path.isdir(path) else path.parent
-    members, notes = _formats.robustkit_members(folder)
+    members, archs, notes = _formats.robustkit_members(folder, arch)
     with opened(folder / WEIGHTS) as (stream, _):
         digest = sha256(stream)
     found = []
@@ -111,7 +115,8 @@ def _read_robustkit(path: Path) -> list[ModelInFile]:
         float32(member.state_dict())
         where = f"members.{index}"
         name = f"{clean(folder.resolve().name)}-model_{index}"
-        found.append(ModelInFile(name, "robustkit", where, None, member, notes, digest, path=str(folder)))
+        says = {"arch": archs[index]}
+        found.append(ModelInFile(name, "robustkit", where, None, member, notes, digest, says=says, path=str(folder)))
     return found
 
 

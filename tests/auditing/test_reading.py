@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import sys
 import zipfile
 from argparse import Namespace
@@ -476,3 +477,25 @@ def test_a_pickle_is_read_as_data():
 def test_the_hash_is_the_files(tmp_path):
     torch.save({"w": torch.ones(2, 2)}, tmp_path / "m.pt")
     assert read(tmp_path / "m.pt")[0].sha256 == hashlib.sha256((tmp_path / "m.pt").read_bytes()).hexdigest()
+
+
+def test_a_checkpoint_of_somebodys_code_is_read_where_that_code_is_named(tmp_path: Path):
+    nets = tmp_path / "nets.py"
+    nets.write_text(
+        "from torch import nn\n\ndef net(channels, classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
+    )
+    arch, folder = f"{nets}:net", tmp_path / "seeds" / "one"
+    network = models.build(arch, 1, 10)
+    checkpoint.save_ensemble(
+        Ensemble([Member(network)]), folder, arch=[arch], classes=list("0123456789"), shape=(1, 8, 8)
+    )
+    with pytest.raises(UserError, match=f"not run at a checkpoint's word; name it: --arch '{re.escape(arch)}'"):
+        read(folder)
+    with pytest.raises(UserError, match="not run at a checkpoint's word"):
+        read(folder, arch=f"{nets}:other")
+    for path in (folder, folder.parent):  # the checkpoint, and a folder of such
+        (found,) = read(path, arch=arch)
+        x = torch.rand(3, 1, 8, 8)
+        assert torch.equal(found.module(x), Member(network)(x))
+        assert fit(found, channels=1, classes=10, arch=arch).notes == ("the network lies in the file",)
