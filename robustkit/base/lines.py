@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 BEAT = 6.0  # seconds of silence after which something is said: no log is to be without a line for ten
+TELLING = 0.02  # share of the cost that has to be done before its pace says how long the rest will take
 AT_ONCE = 0.02  # seconds: steps that are done sooner were done before, and say nothing of the pace
 
 
@@ -115,7 +116,7 @@ class Lines:
 def _left(task: Task) -> str:
     """Return the time left of a task at its pace so far, by cost where that is known, else by steps."""
     done, total = (task.worked, task.work) if task.work else (task.done - task.ahead, task.total - task.ahead)
-    if not 0 < done < total:
+    if not 0 < done < total or (task.work and done < TELLING * total):
         return ""
     return f", {spoken((time.monotonic() - task.began) * (total - done) / done)} left"
 

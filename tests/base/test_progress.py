@@ -44,6 +44,18 @@ def test_a_line_for_each_finished_piece_with_the_time_left():
     assert second == "[3/3] adp: mim, 0 s"
 
 
+def test_what_cost_next_to_nothing_says_nothing_of_the_time_left():
+    stream, reporter = watched(60.0)
+    with reporter.pieces("evaluating", 3, 1000.0) as done:
+        time.sleep(0.2)
+        done("adp: clean images, 0 s", 1.0)  # 200 s left, at its pace
+        done("adp: pgd, 0 s", 499.0)
+        done("adp: mim, 0 s", 500.0)
+    first, second, _ = stream.getvalue().splitlines()
+    assert first == "[1/3] adp: clean images, 0 s"
+    assert re.fullmatch(r"\[2/3\] adp: pgd, 0 s, \d s left", second)
+
+
 def test_no_silence_is_long():
     stream, reporter = watched(0.1)
     began = time.monotonic()
