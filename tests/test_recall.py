@@ -261,7 +261,8 @@ def test_the_same_words_are_answered_before_anything_is_imported(place: Place):
     said, loaded = ask()  # the text of this process was for another encoding
     assert "cyclopts" in loaded
     assert SAID in said
-    assert ask() == (said, [])
+    own = ["threading"] if sys.version_info < (3, 11) else []  # of `platform`, by way of subprocess
+    assert ask() == (said, own)
 
 
 def test_the_text_is_that_of_the_results(place: Place):
