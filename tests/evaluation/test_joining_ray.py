@@ -20,7 +20,7 @@ from ray_cluster import RayNodes, environment
 
 from robustkit.base.errors import UserError
 from robustkit.evaluation.executors import _address, _cluster, _guard, check
-from robustkit.evaluation.executors._address import listening, read
+from robustkit.evaluation.executors._address import Address, listening, read
 from robustkit.evaluation.executors.ray import Ray
 
 JOIN = """
@@ -101,6 +101,14 @@ def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: pytest.M
         assert len(said.strip().splitlines()) == 1
 
 
+def test_an_installed_ray_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("ray")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match="Ray is installed and cannot be imported .import of ray halted.*pip install"):
+        _cluster.Cluster(Address("ray"))
+    assert _cluster._held == []
+
+
 def test_a_cluster_with_a_token_says_what_to_set_and_lets_in_who_has_it(tmp_path: Path):
     pytest.importorskip("ray")
     token = secrets.token_hex(32)
@@ -171,6 +179,12 @@ def test_a_variable_that_holds_no_address_is_named(text: str, monkeypatch: pytes
     ("error", "said"),
     [
         ("ray client connection timeout", "cannot be joined: ray client connection timeout"),
+        (
+            "Initialization failure from server:\nTraceback (most recent call last):\n  File 'proxier.py'\n"
+            "RuntimeError: Starting Ray client server failed. See ray_client_server_1.err for detailed logs.\n",
+            "cannot be joined: RuntimeError: Starting Ray client server failed. See ray_client_server_1.err for "
+            "detailed logs.",
+        ),
         ("Authentication failed: no token", "does not let this process in; set RAY_AUTH_MODE=token"),
     ],
 )
@@ -186,12 +200,9 @@ def test_a_piece_larger_than_this_machine_is_refused_before_ray_starts(affinity:
     if not affinity:
         monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was started"))
-    executor = Ray(torch.device("cpu"), read("ray"), cpus=4096)
-    with pytest.raises(
-        UserError, match="no node of executor 'ray' has room for a piece of work of 4096 CPUs and 0 GPU"
-    ):
-        executor.open()
-    executor.close()
+    for size, said in (({"cpus": 4096}, "4096 CPUs and 0 GPUs"), ({"gpus": 4096.0}, "1 CPUs and 4096 GPUs")):
+        with pytest.raises(UserError, match=f"no node of executor 'ray' has room for a piece of work of {said}"):
+            Ray(torch.device("cpu"), read("ray"), **size).open()
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")

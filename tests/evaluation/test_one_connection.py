@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +19,12 @@ import torch
 from ray_cluster import RayNodes, until
 from test_commands_on_ray import differing
 from test_everything_on_ray import ASKED, numbers
+from test_pieces_on_ray import Said
 
 from robustkit import api
 from robustkit.base.errors import UserError
 from robustkit.base.progress import Reporter
-from robustkit.evaluation.executors import Piece
+from robustkit.evaluation.executors import Piece, _guard
 from robustkit.evaluation.executors._address import read
 from robustkit.evaluation.executors.ray import Ray
 
@@ -118,3 +123,33 @@ def test_two_evaluations_in_threads_share_an_instance(tmp_path: Path, monkeypatc
         there = [*pool.map(lambda name: found("ray", name, executor="ray"), names)]
     assert differing(there, here) == []
     assert not ray.is_initialized()
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_what_this_process_starts_beside_an_instance_outlives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    executor = Ray(torch.device("cpu"), read("ray"))
+    with contextlib.closing(executor):
+        folder = executor.cluster._folder
+        started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        assert len(_guard.marked(folder)) > 3  # Ray's own are known, so that they can be ended
+    assert _guard.marked(folder) == []
+    assert started.poll() is None
+    started.kill()
+    started.wait()
+
+
+@pytest.mark.long
+def test_where_no_node_is_left_a_warning_says_so_and_one_that_joins_goes_on():
+    with RayNodes() as nodes, contextlib.closing(Ray(torch.device("cpu"), read(nodes.address))) as executor:
+        only, said = nodes.add(), Said()
+        with executor.session(6, said) as session:
+            for piece in asleep(6, 0.3):
+                session.submit(piece)
+            found = session.finished()
+            values = [next(found).value]
+            nodes.kill(only)
+            threading.Timer(8.0, nodes.add).start()
+            values += [done.value for done in found]
+    assert sorted(values) == [*range(6)]
+    assert sum("is left; one that joins goes on" in line for line in said.lines) == 1

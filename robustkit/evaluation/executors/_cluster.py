@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from robustkit.base.errors import RunError, UserError
+from robustkit.base.installing import install_command
 from robustkit.evaluation.executors import _guard, _stub
 from robustkit.evaluation.executors._address import (
     AUTO,
@@ -45,9 +46,7 @@ class Cluster:
         self._before: dict[str, str | None] = {}
         self._folder, self._replaced, self._lent = "", contextlib.ExitStack(), False
         logging.getLogger("ray").setLevel(logging.ERROR)
-        import ray
-
-        self.ray: Any = ray
+        self.ray: Any = _imported()
         with _LOCK:
             _held.append(self)
             try:
@@ -78,7 +77,7 @@ class Cluster:
         """Start an instance of our own, with a token of its own that nothing writes into the home."""
         self._folder = _short_folder()
         self._replaced.callback(_guard.dismiss, _guard.start(self._folder))
-        self._before = {name: os.environ.get(name) for name in (MODE, TOKEN, _guard.MARK, *QUIET)}
+        self._before = {name: os.environ.get(name) for name in (MODE, TOKEN, *QUIET)}
         os.environ.update(QUIET | {_guard.MARK: self._folder})
         if not (TOKEN in os.environ or TOKEN_PATH in os.environ):  # else what is set is used, as it is
             os.environ[TOKEN] = secrets.token_hex(32)
@@ -92,6 +91,10 @@ class Cluster:
         except Exception as error:
             said = " ".join(str(error).split())[:300]
             raise RunError(f"Ray does not start on this machine: {said}; --executor local needs no Ray.") from None
+        finally:
+            os.environ.pop(
+                _guard.MARK, None
+            )  # what this process starts from now on is not Ray's, and not ended with it
 
     def _join(self) -> None:
         """Join a cluster; a :class:`UserError` says why that cannot be."""
@@ -154,6 +157,16 @@ class Cluster:
             _guard.end(self._folder)  # Ray's agents stay for a minute where its own end was interrupted
 
 
+def _imported() -> Any:
+    """Import Ray; a :class:`UserError` says why an installed one cannot be."""
+    try:
+        return importlib.import_module("ray")
+    except Exception as error:
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        # Cause: its packages and another one's do not go together, or its installation was left half done.
+        raise UserError(f"Ray is installed and cannot be imported ({said}); {install_command('ray')}") from None
+
+
 def _read_anew() -> None:
     """Let Ray read mode and token from the environment again: it keeps both in the process beside it."""
     with contextlib.suppress(Exception):
@@ -214,4 +227,6 @@ def _sentence(text: str, error: Exception) -> str:
     unasked = find_spec("grpc") is None or text == AUTO
     if "uthentication" in said or "oken" in said or (unasked and not token_set()):
         return closed(text)
+    if "Traceback (most recent call last)" in said:  # of its client server; what was raised there stands last
+        said = [line.strip() for line in str(error).splitlines() if line.strip()][-1].rstrip(".")
     return f"the cluster at '{text}' cannot be joined: {said[:200]}."

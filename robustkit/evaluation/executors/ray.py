@@ -76,12 +76,12 @@ class Ray:
     def open(self) -> None:
         """Join a cluster; an instance of our own starts with the first piece, which a full store has none of.
 
-        A :class:`UserError` where a piece has more CPUs than this machine, before an instance is started to see it.
+        A :class:`UserError` where a piece has more than this machine, before an instance is started to see it.
         """
         if self.address.joined:
             _ = self.cluster
-        elif self.cpus > (here := cores()):
-            raise self._too_small({"CPU": here, "GPU": torch.cuda.device_count()})
+        elif not self._room(here := {"CPU": cores(), "GPU": torch.cuda.device_count()}):
+            raise self._too_small(here)
 
     def _fits(self) -> None:
         """Raise a :class:`UserError` where no node has room for a piece, which would wait for ever."""
@@ -200,7 +200,11 @@ class _Tasks:
         """Return whether one more piece may be a task."""
         now = time.monotonic()
         if now > self._looked + LOOK:
-            self._rooms, self._looked = self._owner.rooms(), now
+            rooms, self._looked = self._owner.rooms(), now
+            if self._rooms and not rooms:
+                text = f"no node of '{escape(self._owner.address.text)}' is left; one that joins goes on"
+                self._reporter.say(f"[yellow]warning:[/yellow] {text}")
+            self._rooms = rooms
         slots = max(1, min(sum(self._rooms.values()), self._owner.most or 2**31))
         waiting = 0 if self._owner.most else max(1, len(self._rooms), slots // AHEAD)
         return len(self._flying) < slots + waiting
