@@ -229,6 +229,8 @@ def robustkit_members(folder: Path, arch: str | None) -> tuple[list[nn.Module], 
 
     What the files declare is checked before; code that they name is run where ``arch`` names it too.
     """
+    from robustkit import models
+
     weights, meta_file = folder / WEIGHTS, folder / META
     if meta_file.stat().st_size > JSON_BYTES:
         raise Damaged(f"has an {META} of more than {JSON_BYTES} bytes")
@@ -244,7 +246,7 @@ def robustkit_members(folder: Path, arch: str | None) -> tuple[list[nn.Module], 
         raise Damaged(f"has an {META} that is nested too deeply") from None
     _check_meta(meta, file.state, arch)
     ensemble = load_ensemble(folder, arch=arch)
-    archs = [str(row["arch"]) for row in meta["members"]]
+    archs = [models.as_named(row["arch"], arch) for row in meta["members"]]
     return list(ensemble.members), archs, ("normalisation is inside, as robustkit trained it",)
 
 
@@ -260,7 +262,7 @@ def _check_meta(meta: Mapping[str, Any], state: Mapping[str, TensorRef], arch: s
         raise Damaged(f"has an {META} whose members, classes or shape make no sense")
     for index, row in enumerate(rows):
         code = models.is_code(row["arch"])
-        if code and row["arch"] != arch:
+        if code and models.as_named(row["arch"], arch) != arch:
             # Cause: robustkit's own checkpoint was trained with an architecture from a file or module of somebody.
             raise Damaged(
                 f"needs the code '{clean(row['arch'])}', which is not run at a checkpoint's word",

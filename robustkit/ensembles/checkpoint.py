@@ -111,7 +111,7 @@ def load_ensemble(
         Another fusion rule than the stored one.
     arch : str or None
         ``module:factory``: consent to run the code that the checkpoint names as its architecture. A checkpoint never
-        runs code by itself.
+        runs code by itself. Of ``file.py:factory`` the file may lie elsewhere than when it was trained.
 
     Returns
     -------
@@ -126,14 +126,15 @@ def load_ensemble(
     meta = read_meta(path)
     members = []
     for row in meta["members"]:
-        if models.is_code(row["arch"]) and row["arch"] != arch:
+        name = models.as_named(row["arch"], arch)
+        if models.is_code(name) and name != arch:
             # Cause: the ensemble was trained with an architecture from a file or module; a checkpoint may not decide
             # that code is run.
             raise UserError(
                 f"checkpoint '{path}' needs the code '{row['arch']}', which is run only if you name it: "
                 f"--arch {row['arch']} (in Python: arch='{row['arch']}')."
             )
-        network = models.build(row["arch"], meta["shape"][0], len(meta["classes"]), row["params"])
+        network = models.build(name, meta["shape"][0], len(meta["classes"]), row["params"])
         members.append(Member(network, row["mean"], row["std"]))
     ensemble = Ensemble(members, fusion or meta["fusion"])
     weights = Path(meta["folder"]) / WEIGHTS

@@ -51,6 +51,16 @@ def is_code(arch: str) -> bool:
     return ":" in arch and not arch.startswith(GENOTYPE)
 
 
+def as_named(recorded: str, arch: str | None) -> str:
+    """Return an architecture of a checkpoint as ``arch`` names it: a file of code may lie elsewhere by now."""
+    is_file = is_code(recorded) and ".py:" in recorded
+    return arch if arch is not None and is_file and _bare(recorded) == _bare(arch) else recorded
+
+
+def _bare(arch: str) -> str:
+    return arch.replace("\\", "/").rpartition("/")[2]
+
+
 def source_digest(arch: str) -> str:
     """Return the SHA-256 of the file that an architecture is code of; empty for any other, and where there is none.
 

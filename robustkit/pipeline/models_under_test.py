@@ -191,7 +191,7 @@ def from_checkpoint(
         )
     ensemble = load_ensemble(path, fusion=fusion, arch=arch)
     method = (meta.get("training") or {}).get("defense") or {"name": "unknown", "params": {}}
-    archs = [member["arch"] for member in meta["members"]]
+    archs = [models.as_named(member["arch"], arch) for member in meta["members"]]
     record = record_of(name_of(meta), method["name"], method["params"], archs, ensemble)
     return replace(record, **_origin(meta)), ensemble
 

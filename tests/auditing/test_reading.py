@@ -494,6 +494,10 @@ def test_a_checkpoint_of_somebodys_code_is_read_where_that_code_is_named(tmp_pat
         read(folder)
     with pytest.raises(UserError, match="not run at a checkpoint's word"):
         read(folder, arch=f"{nets}:other")
+    elsewhere = tmp_path / "elsewhere" / "nets.py"
+    elsewhere.parent.mkdir()
+    nets.rename(elsewhere)  # as on another machine, or from another folder
+    arch = f"{elsewhere}:net"
     for path in (folder, folder.parent):  # the checkpoint, and a folder of such
         (found,) = read(path, arch=arch)
         x = torch.rand(3, 1, 8, 8)
