@@ -93,6 +93,8 @@ class _Running:
         if not self._executor.remote:
             yield
             return
+        # The trial hooks members while it looks at them: what is packed meanwhile would hold the hooks.
+        pieces.share_ensembles(self._executor, self._ensembles, self._ensembles)
         pool = ThreadPoolExecutor(1, "craftings")
         prepared = pool.map(self._craftings.of, attacked)
         try:

@@ -92,9 +92,7 @@ class Cluster:
             said = " ".join(str(error).split())[:300]
             raise RunError(f"Ray does not start on this machine: {said}; --executor local needs no Ray.") from None
         finally:
-            os.environ.pop(
-                _guard.MARK, None
-            )  # what this process starts from now on is not Ray's, and not ended with it
+            os.environ.pop(_guard.MARK, None)  # what this process starts from now on is not ended with Ray's own
 
     def _join(self) -> None:
         """Join a cluster; a :class:`UserError` says why that cannot be."""
