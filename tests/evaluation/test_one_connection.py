@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,9 @@ from test_pieces_on_ray import Said
 from robustkit import api
 from robustkit.base.errors import UserError
 from robustkit.base.progress import Reporter
+from robustkit.ensembles import fastpath
+from robustkit.ensembles.folding import fold
+from robustkit.evaluation import pieces
 from robustkit.evaluation.executors import Piece, _guard
 from robustkit.evaluation.executors._address import read
 from robustkit.evaluation.executors.ray import Ray
@@ -153,3 +157,28 @@ def test_where_no_node_is_left_a_warning_says_so_and_one_that_joins_goes_on():
             values += [done.value for done in found]
     assert sorted(values) == [*range(6)]
     assert sum("is left; one that joins goes on" in line for line in said.lines) == 1
+
+
+@pytest.mark.long
+def test_what_the_trial_hangs_on_members_does_not_travel(
+    ray_nodes: RayNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ROBUSTKIT_CACHE", str(tmp_path / "cache"))
+    share, folded = pieces.share_ensembles, []
+
+    def late(*given: Any) -> None:
+        time.sleep(1.0)  # so that a trial that has begun is in the middle of it
+        share(*given)
+
+    def slow(member: torch.nn.Module, x: torch.Tensor) -> Any:
+        hook = member.register_forward_hook(lambda *_: None)
+        time.sleep(3.0)
+        hook.remove()
+        folded.append(member)
+        return fold(member, x)
+
+    monkeypatch.setattr(pieces, "share_ensembles", late)
+    monkeypatch.setattr(fastpath, "fold", slow)
+    asked = {**ASKED, "suites": "attacks", "trust": "off", "formats": (), "n": 8, "speed": "auto"}
+    api.evaluate(**asked, executor=ray_nodes.address, out=tmp_path / "out")
+    assert folded

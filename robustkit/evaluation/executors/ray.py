@@ -202,8 +202,7 @@ class _Tasks:
         if now > self._looked + LOOK:
             rooms, self._looked = self._owner.rooms(), now
             if self._rooms and not rooms:
-                text = f"no node of '{escape(self._owner.address.text)}' is left; one that joins goes on"
-                self._reporter.say(f"[yellow]warning:[/yellow] {text}")
+                self._reporter.say("[yellow]warning:[/yellow] no node of the cluster is left; one that joins goes on")
             self._rooms = rooms
         slots = max(1, min(sum(self._rooms.values()), self._owner.most or 2**31))
         waiting = 0 if self._owner.most else max(1, len(self._rooms), slots // AHEAD)
