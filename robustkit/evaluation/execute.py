@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from torch import Tensor
@@ -85,7 +85,7 @@ class _Running:
         self._reused = 0
 
     @contextlib.contextmanager
-    def meanwhile(self, attacked: Iterable[str]) -> Iterator[None]:
+    def meanwhile(self, attacked: Collection[str]) -> Iterator[None]:
         """Prepare what the attacks on some ensembles are shown, while work goes on elsewhere.
 
         Work in this process would disturb the trial by the clock; there it is prepared with the first attack.
@@ -94,7 +94,7 @@ class _Running:
             yield
             return
         # The trial hooks members while it looks at them: what is packed meanwhile would hold the hooks.
-        pieces.share_ensembles(self._executor, self._ensembles, self._ensembles)
+        pieces.share_ensembles(self._executor, self._ensembles, attacked)
         pool = ThreadPoolExecutor(1, "craftings")
         prepared = pool.map(self._craftings.of, attacked)
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,13 +19,13 @@ from typing import Any
 import pytest
 import ray_pieces
 import torch
-from ray_cluster import RayNodes, until
+from ray_cluster import ROOT, RayNodes, descendants, until, words
 from test_commands_on_ray import differing
 from test_everything_on_ray import ASKED, numbers
 from test_pieces_on_ray import Said
 
 from robustkit import api
-from robustkit.base.errors import UserError
+from robustkit.base.errors import RunError, UserError
 from robustkit.base.progress import Reporter
 from robustkit.ensembles import fastpath
 from robustkit.ensembles.folding import fold
@@ -182,3 +184,27 @@ def test_what_the_trial_hangs_on_members_does_not_travel(
     asked = {**ASKED, "suites": "attacks", "trust": "off", "formats": (), "n": 8, "speed": "auto"}
     api.evaluate(**asked, executor=ray_nodes.address, out=tmp_path / "out")
     assert folded
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_an_instance_whose_raylet_dies_ends_the_work_and_no_piece_is_called_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with (
+        contextlib.closing(Ray(torch.device("cpu"), read("ray"))) as executor,
+        executor.session(9, Reporter()) as session,
+    ):
+        for piece in asleep(9, 0.3):
+            session.submit(piece)
+        found = session.finished()
+        next(found)
+        folder = executor.cluster._folder
+        for process in descendants(os.getpid()):
+            if any(f"raylet_socket_name={folder}" in word for word in words(process)):
+                os.kill(process, signal.SIGKILL)
+        with pytest.raises(RunError, match="Ray's own process on this machine .raylet. has died"):
+            _ = [done.result() for done in found]
+    assert _guard.marked(folder) == []

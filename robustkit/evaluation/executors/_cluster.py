@@ -126,6 +126,13 @@ class Cluster:
             if there != here:
                 raise UserError(differing(where["node"], there))
 
+    def check_alive(self, error: BaseException) -> None:
+        """Raise a :class:`RunError` where what took a piece has ended Ray itself here: no try can succeed."""
+        errors = self.ray.exceptions
+        alone = not self.address.joined and len(self.ray.nodes()) == 1
+        if isinstance(error, errors.LocalRayletDiedError) or (alone and isinstance(error, errors.NodeDiedError)):
+            raise RunError("Ray's own process on this machine (raylet) has died; the same command goes on.") from None
+
     def close(self) -> None:
         """Leave a cluster, or end our own instance with all its processes, unless others here still use it."""
         with _LOCK:

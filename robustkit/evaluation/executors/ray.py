@@ -249,6 +249,7 @@ class _Tasks:
             errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError, errors.ObjectLostError,
             errors.LocalRayletDiedError,
         ) as error:  # fmt: skip
+            self._owner.cluster.check_alive(error)
             return self._lost(ticket, *_cause(errors, error))
         except errors.RayTaskError as error:
             if isinstance(getattr(error, "cause", None), MemoryError):
