@@ -34,7 +34,7 @@ _INERT = """
 INERT = frozenset(_INERT.split())
 INERT_PREFIXES = ("omegaconf.", "pytorch_lightning.", "lightning.", "lightning_fabric.")
 DICTS = frozenset({"collections.OrderedDict", "collections.defaultdict", "collections.Counter"})
-PYTHON2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+MOVED = {"__builtin__": "builtins", "copy_reg": "copyreg", "pathlib._local": "pathlib"}  # in Python 2, and in 3.13
 UNREADABLE = {
     "_rebuild_sparse_tensor": "sparse", "_rebuild_sparse_csr_tensor": "sparse", "_rebuild_qtensor": "quantised",
     "_rebuild_nested_tensor": "nested", "_rebuild_meta_tensor_no_storage": "without data (meta device)",
@@ -191,7 +191,7 @@ class _Machine:
     def _name(self, module: Any, name: Any) -> Name:
         if not isinstance(module, str) or not isinstance(name, str):
             raise Damaged("holds a pickle whose global is not a name")
-        path = f"{PYTHON2.get(module, module)}.{name}"
+        path = f"{MOVED.get(module, module)}.{name}"
         last = name.rpartition(".")[2]
         known = (
             path in INERT or path in DICTS or TYPE.fullmatch(path) or path.startswith(INERT_PREFIXES)
