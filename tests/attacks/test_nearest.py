@@ -16,7 +16,7 @@ STEPS = 30
 PARTS: dict[str, dict[str, dict[str, Any]]] = {
     "linf": {"pdpgd": {"norm": "linf"}, "fmn": {"norm": "linf"}, "fab": {"norm": "linf", "steps": STEPS // 6}},
     "l2": {"ddn": {}, "fmn": {"norm": "l2"}, "fab": {"norm": "l2", "steps": STEPS // 6}},
-    "l1": {"pdpgd": {"norm": "l1"}, "ead": {"decision_rule": "L1"}, "fmn": {"norm": "l1"}},
+    "l1": {"pdpgd": {"norm": "l1"}, "ead": {"decision_rule": "L1", "steps": 50}, "fmn": {"norm": "l1"}},
     "l0": {"sigma-zero": {}, "pdpgd": {"norm": "l0", "step_size": 0.2}},
 }
 
