@@ -21,12 +21,18 @@ def installed(peer: str) -> bool:
     return importlib.util.find_spec(MODULES[peer]) is not None
 
 
-def adv_lib(model: nn.Module, x: Tensor, y: Tensor, attack: str, norm: str, steps: int, runs: int) -> Run | None:
-    """Return the call of adversarial-library's attack; None where it has none."""
+def adv_lib_attacks() -> Any:
+    """Return adversarial-library's attacks; an ImportError where it is not installed."""
     if "visdom" not in sys.modules and importlib.util.find_spec("visdom") is None:
         sys.modules["visdom"] = types.ModuleType("visdom")  # a plotting server that the attacks never call
-    from adv_lib import attacks as theirs
+    from adv_lib import attacks
 
+    return attacks
+
+
+def adv_lib(model: nn.Module, x: Tensor, y: Tensor, attack: str, norm: str, steps: int, runs: int) -> Run | None:
+    """Return the call of adversarial-library's attack; None where it has none."""
+    theirs = adv_lib_attacks()
     order = {"l0": 0, "l1": 1, "l2": 2, "linf": math.inf}[norm]
     # Its documentation prefers the l2/3 operator to that of l0.
     proximal = {"proximal_operator": 23} if norm == "l0" else {}

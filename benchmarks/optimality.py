@@ -33,10 +33,11 @@ from robustkit.metrics.optimality import optimality
 
 NORMS = ("l0", "l1", "l2", "linf")
 ROWS = (
-    Row("sigma-zero", "l0", 300), Row("pdpgd", "l0", 300), Row("fmn", "l0", 300), Row("vfga", "l0", 300),
-    Row("pdpgd", "l1", 300), Row("fmn", "l1", 300), Row("ead", "l1", 500, 9), Row("alma", "l1", 300),
-    Row("fab", "l1", 50), Row("ddn", "l2", 300), Row("pdpgd", "l2", 300), Row("fmn", "l2", 300),
-    Row("cw", "l2", 300, 3), Row("alma", "l2", 300), Row("fab", "l2", 50), Row("deepfool", "l2", 50),
+    Row("nearest", "l0", 300), Row("sigma-zero", "l0", 300), Row("pdpgd", "l0", 300), Row("fmn", "l0", 300),
+    Row("vfga", "l0", 300), Row("nearest", "l1", 300), Row("pdpgd", "l1", 300), Row("fmn", "l1", 300),
+    Row("ead", "l1", 500, 9), Row("alma", "l1", 300), Row("fab", "l1", 50), Row("nearest", "l2", 300),
+    Row("ddn", "l2", 300), Row("pdpgd", "l2", 300), Row("fmn", "l2", 300), Row("cw", "l2", 300, 3),
+    Row("alma", "l2", 300), Row("fab", "l2", 50), Row("deepfool", "l2", 50), Row("nearest", "linf", 300),
     Row("pdpgd", "linf", 300), Row("fmn", "linf", 300), Row("fab", "linf", 50), Row("deepfool", "linf", 50),
 )  # fmt: skip
 
@@ -81,7 +82,13 @@ def measure(args: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
                 if (name, row.name, which) in done:
                     continue
                 started = time.process_time()
-                made = run().detach()
+                try:
+                    made = run().detach()
+                except (IndexError, RuntimeError, ValueError) as error:
+                    if which == OWN:
+                        raise
+                    console.print(f"{row.name} {which} failed: {error}")
+                    made = x  # which is right, and so infinitely far
                 seconds = time.process_time() - started
                 distances = judged(model, x, y, made, row.norm)
                 found.append(
@@ -92,9 +99,9 @@ def measure(args: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
                 )  # fmt: skip
                 if args.json:
                     write_json(args.json, found)
-                console.print(
-                    f"{row.name} {which} {seconds:.2f} s, mean {np.mean([d for d in distances if d < math.inf]):.4g}"
-                )
+                there = [d for d in distances if d < math.inf]
+                mean = f"mean {np.mean(there):.4g}" if there else "nothing found"
+                console.print(f"{row.name} {which} {seconds:.2f} s, {mean}")
     return [one for one in found if one["model"] in asked]
 
 

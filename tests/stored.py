@@ -50,12 +50,13 @@ def samples(right: Sequence[int], classes: int = 10) -> Samples:
 def evaluation(
     folder: Path, right: Mapping[str, Right], *, attacks: Sequence[str] = ("pgd",), verdict: str = "trusted",
     sha: str = "d" * 64, classes: int = 10, environment: Mapping[str, Any] | None = None,
-    groups: Mapping[str, tuple[str, int]] | None = None, **study: Any,
+    groups: Mapping[str, tuple[str, int]] | None = None, norms: Mapping[str, Mapping[str, Right]] | None = None,
+    **study: Any,
 ) -> Path:  # fmt: skip
     """Write an evaluation as the command would, every number with the verdict; return its folder.
 
     ``right`` is by ensemble; several attacks all break the same. ``groups`` are those of a study over seeds: what an
-    ensemble is called beside those of the other seeds, and its seed.
+    ensemble is called beside those of the other seeds, and its seed. ``norms`` has what is right in further norms.
     """
     n = len(next(iter(right.values()))[None])
     eps = tuple(sorted({e for own in right.values() for e in own if e is not None}))
@@ -74,20 +75,22 @@ def evaluation(
         )
         for id, (group, seed) in ((id, (groups or {}).get(id, ("", None))) for id in right)
     )
+    more = {norm: tuple(sorted(e for e in next(iter(own.values())) if e)) for norm, own in (norms or {}).items()}
     names = tuple(str(label) for label in range(classes))
     made = Study(
         records, DatasetRecord("digits", "test", n, names, sha, (1, 8, 8)), tuple(spec(name) for name in attacks), eps,
         "linf", eps[-1] if eps else 0.0,
-        **{"suites": ("attacks",), "reference": False, "trust": "off", "version": "0.1.0", **study},
+        **{"suites": ("attacks",), "reference": False, "trust": "off", "version": "0.1.0", "more_norms": more, **study},
     )  # fmt: skip
     store = Store(folder / "runs")
     for record in records:
         cells: list[Cell] = [made.clean(record), *(made.white_box(record) if eps else ())]
         for cell in cells:
-            store.save(Run(cell, samples(right[record.id][cell.eps], classes), environment=environment or {}))
+            own = (norms or {}).get(cell.norm, right)[record.id]
+            store.save(Run(cell, samples(own[cell.eps], classes), environment=environment or {}))
     write_json(folder / "runs" / STUDY, made.to_json())
     results: Any = build(made, store)
-    for number in (*results["evaluations"], *results["worst_case"]):
+    for number in (*results["evaluations"], *results["worst_case"], *results.get("union", ())):
         number["verdict"] = verdict
     write_json(folder / "results.json", results)
     return folder

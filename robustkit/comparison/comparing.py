@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from robustkit.base.budgets import union_text
 from robustkit.base.errors import UserError
 from robustkit.base.options import budget_text
 from robustkit.comparison.reading import StoredEvaluation
 from robustkit.pipeline.outcomes import adjust, compared, pair, plain_of
 from robustkit.records.outcomes import SampleOutcomes
-from robustkit.records.schema import EnsembleResult, WorstCase
+from robustkit.records.schema import EnsembleResult, UnionCase, WorstCase
 from robustkit.records.schema_comparison import Comparison
 
 
@@ -34,6 +35,12 @@ class Model:
         """Its worst cases by (norm, eps)."""
         every = self.evaluation.numbers["worst_case"]
         return {(w["norm"], w["eps"]): w for w in every if w["ensemble"] == self.ensemble["id"]}
+
+    @property
+    def unions(self) -> dict[str, UnionCase]:
+        """Who withstands all of its norms, by the budgets in words."""
+        every = self.evaluation.numbers.get("union", ())
+        return {union_text(u["budgets"]): u for u in every if u["ensemble"] == self.ensemble["id"]}
 
 
 def models_of(evaluations: Sequence[StoredEvaluation]) -> list[Model]:
@@ -89,7 +96,7 @@ def _budgets(model: Model) -> str:
 
 
 def rows(models: Sequence[Model]) -> list[Comparison]:
-    """Compare every model with the first: clean, at worst, at worst of the attacks that both met, by attack.
+    """Compare every model with the first: clean, at worst, in all norms, at worst of the attacks of both, by attack.
 
     The second is said only where the two met other attacks. Holm's adjustment is over all but the single attacks, and
     over these.
@@ -100,7 +107,8 @@ def rows(models: Sequence[Model]) -> list[Comparison]:
         own, other = model.outcomes, first.outcomes
         if not (np.array_equal(own.labels, other.labels) and np.array_equal(own.ids, other.ids)):
             raise UserError(f"'{first.name}' and '{model.name}' list other samples; evaluate both again.")
-        found += pair(model.name, own, first.name, other)
+        together = [u["budgets"] for text, u in model.unions.items() if text in first.unions]
+        found += pair(model.name, own, first.name, other, together)
         found += _common(model.name, own, first.name, other)
     for table in (True, False):
         adjust([row for row in found if (row["number"] == "attack") is table])

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from robustkit.base.budgets import union_text
 from robustkit.base.errors import UserError
 from robustkit.base.files import writable
 from robustkit.base.options import budget_text
-from robustkit.records.schema import ORDER, EnsembleResult, Numbers, WorstCase
+from robustkit.records.schema import ORDER, EnsembleResult, Numbers, UnionCase, WorstCase
 from robustkit.reports import _format as f
+from robustkit.reports._across import united
 from robustkit.reports._checks import headline_budget, headlines
 from robustkit.reports._files import write_text
 from robustkit.reports._labels import budget
@@ -38,6 +40,20 @@ class Entry:
     strongest: str
 
     @property
+    def union(self) -> UnionCase | None:
+        """Who withstands all norms, of the largest budgets that go with that of the worst case; None of one norm."""
+        if self.worst is None:
+            return None
+        norm, eps = self.worst["norm"], self.worst["eps"]
+        every = [u for u in self.numbers.get("union", ()) if u["ensemble"] == self.ensemble["id"]]
+        return next((u for u in reversed(every) if u["budgets"].get(norm) == eps), None)
+
+    @property
+    def union_budgets(self) -> str:
+        """The budgets of :attr:`union` in words; ``-`` where there is none."""
+        return union_text(self.union["budgets"]) if self.union else f.NONE
+
+    @property
     def place(self) -> tuple[int, float]:
         """By which entries are ranked, the lowest first."""
         if self.worst is None:
@@ -59,7 +75,14 @@ class Leaderboard:
         attacked = [entry for entry in self.entries if entry.worst]
         images = {entry.numbers["dataset"]["sha256"] for entry in attacked}
         budgets = {budget(entry.worst) for entry in attacked if entry.worst}
-        return [what for what, count in (("images", len(images)), ("budgets", len(budgets))) if count > 1]
+        unions = {entry.union_budgets for entry in attacked if entry.union}
+        counts = {"images": len(images), "budgets": len(budgets), "budgets of all norms": len(unions)}
+        return [what for what, count in counts.items() if count > 1]
+
+    @property
+    def several_norms(self) -> bool:
+        """Whether a model was evaluated in several norms."""
+        return any(entry.union for entry in self.entries)
 
 
 def leaderboard(folder: Path | str, eps: float | None = None, norm: str | None = None) -> Leaderboard:
@@ -124,23 +147,31 @@ def _entries(folder: Path, numbers: Numbers, eps: float | None, norm: str | None
 
 def table(found: Leaderboard) -> Table:
     """Return the ranking as a table for a terminal."""
-    rows = []
+    rows, several = [], found.several_norms
     for rank, entry in enumerate(found.entries, 1):
         w, data, e = entry.worst, entry.numbers["dataset"], entry.ensemble
         where = os.path.relpath(entry.folder, found.folder)
         rows.append([
             *cells(str(rank), e["id"], w["verdict"] if w else f.NONE), share(w),
             *cells(budget_text(*budget(w)) if w else f.NONE, f.percent(e["accuracy"]), entry.strongest or f.NONE),
+            *([united(entry.union), *cells(entry.union_budgets)] if several else ()),
             *cells(data["name"], str(data["n"]), f"{e['members']} x {e['arch']}"),
             *cells(entry.numbers["robustkit_version"], where),
         ])  # fmt: skip
     title = f"{len(rows)} models below {found.folder}"
-    return Table("leaderboard", title, COLUMNS, "rllrlrllrlll", rows, note(found), 2)
+    at = COLUMNS.index("data")
+    columns = [*COLUMNS[:at], *(["robust to all %", "of"] if several else ()), *COLUMNS[at:]]
+    align = "rllrlrl" + ("rl" if several else "") + "lrlll"
+    return Table("leaderboard", title, columns, align, rows, note(found), 2)
 
 
 def note(found: Leaderboard) -> str:
     """Return how the ranking is made, and what it does not say."""
     said = "By verdict, then by the worst case over all attacks, with its Wilson 95 % interval."
+    if found.several_norms:
+        said += (
+            " Robust to all: what no attack broke in any of several norms, of the verdict of the worst rated of them."
+        )
     if found.mixed:
         mixed = " or ".join(found.mixed)
         said += f" The models were not all evaluated on the same {mixed}: ranks across these say little."

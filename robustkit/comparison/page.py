@@ -16,6 +16,7 @@ from robustkit.functional.stats import wilson_of
 from robustkit.records.schema_comparison import Comparison
 from robustkit.reports import _comparisons
 from robustkit.reports import _format as f
+from robustkit.reports._across import united
 from robustkit.reports._checks import WORST as CASE
 from robustkit.reports._checks import anchor, headline_budget
 from robustkit.reports._files import write_text
@@ -31,7 +32,7 @@ from robustkit.study.config import CompareConfig
 
 FORMATS = ("html", "md", "tex", "tex-each", "csv")
 
-WORST = "worst case % at "
+WORST, UNITED = "worst case % at ", "robust to all % at "
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,17 @@ class ComparedEvaluations:
     def takeaway(self) -> list[str]:
         """The worst case of each model beside the first's, in a sentence; clean accuracy where nothing was attacked.
 
-        At the budget that the report of the first evaluation quotes; at the largest where nothing is compared there.
+        At the budget that the report of the first evaluation quotes; at the largest where nothing is compared there. Of
+        several norms who withstands all of them, too, at the largest budgets that both ran.
         """
         worst = [row for row in self.comparisons if row["number"] == "worst_case"]
         there = {(row["eps"] or 0.0, row["norm"] or "") for row in worst}
         at = headline_budget(self.evaluations[0].numbers)
         if there and at not in there:
             at = max(there)
-        return [_sentence(r) for r in worst or self.comparisons if not worst or (r["eps"], r["norm"]) == at]
+        largest = {r["ensemble"]: r for r in self.comparisons if r["number"] == "union"}
+        quoted = [r for r in worst or self.comparisons if not worst or (r["eps"], r["norm"]) == at]
+        return [_sentence(r) for r in (*quoted, *largest.values())]
 
 
 def compared(paths: Sequence[Path | str]) -> ComparedEvaluations:
@@ -109,23 +113,31 @@ def run(config: CompareConfig) -> tuple[ComparedEvaluations, list[Path]]:
 
 
 def numbers(models: Sequence[Model]) -> Table:
-    """Return each model's own numbers with their verdicts: clean, and at worst at every budget of any."""
+    """Return each model's own numbers with their verdicts: clean, at worst at every budget of any, in all norms."""
     budgets = sorted({at for model in models for at in model.worst})
+    unions = list(dict.fromkeys(text for model in models for text in model.unions))
     rows, records = [], []
     for model in models:
         data, e = model.evaluation.numbers["dataset"], model.ensemble
         clean = f"{f.percent(e['accuracy'])} {f.interval(wilson_of(e['accuracy'], data['n']))}"
         found = [model.worst.get(at) for at in budgets]
         shares = [share(worst, model.name) for worst in found]
+        shares += [united(model.unions.get(text)) for text in unions]
         rows.append([*cells(model.name, f"{e['members']} x {e['arch']}", clean), *shares])
         records += [
             {"model": model.name, "evaluation": model.evaluation.name, "clean_accuracy": e["accuracy"],
              "eps": w["eps"], "norm": w["norm"], "worst_case": w["robust_accuracy"], "verdict": w["verdict"]}
             for w in found if w
         ]  # fmt: skip
+        records += [
+            {"model": model.name, "evaluation": model.evaluation.name, "clean_accuracy": e["accuracy"], "eps": None,
+             "norm": text, "worst_case": u["robust_accuracy"], "verdict": u["verdict"]}
+            for text, u in model.unions.items()
+        ]  # fmt: skip
     columns = ["model", "members", "clean %", *(f"{WORST}{budget_text(eps, norm)}" for norm, eps in budgets)]
+    columns += [f"{UNITED}{text}" for text in unions]
     note = f"With Wilson 95 % interval. Verdicts, each of the version that gave it: {f.LEGEND}."
-    return Table("models", "Models", columns, "ll" + "r" * (1 + len(budgets)), rows, note, records=records)
+    return Table("models", "Models", columns, "ll" + "r" * (len(columns) - 2), rows, note, records=records)
 
 
 def write(found: ComparedEvaluations, out: Path, formats: Sequence[str], *, marks: bool = True) -> list[Path]:
@@ -161,7 +173,13 @@ def _best(found: ComparedEvaluations) -> tuple[dict[str, Places], dict[str, str]
     scores: dict[tuple[str, ...], dict[str, Doubles]] = {CLEAN: {model.name: model.outcomes.clean for model in models}}
     for at, key in budgets.items():
         scores[key] = {model.name: model.outcomes.worst[at] for model in models if at in model.outcomes.worst}
-    keys = {at: (head.removeprefix(WORST),) for at, head in enumerate(table.columns) if head.startswith(WORST)}
+    for model in models:
+        for text, u in model.unions.items():
+            if (right := model.outcomes.united(u["budgets"])) is not None:
+                scores.setdefault((UNITED + text,), {})[model.name] = right
+    keys = {
+        at: (head.removeprefix(WORST),) for at, head in enumerate(table.columns) if head.startswith((WORST, UNITED))
+    }
     places = in_columns(table, {table.columns.index("clean %"): CLEAN, **keys}, scores, by_samples)
     return {table.name: places}, {table.name: RULE.format(line="column", test=BY_SAMPLES)}
 
@@ -180,8 +198,12 @@ def _sections(found: ComparedEvaluations) -> list[Section]:
 
 
 def _sentence(row: Comparison) -> str:
-    at = "" if row["eps"] is None else f" at eps {budget_text(row['eps'], row['norm'])}"
-    what = "right on clean images" if row["eps"] is None else f"left by every attack{at}"
+    if row["number"] == "union":
+        what = f"robust to all of {row['norm']}"
+    elif row["eps"] is None:
+        what = "right on clean images"
+    else:
+        what = f"left by every attack at eps {budget_text(row['eps'], row['norm'])}"
     return (
         f"{row['ensemble']}: {f.percent(row['accuracy'])} % {what}, {row['reference']} "
         f"{f.percent(row['reference_accuracy'])} %: {_comparisons.told_text(row)}"

@@ -42,18 +42,20 @@ class StoredEvaluation:
         Raises
         ------
         UserError
-            If the runs do not give the worst cases in ``results.json``.
+            If the runs do not give the worst cases, or who withstands all norms, in ``results.json``.
         RunError
             If runs are missing.
         """
         found = outcomes_of(self.study, open_runs(self.folder))
-        for w in self.numbers["worst_case"]:
-            own = found.get(w["ensemble"])
-            correct = own.worst.get((w["norm"], w["eps"])) if own else None
-            if correct is None or abs(float(correct.mean()) - w["robust_accuracy"]) > _CLOSE:
+        worst = [({w["norm"]: w["eps"]}, w, "worst case") for w in self.numbers["worst_case"]]
+        united = [(u["budgets"], u, "union of norms") for u in self.numbers.get("union", ())]
+        for budgets, number, name in [*worst, *united]:
+            own = found.get(number["ensemble"])
+            correct = own.united(budgets) if own else None
+            if correct is None or abs(float(correct.mean()) - number["robust_accuracy"]) > _CLOSE:
                 # Cause: the runs are those of a later or an interrupted evaluation, or were copied without the other.
                 raise UserError(
-                    f"the runs of '{self.folder}' do not give the worst case of {w['ensemble']} in its results.json; "
+                    f"the runs of '{self.folder}' do not give the {name} of {number['ensemble']} in its results.json; "
                     f"run `robustkit report {self.folder}`, or the evaluation again."
                 )
         return found

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from robustkit.comparison.comparing import Model
-from robustkit.pipeline.outcomes import adjust, compared, seed_comparison
-from robustkit.records.schema_comparison import SeedComparison
+from robustkit.pipeline.outcomes import adjust, pair, seed_comparison
+from robustkit.records.schema import UnionCase, WorstCase
+from robustkit.records.schema_comparison import Comparison, SeedComparison
 from robustkit.reports._comparisons import seeds_table
 from robustkit.reports._labels import Run
 from robustkit.reports._table import Table
@@ -34,24 +35,27 @@ def _rows(name: str, own: dict[int, Model], reference: str, first: dict[int, Mod
     if len(seeds) < 2:
         return []
     pairs = [(own[seed], first[seed]) for seed in seeds]
-    rows = [
-        compared(name, pairs[0][0].outcomes.clean, reference, pairs[0][1].outcomes.clean),
-        *(
-            compared(name, right, reference, pairs[0][1].outcomes.worst[at], "worst_case", at[1], at[0])
-            for at, right in pairs[0][0].outcomes.worst.items()
-            if all(at in model.outcomes.worst for both in pairs for model in both)
-        ),
-    ]
-    return [
-        seed_comparison(row, dict(zip(seeds, _differences(row["norm"], row["eps"], pairs), strict=True)))
-        for row in rows
-    ]
+    one, beside = pairs[0]
+    together = [u["budgets"] for text, u in one.unions.items() if text in beside.unions]
+    every = pair(name, one.outcomes, reference, beside.outcomes, together)
+    found = []
+    for row in (row for row in every if row["number"] != "attack"):
+        numbers = [(_number(a, row), _number(b, row)) for a, b in pairs]
+        differences = [a - b for a, b in numbers if a is not None and b is not None]
+        if len(differences) == len(seeds):
+            found.append(seed_comparison(row, dict(zip(seeds, differences, strict=True))))
+    return found
 
 
-def _differences(norm: str, eps: float | None, pairs: Sequence[tuple[Model, Model]]) -> list[float]:
-    if eps is None:
-        return [a.ensemble["accuracy"] - b.ensemble["accuracy"] for a, b in pairs]
-    return [a.worst[norm, eps]["robust_accuracy"] - b.worst[norm, eps]["robust_accuracy"] for a, b in pairs]
+def _number(model: Model, row: Comparison) -> float | None:
+    """Return that number of a model which a row compares; None where it was not run."""
+    if row["number"] == "clean":
+        return model.ensemble["accuracy"]
+    if row["number"] == "union":
+        found: UnionCase | WorstCase | None = model.unions.get(row["norm"])
+    else:
+        found = model.worst.get((row["norm"], row["eps"] or 0.0))
+    return found["robust_accuracy"] if found else None
 
 
 def _group(model: Model) -> str:

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from robustkit.base.budgets import union_text
 from robustkit.functional.paired import compare, exactly, holm, paired_t
 from robustkit.records.cells import EnsembleRecord, Run, canonical
 from robustkit.records.outcomes import Answers, Doubles, SampleOutcomes
 from robustkit.records.samples import Samples
 from robustkit.records.schema_comparison import Comparison, SeedComparison
 from robustkit.trust import Scored
+
+Budgets = Mapping[str, float]  # by norm
 
 
 def samples_of(
@@ -49,16 +52,22 @@ def references(ensembles: Sequence[EnsembleRecord]) -> dict[str, str]:
     return {one.id: by_seed[one.seed] for one in ensembles if one.id not in taken and one.seed in by_seed}
 
 
-def comparisons(ensembles: Sequence[EnsembleRecord], outcomes: Mapping[str, SampleOutcomes]) -> list[Comparison]:
-    """Compare every ensemble with its reference: clean, at worst at each budget, and under each attack both met.
+def comparisons(
+    ensembles: Sequence[EnsembleRecord], outcomes: Mapping[str, SampleOutcomes], unions: Sequence[Budgets] = ()
+) -> list[Comparison]:
+    """Compare every ensemble with its reference: clean, at worst at each budget, in all norms, under each attack.
 
     Parameters
     ----------
     outcomes : mapping of str to SampleOutcomes
         By the ensembles' ids.
+    unions : sequence of mapping of str to float
+        Budgets by norm that go together.
     """
     pairs = references(ensembles) if ensembles else {}
-    found = [row for id, reference in pairs.items() for row in pair(id, outcomes[id], reference, outcomes[reference])]
+    found = [
+        row for id, reference in pairs.items() for row in pair(id, outcomes[id], reference, outcomes[reference], unions)
+    ]
     for table in (True, False):
         adjust([row for row in found if (row["number"] == "attack") is table])
     return found
@@ -70,12 +79,18 @@ def adjust(rows: Sequence[Comparison] | Sequence[SeedComparison]) -> None:
         row["p_holm"] = p
 
 
-def pair(id: str, own: SampleOutcomes, reference: str, other: SampleOutcomes) -> Iterator[Comparison]:
-    """Yield the comparisons of two ensembles: clean, at worst, and under each attack that both met."""
+def pair(
+    id: str, own: SampleOutcomes, reference: str, other: SampleOutcomes, unions: Sequence[Budgets] = ()
+) -> Iterator[Comparison]:
+    """Yield the comparisons of two ensembles: clean, at worst, in all norms, and under each attack that both met."""
     yield compared(id, own.clean, reference, other.clean)
     for (norm, eps), correct in own.worst.items():
         if (norm, eps) in other.worst:
             yield compared(id, correct, reference, other.worst[norm, eps], "worst_case", eps, norm)
+    for budgets in unions:
+        right, theirs = own.united(budgets), other.united(budgets)
+        if right is not None and theirs is not None:
+            yield compared(id, right, reference, theirs, "union", None, union_text(budgets))
     for asked, at in own.by_question.items():
         if asked in other.by_question:
             cell, eps = own.budgets[at]

@@ -79,7 +79,7 @@ def build(study: Study, store: Store, outcomes: list[SampleOutcomes] | None = No
             transfer += _transfers(study, store, ensemble, clean)
     if outcomes is not None:
         outcomes += correct.values()
-    compared = comparisons(study.ensembles, correct)
+    compared = comparisons(study.ensembles, correct, study.unions())
     data, found = study.dataset, _dataset(study)
     results: dict[str, Any] = dict(
         schema_version=SCHEMA_VERSION,

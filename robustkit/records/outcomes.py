@@ -78,6 +78,13 @@ class SampleOutcomes:
             for norm, eps in sorted({(norm, eps) for norm, eps, _ in runs})
         }
 
+    def united(self, budgets: Mapping[str, float]) -> Doubles | None:
+        """Return the least, (N,), over several norms, each at its budget; None where one of them was not run."""
+        if any(at not in self.worst for at in budgets.items()):
+            return None
+        least: Doubles = np.minimum.reduce([self.worst[at] for at in budgets.items()])
+        return least
+
     @functools.cached_property
     def by_question(self) -> Mapping[Question, int]:
         """The place of each attack, by what was asked, which is the same for another ensemble; of several the first."""

@@ -9,18 +9,20 @@ class Comparison(TypedDict):
     """One number of an ensemble beside that of the ``reference``, on the same n samples.
 
     ``number`` says which: ``clean``, ``worst_case``, ``common`` (the worst case over those attacks that both met, where
-    they met others as well; of ``robustkit compare`` alone), or ``attack``, whose ``attack``, ``backend``, ``params``
-    and ``targeted`` are those of both; ``eps`` is None and ``norm`` empty of clean accuracies. ``difference`` is
+    they met others as well; of ``robustkit compare`` alone), ``union`` (who withstands all norms), or ``attack``, whose
+    ``attack``, ``backend``, ``params`` and ``targeted`` are those of both; ``eps`` is None and ``norm`` empty of clean
+    accuracies; of a union ``eps`` is None and ``norm`` says its budgets in words. ``difference`` is
     ensemble minus reference, ``ci95`` its paired interval (Tango 1998). ``only_ensemble`` and ``only_reference`` count
     samples that one of the two alone gets right; None where answers are drawn. ``p`` is McNemar's, exact and two-sided
     (where answers are drawn, the paired t test's), and ``p_holm`` the same with all of its table in mind: clean
-    accuracies and worst cases are one table, attacks another. ``needed`` is how many samples would tell the difference,
-    or a point where it is smaller, apart (four times in five, at 5 %); None where the interval excludes zero.
+    accuracies, worst cases and unions are one table, attacks another. ``needed`` is how many samples would tell the
+    difference, or a point where it is smaller, apart (four times in five, at 5 %); None where the interval excludes
+    zero.
     """
 
     ensemble: str
     reference: str
-    number: Literal["clean", "worst_case", "common", "attack"]
+    number: Literal["clean", "worst_case", "common", "union", "attack"]
     attack: str
     backend: str
     params: dict[str, Any]

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from robustkit.base.budgets import union_text
-from robustkit.records.schema import Results
+from robustkit.records.schema import Results, UnionCase
 from robustkit.reports import _format as f
 from robustkit.reports._labels import in_order, labeller, ordered
 from robustkit.reports._table import Cell, Table, cells
@@ -18,14 +18,7 @@ def union(results: Results) -> Table:
     found = {(union_text(u["budgets"]), u["ensemble"]): u for u in every}
     rows = []
     for at in dict.fromkeys(text for text, _ in found):
-        line = []
-        for id in ids:
-            if (u := found.get((at, id))) is None:
-                line.append(Cell(f.NONE))
-                continue
-            percent = f.percent(u["robust_accuracy"])
-            line.append(Cell(f"{percent} {f.interval(u['ci95'])}", u["verdict"], "", f.as_number(percent)))
-        rows.append([*cells(at), *line])
+        rows.append([*cells(at), *(united(found.get((at, id))) for id in ids)])
     note = (
         "A sample counts only if no attack broke it in any of the norms, each at its budget. In % with Wilson 95 % "
         f"interval; the verdict is that of the worst rated of these worst cases. Verdicts: {f.LEGEND}."
@@ -37,6 +30,14 @@ def union(results: Results) -> Table:
     ]  # fmt: skip
     columns, align = ["eps", *ids], "l" + "r" * len(ids)
     return Table("union", "Robust to all norms", columns, align, rows, note, records=records)
+
+
+def united(u: UnionCase | None) -> Cell:
+    """Return the share that withstands every norm, with its interval and verdict; ``-`` for none."""
+    if u is None:
+        return Cell(f.NONE)
+    percent = f.percent(u["robust_accuracy"])
+    return Cell(f"{percent} {f.interval(u['ci95'])}", u["verdict"], "", f.as_number(percent))
 
 
 def optimality(results: Results) -> Table:

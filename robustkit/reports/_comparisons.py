@@ -14,7 +14,10 @@ from robustkit.reports._table import Cell, Table, cells
 
 Row = TypeVar("Row", Comparison, SeedComparison)
 LEVEL = 0.05  # of a test, all of its table in mind
-NUMBERS = {"clean": "clean accuracy", "worst_case": "worst case", "common": "worst case, attacks of both"}
+NUMBERS = {
+    "clean": "clean accuracy", "worst_case": "worst case", "common": "worst case, attacks of both",
+    "union": "robust to all norms",
+}  # fmt: skip
 NOTE = (
     "Over the same {n} samples: the difference in points with Tango's paired 95 % interval, on how many samples one "
     "alone is right, McNemar's exact p, and the same by Holm, {tests} in mind; * below .05. Where the "
@@ -86,8 +89,10 @@ def _record_of(row: SeedComparison) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _place(row: Comparison | SeedComparison) -> tuple[bool, str, float]:
-    return row["eps"] is not None, row["norm"], row["eps"] or 0.0
+def _place(row: Comparison | SeedComparison) -> tuple[int, str, float]:
+    if row["number"] == "union":
+        return 2, "", 0.0  # as they go together, the smallest budgets first
+    return int(row["eps"] is not None), row["norm"], row["eps"] or 0.0
 
 
 def difference(row: Comparison | SeedComparison) -> str:
@@ -133,7 +138,7 @@ def told_text(row: Comparison | SeedComparison) -> str:
 
 
 def _about(row: Comparison | SeedComparison, label: Callable[[Run], str]) -> tuple[str, str]:
-    where = f.NONE if row["eps"] is None else budget_text(row["eps"], row["norm"])
+    where = (row["norm"] or f.NONE) if row["eps"] is None else budget_text(row["eps"], row["norm"])
     return where, NUMBERS.get(row["number"]) or label(row)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from robustkit.base.budgets import union_text
 from robustkit.records.schema import EnsembleResult, Results
 from robustkit.reports import _format as f
 from robustkit.reports import report
@@ -56,6 +57,13 @@ def metadata(results: Results, e: EnsembleResult) -> dict[str, Any]:
                 "ci95": [round(x, 6) for x in w["ci95"]],
             }
             metrics.append({"type": "accuracy", "value": round(w["robust_accuracy"], 6), "name": name, "args": args})
+    for u in results.get("union", ()):
+        if u["ensemble"] == e["id"]:
+            name = f"Robust accuracy, worst of all attacks in all norms, eps {union_text(u['budgets'])}"
+            args = {
+                "budgets": dict(u["budgets"]), "verdict": u["verdict"], "ci95": [round(x, 6) for x in u["ci95"]],
+            }  # fmt: skip
+            metrics.append({"type": "accuracy", "value": round(u["robust_accuracy"], 6), "name": name, "args": args})
     for c in results["corruptions"]:
         if c["ensemble"] == e["id"]:
             name = f"Accuracy under natural corruptions, {c['suite']}"
@@ -102,6 +110,10 @@ def _worst(results: Results, e: EnsembleResult) -> Iterator[str]:
         best = min(here, key=lambda x: x["robust_accuracy"], default=None)
         share = f"{f.percent(w['robust_accuracy'])} {f.interval(w['ci95'])}"
         yield f"| {budget_text(*budget(w))} | {share} | {w['verdict']} | {label(best) if best else f.NONE} |"
+    for u in results.get("union", ()):
+        if u["ensemble"] == e["id"]:
+            share = f"{f.percent(u['robust_accuracy'])} {f.interval(u['ci95'])}"
+            yield f"| all of {union_text(u['budgets'])} | {share} | {u['verdict']} | {f.NONE} |"
 
 
 def _origin(results: Results, e: EnsembleResult) -> Iterator[str]:

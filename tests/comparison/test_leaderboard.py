@@ -113,3 +113,28 @@ def test_a_name_that_the_encoding_of_the_screen_lacks_is_printed_all_the_same(
     with contextlib.suppress(SystemExit):  # cyclopts may exit, with 0
         __main__.main()
     assert rb"\u043c\u043e" in written.getvalue()
+
+
+def test_who_withstands_all_norms_has_a_column_where_several_were_run(runs: Path):
+    assert "robust to all %" not in leaderboard.table(leaderboard.leaderboard(runs)).columns
+    right, l2 = {None: some(50, 50), 0.1: some(50, 20), 0.2: some(50, 10)}, {0.5: some(50, 9), 1.0: some(50, 4)}
+    evaluation(runs / "e", {"e": right}, norms={"l2": {"e": l2}}, verdict="suspect")
+    found = leaderboard.leaderboard(runs)
+    table = leaderboard.table(found)
+    at = table.columns.index("robust to all %")
+    assert table.columns[at - 1 : at + 3] == ["strongest attack", "robust to all %", "of", "data"]
+    assert len(table.align) == len(table.columns) == len(table.rows[0])
+    own = {row[1].text: (row[at].text.split(" ")[0], row[at].verdict, row[at + 1].text) for row in table.rows}
+    assert own.pop("e") == ("8.0", "suspect", "0.2 linf and 1 l2")  # of the budgets that go with the headline's
+    assert set(own.values()) == {("-", None, "-")}
+    smaller = leaderboard.table(leaderboard.leaderboard(runs, 0.1))
+    assert ["18.0", "0.1 linf and 0.5 l2"] in [[row[at].text.split(" ")[0], row[at + 1].text] for row in smaller.rows]
+    assert "Robust to all: what no attack broke" in leaderboard.note(found)
+    assert "budgets of all norms" not in found.mixed
+    evaluation(runs / "f", {"f": right}, norms={"l2": {"f": {0.7: some(50, 3)}}})
+    assert "budgets of all norms" in leaderboard.leaderboard(runs).mixed
+    text = leaderboard.write(leaderboard.leaderboard(runs), runs / "board.html").read_text()
+    columns = len(re.findall(r"<th scope=\"col\"", text))
+    lines = re.findall(r"<tr>\s*<th scope=\"row\".*?</tr>", text, re.DOTALL)
+    assert {line.count("data-key=") for line in lines} == {columns} == {15}
+    assert "0.2 linf and 1 l2" in text

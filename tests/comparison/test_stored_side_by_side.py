@@ -295,3 +295,80 @@ def test_the_command_writes_page_and_tables(tmp_path: Path):
     assert r"\label{tab:leaderboard}" in board.read_text()
     code, _, error = invoke("compare", first, second, "--format", "pdf")
     assert (code, error) == (2, "robustkit: unknown format 'pdf': Known: csv, html, md, tex, tex-each.\n")
+
+
+def several(folder: Path, id: str, linf: str, l2: str, **changes: Any) -> Path:
+    """Write an evaluation of one ensemble in two norms, given what is right under attack in each."""
+    right = {id: {None: [1] * len(linf), 0.1: bits(linf)}}
+    return evaluation(folder, right, norms={"l2": {id: {0.5: bits(l2)}}}, **changes)
+
+
+def test_who_withstands_all_norms_is_compared(tmp_path: Path):
+    first = several(tmp_path / "a", "baseline", "11000000", "10100000")
+    second = several(tmp_path / "b", "adp", "11111000", "11110100", verdict="suspect")
+    found = compared([first, second])
+    (united,) = [row for row in found.comparisons if row["number"] == "union"]
+    assert (united["eps"], united["norm"]) == (None, "0.1 linf and 0.5 l2")
+    assert (united["accuracy"], united["reference_accuracy"]) == (4 / 8, 1 / 8)
+    assert (united["only_ensemble"], united["only_reference"]) == (3, 0)
+    assert united["ci95"] == list(tango(3, 0, 8))
+    first_table = [row for row in found.comparisons if row["number"] != "attack"]
+    adjusted = multitest.multipletests([row["p"] for row in first_table], method="holm")[1]
+    assert [row["p_holm"] for row in first_table] == pytest.approx(adjusted.tolist())  # the union is one of them
+    assert found.takeaway[-1].startswith("adp: 50.0 % robust to all of 0.1 linf and 0.5 l2, baseline 12.5 %: +37.5 [")
+    models, differences = found.tables[:2]
+    at = models.columns.index("robust to all % at 0.1 linf and 0.5 l2")
+    assert [(row[at].text.split()[0], row[at].verdict) for row in models.rows] == [
+        ("12.5", "trusted"), ("50.0", "suspect"),
+    ]  # fmt: skip
+    assert [cell.text for cell in differences.rows[-1]][:3] == ["0.1 linf and 0.5 l2", "robust to all norms", "adp"]
+    assert models.records[-1] == {
+        "model": "adp", "evaluation": "b", "clean_accuracy": 1.0, "eps": None, "norm": "0.1 linf and 0.5 l2",
+        "worst_case": 0.5, "verdict": "suspect",
+    }  # fmt: skip
+    page.write(found, tmp_path / "out", ["html", "tex", "csv"])
+    assert "robust to all of 0.1 linf and 0.5 l2" in (tmp_path / "out" / "compare.html").read_text()
+
+
+def test_unions_of_other_budgets_are_shown_and_not_compared(tmp_path: Path):
+    first = several(tmp_path / "a", "baseline", "11000000", "10100000")
+    right = {"adp": {None: bits("11111111"), 0.1: bits("11111000")}}
+    second = evaluation(tmp_path / "b", right, norms={"l2": {"adp": {0.7: bits("11110100")}}})
+    found = compared([first, second])
+    assert all(row["number"] != "union" for row in found.comparisons)
+    assert [[cell.text.split()[0] for cell in row[-2:]] for row in found.tables[0].rows] == [
+        ["12.5", "-"],
+        ["-", "50.0"],
+    ]
+    alone = compared([first, one(tmp_path / "c", "gncl", bits("11111111"), bits("11110000"))])
+    assert all(row["number"] != "union" for row in alone.comparisons)
+
+
+def test_unions_over_seeds(tmp_path: Path):
+    made = [
+        several(tmp_path / f"{seed}{id}", id, linf, l2, groups={id: (id, seed)})
+        for seed, id, linf, l2 in (
+            (0, "baseline", "11000000", "10100000"), (0, "adp", "11111000", "11110100"),
+            (1, "baseline", "11000000", "11000000"), (1, "adp", "11111000", "11100000"),
+        )
+    ]  # fmt: skip
+    (table,) = [table for table in compared(made).tables if table.name == "comparisons-over-seeds"]
+    (united,) = [record for record in table.records if record["number"] == "union"]
+    assert (united["norm"], united["difference"]) == ("0.1 linf and 0.5 l2", pytest.approx((3 / 8 + 1 / 8) / 2))
+
+
+def test_a_union_that_the_runs_do_not_give_is_refused(tmp_path: Path):
+    first = several(tmp_path / "a", "baseline", "11000000", "10100000")
+    second = several(tmp_path / "b", "adp", "11111000", "11110100")
+    results = json.loads((second / "results.json").read_text())
+    results["union"][0]["robust_accuracy"] = 0.25
+    write_json(second / "results.json", results)
+    assert "do not give the union of norms of adp in its results.json" in refusal(first, second)
+
+
+def test_a_report_of_several_norms_compares_its_own_ensembles(tmp_path: Path):
+    right = {id: {None: bits("1111"), 0.1: bits(said)} for id, said in (("baseline", "1000"), ("adp", "1110"))}
+    l2 = {"baseline": {0.5: bits("1111")}, "adp": {0.5: bits("0111")}}
+    results = load_results(evaluation(tmp_path, right, norms={"l2": l2}))
+    (united,) = [row for row in results["comparisons"] if row["number"] == "union"]
+    assert (united["ensemble"], united["accuracy"], united["reference_accuracy"]) == ("adp", 2 / 4, 1 / 4)

@@ -42,7 +42,7 @@ BUDGETS = {
     "adaptive-pgd": 0.2, "apgd-ce": 0.75, "apgd-dlr": 0.75, "apgd-t": 0.75, "arc": 3.0, "autoattack": 4.0,
     "bim": 0.75, "cw": 2.0, "ddn": 0.2, "deepfool": 2.0, "ead": 3.0, "fab": 2.0, "fmn": 0.2, "fusion-swap": 5 * 0.75,
     "mim": 0.75, "mora": 0.75, "pdpgd": 0.2, "pgd": 0.75, "quorum": 0.75, "rays": 0.75,
-    "recombine": 9 * 0.75, "sigma-zero": 2.0, "square": 0.75,
+    "nearest": 4.0, "recombine": 9 * 0.75, "sigma-zero": 2.0, "square": 0.75,
 }  # fmt: skip
 STEPS = [entry for entry in attack if {"steps", "queries"} & {p.name for p in entry.params}]
 

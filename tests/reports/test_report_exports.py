@@ -95,6 +95,25 @@ def test_a_card_has_the_metadata_that_the_hub_reads(results: Results, tmp_path: 
     ]
 
 
+def test_a_card_says_who_withstands_all_norms(results: Results, tmp_path: Path) -> None:
+    budgets = {"linf": 8 / 255, "l2": 0.5}
+    results["union"] = [
+        {"ensemble": id, "budgets": budgets, "robust_accuracy": share, "ci95": [share - 0.01, share + 0.01],
+         "verdict": "suspect"}
+        for id, share in (("adp", 0.042), ("baseline", 0.5))
+    ]  # fmt: skip
+    write(results, tmp_path, ["card"])
+    (result,) = front(tmp_path / "cards" / "adp" / "README.md")["model-index"][0]["results"]
+    (united,) = [m for m in result["metrics"] if "all norms" in m["name"]]
+    assert united == {
+        "type": "accuracy", "value": 0.042,
+        "name": "Robust accuracy, worst of all attacks in all norms, eps 8/255 linf and 0.5 l2",
+        "args": {"budgets": budgets, "verdict": "suspect", "ci95": [0.032, 0.052]},
+    }  # fmt: skip
+    text = (tmp_path / "cards" / "adp" / "README.md").read_text("utf-8")
+    assert "| all of 8/255 linf and 0.5 l2 | 4.2 [3.2, 5.2] | suspect | - |" in text
+
+
 def test_a_card_says_to_people_what_was_and_was_not_tested(results: Results, tmp_path: Path) -> None:
     recipe = {"epochs": 40, "optimiser": "adam", "defense": {"name": "adp"}}
     results["ensembles"][0] |= {"training": {"recipe": recipe, "metrics": {}}, "fusion": "mean-prob"}

@@ -54,7 +54,7 @@ def test_how_each_attack_works():
         "square": ("gradient-free",), "autoattack": ("loss", "targeted", "smallest", "gradient-free"),
         "rays": ("gradient-free",),
         **dict.fromkeys(
-            ("cw", "ddn", "deepfool", "ead", "fab", "fmn", "jsma", "pdpgd", "sigma-zero"), ("smallest",)
+            ("cw", "ddn", "deepfool", "ead", "fab", "fmn", "jsma", "nearest", "pdpgd", "sigma-zero"), ("smallest",)
         ),
     }  # fmt: skip
     assert {name: families(name) for name in attack.names()} == {
