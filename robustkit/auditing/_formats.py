@@ -265,8 +265,8 @@ def _check_meta(meta: Mapping[str, Any], state: Mapping[str, TensorRef], arch: s
         if code and models.as_named(row["arch"], arch) != arch:
             # Cause: robustkit's own checkpoint was trained with an architecture from a file or module of somebody.
             raise Damaged(
-                f"needs the code '{clean(row['arch'])}', which is not run at a checkpoint's word",
-                f"name it: --arch '{clean(row['arch'])}'",
+                f"needs the code '{clean(row['arch'], 300)}', which is not run at a checkpoint's word",
+                f"name it: --arch '{clean(row['arch'], 300)}'",
             )
         params = row.get("params") or {}
         if not isinstance(params, dict) or any(not _small_all(value) for value in params.values()):
