@@ -22,7 +22,7 @@ from robustkit.functional.sampling import as_generator
 from robustkit.functional.trace import Trace
 
 THRESHOLD = 0.1  # of the second run of sigma-zero, whose path is another then
-WIDE = 0.2  # step size of PDPGD in l0, and of its second run in l1
+WIDE = 0.2  # step size of a second run of PDPGD in l0 and l1
 EAD_MORE = 5, 3  # steps of EAD for so many of the others: it is done soonest, and nearer with more
 FAB_SHARE = 6  # one step of FAB towards each of its targets for so many of the others
 
@@ -47,11 +47,11 @@ def nearest(
     generator: Generator = None,
     trace: Trace | None = None,
 ) -> Tensor:
-    """Nearest of several: what is closest to each image of the results of three or four minimum-norm attacks.
+    """Nearest of several: what is closest to each image of the results of three to five minimum-norm attacks.
 
     l2: DDN, PDPGD, FMN, FAB. linf: PDPGD, FMN, FAB. l1: PDPGD with two step sizes, EAD by the rule L1, FMN. l0:
-    sigma-zero from two thresholds, PDPGD. None of them is the nearest everywhere; how near one alone comes to the
-    pointwise best of all is its optimality (AttackBench, Cina et al. 2024, section 3), which
+    sigma-zero from two thresholds, PDPGD with two step sizes, FMN. None of them is the nearest everywhere; how near one
+    alone comes to the pointwise best of all is its optimality (AttackBench, Cina et al. 2024, section 3), which
     ``benchmarks/optimality.py`` measures.
 
     Parameters
@@ -98,7 +98,8 @@ def _stages(norm: str, steps: int, targets: int) -> dict[str, Callable[..., Tens
     if norm == "l0":
         sparse = partial(sigma_zero, steps=steps)
         again = partial(sparse, threshold=THRESHOLD)
-        return {"sigma-zero": sparse, "sigma-zero-again": again, "pdpgd": partial(dual, step_size=WIDE)}
+        wide = partial(dual, step_size=WIDE)
+        return {"sigma-zero": sparse, "sigma-zero-again": again, "pdpgd-wide": wide, "pdpgd": dual, "fmn": fast}
     if norm == "l1":
         elastic = partial(ead, steps=steps * EAD_MORE[0] // EAD_MORE[1], decision_rule="L1")
         return {"pdpgd": dual, "pdpgd-wide": partial(dual, step_size=WIDE), "ead": elastic, "fmn": fast}
