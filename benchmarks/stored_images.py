@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -84,8 +85,8 @@ def in_turns(turns: int, n: int, dataset: str, folder: str | None) -> Iterator[t
     order = ["packed", *([*ways, *reversed(ways)] * turns)[: 2 * turns]]
     for at, name in enumerate(order):
         spent[0] = 0.0
-        with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
-            Store._packed = ways[name]  # type: ignore[method-assign]
+        quiet = contextlib.redirect_stdout(None), contextlib.redirect_stderr(None)
+        with tempfile.TemporaryDirectory() as out, quiet[0], quiet[1], mock.patch.object(Store, "_packed", ways[name]):
             started = time.process_time()
             api.evaluate(
                 dataset=dataset, data_dir=folder, arch="lenet", members=3, epochs=1, n=n, attacks=["pgd", "mim"],

@@ -261,8 +261,7 @@ def _check_meta(meta: Mapping[str, Any], state: Mapping[str, TensorRef], arch: s
     if not ok or not all(isinstance(row, dict) and isinstance(row.get("arch"), str) for row in rows):
         raise Damaged(f"has an {META} whose members, classes or shape make no sense")
     for index, row in enumerate(rows):
-        code = models.is_code(row["arch"])
-        if code and models.as_named(row["arch"], arch) != arch:
+        if not models.consented(row["arch"], arch):
             # Cause: robustkit's own checkpoint was trained with an architecture from a file or module of somebody.
             raise Damaged(
                 f"needs the code '{clean(row['arch'], 300)}', which is not run at a checkpoint's word",
@@ -271,7 +270,7 @@ def _check_meta(meta: Mapping[str, Any], state: Mapping[str, TensorRef], arch: s
         params = row.get("params") or {}
         if not isinstance(params, dict) or any(not _small_all(value) for value in params.values()):
             raise Damaged(f"has an {META} with unusual parameters of '{clean(row['arch'])}'")
-        if code:  # it builds what it likes; whether the weights fit is seen when they are loaded
+        if models.is_code(row["arch"]):  # it builds what it likes; whether the weights fit is seen when they are loaded
             continue
         expected = declared(row["arch"], shape[0], len(classes), params)
         prefix = f"members.{index}.network."

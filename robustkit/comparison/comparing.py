@@ -98,8 +98,8 @@ def _budgets(model: Model) -> str:
 def rows(models: Sequence[Model]) -> list[Comparison]:
     """Compare every model with the first: clean, at worst, in all norms, at worst of the attacks of both, by attack.
 
-    The second is said only where the two met other attacks. Holm's adjustment is over all but the single attacks, and
-    over these.
+    The last but one is said only where the two met other attacks. Holm's adjustment is over all but the single
+    attacks, and over these.
     """
     first = models[0]
     found: list[Comparison] = []

@@ -126,14 +126,14 @@ def load_ensemble(
     meta = read_meta(path)
     members = []
     for row in meta["members"]:
-        name = models.as_named(row["arch"], arch)
-        if models.is_code(name) and name != arch:
+        if not models.consented(row["arch"], arch):
             # Cause: the ensemble was trained with an architecture from a file or module; a checkpoint may not decide
             # that code is run.
             raise UserError(
                 f"checkpoint '{path}' needs the code '{row['arch']}', which is run only if you name it: "
                 f"--arch {row['arch']} (in Python: arch='{row['arch']}')."
             )
+        name = models.as_named(row["arch"], arch)
         network = models.build(name, meta["shape"][0], len(meta["classes"]), row["params"])
         members.append(Member(network, row["mean"], row["std"]))
     ensemble = Ensemble(members, fusion or meta["fusion"])

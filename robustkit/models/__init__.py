@@ -57,6 +57,11 @@ def as_named(recorded: str, arch: str | None) -> str:
     return arch if arch is not None and is_file and _bare(recorded) == _bare(arch) else recorded
 
 
+def consented(recorded: str, arch: str | None) -> bool:
+    """Return whether an architecture of a checkpoint runs no code of somebody's, or that which ``arch`` names."""
+    return not is_code(recorded) or as_named(recorded, arch) == arch
+
+
 def _bare(arch: str) -> str:
     return arch.replace("\\", "/").rpartition("/")[2]
 
