@@ -33,7 +33,7 @@ def adv_lib_attacks() -> Any:
 def adv_lib(model: nn.Module, x: Tensor, y: Tensor, attack: str, norm: str, steps: int, runs: int) -> Run | None:
     """Return the call of adversarial-library's attack; None where it has none."""
     theirs = adv_lib_attacks()
-    order = {"l0": 0, "l1": 1, "l2": 2, "linf": math.inf}[norm]
+    order = {"l0": 0, "l1": 1, "l2": 2, "linf": math.inf}.get(norm)
     # Its documentation prefers the l2/3 operator to that of l0.
     proximal = {"proximal_operator": 23} if norm == "l0" else {}
     offered: dict[str, Run] = {
@@ -58,6 +58,7 @@ def foolbox(model: nn.Module, x: Tensor, y: Tensor, attack: str, norm: str, step
 
     theirs: Any = fb.attacks
     search = {"binary_search_steps": runs, "steps": steps, "initial_const": INITIAL_C}
+    elastic = {"initial_stepsize": LR, "regularization": BETA}
     offered: dict[tuple[str, str], Callable[[], Any]] = {
         ("ddn", "l2"): lambda: theirs.DDNAttack(steps=steps),
         ("fmn", "l0"): lambda: theirs.L0FMNAttack(steps=steps),
@@ -66,7 +67,8 @@ def foolbox(model: nn.Module, x: Tensor, y: Tensor, attack: str, norm: str, step
         ("deepfool", "l2"): lambda: theirs.L2DeepFoolAttack(steps=steps),
         ("deepfool", "linf"): lambda: theirs.LinfDeepFoolAttack(steps=steps),
         ("cw", "l2"): lambda: theirs.L2CarliniWagnerAttack(**search, stepsize=LR),
-        ("ead", "l1"): lambda: theirs.EADAttack(**search, initial_stepsize=LR, regularization=BETA, decision_rule="L1"),
+        ("ead", "l1"): lambda: theirs.EADAttack(**search, **elastic, decision_rule="L1"),
+        ("ead", "en"): lambda: theirs.EADAttack(**search, **elastic, decision_rule="EN"),
     }
     if (attack, norm) not in offered:
         return None
