@@ -41,7 +41,7 @@ NOT_RUN = (
         OF_SOMEBODY,
     ),
 )
-COUNTS = {CLUSTER: 7, OF_SOMEBODY: 9, LEAVES_HERE: 4, INSTALLS: 8, HOURS: 67, TESTED: 8}
+COUNTS = {CLUSTER: 7, OF_SOMEBODY: 9, LEAVES_HERE: 4, INSTALLS: 8, HOURS: 69, TESTED: 8}
 
 TRAINING = {"--arch": "lenet", "--members": "2", "--epochs": "1", "--speed": "off"}
 EVALUATION = {
@@ -140,12 +140,13 @@ PIECES: dict[str, tuple[tuple[str, str], ...]] = {
         ('"0.05,0.1"', '"0.1"'),
     ),
     "docs/ensembles.md": (
-        ('"adp", "gal", "dverge", "sdde", "gncl", "dice"', '"gal"'),
+        ('"adp", "gal", "dverge", "trs", "sdde", "gncl", "dice"', '"gal"'),
+        (', "advt-pgd", "adp+advt-pgd", "igat+advt-pgd", "barre"', ""),
         ('"0-2"', '"0-1"'),
         ("epochs = 12", "epochs = 1"),
         ("n = 100", "n = 6"),
         ('trust = "quick"', 'trust = "off"'),
-        ("attacks,transfer,ood,calibration,corruptions", "attacks"),
+        ("attacks,transfer,detection,ood,calibration,corruptions", "attacks"),
     ),
     "docs/tutorials/grid-on-ray.md": (
         ('executor = "ray"', 'executor = "local"'),  # Ray's own tests are in tests/evaluation
