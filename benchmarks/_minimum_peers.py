@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 INITIAL_C, LR, BETA = 0.1, 0.01, 0.01
+ORDERS = {"l0": 0, "l1": 1, "l2": 2, "linf": math.inf}
 MODULES = {"adv-lib": "adv_lib", "foolbox": "foolbox"}
 Run = Callable[[], Tensor]
 
@@ -32,8 +33,9 @@ def adv_lib_attacks() -> Any:
 
 def adv_lib(model: nn.Module, x: Tensor, y: Tensor, attack: str, norm: str, steps: int, runs: int) -> Run | None:
     """Return the call of adversarial-library's attack; None where it has none."""
-    theirs = adv_lib_attacks()
-    order = {"l0": 0, "l1": 1, "l2": 2, "linf": math.inf}.get(norm)
+    if norm not in ORDERS:
+        return None
+    theirs, order = adv_lib_attacks(), ORDERS[norm]
     # Its documentation prefers the l2/3 operator to that of l0.
     proximal = {"proximal_operator": 23} if norm == "l0" else {}
     offered: dict[str, Run] = {
