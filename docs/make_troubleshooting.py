@@ -14,7 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from sentences import Sentence, Sentences
-from spoken import CLOSE, OPEN, ROOT
+from spoken import ROOT
+from wording import CLOSE, OPEN
 
 PAGE = ROOT / "docs" / "troubleshooting.md"
 HEAD = """# Troubleshooting

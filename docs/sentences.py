@@ -16,7 +16,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from spoken import CLOSE, DEEP, OPEN, Env, Module, Source, called
+from parsed import Module, called, cause_above, first_paragraph, when_raised
+from spoken import DEEP, Env, Source
+from wording import CLOSE, OPEN, outside
 
 # What a function without an error of its own returns as the sentence of a command line.
 RETURNED = {"robustkit.commands.options": ("sentence",)}
@@ -123,10 +125,10 @@ class Sentences:
 
     def _add(self, found: dict[tuple[str, str], Sentence], text: str, code: int, place: _Place, cause: str) -> None:
         text = " ".join(text.split())
-        if len(re.findall(r"[A-Za-z]{2,}", re.sub(f"{OPEN}.*?{CLOSE}", "", text))) < 2:
+        if len(re.findall(r"[A-Za-z]{2,}", outside(text))) < 2:
             return  # what somebody else said is passed on
-        own = _comment(place.module, place.call) or cause
-        about = _raises(place.inside), self._purpose(place)
+        own = cause_above(place.module, place.call) or cause
+        about = when_raised(place.inside), self._purpose(place)
         made = Sentence(text, code, place.module.name, place.call.lineno, own, *about)
         found.setdefault((place.module.name, text), made)
 
@@ -210,7 +212,7 @@ class Sentences:
         name = called(place.call)
         if name in self.source.errors:
             for text in self.source.said(place.call.args[0], place.module, env, place.inside):
-                yield text, self.source.errors[name], _comment(place.module, place.call)
+                yield text, self.source.errors[name], cause_above(place.module, place.call)
             return
         if deep > DEEP:
             return
@@ -259,7 +261,7 @@ class Sentences:
                 continue
             if not all(self._stands_alone(place, text) for text, _, _ in self._of(place, {}, deep + 1)):
                 for text, code, cause in self._of(place, env, deep + 1):
-                    yield text, code, cause or _comment(owner, place.call)
+                    yield text, code, cause or cause_above(owner, place.call)
 
     def _stands_alone(self, place: _Place, text: str) -> bool:
         return (place.inside is None or place.inside.name not in FOLLOWED) and _says_enough(text)
@@ -271,7 +273,7 @@ class Sentences:
         while pending:
             node = pending.pop(0)
             if said := ast.get_docstring(node):
-                return _first(said)
+                return first_paragraph(said)
             seen.add(node.name)
             for other in self.places:
                 if other.module is place.module and other.inside and other.inside.name not in seen:
@@ -283,33 +285,10 @@ class Sentences:
 
 def _says_enough(text: str) -> bool:
     """Return whether a sentence says by itself what is wrong and what to do, whatever its function is handed."""
-    known = [re.sub(f"{OPEN}.*?{CLOSE}", "", part) for part in _split(text)]
+    known = [outside(part) for part in _split(text)]
     open_remedy = CLOSE in _split(text)[1] and not re.search(r"[A-Za-z]{2,}", known[1])
     return bool(set(re.findall(r"[a-z]{2,}", known[0])) - SMALL) and not open_remedy
 
 
 def _phrase(text: str) -> bool:
-    return " " in re.sub(f"{OPEN}.*?{CLOSE}", "", text).strip()
-
-
-def _comment(module: Module, call: ast.AST) -> str:
-    """Return the comment ``# Cause: ...`` above the statement of a call."""
-    line = module.starts.get(getattr(call, "lineno", 0), 1) - 2
-    block: list[str] = []
-    while line >= 0 and module.lines[line].lstrip().startswith("#"):
-        block.insert(0, module.lines[line].lstrip().removeprefix("#").strip())
-        line -= 1
-    text = " ".join(block)
-    return text.partition("Cause: ")[2] if "Cause: " in text else ""
-
-
-def _raises(node: ast.FunctionDef | None) -> str:
-    """Return when a function raises one of our errors, as its docstring says."""
-    said = (ast.get_docstring(node) or "") if node else ""
-    found = re.search(r"Raises\n-+\n(?:.*\n)*?(?:UserError|Damaged|CallError|RunError)\n((?:    .*\n?)+)", said + "\n")
-    return " ".join(found[1].split()) if found else ""
-
-
-def _first(docstring: str) -> str:
-    """Return a docstring's first paragraph."""
-    return " ".join(docstring.split("\n\n")[0].split())
+    return " " in outside(text).strip()

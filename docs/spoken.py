@@ -1,96 +1,24 @@
 """Read what expressions of the package say, without running them: the texts that a message may be.
 
 Constants, f-strings, names of constants, local variables, and what helpers return are worked out as far as the source
-says them. What only a run knows is a word in capitals between :data:`OPEN` and :data:`CLOSE`.
+says them. What only a run knows is a word in capitals marked, as :mod:`wording` says.
 """
 
 from __future__ import annotations
 
 import ast
-import itertools
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+from parsed import Module, called, local_values, parse
+from wording import MOST, SAME, few, joined, known, mark, word
+
 ROOT = Path(__file__).parents[1]
 BASES = {"UserError": 2, "RunError": 1}  # classes of errors and the exit codes that they end with
-MOST = 12  # ways to say one sentence that are told apart; of more, what differs stands in capitals
-SHORT = 12  # characters of a word that is told apart within a sentence
 DEEP = 6  # helpers within helpers that are followed
-SAME = {
-    "clean", "str", "repr", "tuple", "list", "sorted", "dict", "Path", "shorten", "max", "min", "abs", "float", "int",
-    "round",
-}  # fmt: skip
-# Words of the code that a reader would not know, and objects whose name is meant.
-CALLED = {
-    "FLAG": "--OPTION", "FLAGS": "--OPTION", "SAID": "--OPTION VALUE", "STRERROR": "REASON", "GETATTR": "REASON",
-    "INSTALL-COMMAND": "pip install ...", "DESCRIBED": "TYPE", "SHOWN": "VALUE",
-}  # fmt: skip
-OBJECTS = {"SELF", "ENTRY", "FOUND", "SPEC", "LOADED", "FIELD", "CHOSEN", "NEED", "RECORD", "PUBLISHED"}
-OPEN, CLOSE = "\x01", "\x02"  # around a word that only a run knows
 Env = Mapping[str, list[str]]
-
-
-@dataclass
-class Module:
-    """A file of the package: its tree, what it defines, and whence it imports names."""
-
-    name: str
-    path: Path
-    tree: ast.Module
-    lines: list[str]
-    functions: dict[str, ast.FunctionDef] = field(default_factory=dict)
-    classes: dict[str, ast.ClassDef] = field(default_factory=dict)
-    constants: dict[str, ast.expr] = field(default_factory=dict)
-    imported: dict[str, tuple[str, str]] = field(default_factory=dict)
-    inside: dict[ast.AST, ast.FunctionDef] = field(default_factory=dict)
-    calls: list[ast.Call] = field(default_factory=list)
-    starts: dict[int, int] = field(default_factory=dict)  # the first line of the statement on a line
-
-
-def _module(path: Path, root: Path) -> Module:
-    parts = path.relative_to(root).with_suffix("").parts
-    name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-    source = path.read_text("utf-8")
-    made = Module(name, path, ast.parse(source), source.splitlines())
-    _index(made, made.tree, None)
-    for statement in made.tree.body:
-        if isinstance(statement, ast.Assign):
-            for target in statement.targets:
-                for key, value in _pairs(target, statement.value):
-                    made.constants[key] = value
-        elif isinstance(statement, ast.AnnAssign) and statement.value and isinstance(statement.target, ast.Name):
-            made.constants[statement.target.id] = statement.value
-    return made
-
-
-def _index(made: Module, node: ast.AST, inside: ast.FunctionDef | None) -> None:
-    """Note what stands in which function, what is defined and imported, and on which line each statement begins."""
-    if inside is not None:
-        made.inside[node] = inside
-    if isinstance(node, ast.FunctionDef):
-        made.functions.setdefault(node.name, node)
-        inside = made.inside[node] = node
-    elif isinstance(node, ast.ClassDef):
-        made.classes[node.name] = node
-    elif isinstance(node, ast.ImportFrom) and node.module:
-        made.imported.update({alias.asname or alias.name: (node.module, alias.name) for alias in node.names})
-    elif isinstance(node, ast.stmt):
-        made.starts.update(dict.fromkeys(range(node.lineno, (node.end_lineno or node.lineno) + 1), node.lineno))
-    elif isinstance(node, ast.Call):
-        made.calls.append(node)
-    for child in ast.iter_child_nodes(node):
-        _index(made, child, inside)
-
-
-def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, ast.expr]]:
-    if isinstance(target, ast.Name):
-        yield target.id, value
-    elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
-        for one, of_it in zip(target.elts, value.elts, strict=False):
-            yield from _pairs(one, of_it)
 
 
 class Source:
@@ -98,14 +26,14 @@ class Source:
 
     def __init__(self, root: Path = ROOT) -> None:
         files = sorted((root / "robustkit").rglob("*.py"))
-        self.modules = {made.name: made for made in (_module(path, root) for path in files)}
+        self.modules = {made.name: made for made in (parse(path, root) for path in files)}
         self._assigned: dict[int, dict[str, list[tuple[int, ast.expr | None]]]] = {}
 
     def assigned(self, inside: ast.AST) -> dict[str, list[tuple[int, ast.expr | None]]]:
         """Return what the local variables of a function are set to, with the lines."""
         if id(inside) not in self._assigned:
             found = self._assigned.setdefault(id(inside), {})
-            for name, line, value in _assigned(inside):
+            for name, line, value in local_values(inside):
                 found.setdefault(name, []).append((line, value))
         return self._assigned[id(inside)]
 
@@ -146,26 +74,26 @@ class Source:
         if isinstance(node, ast.Constant):
             return [str(node.value)] if isinstance(node.value, str | int | float) else [""]
         if isinstance(node, ast.JoinedStr):
-            return _joined([self.said(part, module, env, inside, deep) for part in node.values])
+            return joined([self.said(part, module, env, inside, deep) for part in node.values])
         if isinstance(node, ast.FormattedValue):
             spec = ast.unparse(node.format_spec)[2:-1] if node.format_spec else ""
             found = self.said(node.value, module, env, inside, deep)
             numeric = re.search(r"\.?\d*[gfd%]$", spec)
-            return [_mark("N")] if numeric and not all(one.strip("-.").isdigit() for one in found) else found
+            return [mark("N")] if numeric and not all(one.strip("-.").isdigit() for one in found) else found
         if isinstance(node, ast.IfExp):
-            return _few(
+            return few(
                 [*self.said(node.body, module, env, inside, deep), *self.said(node.orelse, module, env, inside, deep)],
                 node,
             )
         if isinstance(node, ast.BoolOp):
-            return _few([text for value in node.values for text in self.said(value, module, env, inside, deep)], node)
+            return few([text for value in node.values for text in self.said(value, module, env, inside, deep)], node)
         if isinstance(node, ast.BinOp):
-            if isinstance(node.op, ast.Div) and _number(node, module, self) == _mark("N"):  # a path
-                return [_mark(_word(node.left)) + "/" + self.said(node.right, module, env, inside, deep)[0]]
+            if isinstance(node.op, ast.Div) and _number(node, module, self) == mark("N"):  # a path
+                return [mark(word(node.left)) + "/" + self.said(node.right, module, env, inside, deep)[0]]
             if isinstance(node.op, ast.Add):
                 both = [self.said(side, module, env, inside, deep) for side in (node.left, node.right)]
                 if any(" " in text for texts in both for text in texts):
-                    return _joined(both)
+                    return joined(both)
             return [_number(node, module, self)]
         if isinstance(node, ast.Name):
             return self._named(node, module, env, inside, deep)
@@ -173,7 +101,7 @@ class Source:
             return self._returned(node, module, env, inside, deep)
         if isinstance(node, ast.Attribute) and f"self.{node.attr}" in env:
             return env[f"self.{node.attr}"]
-        return [_mark(_word(node))]
+        return [mark(word(node))]
 
     def _named(self, node: ast.Name, module: Module, env: Env, inside: ast.AST | None, deep: int) -> list[str]:
         if node.id in env:
@@ -188,16 +116,16 @@ class Source:
                     for value in given
                     for t in self.said(value, module, env, None if _within(node, value) else inside, deep + 1)
                 ]
-                if all(_known(text) for text in texts):
-                    return _few(texts, node)
+                if all(known(text) for text in texts):
+                    return few(texts, node)
             if given:
-                return [_mark(_word(node))]
+                return [mark(word(node))]
         found = self.constant(module, node.id)
         if found is not None and deep < DEEP:
             owner, value = found
             if isinstance(value, ast.Constant | ast.JoinedStr | ast.BinOp):
                 return self.said(value, owner, {}, None, deep + 1)
-        return [_mark(_word(node))]
+        return [mark(word(node))]
 
     def constant(self, module: Module, name: str) -> tuple[Module, ast.expr] | None:
         """Return the expression that a name of a module stands for, wherever it was imported from."""
@@ -214,7 +142,7 @@ class Source:
             return [*values, *(self.said(node.args[1], module, env, inside, deep) if len(node.args) > 1 else ())]
         if name == "join" and isinstance(node.func, ast.Attribute):
             listed = self._listed(node.args[0], module)
-            return [", ".join(listed) if listed else _mark(_word(node.args[0]) + ", ...")]
+            return [", ".join(listed) if listed else mark(word(node.args[0]) + ", ...")]
         if name in SAME and node.args:
             return self.said(node.args[0], module, env, inside, deep)
         if name in ("strip", "rstrip", "lower", "removeprefix", "removesuffix", "replace") and isinstance(
@@ -228,9 +156,9 @@ class Source:
             if returned and len(returned) <= MOST:
                 given = self.bound(node, function, module, env, inside, deep)
                 texts = [t for value in returned for t in self.said(value, where[0], given, function, deep + 1)]
-                if texts and all(_known(text) for text in texts):
-                    return _few(texts, node)
-        return [_mark(_word(node))]
+                if texts and all(known(text) for text in texts):
+                    return few(texts, node)
+        return [mark(word(node))]
 
     def _listed(self, node: ast.expr, module: Module) -> list[str]:
         """Return the texts in a tuple, a list or the keys of a dictionary that a name of the module stands for."""
@@ -255,7 +183,7 @@ class Source:
             table = module.constants.get(over.func.value.id)
             if isinstance(table, ast.Dict):
                 return [v.value for v in table.values if isinstance(v, ast.Constant) and isinstance(v.value, str)]
-        return [_mark(_word(made.elt))]
+        return [mark(word(made.elt))]
 
     def bound(
         self, call: ast.Call, function: ast.FunctionDef, module: Module, env: Env, inside: ast.AST | None, deep: int
@@ -278,66 +206,11 @@ class Source:
         return found
 
 
-def _assigned(inside: ast.AST) -> Iterator[tuple[str, int, ast.expr | None]]:
-    """Yield what local variables are set to, and where; None where that is no expression of its own (a loop, +=)."""
-    for node in ast.walk(inside):
-        if isinstance(node, ast.Assign):
-            pairs = [pair for target in node.targets for pair in _pairs(target, node.value)]
-            yield from ((key, node.lineno, value) for key, value in pairs)
-            bare = {n.id for target in node.targets for n in ast.walk(target) if isinstance(n, ast.Name)}
-            yield from ((key, node.lineno, None) for key in bare - {key for key, _ in pairs})
-        elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and isinstance(node.target, ast.Name):
-            if node.value is not None:
-                yield node.target.id, node.lineno, node.value
-        elif isinstance(node, ast.AugAssign | ast.For | ast.comprehension):
-            for name in {n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)}:
-                yield name, getattr(node, "lineno", 0), None
-
-
 def _within(node: ast.AST, value: ast.AST | None) -> bool:
     return value is not None and any(
         n is node or (isinstance(n, ast.Name) and isinstance(node, ast.Name) and n.id == node.id)
         for n in ast.walk(value)
     )
-
-
-def _joined(parts: list[list[str]]) -> list[str]:
-    """Join alternatives: the longest in sentences of their own, the others beside each other, as in has/have."""
-    parts = [
-        [_mark(_bare("/".join(part)))] if len(part) > 1 and max(map(len, part)) < SHORT else part for part in parts
-    ]
-    several = sorted((at for at, part in enumerate(parts) if len(part) > 1), key=lambda at: -max(map(len, parts[at])))
-    for at in several[1:]:
-        parts[at] = [_mark(_bare(" / ".join(parts[at])))]
-    return ["".join(chosen) for chosen in itertools.product(*parts)]
-
-
-def _bare(text: str) -> str:
-    return text.replace(OPEN, "").replace(CLOSE, "")
-
-
-def _few(texts: list[str], node: ast.AST) -> list[str]:
-    kept = list(dict.fromkeys(texts))
-    if "" in kept and len(kept) > 1:  # what may be left out
-        kept = [_mark(_bare("/".join(text for text in kept if text)))]
-    bare = [text for text in kept if not _literal(text)]
-    if len(bare) > 1:  # several unknown words say no more than one
-        kept = [text for text in kept if text not in bare[1:]]
-    return kept if len(kept) <= MOST else [_mark(_word(node))]
-
-
-def _known(text: str) -> bool:
-    """Return whether a text is known beforehand, or words of it are, be they ones that may be left out."""
-    return OPEN not in text or _literal(text) or bool(re.search(r"[a-z]{2}", text))
-
-
-def _literal(text: str) -> bool:
-    """Return whether a text says a word that is known beforehand."""
-    return bool(re.search(r"[A-Za-z0-9]", re.sub(f"{OPEN}.*?{CLOSE}", "", text)))
-
-
-def _mark(word: str) -> str:
-    return f"{OPEN}{word}{CLOSE}"
 
 
 def _number(node: ast.BinOp, module: Module, source: Source) -> str:
@@ -362,55 +235,4 @@ def _number(node: ast.BinOp, module: Module, source: Source) -> str:
     try:
         return f"{value(node, module):g}" if value(node, module) < 1e6 else f"{value(node, module):.0f}"
     except ValueError:
-        return _mark("N")
-
-
-def called(call: ast.Call) -> str:
-    """Return the name of what a call calls, without its owner."""
-    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-
-
-def _word(node: ast.AST) -> str:
-    """Return a word for what only a run knows."""
-    found = _plain_word(node)
-    return CALLED.get(found, found)
-
-
-def _plain_word(node: ast.AST) -> str:
-    if isinstance(node, ast.Name):
-        return node.id.strip("_").upper().replace("_", "-")
-    if isinstance(node, ast.Attribute):
-        if node.attr == "__name__":
-            return "TYPE"
-        if node.attr in ("name", "value", "path", "folder") and isinstance(node.value, ast.Name | ast.Attribute):
-            inner = _word(node.value)
-            return inner if inner not in OBJECTS else node.attr.upper()
-        return node.attr.strip("_").upper().replace("_", "-")
-    if isinstance(node, ast.Subscript):
-        if isinstance(node.value, ast.Attribute) and node.value.attr == "shape":
-            return "N"
-        if isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
-            return node.slice.value.upper().replace("_", "-")
-        return _word(node.value)
-    if isinstance(node, ast.Call):
-        name = called(node)
-        if name in SAME | {"type"} and node.args:
-            return _word(node.args[0])
-        if name in ("len", "sum"):
-            return "N"
-        if isinstance(node.func, ast.Attribute) and name in ("min", "max", "item", "upper", "lower", "strip"):
-            return _word(node.func.value)
-        return name.strip("_").upper().replace("_", "-")
-    if isinstance(node, ast.BinOp):
-        return _word(node.right) if isinstance(node.op, ast.Div) and isinstance(node.left, ast.Name) else "N"
-    if isinstance(node, ast.Starred):
-        return _word(node.value)
-    if isinstance(node, ast.GeneratorExp | ast.ListComp):
-        return _word(node.generators[0].iter)
-    if isinstance(node, ast.IfExp):
-        return _word(node.body)
-    if isinstance(node, ast.BoolOp):
-        return _word(node.values[0])
-    if isinstance(node, ast.List | ast.Tuple) and node.elts:
-        return _word(node.elts[0])
-    return "..."
+        return mark("N")
