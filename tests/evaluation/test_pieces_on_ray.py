@@ -18,7 +18,7 @@ from ray_cluster import ROOT, RayNodes, until
 from robustkit import data
 from robustkit.base.errors import RunError, UserError
 from robustkit.base.progress import Reporter
-from robustkit.evaluation.executors import Done, Piece
+from robustkit.evaluation.executors import Done, Piece, _cluster
 from robustkit.evaluation.executors._address import read
 from robustkit.evaluation.executors._cluster import differing
 from robustkit.evaluation.executors._stub import versions
@@ -182,6 +182,33 @@ def test_a_node_with_other_versions_is_named_with_both(joined, ray_nodes: RayNod
             joined.cluster.check()
     finally:
         ray_nodes.kill(other)
+
+
+class _Unknown:
+    """``ray.get`` as it is where a node has just joined, and nobody who hands out tasks knows it yet."""
+
+    def __init__(self, times: int) -> None:
+        self.times, self.get, self.asked = times, ray.get, set[Any]()
+
+    def __call__(self, ref: Any, timeout: float | None = None) -> Any:
+        if len(self.asked) < self.times:
+            self.asked.add(ref)
+            raise ray.exceptions.TaskUnschedulableError("no such node")
+        return self.get(ref, timeout=timeout)
+
+
+def test_a_node_that_has_just_joined_is_asked_again_and_one_that_leaves_is_not(joined, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ray, "get", unknown := _Unknown(3))
+    joined.cluster.check()
+    assert len(unknown.asked) == 3  # by a new task each time
+    monkeypatch.setattr(_cluster, "LOOKED", 0.5)
+    monkeypatch.setattr(ray, "get", _Unknown(1000))
+    with pytest.raises(UserError, match=r"a node of '.*' does not answer \(The task is not schedulable: no such node\)"):
+        joined.cluster.check()
+    nodes = joined.cluster._alive()
+    gone = iter([nodes])
+    monkeypatch.setattr(joined.cluster, "_alive", lambda: next(gone, set()))
+    joined.cluster.check()
 
 
 def test_robustkit_of_another_version_and_none_are_named():

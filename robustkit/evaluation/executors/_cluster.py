@@ -10,6 +10,7 @@ import re
 import secrets
 import tempfile
 import threading
+import time
 from importlib.util import find_spec
 from typing import Any
 
@@ -31,7 +32,8 @@ from robustkit.evaluation.executors._quiet import QUIET, discreet, job
 
 STORE_BYTES = 2**31  # of an instance's object store at most: what is shared is small beside what is computed
 SHORT = 22  # bytes of the folder for temporary files: Ray adds some 80
-LOOKED = 60.0  # seconds in which each node has to say its versions
+LOOKED = 60.0  # seconds in which all nodes have to say their versions
+AGAIN = 0.2  # seconds after which a node that has just joined is asked again
 
 
 _LOCK = threading.RLock()
@@ -107,24 +109,38 @@ class Cluster:
 
     def check(self) -> None:
         """Raise a :class:`UserError` where a node has other versions than this process."""
-        ray, here = self.ray, _stub.versions()
-        look = by_value(ray, _stub.look)
-        alive = [node for node in ray.nodes() if node["Alive"]]
-        if not alive:
+        here = _stub.versions()
+        if not (alive := self._alive()):
             raise UserError(f"the cluster at '{self.address.text}' has no node; start one (ray start).")
-        on = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        looks = [
-            ray.remote(look).options(num_cpus=0, scheduling_strategy=on(node["NodeID"], soft=False)).remote()
-            for node in alive
-        ]
-        for ref in looks:
+        end = time.monotonic() + LOOKED
+        for node, ref in {node: self._look(node) for node in alive}.items():
+            if (found := self._versions(node, ref, end)) and found[0] != here:
+                raise UserError(differing(found[1]["node"], found[0]))
+
+    def _alive(self) -> set[str]:
+        return {node["NodeID"] for node in self.ray.nodes() if node["Alive"]}
+
+    def _look(self, node: str) -> Any:
+        on = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        task = self.ray.remote(by_value(self.ray, _stub.look))
+        return task.options(num_cpus=0, scheduling_strategy=on(node, soft=False)).remote()
+
+    def _versions(self, node: str, ref: Any, end: float) -> Any:
+        """Return what a node says of itself; None if it has left meanwhile."""
+        errors = self.ray.exceptions
+        while True:
             try:
-                there, where = ray.get(ref, timeout=LOOKED)
-            except ray.exceptions.RayError as error:
+                return self.ray.get(ref, timeout=max(0.0, end - time.monotonic()))
+            except errors.RayError as error:
+                if node not in self._alive():
+                    return None
+                # Whoever hands out tasks learns a moment later than ray.nodes() that a node has joined.
+                if isinstance(error, errors.TaskUnschedulableError) and time.monotonic() < end:
+                    time.sleep(AGAIN)
+                    ref = self._look(node)
+                    continue
                 said = " ".join(str(error).splitlines()[-1:])[:200]
                 raise UserError(f"a node of '{self.address.text}' does not answer ({said}).") from None
-            if there != here:
-                raise UserError(differing(where["node"], there))
 
     def check_alive(self, error: BaseException) -> None:
         """Raise a :class:`RunError` where what took a piece has ended Ray itself here: no try can succeed."""
