@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from crashes import pytest_handlecrashitem, pytest_terminal_summary  # noqa: F401 - hooks
 from filelock import FileLock
 from torch import nn
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from in_process import invoke
-from ray_cluster import RayNodes, environment
+from ray_cluster import ROOT, RayNodes, environment, until
 
 from robustkit.base.errors import UserError
 from robustkit.evaluation.executors import _address, _cluster, _guard, check
@@ -218,3 +218,25 @@ def test_what_is_left_of_an_instance_is_ended_and_nothing_else(tmp_path: Path):
     assert not (tmp_path / "rk").exists()
     other.kill()
     other.wait()
+
+
+LEAVING = """
+import sys, time
+sys.path.insert(0, sys.argv[2])
+from robustkit.evaluation.executors import _guard
+guard = _guard.start(sys.argv[1])
+log = open(sys.argv[1] + "/log", "w")
+guard.stdin.close()  # as the interpreter does when it ends
+time.sleep(_guard.GRACE + 1.0)
+print(guard.poll(), flush=True)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_a_driver_that_takes_its_time_to_leave_is_not_ended_with_its_instance(tmp_path: Path):
+    folder = tmp_path / "rk"
+    folder.mkdir()
+    words = [sys.executable, "-c", LEAVING, str(folder), str(ROOT)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "None\n", done.stderr
+    assert until(lambda: not folder.exists(), 20)

@@ -22,8 +22,8 @@ GRACE = 1.0  # seconds in which Ray ends what it can by itself
 def start(folder: str) -> subprocess.Popen[bytes]:
     """Start it for the instance whose processes are marked with a folder."""
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__, folder], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, start_new_session=True,
+        [sys.executable, "-I", "-S", __file__, folder, str(os.getpid())], start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
 
@@ -63,12 +63,18 @@ def end(folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def main(folder: str) -> None:
-    """Wait until the driver is gone, which closes the input; then end what is left."""
+def main(folder: str, driver: int) -> None:
+    """Wait until the driver is gone, which closes the input; then end what is left.
+
+    A driver that leaves without having ended its instance closes the input, too, some time before it is gone: it has
+    logs of the instance open, and is none of what is left.
+    """
     sys.stdin.buffer.read()
+    while os.getppid() == driver and os.name != "nt":  # Windows names a parent that is gone, too
+        time.sleep(0.05)
     time.sleep(GRACE)
     end(folder)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))
