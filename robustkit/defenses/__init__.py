@@ -75,6 +75,8 @@ class Outputs:
         The module that the defence trains along.
     smoothing : float
         Label smoothing of every cross-entropy, in [0, 1).
+    trained : float
+        Which share of the epochs is over, in [0, 1); 1 where there is no training around it.
     """
 
     logits: Tensor
@@ -85,6 +87,7 @@ class Outputs:
     outliers: Tensor | None = None
     companion: nn.Module | None = None
     smoothing: float = 0.0
+    trained: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from robustkit.base.errors import UserError
 from robustkit.defenses import Loss, Outputs, defense
 from robustkit.defenses._terms import mean_cross_entropy
 from robustkit.ensembles.fusion import mean_prob
@@ -15,24 +19,29 @@ from robustkit.functional.precision import full
     "igat",
     source="Deng and Mu 2023, arXiv:2310.18477, section 4",
     members=2,
+    check="fits",
 )
-def igat(outputs: Outputs, *, alpha: float = 5.0, beta: float = 10.0) -> Loss:
+def igat(outputs: Outputs, *, alpha: float = 5.0, beta: float = 10.0, after: float = 0.5) -> Loss:
     """Interactive global adversarial training: what fools the ensemble goes to the member that is nearest to right.
 
     L = mean_m CE_m + alpha A + beta R, A and R means over the batch that are 0 where the mean probability is right.
+    Both are for ensembles that are trained already: one of random weights is wrong nearly everywhere, and R alone holds
+    it where all classes are as likely.
     A = sum_m q_m CE_m, q_m = 2^r / (2^M - 1), r the rank of member m by its probability of the true class, 0 for the
     lowest (the distributing rule). R = -sum_m log(1 - max_{k != y} p_mk): no member may be sure of its mistake.
     Meant for images made against the ensemble: ``igat+advt-pgd``. Weights are those of the authors' code.
 
     Deviations: A is the mean of the rule's draw of one member a sample; R without the clip of probabilities at 0.99,
-    which leaves the surest mistakes without a gradient; members begin from random weights, where the authors go on
-    from trained ensembles of ADP, DVERGE and others, whose terms stand in place of the mean CE; it does not compose
-    with DVERGE, whose images differ by member.
+    which leaves the surest mistakes without a gradient; the authors go on from trained ensembles of ADP, DVERGE and
+    others, whose terms stand in place of the mean CE, where here one training has the mean CE alone until ``after``; it
+    does not compose with DVERGE, whose images differ by member.
 
     Parameters
     ----------
     alpha, beta : float
         Weights of the distributed cross-entropy and of the surest mistakes.
+    after : float
+        Share of the epochs from which on they count, in [0, 1).
     """
     logits, y = full(outputs.logits), outputs.y
     mistaken = mean_prob(logits.detach()).argmax(1) != y
@@ -41,7 +50,14 @@ def igat(outputs: Outputs, *, alpha: float = 5.0, beta: float = 10.0) -> Loss:
     sure = (surest_mistakes(logits, y) * mistaken).sum(0).mean()
     ce = mean_cross_entropy(logits, y, outputs.smoothing)
     parts = {"ce": ce.detach(), "distributed": distributed.detach(), "sure": sure.detach()}
-    return Loss(ce + alpha * distributed + beta * sure, parts)
+    counts = float(outputs.trained >= after)
+    return Loss(ce + counts * (alpha * distributed + beta * sure), parts)
+
+
+def fits(params: Mapping[str, Any], members: int, classes: int) -> None:
+    """Check that the terms count from some epoch on."""
+    if not 0 <= params["after"] < 1:
+        raise UserError(f"igat.after {params['after']:g} is no share of the epochs; it must be in [0, 1).")
 
 
 def shares(confidence: Tensor) -> Tensor:

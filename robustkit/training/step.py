@@ -73,6 +73,7 @@ class EpochRunner:
         self.orders = len(self.ensemble) + 1 if facts.get("own_batches") and self.method.inputs is None else 1
         self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         self.present, self.running = self.ensemble, self.forward  # what inputs are made against, and what is trained
+        self.trained = 0.0  # share of the epochs that is over
 
     @property
     def steps(self) -> int:
@@ -87,6 +88,7 @@ class EpochRunner:
         order = generator_of(self.spec.seed, number, 0)
         own = generator_of(self.spec.seed, number, 1 + self.ranks.rank)
         self._turn(number)
+        self.trained = (number - 1) / self.spec.epochs
         self.ensemble.train()
         permutations = [torch.randperm(len(self.samples), generator=order) for _ in range(self.orders)]
         means, recent = Means(), {}
@@ -161,6 +163,7 @@ class EpochRunner:
             outliers,
             self.companion,
             self.spec.label_smoothing,
+            self.trained,
         )
 
 

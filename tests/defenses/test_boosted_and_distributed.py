@@ -59,6 +59,19 @@ def test_igat_against_numpy(members: int):
     assert float(found.total) == pytest.approx((ce + 0.7 * wanted_a + 0.3 * wanted_r) / 40, rel=1e-12)
 
 
+def test_the_terms_of_igat_count_once_the_members_are_trained(digits: data.Dataset):
+    z, y = torch.tensor([[[2.0, 0.0]], [[1.0, 3.0]]]), torch.tensor([1])
+    ce = float(igat(Outputs(z, y, trained=0.49)).total)
+    assert ce == pytest.approx(float(torch.nn.functional.cross_entropy(z.flatten(0, 1), y.repeat(2))))
+    assert float(igat(Outputs(z, y, trained=0.5)).total) > ce + 1
+    spec = TrainSpec(
+        Spec("defense", "igat", {"after": 0.4}), "digits", "sha", "networks:normed", members=2, epochs=5, speed="off"
+    )
+    history = fit(spec, digits).history
+    counted = [row["loss"] > row["ce"] + 1e-4 for row in history]
+    assert counted == [False, False, True, True, True]
+
+
 def test_ranks_share_by_powers_of_two():
     confidence = torch.tensor([[0.1, 0.9], [0.5, 0.2], [0.3, 0.4]])
     torch.testing.assert_close(shares(confidence), torch.tensor([[1.0, 4], [4, 1], [2, 2]]) / 7)
@@ -208,6 +221,7 @@ def test_what_is_cached_is_drawn_with_the_same_probabilities(
     [
         ("barre", {"eps": 0.0}, 3, "with eps 0 trains on no attack"), ("barre", {"images": 0}, 3, "with images 0"),
         ("igat", {}, 1, "compares members and needs at least 2"),
+        ("igat", {"after": 1.0}, 2, "igat.after 1 is no share of the epochs"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(name: str, params: dict[str, float], members: int, said: str):
