@@ -12,7 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from crashes import pytest_handlecrashitem, pytest_terminal_summary  # noqa: F401 - hooks
+from crashes import (  # noqa: F401 - hooks
+    pytest_handlecrashitem,
+    pytest_runtest_logreport,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+)
 from filelock import FileLock
 from torch import nn
 

@@ -76,7 +76,7 @@ class Outputs:
     smoothing : float
         Label smoothing of every cross-entropy, in [0, 1).
     trained : float
-        Which share of the epochs is over, in [0, 1); 1 where there is no training around it.
+        How far the training is: 0 in its first epoch, 1 in its last, and where there is no training around it.
     """
 
     logits: Tensor
@@ -92,10 +92,14 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Loss:
-    """A scalar to minimise, and its detached parts by name, for the progress line and the history."""
+    """A scalar to minimise, and its detached parts by name, for the progress line and the history.
+
+    ``whole`` is False where a term does not count yet: such an epoch is none that a training may keep.
+    """
 
     total: Tensor
     parts: dict[str, Tensor]
+    whole: bool = True
 
 
 class DefenseRegistry(Registry):

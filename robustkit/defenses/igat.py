@@ -41,7 +41,8 @@ def igat(outputs: Outputs, *, alpha: float = 5.0, beta: float = 10.0, after: flo
     alpha, beta : float
         Weights of the distributed cross-entropy and of the surest mistakes.
     after : float
-        Share of the epochs from which on they count, in [0, 1).
+        How far the training is when they begin to count, from 0, in the first epoch, to 1, in the last. No epoch
+        before is kept.
     """
     logits, y = full(outputs.logits), outputs.y
     mistaken = mean_prob(logits.detach()).argmax(1) != y
@@ -50,14 +51,14 @@ def igat(outputs: Outputs, *, alpha: float = 5.0, beta: float = 10.0, after: flo
     sure = (surest_mistakes(logits, y) * mistaken).sum(0).mean()
     ce = mean_cross_entropy(logits, y, outputs.smoothing)
     parts = {"ce": ce.detach(), "distributed": distributed.detach(), "sure": sure.detach()}
-    counts = float(outputs.trained >= after)
-    return Loss(ce + counts * (alpha * distributed + beta * sure), parts)
+    counts = outputs.trained >= after
+    return Loss(ce + float(counts) * (alpha * distributed + beta * sure), parts, whole=counts)
 
 
 def fits(params: Mapping[str, Any], members: int, classes: int) -> None:
-    """Check that the terms count from some epoch on."""
-    if not 0 <= params["after"] < 1:
-        raise UserError(f"igat.after {params['after']:g} is no share of the epochs; it must be in [0, 1).")
+    """Check that the terms count in the last epoch at least."""
+    if not 0 <= params["after"] <= 1:
+        raise UserError(f"igat.after {params['after']:g} is no part of a training; it must be in [0, 1].")
 
 
 def shares(confidence: Tensor) -> Tensor:

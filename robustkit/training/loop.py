@@ -187,8 +187,8 @@ class Training:
         accuracy = accuracies(scored, self.validation)[0]
         facts = {"validation_accuracy": accuracy, "lr": float(rate), "seconds": time.perf_counter() - started}
         self.history.append({"epoch": float(number), **means, **facts})
-        if len(scored) < len(whole):
-            return  # some members are untrained
+        if len(scored) < len(whole) or not self.work.whole:
+            return  # some members are untrained, or trained without a term of the loss
         self.best_accuracy = max(self.best_accuracy, accuracy)
         if accuracy >= self.best_accuracy - standard_error(self.best_accuracy, len(self.validation)):
             self.kept, self.best = self.history[-1], copy.deepcopy(whole.state_dict())

@@ -73,7 +73,7 @@ class EpochRunner:
         self.orders = len(self.ensemble) + 1 if facts.get("own_batches") and self.method.inputs is None else 1
         self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         self.present, self.running = self.ensemble, self.forward  # what inputs are made against, and what is trained
-        self.trained = 0.0  # share of the epochs that is over
+        self.trained, self.whole = 0.0, True  # see Outputs and Loss
 
     @property
     def steps(self) -> int:
@@ -88,7 +88,7 @@ class EpochRunner:
         order = generator_of(self.spec.seed, number, 0)
         own = generator_of(self.spec.seed, number, 1 + self.ranks.rank)
         self._turn(number)
-        self.trained = (number - 1) / self.spec.epochs
+        self.trained = (number - 1) / (self.spec.epochs - 1) if self.spec.epochs > 1 else 1.0
         self.ensemble.train()
         permutations = [torch.randperm(len(self.samples), generator=order) for _ in range(self.orders)]
         means, recent = Means(), {}
@@ -118,6 +118,7 @@ class EpochRunner:
     def _step(self, share: list[Tensor], generator: torch.Generator, weight: float) -> tuple[dict[str, Tensor], int]:
         outputs = self._outputs(*self._batches(share, generator), generator)
         loss = self.method.loss(outputs)
+        self.whole = loss.whole
         self.optimiser.zero_grad(set_to_none=True)
         loss.total.backward()  # type: ignore[no-untyped-call]
         self.ranks.average_gradients(self.parameters, weight)

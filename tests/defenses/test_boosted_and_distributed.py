@@ -20,7 +20,7 @@ from robustkit.ensembles.ensemble import Ensemble
 from robustkit.pipeline import models_under_test
 from robustkit.pipeline.models_under_test import train_spec
 from robustkit.records.cells import Spec
-from robustkit.training import stages
+from robustkit.training import loop, stages
 from robustkit.training.beforehand import check_training
 from robustkit.training.loop import Training, fit
 from robustkit.training.ranks import Ranks
@@ -70,6 +70,18 @@ def test_the_terms_of_igat_count_once_the_members_are_trained(digits: data.Datas
     history = fit(spec, digits).history
     counted = [row["loss"] > row["ce"] + 1e-4 for row in history]
     assert counted == [False, False, True, True, True]
+    with_all = fit(replace(spec, epochs=1), digits)
+    assert with_all.history[0]["loss"] > with_all.history[0]["ce"] + 1e-4  # the last epoch always has them
+
+
+@pytest.mark.parametrize(("after", "kept"), [(0.0, 2), (0.6, 4), (1.0, 5)])
+def test_no_epoch_before_is_kept(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, after: float, kept: int):
+    falling = iter([0.8, 0.9, 0.5, 0.4, 0.3])
+    monkeypatch.setattr(loop, "accuracies", lambda *_: [next(falling)])
+    spec = TrainSpec(
+        Spec("defense", "igat", {"after": after}), "digits", "sha", "networks:normed", members=2, epochs=5, speed="off"
+    )
+    assert fit(spec, digits).metrics["best_epoch"] == kept
 
 
 def test_ranks_share_by_powers_of_two():
@@ -221,7 +233,7 @@ def test_what_is_cached_is_drawn_with_the_same_probabilities(
     [
         ("barre", {"eps": 0.0}, 3, "with eps 0 trains on no attack"), ("barre", {"images": 0}, 3, "with images 0"),
         ("igat", {}, 1, "compares members and needs at least 2"),
-        ("igat", {"after": 1.0}, 2, "igat.after 1 is no share of the epochs"),
+        ("igat", {"after": 1.5}, 2, "igat.after 1.5 is no part of a training"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(name: str, params: dict[str, float], members: int, said: str):

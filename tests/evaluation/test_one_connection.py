@@ -138,11 +138,17 @@ def test_what_this_process_starts_beside_an_instance_outlives_it(tmp_path: Path,
     with contextlib.closing(executor):
         folder = executor.cluster._folder
         started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        if (forked := os.fork()) == 0:  # it has Ray's logs open, as this process has
+            time.sleep(60)
+            os._exit(0)
         assert len(_guard.marked(folder)) > 3  # Ray's own are known, so that they can be ended
     assert _guard.marked(folder) == []
     assert started.poll() is None
     started.kill()
     started.wait()
+    assert os.waitpid(forked, os.WNOHANG) == (0, 0)
+    os.kill(forked, signal.SIGKILL)
+    os.waitpid(forked, 0)
 
 
 @pytest.mark.long

@@ -187,8 +187,8 @@ def test_a_node_with_other_versions_is_named_with_both(joined, ray_nodes: RayNod
 class _Unknown:
     """``ray.get`` as it is where a node has just joined, and nobody who hands out tasks knows it yet."""
 
-    def __init__(self, times: int) -> None:
-        self.times, self.get, self.asked = times, ray.get, set[Any]()
+    def __init__(self, times: int, get: Any) -> None:
+        self.times, self.get, self.asked = times, get, set[Any]()
 
     def __call__(self, ref: Any, timeout: float | None = None) -> Any:
         if len(self.asked) < self.times:
@@ -198,17 +198,23 @@ class _Unknown:
 
 
 def test_a_node_that_has_just_joined_is_asked_again_and_one_that_leaves_is_not(joined, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ray, "get", unknown := _Unknown(3))
+    get = ray.get
+    monkeypatch.setattr(ray, "get", unknown := _Unknown(3, get))
     joined.cluster.check()
     assert len(unknown.asked) == 3  # by a new task each time
-    monkeypatch.setattr(_cluster, "LOOKED", 0.5)
-    monkeypatch.setattr(ray, "get", _Unknown(1000))
+    monkeypatch.setattr(_cluster, "JOINS", 0.5)
+    monkeypatch.setattr(ray, "get", _Unknown(1000, get))
     with pytest.raises(UserError, match=r"a node of '.*' does not answer \(.*: no such node\)"):
         joined.cluster.check()
     nodes = joined.cluster._alive()
+    monkeypatch.setattr(ray, "get", _Unknown(1, get))
     gone = iter([nodes])
     monkeypatch.setattr(joined.cluster, "_alive", lambda: next(gone, set()))
-    joined.cluster.check()
+    joined.cluster.check()  # the others have answered
+    monkeypatch.setattr(ray, "get", _Unknown(1000, get))
+    gone = iter([nodes])
+    with pytest.raises(UserError, match="has no node; start one"):
+        joined.cluster.check()
 
 
 def test_robustkit_of_another_version_and_none_are_named():

@@ -33,7 +33,8 @@ from robustkit.evaluation.executors._quiet import QUIET, discreet, job
 STORE_BYTES = 2**31  # of an instance's object store at most: what is shared is small beside what is computed
 SHORT = 22  # bytes of the folder for temporary files: Ray adds some 80
 LOOKED = 60.0  # seconds in which all nodes have to say their versions
-AGAIN = 0.2  # seconds after which a node that has just joined is asked again
+JOINS = 10.0  # seconds for which a node that has just joined may be unknown to whoever hands out tasks ...
+AGAIN = 0.2  # ... and after which it is asked again
 
 
 _LOCK = threading.RLock()
@@ -110,12 +111,14 @@ class Cluster:
     def check(self) -> None:
         """Raise a :class:`UserError` where a node has other versions than this process."""
         here = _stub.versions()
-        if not (alive := self._alive()):
-            raise UserError(f"the cluster at '{self.address.text}' has no node; start one (ray start).")
         end = time.monotonic() + LOOKED
-        for node, ref in {node: self._look(node) for node in alive}.items():
-            if (found := self._versions(node, ref, end)) and found[0] != here:
-                raise UserError(differing(found[1]["node"], found[0]))
+        asked = {node: self._look(node) for node in self._alive()}
+        found = [one for node, ref in asked.items() if (one := self._versions(node, ref, end))]
+        if not found:
+            raise UserError(f"the cluster at '{self.address.text}' has no node; start one (ray start).")
+        for there, where in found:
+            if there != here:
+                raise UserError(differing(where["node"], there))
 
     def _alive(self) -> set[str]:
         return {node["NodeID"] for node in self.ray.nodes() if node["Alive"]}
@@ -135,7 +138,7 @@ class Cluster:
                 if node not in self._alive():
                     return None
                 # Whoever hands out tasks learns a moment later than ray.nodes() that a node has joined.
-                if isinstance(error, errors.TaskUnschedulableError) and time.monotonic() < end:
+                if isinstance(error, errors.TaskUnschedulableError) and time.monotonic() < end - LOOKED + JOINS:
                     time.sleep(AGAIN)
                     ref = self._look(node)
                     continue

@@ -17,6 +17,7 @@ from pathlib import Path
 
 MARK = "ROBUSTKIT_RAY_INSTANCE"  # in the environment of all processes of an instance: its folder
 GRACE = 1.0  # seconds in which Ray ends what it can by itself
+LOOK = 0.1  # seconds after which the guard looks whether the driver is there
 
 
 def start(folder: str) -> subprocess.Popen[bytes]:
@@ -36,12 +37,16 @@ def dismiss(guard: subprocess.Popen[bytes]) -> None:
 
 
 def marked(folder: str) -> list[int]:
-    """Return the processes of an instance: by the mark, or, where a title was written over it, by their logs."""
+    """Return the processes of an instance: by the mark, or, where Ray wrote a title over it, by their logs.
+
+    A process that the driver forked has its logs open, too, and is none of the instance's.
+    """
     mark, place, found = f"{MARK}={folder}\0".encode(), f"{folder}/", []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             ours = mark in (entry / "environ").read_bytes()
-            if ours or any(os.readlink(file).startswith(place) for file in (entry / "fd").iterdir()):
+            titled = (entry / "cmdline").read_bytes().startswith(b"ray")
+            if ours or (titled and any(os.readlink(file).startswith(place) for file in (entry / "fd").iterdir())):
                 found.append(int(entry.name))
         except OSError:  # it has just ended, or is another user's
             continue
@@ -64,14 +69,15 @@ def end(folder: str) -> None:
 
 
 def main(folder: str, driver: int) -> None:
-    """Wait until the driver is gone, which closes the input; then end what is left.
+    """Wait until the driver is gone; then end what is left.
 
-    A driver that leaves without having ended its instance closes the input, too, some time before it is gone: it has
-    logs of the instance open, and is none of what is left.
+    The input is closed too early where a driver leaves that has not ended its instance, and too late where it has
+    forked, so that only Windows, which names a parent that is gone, too, goes by it.
     """
-    sys.stdin.buffer.read()
-    while os.getppid() == driver and os.name != "nt":  # Windows names a parent that is gone, too
-        time.sleep(0.05)
+    if os.name == "nt":
+        sys.stdin.buffer.read()
+    while os.name != "nt" and os.getppid() == driver:
+        time.sleep(LOOK)
     time.sleep(GRACE)
     end(folder)
 
