@@ -34,6 +34,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "initial_c": (0.0, 1e12, False),
     "alpha": (0.0, 1e6, True),
     "beta": (0.0, 1e6, True),
+    "after": (0.0, 1.0, True),
     "members": (1, 1000, True),
     "epochs": (1, 100_000, True),
     "batch_size": (1, 10_000_000, True),

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from robustkit.base.errors import UserError
 from robustkit.defenses import Loss, Outputs, defense
 from robustkit.defenses._terms import mean_cross_entropy
 from robustkit.ensembles.fusion import mean_prob
@@ -19,7 +15,6 @@ from robustkit.functional.precision import full
     "igat",
     source="Deng and Mu 2023, arXiv:2310.18477, section 4",
     members=2,
-    check="fits",
 )
 def igat(outputs: Outputs, *, alpha: float = 5.0, beta: float = 10.0, after: float = 0.5) -> Loss:
     """Interactive global adversarial training: what fools the ensemble goes to the member that is nearest to right.
@@ -53,12 +48,6 @@ def igat(outputs: Outputs, *, alpha: float = 5.0, beta: float = 10.0, after: flo
     parts = {"ce": ce.detach(), "distributed": distributed.detach(), "sure": sure.detach()}
     counts = outputs.trained >= after
     return Loss(ce + float(counts) * (alpha * distributed + beta * sure), parts, whole=counts)
-
-
-def fits(params: Mapping[str, Any], members: int, classes: int) -> None:
-    """Check that the terms count in the last epoch at least."""
-    if not 0 <= params["after"] <= 1:
-        raise UserError(f"igat.after {params['after']:g} is no part of a training; it must be in [0, 1].")
 
 
 def shares(confidence: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robustkit import data, defenses
+from robustkit.base import options
 from robustkit.base.errors import UserError
 from robustkit.defenses import Outputs
 from robustkit.defenses.barre import barre, errors_under_attack, onto_simplex, probabilities, rounded
@@ -233,12 +234,18 @@ def test_what_is_cached_is_drawn_with_the_same_probabilities(
     [
         ("barre", {"eps": 0.0}, 3, "with eps 0 trains on no attack"), ("barre", {"images": 0}, 3, "with images 0"),
         ("igat", {}, 1, "compares members and needs at least 2"),
-        ("igat", {"after": 1.5}, 2, "igat.after 1.5 is no part of a training"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(name: str, params: dict[str, float], members: int, said: str):
     with pytest.raises(UserError, match=said):
         defenses.check(name, params, members, 10)
+
+
+def test_igat_begins_within_the_training():
+    entry = defenses.defense.entry("igat+advt-pgd")
+    assert options.coerce(entry, "igat.after", "1") == 1.0
+    with pytest.raises(UserError, match=r"after 1.5 is out of range; it must be in \[0, 1\]"):
+        options.coerce(entry, "igat.after", "1.5")
 
 
 def test_fewer_epochs_than_members_and_losses_that_compare_are_refused(digits: data.Dataset):
