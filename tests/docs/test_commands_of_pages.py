@@ -96,8 +96,8 @@ def test_an_attack_by_contributing_alone_is_found_and_keeps_every_promise(tmp_pa
     ]
     shutil.copytree(ROOT / "robustkit", tmp_path / "robustkit")  # with what is compiled: nothing is compiled again
     shutil.copytree(ROOT / "tests" / "conformance", tmp_path / "tests" / "conformance")
-    for name in ("conftest.py", "crashes.py"):
-        shutil.copy(ROOT / "tests" / name, tmp_path / "tests")
+    for file in ("conftest.py", "crashes.py"):
+        shutil.copy(ROOT / "tests" / file, tmp_path / "tests")
     (tmp_path / place).write_text(text, "utf-8")
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
     asked = [
