@@ -9,6 +9,7 @@ did not is one, too.
 from __future__ import annotations
 
 import signal
+import subprocess
 from typing import Any
 
 import pytest
@@ -23,8 +24,8 @@ def status_of(worker: Any) -> int | None:
     """Return how a worker's process ended, a signal as a negative number; None where the gateway does not tell."""
     process = getattr(getattr(worker.gateway, "_io", None), "popen", None)
     try:
-        return int(process.wait(10))
-    except Exception:  # none of ours, or it hangs
+        return None if process is None else int(process.wait(10))
+    except subprocess.TimeoutExpired:
         return None
 
 

@@ -11,6 +11,7 @@ import secrets
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -110,10 +111,9 @@ class Cluster:
 
     def check(self) -> None:
         """Raise a :class:`UserError` where a node has other versions than this process."""
-        here = _stub.versions()
-        end = time.monotonic() + LOOKED
-        asked = {node: self._look(node) for node in self._alive()}
-        found = [one for node, ref in asked.items() if (one := self._versions(node, ref, end))]
+        here, began, look = _stub.versions(), time.monotonic(), self._looks()
+        asked = {node: look(node) for node in self._alive()}
+        found = [one for node, ref in asked.items() if (one := self._versions(node, ref, look, began))]
         if not found:
             raise UserError(f"the cluster at '{self.address.text}' has no node; start one (ray start).")
         for there, where in found:
@@ -123,24 +123,25 @@ class Cluster:
     def _alive(self) -> set[str]:
         return {node["NodeID"] for node in self.ray.nodes() if node["Alive"]}
 
-    def _look(self, node: str) -> Any:
+    def _looks(self) -> Callable[[str], Any]:
+        """Return what starts a look at a node, by its id; what is sent for all of them is made once."""
         on = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         task = self.ray.remote(by_value(self.ray, _stub.look))
-        return task.options(num_cpus=0, scheduling_strategy=on(node, soft=False)).remote()
+        return lambda node: task.options(num_cpus=0, scheduling_strategy=on(node, soft=False)).remote()
 
-    def _versions(self, node: str, ref: Any, end: float) -> Any:
+    def _versions(self, node: str, ref: Any, look: Callable[[str], Any], began: float) -> Any:
         """Return what a node says of itself; None if it has left meanwhile."""
         errors = self.ray.exceptions
         while True:
             try:
-                return self.ray.get(ref, timeout=max(0.0, end - time.monotonic()))
+                return self.ray.get(ref, timeout=max(0.0, began + LOOKED - time.monotonic()))
             except errors.RayError as error:
                 if node not in self._alive():
                     return None
                 # Whoever hands out tasks learns a moment later than ray.nodes() that a node has joined.
-                if isinstance(error, errors.TaskUnschedulableError) and time.monotonic() < end - LOOKED + JOINS:
+                if isinstance(error, errors.TaskUnschedulableError) and time.monotonic() < began + JOINS:
                     time.sleep(AGAIN)
-                    ref = self._look(node)
+                    ref = look(node)
                     continue
                 said = " ".join(str(error).splitlines()[-1:])[:200]
                 raise UserError(f"a node of '{self.address.text}' does not answer ({said}).") from None

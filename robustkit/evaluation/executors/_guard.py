@@ -76,8 +76,9 @@ def main(folder: str, driver: int) -> None:
     """
     if os.name == "nt":
         sys.stdin.buffer.read()
-    while os.name != "nt" and os.getppid() == driver:
-        time.sleep(LOOK)
+    else:
+        while os.getppid() == driver:
+            time.sleep(LOOK)
     time.sleep(GRACE)
     end(folder)
 
