@@ -44,11 +44,16 @@ class Graph:
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the outputs, (B, L) each, of images (B, C, H, W)."""
+        values = self.values(x)
+        return [values[at] for at in self.outputs]
+
+    def values(self, x: Tensor) -> list[Tensor]:
+        """Return what every node is of images (B, C, H, W), (B, *shape) each."""
         values = [x]
         for node in self.nodes[1:]:
             assert node.operation is not None
             values.append(node.operation.forward(*(values[at] for at in node.inputs)))
-        return [values[at] for at in self.outputs]
+        return values
 
     def behind(self, nodes: Iterable[int]) -> set[int]:
         """Return the nodes that some are computed from, and those themselves."""

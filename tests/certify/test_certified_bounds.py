@@ -54,16 +54,9 @@ def test_no_image_of_the_region_is_below_a_bound(norm: str, network: str):
     assert float((torch.maximum(plain, better) - plain).mean()) > 0  # slopes are worth something
     for at, (low, high) in found.inner.items():  # of every layer, not of the last one alone
         source = graph.nodes[at].inputs[0]
-        seen = _values(graph, tried.flatten(0, 1), source).view(400, 6, *graph.nodes[source].shape)
+        seen = graph.values(tried.flatten(0, 1))[source].view(400, 6, *graph.nodes[source].shape)
         assert bool((low <= seen + 1e-9).all())
         assert bool((seen <= high + 1e-9).all())
-
-
-def _values(graph, x, node):
-    values = [x]
-    for one in graph.nodes[1 : node + 1]:
-        values.append(one.operation.forward(*(values[i] for i in one.inputs)))
-    return values[node]
 
 
 def test_a_linear_network_is_bounded_exactly():
@@ -124,6 +117,27 @@ def test_cases_prove_what_bounds_leave_open():
     assert bool((proven >= (known > 1e-6)).all())
     assert int(proven.all(0).sum()) > int((known > 1e-6).all(0).sum())
     assert not bool((proven.all(0) & ~right).any())
+
+
+def test_a_relu_is_split_that_is_relaxed_where_the_bound_is_reached():
+    """Eight ReLUs that cost most elsewhere, and one, of x0 - x1 in [-1, 1], that costs 1/2 where the bound is least."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(10, 10), nn.ReLU(), nn.Linear(10, 2)).requires_grad_(False)
+    for part in net.parameters():
+        part.zero_()
+    net[1].weight[0, :2] = torch.tensor([1.0, -1.0])
+    net[1].weight[1, 0] = 1.0  # x0 itself, never below zero
+    net[1].weight[2:, 2:] = torch.eye(8)
+    net[1].bias[2:] = -0.5
+    net[3].weight[0] = torch.tensor([-1.0, 0.6] + [-3.0] * 8)
+    net[3].bias[0] = 8 * 1.5 + 0.45  # at least 0.05: all eight at their largest, and 0.6 - 1
+    x = torch.full((1, 1, 2, 5), 0.5)
+    graph = reading.read([net], x)
+    found = bound(graph, Region(x.double(), 0.5, "linf"))
+    wanted = torch.tensor([[[1.0, -1.0]]], dtype=torch.float64)
+    known = ascend(found, {graph.outputs[0]: wanted}, 10).value
+    assert float(known) == pytest.approx(-0.05, abs=1e-3)
+    weights = torch.ones(1, dtype=torch.float64)
+    assert bool(settle(found, wanted, weights, known, 3, 8, 1e-6))  # one split, of the nine that there are
 
 
 def test_the_graph_of_an_ensemble_is_the_ensemble():
