@@ -1,12 +1,12 @@
 """What linear bounds leave open, decided by cases: a ReLU's input is above zero, or it is below.
 
-Branch and bound with split constraints as multipliers (Wang et al. 2021, beta-CROWN, arXiv:2103.06624). A few ReLUs are
-tried, and the one whose halves are bounded best is split (De Palma et al. 2021, arXiv:2104.06718). Deviations: tried
-are those whose relaxation is furthest from the ReLU at the image where the bound is reached, times the coefficient,
-since these add up to what the bound loses there (what a relaxation costs at most, as in Bunel et al. 2020, arXiv:1909.06588,
-is often lost nowhere near); bounds of inner layers are not computed again after a split; and images at which a bound is
-reached are tried as counterexamples, so that no time is spent on what is not robust. How many cases a sample may take
-is fixed, so that no clock decides.
+Branch and bound with split constraints as multipliers (Wang et al. 2021, beta-CROWN, arXiv:2103.06624). A few ReLUs
+are tried, and the one whose halves are bounded best is split (De Palma et al. 2021, arXiv:2104.06718). Deviations:
+tried are those whose relaxation is furthest from the ReLU at the image where the bound is reached, times the
+coefficient, since these add up to what the bound loses there (what a relaxation costs at most, as in Bunel et al.
+2020, arXiv:1909.06588, is often lost nowhere near); bounds of inner layers are not computed again after a split; and
+images at which a bound is reached are tried as counterexamples, so that no time is spent on what is not robust. How
+many cases a sample may take is fixed, so that no clock decides.
 """
 
 from __future__ import annotations
