@@ -204,7 +204,7 @@ def test_a_node_that_has_just_joined_is_asked_again_and_one_that_leaves_is_not(j
     assert len(unknown.asked) == 3  # by a new task each time
     monkeypatch.setattr(_cluster, "JOINS", 0.5)
     monkeypatch.setattr(ray, "get", _Unknown(1000, get))
-    with pytest.raises(UserError, match=r"a node of '.*' does not answer \(.*: no such node\)"):
+    with pytest.raises(UserError, match=r"node .+ of '.*' does not answer \(.*: no such node\); end it there"):
         joined.cluster.check()
     nodes = joined.cluster._alive()
     monkeypatch.setattr(ray, "get", _Unknown(1, get))

@@ -123,6 +123,11 @@ class Cluster:
     def _alive(self) -> set[str]:
         return {node["NodeID"] for node in self.ray.nodes() if node["Alive"]}
 
+    def _called(self, node: str) -> str:
+        """Return what people call a node, by its id."""
+        names = {one["NodeID"]: one["NodeName"] for one in self.ray.nodes()}
+        return str(names.get(node) or node)
+
     def _looks(self) -> Callable[[str], Any]:
         """Return what starts a look at a node, by its id; what is sent for all of them is made once."""
         on = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
@@ -144,7 +149,10 @@ class Cluster:
                     ref = look(node)
                     continue
                 said = " ".join(str(error).splitlines()[-1:])[:200]
-                raise UserError(f"a node of '{self.address.text}' does not answer ({said}).") from None
+                raise UserError(
+                    f"node {self._called(node)} of '{self.address.text}' does not answer ({said}); end it there (ray stop), "
+                    "or start it anew, and run the same command again."
+                ) from None
 
     def check_alive(self, error: BaseException) -> None:
         """Raise a :class:`RunError` where what took a piece has ended Ray itself here: no try can succeed."""
