@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=1)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
+    if (args.model is None) != (args.data is None):
+        parser.error("--model and --data belong together: bounds of a trained network on noise say nothing.")
     torch.set_num_threads(1)
     network, x = _subject(args.model, args.data, args.channels, args.images)
     rows = [compared(network, dense(network, one), one, args.eps) for one in x.split(1)]

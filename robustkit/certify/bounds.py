@@ -88,7 +88,8 @@ class Bounded:
 
     def select(self, rows: Tensor) -> Bounded:
         """Return the bounds of some of the samples, which may be changed."""
-        inner = {at: (low[rows], high[rows]) for at, (low, high) in self.inner.items()}
+        # In one order whatever the layout of the images and weights: places of a layer are counted.
+        inner = {at: (low[rows].contiguous(), high[rows].contiguous()) for at, (low, high) in self.inner.items()}
         return Bounded(self.graph, self.region.select(rows), inner, self.by_interval)
 
 

@@ -3,10 +3,10 @@
 Branch and bound with split constraints as multipliers (Wang et al. 2021, beta-CROWN, arXiv:2103.06624). A few ReLUs
 are tried, and the one whose halves are bounded best is split (De Palma et al. 2021, arXiv:2104.06718). Deviations:
 tried are those whose relaxation is furthest from the ReLU at the image where the bound is reached, times the
-coefficient, since these add up to what the bound loses there (what a relaxation costs at most, as in Bunel et al.
-2020, arXiv:1909.06588, is often lost nowhere near); bounds of inner layers are not computed again after a split; and
-images at which a bound is reached are tried as counterexamples, so that no time is spent on what is not robust. How
-many cases a sample may take is fixed, so that no clock decides.
+coefficient, since (of what is not split) these add up to what the bound loses there (what a relaxation costs at most,
+as in Bunel et al. 2020, arXiv:1909.06588, is often lost nowhere near); bounds of inner layers are not computed again
+after a split; and images at which a bound is reached are tried as counterexamples, so that no time is spent on what is
+not robust. How many cases a sample may take is fixed, so that no clock decides.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from robustkit.certify.relaxations import Relu
 from robustkit.certify.slopes import ascend, single
 
 TOGETHER = 64  # cases that are bounded side by side
+SHARE = 16  # cases of one sample that are split before the next look, however many samples there are
 ELSEWHERE = 1e-3  # of what a relaxation can cost at most, beside what it costs where the bound is reached
 TRIED = 6  # splits whose halves are bounded roughly before one of them is chosen
 Split = tuple[int, int, int]  # node, place, and -1 for an input above zero, +1 for one below
@@ -63,13 +64,13 @@ def settle(
     stacks: dict[int, list[Case]] = {s: [] for s in todo}
     used = dict.fromkeys(todo, 0)
     begun = {s: False for s in todo}
-    while active := [s for s, functions in todo.items() if functions and s not in search.broken and used[s] < most]:
+    while active := [s for s in todo if todo[s] and s not in search.broken and used[s] + 1 + begun[s] <= most]:
         cases: list[Case] = []
         for s in active:
             if not begun[s]:
                 cases.append(Case(s, todo[s][0]))
             else:
-                share = max(1, TOGETHER // (2 * len(active)))
+                share = min(SHARE, (most - used[s]) // 2)
                 cases += [half for case in stacks[s][-share:] for half in case.halves()]
                 del stacks[s][-share:]
             begun[s] = True
@@ -107,11 +108,12 @@ class _Search:
         }
         need = torch.full((1, len(cases)), self.slack, device=self.wanted.device)
         best = ascend(part, outputs, self.steps, begun, signs, need)
-        rows = [i for i in range(len(cases)) if float(best.value[0, i]) <= self.slack]
+        rows = [i for i in range(len(cases)) if not float(best.value[0, i]) > self.slack]  # nan is open, too
         result: dict[int, Case | None] = dict.fromkeys(range(len(cases)))
         if rows:
             kept = [replace(cases[i], slopes={at: s[0, i] for at, s in best.slopes.items()}) for i in rows]
-            result |= dict(zip(rows, self._chosen(kept, best.at_least[0, rows]), strict=True))
+            forces = {at: force[:, rows] for at, force in best.forces.items()}
+            result |= dict(zip(rows, self._chosen(kept, best.at_least[0, rows], forces), strict=True))
         return [(case, result[i]) for i, case in enumerate(cases)]
 
     def _part(self, cases: list[Case]) -> tuple[Bounded, dict[int, Tensor]]:
@@ -121,13 +123,13 @@ class _Search:
         a = torch.stack([self.wanted[case.function, case.sample] for case in cases])[None]
         return part, unit([a * w if w else None for w in self.weights.tolist()], part.graph)
 
-    def _chosen(self, cases: list[Case], reached: Tensor) -> list[Case]:
+    def _chosen(self, cases: list[Case], reached: Tensor, forces: dict[int, Tensor]) -> list[Case]:
         """Return open cases with what to split; note samples that an image breaks, or of which nothing is left."""
         part, outputs = self._part(cases)
         _narrowed(part, cases)
-        x = part.region.least(reached)
-        self._try(cases, x)
-        candidates = _candidates(part, outputs, cases, self.relus, x)
+        values = part.graph.values(part.region.least(reached))
+        self._try(cases, [values[at] for at in part.graph.outputs])
+        candidates = _candidates(part, outputs, cases, self.relus, values, forces)
         tried = [
             replace(case, next=(node, place))
             for case, own in zip(cases, candidates, strict=True)
@@ -158,9 +160,8 @@ class _Search:
             values.append(rough.lower({k: a.float() for k, a in outputs.items()}, slopes or None)[0])
         return torch.cat(values)
 
-    def _try(self, cases: list[Case], x: Tensor) -> None:
-        """Note the samples that an image at which a bound is reached breaks."""
-        outputs = self.found.graph.forward(x)
+    def _try(self, cases: list[Case], outputs: list[Tensor]) -> None:
+        """Note the samples that an image at which a bound is reached breaks; its outputs are given."""
         fused = sum(w * z for w, z in zip(self.weights, outputs, strict=True))
         for i, case in enumerate(cases):
             if float((self.wanted[:, case.sample] * fused[i]).sum(-1).min()) < 0:
@@ -180,13 +181,16 @@ def _narrowed(part: Bounded, cases: list[Case]) -> dict[int, Tensor]:
 
 
 def _candidates(
-    part: Bounded, outputs: dict[int, Tensor], cases: list[Case], relus: list[int], x: Tensor
-) -> list[list[tuple[int, int]]]:
-    """Return the ReLUs, node and place, whose relaxation costs the bound of each case most at images x (B, C, H, W)."""
+    part: Bounded, outputs: dict[int, Tensor], cases: list[Case], relus: list[int], values: list[Tensor],
+    forces: dict[int, Tensor],
+) -> list[list[tuple[int, int]]]:  # fmt: skip
+    """Return the ReLUs, node and place, whose relaxation costs the bound of each case most where it is reached.
+
+    ``values`` are those of all nodes there, (B, *shape); ``forces`` what split ReLUs add to coefficients.
+    """
     seen: dict[int, Tensor] = {}
     slopes = {at: torch.stack([c.slopes[at] for c in cases if c.slopes])[None].double() for at in cases[0].slopes or {}}
-    backward(part.graph, part.inner, outputs, slopes or None, seen=seen)
-    values = part.graph.values(x)
+    backward(part.graph, part.inner, outputs, slopes or None, forces or None, seen)
     costs, names = [], []
     for at in [at for at in relus if at in seen]:
         (low, high), a = part.inner[at], seen[at][0]

@@ -2,7 +2,7 @@
 
 Coefficients are (S, B, *shape): S linear functions of each of B samples. Going backward, an operation turns the
 coefficients of its output into those of its inputs and a constant (S, B). Nothing here rounds to either side: bounds
-are computed in float64, whose rounding :data:`robustkit.certify.fusing.SLACK` covers.
+are computed in float64, whose rounding :func:`robustkit.certify.fusing.slack_of` covers.
 """
 
 from __future__ import annotations

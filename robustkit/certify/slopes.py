@@ -23,11 +23,15 @@ FREE = 2e6  # coefficients of a whole layer's bounds, a sample, up to which thei
 
 @dataclass(frozen=True)
 class Ascended:
-    """Lower bounds (S, B), the coefficients (S, B, C, H, W) of what they bound from, and the slopes of each ReLU."""
+    """Lower bounds (S, B), the coefficients (S, B, C, H, W) of what they bound from, and what gives them.
+
+    ``slopes`` are those of each ReLU, ``forces`` what split ones add to coefficients of their inputs, (S, B, *shape).
+    """
 
     value: Tensor
     at_least: Tensor
     slopes: dict[int, Tensor]
+    forces: dict[int, Tensor]
 
 
 def ascend(
@@ -59,7 +63,7 @@ def ascend(
     chosen = {at: a.double() for at, a in slopes.items()}
     forces = {at: b.double() * direction[at].double() for at, b in multipliers.items()}
     a, bias = backward(found.graph, found.inner, outputs, chosen or None, forces or None)
-    return Ascended(found.region.lower(a, bias), a, slopes)
+    return Ascended(found.region.lower(a, bias), a, slopes, forces)
 
 
 def free_shape(wanted: Mapping[int, Tensor]) -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 
 import pytest
 import torch
@@ -8,9 +9,10 @@ from certified_models import Mixed, Plain, mixed
 from torch import nn
 
 from robustkit.base.errors import UserError
-from robustkit.certify import reading
+from robustkit.certify import branching, reading
 from robustkit.certify.bounds import bound
 from robustkit.certify.branching import settle
+from robustkit.certify.fusing import Effort, certify
 from robustkit.certify.region import Region
 from robustkit.certify.slopes import ascend, of_inner_layers
 
@@ -138,6 +140,59 @@ def test_a_relu_is_split_that_is_relaxed_where_the_bound_is_reached():
     assert float(known) == pytest.approx(-0.05, abs=1e-3)
     weights = torch.ones(1, dtype=torch.float64)
     assert bool(settle(found, wanted, weights, known, 3, 8, 1e-6))  # one split, of the nine that there are
+
+
+def _hard() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """Return a network and images of which some take more than 200 cases."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64, 3),
+    ).requires_grad_(False)
+    x = torch.rand(6, 3, 4, 4)
+    return net.eval(), x, net(x).argmax(1)
+
+
+def test_the_layout_of_the_weights_changes_nothing():
+    net, x, y = _hard()
+    region = Region(x.double(), 0.1, "linf")
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        graph = reading.read([net.to(memory_format=layout)], x)
+        found.append(certify(graph, "mean-logit", (), region, y, Effort(cases=40), 1e-6).floor)
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("most", [1, 2, 10, 50])
+def test_no_sample_takes_more_cases_than_it_may(most: int, monkeypatch: pytest.MonkeyPatch):
+    net, x, y = _hard()
+    taken: Counter[int] = Counter()
+    bounded = branching._Search.bounded
+
+    def counted(search, cases):
+        taken.update(case.sample for case in cases)
+        return bounded(search, cases)
+
+    monkeypatch.setattr(branching._Search, "bounded", counted)
+    certify(reading.read([net], x), "mean-logit", (), Region(x.double(), 0.1, "linf"), y, Effort(cases=most), 1e-6)
+    assert max(taken.values()) == (most if most % 2 else most - 1)  # one case, and then two for each split
+
+
+def test_a_sample_is_settled_the_same_whatever_others_there_are():
+    net, x, y = _hard()
+    graph = reading.read([net], x)
+
+    def floor(rows: slice) -> torch.Tensor:
+        return certify(
+            graph, "mean-logit", (), Region(x[rows].double(), 0.1, "linf"), y[rows], Effort(cases=60), 1e-6
+        ).floor
+
+    alone = torch.cat([floor(slice(i, i + 1)) for i in range(len(x))])
+    torch.testing.assert_close(alone, floor(slice(None)))
 
 
 def test_the_graph_of_an_ensemble_is_the_ensemble():

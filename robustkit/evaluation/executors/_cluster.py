@@ -124,9 +124,9 @@ class Cluster:
         return {node["NodeID"] for node in self.ray.nodes() if node["Alive"]}
 
     def _called(self, node: str) -> str:
-        """Return what people call a node, by its id."""
+        """Return a node's name, which others on its machine share, and the beginning of its id."""
         names = {one["NodeID"]: one["NodeName"] for one in self.ray.nodes()}
-        return str(names.get(node) or node)
+        return f"{names.get(node, '')} {node[:12]}".strip()
 
     def _looks(self) -> Callable[[str], Any]:
         """Return what starts a look at a node, by its id; what is sent for all of them is made once."""
@@ -150,8 +150,8 @@ class Cluster:
                     continue
                 said = " ".join(str(error).splitlines()[-1:])[:200]
                 raise UserError(
-                    f"node {self._called(node)} of '{self.address.text}' does not answer ({said}); end it there (ray stop), "
-                    "or start it anew, and run the same command again."
+                    f"node {self._called(node)} of '{self.address.text}' does not answer ({said}); end it there (ray "
+                    "stop), or start it anew, and run the same command again."
                 ) from None
 
     def check_alive(self, error: BaseException) -> None:
