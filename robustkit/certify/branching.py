@@ -135,14 +135,14 @@ class _Search:
             for case, own in zip(cases, candidates, strict=True)
             for node, place in own
         ]
-        values = self._rough([half for case in tried for half in case.halves()])
+        halves = self._rough([half for case in tried for half in case.halves()])
         chosen, at = [], 0
         for case, own in zip(cases, candidates, strict=True):
             if not own:
                 self.broken.add(case.sample)
                 chosen.append(case)
                 continue
-            worse = values[2 * at : 2 * (at + len(own))].view(-1, 2)
+            worse = halves[2 * at : 2 * (at + len(own))].view(-1, 2)
             gain = worse.amin(1) + 1e-3 * worse.amax(1)
             chosen.append(tried[at + int(gain.argmax())])
             at += len(own)
