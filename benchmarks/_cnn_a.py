@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+CIFAR = ((0.491373, 0.482353, 0.446667), (0.247059, 0.243529, 0.261569))  # mean and deviation it was trained with
 SIDE = {1: 28, 3: 32}  # of MNIST's and CIFAR-10's images, by channels
 
 

@@ -2,8 +2,8 @@
 
 python benchmarks/certified_library.py --model cifar_cnn_a_adv.model --data cifar_sdp.npz --eps 2/255 --images 3
 
-One thread, float64, in turns. The library knows linear layers only, so it is given the same network with its
-convolutions written out as matrices, which is not timed. Without ``--model`` the weights are random, the image, too.
+One thread, float64, the faster of two calls. The library knows linear layers only, so it is given the same network with
+its convolutions written out as matrices, which is not timed. Without ``--model`` weights and images are random.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pathlib import Path
 import bound_propagation as library
 import numpy as np
 import torch
-from _cnn_a import SIDE, cnn_a
+from _cnn_a import CIFAR, SIDE, cnn_a
 from torch import Tensor, nn
 
 from robustkit.base.files import write_json
 from robustkit.certify import reading
 from robustkit.certify.bounds import bound
 from robustkit.certify.region import Region
+from robustkit.ensembles.ensemble import Normalize
 
-CIFAR = ((0.491373, 0.482353, 0.446667), (0.247059, 0.243529, 0.261569))  # what cifar_cnn_a was trained with
 CLASSES = 10
 
 
@@ -66,22 +66,8 @@ def _subject(model: Path | None, data: Path | None, channels: int, images: int) 
     if data is not None:
         x = torch.from_numpy(np.load(data)["x"][:images]).permute(0, 3, 1, 2).contiguous()
     if channels == len(CIFAR[0]):
-        network = nn.Sequential(_Normalised(*CIFAR), *network)
+        network = nn.Sequential(Normalize(*CIFAR), *network)
     return network.eval().requires_grad_(False).double(), x.double()
-
-
-class _Normalised(nn.Module):
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        moved: Tensor = (x - self.mean) / self.std
-        return moved
 
 
 def dense(network: nn.Sequential, x: Tensor) -> nn.Sequential:

@@ -20,7 +20,7 @@ from typing import Any
 import _minimum_peers as peers
 import numpy as np
 import torch
-from _cnn_a import cnn_a
+from _cnn_a import CIFAR, cnn_a
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -28,13 +28,13 @@ from robustkit import attacks, data
 from robustkit.base.errors import UserError, unknown
 from robustkit.base.files import write_json
 from robustkit.base.progress import Reporter
+from robustkit.ensembles.ensemble import Normalize
 from robustkit.functional.norms import size
 from robustkit.functional.trace import Trace
 from robustkit.pipeline import models_under_test
 from robustkit.records.cells import Spec
 
 OWN = "robustkit"
-CIFAR = ((0.491373, 0.482353, 0.446667), (0.247059, 0.243529, 0.261569))  # what cifar_cnn_a was trained with
 MODELS = ("digits", "mnist", "mnist-truth", "cifar-truth")
 
 
@@ -170,7 +170,7 @@ def subject(name: str, args: argparse.Namespace) -> tuple[nn.Module, Tensor, Ten
         net.load_state_dict(torch.load(args.truth / f"{kind}_cnn_a_adv.model", weights_only=True))
         held = np.load(args.truth / f"{kind}_sdp.npz")
         x, y = torch.from_numpy(held["x"]).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(held["y"])
-        model: nn.Module = net if kind == "mnist" else nn.Sequential(_Normalize(*CIFAR), net)
+        model: nn.Module = net if kind == "mnist" else nn.Sequential(Normalize(*CIFAR), net)
     else:
         loaded = data.load(name, data_dir=args.mnist) if name == "mnist" else data.load(name)
         asked = {"arch": "lenet", "members": 1, **({"epochs": 2} if name == "mnist" else {})}
@@ -181,15 +181,6 @@ def subject(name: str, args: argparse.Namespace) -> tuple[nn.Module, Tensor, Ten
     model = model.eval().requires_grad_(False)
     right = model(x).argmax(1) == y
     return model, x[right][: args.n], y[right][: args.n]
-
-
-class _Normalize(nn.Module):
-    def __init__(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
-        super().__init__()
-        self.mean, self.deviation = (torch.tensor(t).view(1, -1, 1, 1) for t in (mean, deviation))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.deviation
 
 
 def own_run(model: nn.Module, x: Tensor, y: Tensor, row: Row, trace: Trace | None = None) -> peers.Run:
