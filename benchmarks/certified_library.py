@@ -9,6 +9,7 @@ its convolutions written out as matrices, which is not timed. Without ``--model`
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 import time
@@ -17,16 +18,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import bound_propagation as library
-import numpy as np
 import torch
-from _cnn_a import CIFAR, SIDE, cnn_a
+from _cnn_a import SIDE, cnn_a, published
 from torch import Tensor, nn
 
 from robustkit.base.files import write_json
 from robustkit.certify import reading
 from robustkit.certify.bounds import bound
 from robustkit.certify.region import Region
-from robustkit.ensembles.ensemble import Normalize
 
 CLASSES = 10
 
@@ -34,8 +33,8 @@ CLASSES = 10
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 0: our bounds are nowhere below the library's, 1: one is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="weights of the CIFAR-10 network")
-    parser.add_argument("--data", type=Path, help=".npz with x (N, H, W, C) in [0, 1]")
+    parser.add_argument("--model", type=Path, help="weights of a cnn_a network")
+    parser.add_argument("--data", type=Path, help=".npz with its x (N, H, W, C) in [0, 1] and y")
     parser.add_argument("--channels", type=int, default=3, choices=sorted(SIDE), help="of random weights and images")
     parser.add_argument("--eps", type=lambda text: float(Fraction(text)), default=2 / 255)
     parser.add_argument("--images", type=int, default=1)
@@ -55,19 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _subject(model: Path | None, data: Path | None, channels: int, images: int) -> tuple[nn.Sequential, Tensor]:
-    """Return a network of convolutions, linear layers and ReLUs, its normalisation folded in, and images."""
-    torch.manual_seed(0)
-    network = cnn_a(channels, CLASSES)
-    assert isinstance(network, nn.Sequential)
-    if model is not None:
-        loaded = torch.load(model, map_location="cpu", weights_only=True)
-        network.load_state_dict(loaded.get("state_dict", loaded))
-    x = torch.rand(images, channels, SIDE[channels], SIDE[channels])
-    if data is not None:
-        x = torch.from_numpy(np.load(data)["x"][:images]).permute(0, 3, 1, 2).contiguous()
-    if channels == len(CIFAR[0]):
-        network = nn.Sequential(Normalize(*CIFAR), *network)
-    return network.eval().requires_grad_(False).double(), x.double()
+    """Return a network of convolutions, linear layers and ReLUs, and images."""
+    if model is not None and data is not None:
+        network, x, _ = published(model, data)
+    else:
+        torch.manual_seed(0)
+        network, x = cnn_a(channels, CLASSES), torch.rand(images, channels, SIDE[channels], SIDE[channels])
+    return network.eval().requires_grad_(False).double(), x[:images].double()
 
 
 def dense(network: nn.Sequential, x: Tensor) -> nn.Sequential:
@@ -80,7 +73,7 @@ def dense(network: nn.Sequential, x: Tensor) -> nn.Sequential:
             run.append(layer)
             continue
         affine = nn.Sequential(*run)
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         shift = affine(x.new_zeros(1, *shape))
         linear = nn.Linear(size, shift.numel(), dtype=x.dtype)
         linear.weight.data = (

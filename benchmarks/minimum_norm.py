@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import _minimum_peers as peers
-import numpy as np
 import torch
-from _cnn_a import CIFAR, cnn_a
+from _cnn_a import published
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -28,7 +27,6 @@ from robustkit import attacks, data
 from robustkit.base.errors import UserError, unknown
 from robustkit.base.files import write_json
 from robustkit.base.progress import Reporter
-from robustkit.ensembles.ensemble import Normalize
 from robustkit.functional.norms import size
 from robustkit.functional.trace import Trace
 from robustkit.pipeline import models_under_test
@@ -166,11 +164,8 @@ def subject(name: str, args: argparse.Namespace) -> tuple[nn.Module, Tensor, Ten
     """Return a network of frozen weights, and those of the first images that it classifies correctly."""
     if name.endswith("truth"):
         kind = name.removesuffix("-truth")
-        net = cnn_a(1 if kind == "mnist" else 3, 10)
-        net.load_state_dict(torch.load(args.truth / f"{kind}_cnn_a_adv.model", weights_only=True))
-        held = np.load(args.truth / f"{kind}_sdp.npz")
-        x, y = torch.from_numpy(held["x"]).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(held["y"])
-        model: nn.Module = net if kind == "mnist" else nn.Sequential(Normalize(*CIFAR), net)
+        model: nn.Module
+        model, x, y = published(args.truth / f"{kind}_cnn_a_adv.model", args.truth / f"{kind}_sdp.npz")
     else:
         loaded = data.load(name, data_dir=args.mnist) if name == "mnist" else data.load(name)
         asked = {"arch": "lenet", "members": 1, **({"epochs": 2} if name == "mnist" else {})}

@@ -197,14 +197,10 @@ def _candidates(
         z = values[part.graph.nodes[at].inputs[0]]
         opened = (low < 0) & (high > 0)
         slope = slopes[at][0] if at in slopes else (high > -low).to(low.dtype)
-        above = high * (z - low) / (high - low).clamp_min(1e-30) - z.clamp_min(0)
-        below = z.clamp_min(0) - slope * z
-        cost = a.clamp_min(0) * below - a.clamp_max(0) * above
+        cost = _lost(a, low, high, slope, z)
         # A multiplier can take from a bound what no relaxation does: something is left to split even then.
-        cost += ELSEWHERE * (
-            a.clamp_min(0) * torch.maximum(slope * -low, (1 - slope) * high)
-            + a.clamp_max(0) * low * high / (high - low).clamp_min(1e-30)
-        )
+        ends = [_lost(a, low, high, slope, end) for end in (low, high, torch.zeros_like(low))]
+        cost = cost + ELSEWHERE * torch.stack(ends).amax(0)
         costs.append(torch.where(opened, cost, -torch.ones_like(low)).flatten(1))
         names += [(at, place) for place in range(costs[-1].shape[1])]
     if not costs:
@@ -214,3 +210,10 @@ def _candidates(
         [names[int(place)] for cost, place in zip(values, places, strict=True) if cost > 0]
         for values, places in zip(best.values, best.indices, strict=True)
     ]
+
+
+def _lost(a: Tensor, low: Tensor, high: Tensor, slope: Tensor, z: Tensor) -> Tensor:
+    """Return what the relaxation of open ReLUs with coefficients ``a`` takes from a bound where their inputs are z."""
+    on = z.clamp_min(0)
+    above = high * (z - low) / (high - low).clamp_min(1e-30) - on
+    return a.clamp_min(0) * (on - slope * z) - a.clamp_max(0) * above
