@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -35,6 +35,18 @@ def divided(x: Tensor, number: float) -> Tensor:
     Of the 256 levels k / 255 that moves 126 by a unit in the last place, which tells k / 255 from a level.
     """
     return x / x.new_full((), number)
+
+
+@torch.no_grad()
+def flush_denormals(tensors: Iterable[Tensor]) -> None:
+    """Set to zero in place what is below the smallest normal number of its type.
+
+    Adam drives weights that no image moves there by weight decay, and they stay, since what they would shrink by is
+    rounded away: a tenth of a LeNet's. No sum notices them, but a processor takes many times as long for each.
+    """
+    for values in tensors:
+        if values.is_floating_point() and values.layout == torch.strided:
+            values.masked_fill_(values.abs() < torch.finfo(values.dtype).tiny, 0)
 
 
 class _Exactly:

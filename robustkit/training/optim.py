@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, M
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from robustkit.ensembles.ensemble import Ensemble
+from robustkit.functional.precision import flush_denormals
 from robustkit.training.spec import TrainSpec, shares
 
 LOWEST_LR = 1e-6  # where the cosine ends (SDDE paper, section 5.1)
@@ -36,6 +37,12 @@ def schedule(spec: TrainSpec, on: torch.optim.Optimizer) -> LRScheduler:
         return LambdaLR(on, lambda epoch: 1.0)
     drops = sorted({round(spec.epochs * share) for share in shares(spec.drops, "train.drops")} - {0})
     return MultiStepLR(on, drops, gamma=0.1)
+
+
+def settle(on: torch.optim.Optimizer) -> None:
+    """Set weights that decay has all but ended, and what the optimiser remembers of them, to zero, where they stay."""
+    flush_denormals(p for group in on.param_groups for p in group["params"])
+    flush_denormals(value for state in on.state.values() for value in state.values() if isinstance(value, Tensor))
 
 
 class AdaBelief(torch.optim.Optimizer):

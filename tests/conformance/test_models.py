@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 
 from robustkit import models
 from robustkit.base.errors import UserError
@@ -41,6 +42,17 @@ def test_wide_resnet_has_the_published_size():
     network = models.build("wide-resnet-28-10", 3, 10).eval()
     assert round(sum(p.numel() for p in network.parameters()) / 1e6, 1) == 36.5
     assert network(torch.rand(1, 3, 32, 32)).shape == (1, 10)
+
+
+@pytest.mark.parametrize(("side", "pooled"), [(28, False), (8, True), (32, True)])
+def test_lenet_pools_only_what_has_not_the_size_of_its_grid(side: int, pooled: bool, monkeypatch: pytest.MonkeyPatch):
+    network, given, real = models.build("lenet", 1, 10), list[torch.Tensor](), functional.adaptive_avg_pool2d
+    monkeypatch.setattr(functional, "adaptive_avg_pool2d", lambda z, size: given.append(z) or real(z, size))
+    network.fc1.register_forward_pre_hook(lambda _, at: given.append(at[0]))
+    network(torch.rand(4, 1, side, side))
+    assert len(given) == 1 + pooled
+    grid = given[-1].unflatten(1, (16, 7, 7))
+    assert torch.equal(real(given[0] if pooled else grid, 7), grid)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from robustkit import models
 from robustkit.ensembles import fastpath
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.ensembles.fastpath import Crafting, prepare
@@ -47,6 +48,19 @@ def test_exact_copy_is_equal_and_has_no_batch_norm(resnets: Ensemble, test_image
     assert next(resnets.parameters()).is_contiguous()
     torch.testing.assert_close(made.exact(x), resnets(x), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(gradient(made.exact, x, y), gradient(resnets, x, y), atol=1e-5, rtol=1e-3)
+
+
+def test_an_exact_copy_has_no_denormal_weights_and_the_original_keeps_its_own(test_images, fast):
+    x, _ = test_images
+    slow = Ensemble([models.build("lenet", 1, 10) for _ in range(2)]).eval()
+    with torch.no_grad():
+        for member in slow.members:
+            member.fc1.weight[:60] = 1e-40
+    made = prepare(slow, x[:64])
+    assert made.chosen != "as it is"
+    assert all((m.fc1.weight[:60] == 0).all() for m in made.exact.members)
+    assert all((m.fc1.weight[:60] != 0).all() for m in slow.members)
+    torch.testing.assert_close(made.exact(x), slow(x), atol=1e-5, rtol=1e-5)
 
 
 def test_rough_copy_is_near_and_only_there_if_it_pays(resnets: Ensemble, test_images, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from accelerator_rules import allows_tf32
 
-from robustkit.functional.precision import divided, exactly, full, has_float64, wide
+from robustkit.functional.precision import divided, exactly, flush_denormals, full, has_float64, wide
 
 GPU = torch.device("cuda:0")
 cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
@@ -108,3 +109,15 @@ def test_half_precision_becomes_single_and_double_stays():
 def test_levels_are_divided_as_numbers_are():
     levels = torch.arange(256, dtype=torch.float32)
     assert torch.equal(divided(levels, 255), torch.tensor([level / 255 for level in range(256)]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_what_is_below_the_smallest_normal_number_is_nothing(dtype: torch.dtype):
+    tiny = torch.finfo(dtype).tiny
+    values = torch.tensor([0.0, tiny, -tiny, tiny / 2, -tiny / 4, 1.0, math.nan, -math.inf], dtype=dtype)
+    weight = torch.nn.Parameter(values.clone())
+    counted = torch.tensor([0, 1])
+    flush_denormals([weight, counted, torch.eye(2).to_sparse()])
+    expected = torch.tensor([0.0, tiny, -tiny, 0.0, 0.0, 1.0, math.nan, -math.inf], dtype=dtype)
+    torch.testing.assert_close(weight.detach(), expected, atol=0, rtol=0, equal_nan=True)
+    assert counted.tolist() == [0, 1]

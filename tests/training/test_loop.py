@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from robustkit.base.progress import Reporter
 from robustkit.ensembles.ensemble import Ensemble
 from robustkit.pipeline import models_under_test
 from robustkit.records.cells import Spec
+from robustkit.training import loop
 from robustkit.training.augment import augment
 from robustkit.training.loop import fit
 from robustkit.training.spec import TrainSpec
@@ -67,6 +69,24 @@ def test_same_seed_same_weights_and_history_tells_the_parts(digits: data.Dataset
     assert first.history[1]["ce"] < first.history[0]["ce"]
     assert not first.ensemble.training
     assert fit(replace(SMALL, seed=1), digits).ensemble.fingerprint() != first.ensemble.fingerprint()
+
+
+@pytest.mark.parametrize("settles", [True, False])
+def test_no_trained_weight_is_a_denormal_number(settles: bool, digits: data.Dataset, monkeypatch: pytest.MonkeyPatch):
+    def begun(*given: Any) -> Ensemble:
+        """Return an ensemble with a unit that no image reaches, whose weights have all but decayed."""
+        ensemble = initialise(*given)
+        with torch.no_grad():
+            for member in ensemble.members:
+                member.network.fc1.bias[0] = -1e4
+                member.network.fc1.weight[0] = 1e-40
+        return ensemble
+
+    monkeypatch.setattr(loop, "initialise", begun)
+    if not settles:
+        monkeypatch.setattr(loop.optim, "settle", lambda on: None)
+    made = fit(replace(SPEC, arch="lenet", epochs=1, speed="off"), digits).ensemble
+    assert all(bool((m.network.fc1.weight[0] == 0).all()) is settles for m in made.members)
 
 
 @pytest.mark.parametrize(("lr", "seed"), [(0.1, 0), (0.03, 2)])  # one keeps the second epoch of six, one the last

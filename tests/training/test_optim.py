@@ -44,6 +44,26 @@ def test_cosine_ends_at_one_millionth_and_constant_stays():
     assert _rates(replace(SPEC, schedule="constant")) == [0.1] * 90
 
 
+def test_weights_that_only_decay_come_to_rest_at_zero():
+    weight = nn.Parameter(torch.cat([torch.linspace(1e-5, 2e-5, 64), torch.tensor([0.5])]))
+    on = optim.optimiser(replace(SPEC, optimiser="adam", lr=3e-4, weight_decay=1e-4), [weight])
+
+    def step(gradient: float) -> torch.Tensor:
+        weight.grad = torch.tensor([0.0] * 64 + [gradient])  # no image moves the first 64
+        on.step()
+        return weight.detach().clone()
+
+    for _ in range(3000):
+        before = step(float(weight.detach()[-1]) - 1)
+    denormal = (before != 0) & (before.abs() < torch.finfo(torch.float32).tiny)
+    assert denormal.any()  # what this is for: decay ends above zero
+    optim.settle(on)
+    assert torch.equal(weight.detach(), torch.where(denormal, 0, before))
+    after = step(0.0)
+    assert (after[denormal] == 0).all()
+    assert after[-1] != before[-1]  # what is remembered of others goes on
+
+
 def test_adabelief_two_steps_by_hand():
     p = nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
     on = optim.AdaBelief([p], lr=0.1, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.5)
