@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import torch
+from benchmark_script import script
 from torch import nn
 
 if importlib.util.find_spec("bound_propagation") is None:
@@ -14,9 +13,8 @@ if importlib.util.find_spec("bound_propagation") is None:
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-    return importlib.import_module("certified_library")
+def benchmark():
+    return script("certified_library")
 
 
 def small() -> tuple[nn.Sequential, torch.Tensor]:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+from benchmark_script import script
 
 pytest.importorskip("cv2")
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 
-
-def test_all_fifteen_have_a_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    spec = importlib.util.spec_from_file_location("benchmark_of_corruptions", FOLDER / "corruptions.py")
-    assert spec
-    assert spec.loader
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
+def test_all_fifteen_have_a_reference(tmp_path: Path):
+    benchmark = script("corruptions")
     out, tables = tmp_path / "out.json", tmp_path / "tables.md"
     few = ["--sizes", "32", "--suites", "cifar-c", "--batch", "2", "--images", "1", "--repeats", "1"]
     assert benchmark.main([*few, "--json", str(out), "--markdown", str(tables)]) == 0

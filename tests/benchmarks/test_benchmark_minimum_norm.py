@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from benchmark_script import script
 from torch import nn
-
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module("minimum_norm")
+def benchmark() -> Any:
+    return script("minimum_norm")
 
 
 def linear() -> tuple[nn.Module, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
+from benchmark_script import script
 
 
 def test_every_subset_is_counted(tmp_path: Path):
-    spec = importlib.util.spec_from_file_location("benchmark_of_pools", FOLDER / "pool.py")
-    assert spec
-    assert spec.loader
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
+    benchmark = script("pool")
     out = tmp_path / "out.json"
     assert benchmark.main(["--members", "5", "--size", "2", "--n", "30", "--classes", "7", "--json", str(out)]) == 0
     (row,) = json.loads(out.read_text())["rows"]

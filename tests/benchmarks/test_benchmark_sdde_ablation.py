@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from benchmark_script import script
 
 from robustkit import data, models
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "sdde_ablation.py"
 SIZES = {"images": 64, "epochs": 2, "batch": 128, "members": 2, "test": 40}
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("ablation_of_sdde", FILE)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("sdde_ablation")
 
 
 def test_a_row_differs_from_the_papers_training_in_what_it_names(benchmark):

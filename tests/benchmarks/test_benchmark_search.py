@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-FOLDER = Path(__file__).parents[2] / "benchmarks"
+from benchmark_script import script
 
 
 def test_ways_take_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    sys.path.append(str(FOLDER))
-    spec = importlib.util.spec_from_file_location("benchmark_of_searches", FOLDER / "search.py")
-    assert spec
-    assert spec.loader
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
+    benchmark = script("search")
     out = tmp_path / "out.json"
     words = ["--sides", "8", "--batch", "4", "--nodes", "4", "--rounds", "1", "--device", "cpu", "--json", str(out)]
     assert benchmark.main(words) == 0

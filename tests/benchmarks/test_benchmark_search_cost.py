@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+from benchmark_script import script
 
 from robustkit.functional.stats import wilson
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "search_cost.py"
 SMALL = ["nodes=4", "width=4", "partial=1"]
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmark_of_search_costs", FILE)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("search_cost")
 
 
 def test_costs_are_those_of_the_searches_alone(benchmark, tmp_path: Path):

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 import torch
-
-FOLDER = Path(__file__).parents[2] / "benchmarks"
+from benchmark_script import script
 
 
 @pytest.fixture
 def benchmark():
-    spec = importlib.util.spec_from_file_location("sound_check", FOLDER / "sound.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("sound")
 
 
 def test_something_is_certified_and_nothing_of_it_broken(benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

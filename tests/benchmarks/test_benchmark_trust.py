@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,19 +9,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from benchmark_script import script
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 ASKED = ["--defense", "baseline", "--arch", "networks:perceptron", "--epochs", "1", "--n", "40", "--attacks", "fgsm"]
 
 
 @pytest.fixture
 def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_of_trust", FOLDER / "trust.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("trust")
 
 
 def taking(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, seconds: Sequence[float], run: bool = True) -> None:

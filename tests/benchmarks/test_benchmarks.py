@@ -12,12 +12,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from benchmark_script import script
 
 from robustkit.data import Dataset
 from robustkit.ensembles.checkpoint import save_ensemble
 from robustkit.ensembles.ensemble import Ensemble
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 PEERS = {"torchattacks": "torchattacks", "foolbox": "foolbox", "art": "art", "adv-lib": "adv_lib"}
 THERE = {name for name, module in PEERS.items() if importlib.util.find_spec(module)}
 WORKLOAD = {
@@ -31,15 +31,9 @@ RESULT = {
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def benchmark() -> ModuleType:
     """The script as a module; its helpers are found where they are when it is run."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    spec = importlib.util.spec_from_file_location("benchmark_of_attacks", FOLDER / "attacks.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("attacks")
 
 
 @pytest.fixture
