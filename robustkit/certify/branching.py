@@ -99,15 +99,9 @@ class _Search:
         return made
 
     def _bounded(self, cases: list[Case]) -> list[tuple[Case, Case | None]]:
-        part, outputs = self._part(cases)
-        signs = _narrowed(part, cases)
-        begun = {
-            at: torch.stack([c.slopes[at] for c in cases if c.slopes])[None]
-            for at in self.relus
-            if all(c.slopes and at in c.slopes for c in cases)
-        }
+        part, outputs, signs = self._part(cases)
         need = torch.full((1, len(cases)), self.slack, device=self.wanted.device)
-        best = ascend(part, outputs, self.steps, begun, signs, need)
+        best = ascend(part, outputs, self.steps, _slopes(cases), signs, need)
         rows = [i for i in range(len(cases)) if not float(best.value[0, i]) > self.slack]  # nan is open, too
         result: dict[int, Case | None] = dict.fromkeys(range(len(cases)))
         if rows:
@@ -116,17 +110,20 @@ class _Search:
             result |= dict(zip(rows, self._chosen(kept, best.at_least[0, rows], forces), strict=True))
         return [(case, result[i]) for i, case in enumerate(cases)]
 
-    def _part(self, cases: list[Case]) -> tuple[Bounded, dict[int, Tensor]]:
-        """Return the bounds of the cases' samples, and the coefficients (1, cases, ...) of the outputs."""
+    def _part(self, cases: list[Case]) -> tuple[Bounded, dict[int, Tensor], dict[int, Tensor]]:
+        """Return the bounds of the cases' samples, narrowed by the splits, and two dicts by node.
+
+        These are the coefficients (1, cases, ...) of the outputs and the signs (cases, *shape) of the splits.
+        """
         rows = torch.tensor([case.sample for case in cases], device=self.wanted.device)
         part = self.found.select(rows)
         a = torch.stack([self.wanted[case.function, case.sample] for case in cases])[None]
-        return part, unit([a * w if w else None for w in self.weights.tolist()], part.graph)
+        outputs = unit([a * w if w else None for w in self.weights.tolist()], part.graph)
+        return part, outputs, _narrowed(part, cases)
 
     def _chosen(self, cases: list[Case], reached: Tensor, forces: dict[int, Tensor]) -> list[Case]:
         """Return open cases with what to split; note samples that an image breaks, or of which nothing is left."""
-        part, outputs = self._part(cases)
-        _narrowed(part, cases)
+        part, outputs, _ = self._part(cases)
         values = part.graph.values(part.region.least(reached))
         self._try(cases, [values[at] for at in part.graph.outputs])
         candidates = _candidates(part, outputs, cases, self.relus, values, forces)
@@ -153,11 +150,9 @@ class _Search:
         values = [torch.empty(0, device=self.wanted.device)]
         for at in range(0, len(halves), TOGETHER):
             cases = halves[at : at + TOGETHER]
-            part, outputs = self._part(cases)
-            _narrowed(part, cases)
-            slopes = {at: torch.stack([c.slopes[at] for c in cases if c.slopes])[None] for at in cases[0].slopes or {}}
+            part, outputs, _ = self._part(cases)
             rough = single(part)
-            values.append(rough.lower({k: a.float() for k, a in outputs.items()}, slopes or None)[0])
+            values.append(rough.lower({k: a.float() for k, a in outputs.items()}, _slopes(cases) or None)[0])
         return torch.cat(values)
 
     def _try(self, cases: list[Case], outputs: list[Tensor]) -> None:
@@ -166,6 +161,12 @@ class _Search:
         for i, case in enumerate(cases):
             if float((self.wanted[:, case.sample] * fused[i]).sum(-1).min()) < 0:
                 self.broken.add(case.sample)
+
+
+def _slopes(cases: list[Case]) -> dict[int, Tensor]:
+    """Return the slopes (1, cases, *shape) of the ReLUs of which all cases have some."""
+    given = [case.slopes or {} for case in cases]
+    return {at: torch.stack([slopes[at] for slopes in given])[None] for at in given[0] if all(at in g for g in given)}
 
 
 def _narrowed(part: Bounded, cases: list[Case]) -> dict[int, Tensor]:
@@ -189,7 +190,7 @@ def _candidates(
     ``values`` are those of all nodes there, (B, *shape); ``forces`` what split ReLUs add to coefficients.
     """
     seen: dict[int, Tensor] = {}
-    slopes = {at: torch.stack([c.slopes[at] for c in cases if c.slopes])[None].double() for at in cases[0].slopes or {}}
+    slopes = {at: own.double() for at, own in _slopes(cases).items()}
     backward(part.graph, part.inner, outputs, slopes or None, forces or None, seen)
     costs, names = [], []
     for at in [at for at in relus if at in seen]:
