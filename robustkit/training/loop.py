@@ -182,7 +182,7 @@ class Training:
         except FloatingPointError as error:
             raise Diverged(self._advice(number, str(error)), self.result() if self.best else None) from None
         self.schedule.step()
-        optim.settle(self.optimiser)
+        optim.settle(self.optimiser, self.average)
         whole = self.ensemble if self.average is None else cast(Ensemble, self.average.module)
         scored = whole if self.stages is None else self.stages.so_far(whole, number)
         accuracy = accuracies(scored, self.validation)[0]

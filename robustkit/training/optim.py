@@ -39,10 +39,11 @@ def schedule(spec: TrainSpec, on: torch.optim.Optimizer) -> LRScheduler:
     return MultiStepLR(on, drops, gamma=0.1)
 
 
-def settle(on: torch.optim.Optimizer) -> None:
-    """Set weights that decay has all but ended, and what the optimiser remembers of them, to zero, where they stay."""
+def settle(on: torch.optim.Optimizer, average: AveragedModel | None = None) -> None:
+    """Set weights that decay has all but ended, and what is remembered of them, to zero, where they stay."""
     flush_denormals(p for group in on.param_groups for p in group["params"])
     flush_denormals(value for state in on.state.values() for value in state.values() if isinstance(value, Tensor))
+    flush_denormals(average.parameters() if average is not None else ())
 
 
 class AdaBelief(torch.optim.Optimizer):

@@ -71,8 +71,11 @@ def test_same_seed_same_weights_and_history_tells_the_parts(digits: data.Dataset
     assert fit(replace(SMALL, seed=1), digits).ensemble.fingerprint() != first.ensemble.fingerprint()
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
 @pytest.mark.parametrize("settles", [True, False])
-def test_no_trained_weight_is_a_denormal_number(settles: bool, digits: data.Dataset, monkeypatch: pytest.MonkeyPatch):
+def test_no_trained_weight_is_a_denormal_number(
+    settles: bool, ema: float, digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+):
     def begun(*given: Any) -> Ensemble:
         """Return an ensemble with a unit that no image reaches, whose weights have all but decayed."""
         ensemble = initialise(*given)
@@ -84,8 +87,8 @@ def test_no_trained_weight_is_a_denormal_number(settles: bool, digits: data.Data
 
     monkeypatch.setattr(loop, "initialise", begun)
     if not settles:
-        monkeypatch.setattr(loop.optim, "settle", lambda on: None)
-    made = fit(replace(SPEC, arch="lenet", epochs=1, speed="off"), digits).ensemble
+        monkeypatch.setattr(loop.optim, "settle", lambda *given: None)
+    made = fit(replace(SPEC, arch="lenet", epochs=1, speed="off", ema=ema), digits).ensemble
     assert all(bool((m.network.fc1.weight[0] == 0).all()) is settles for m in made.members)
 
 
