@@ -14,7 +14,7 @@ from robustkit.base.errors import UserError
 from robustkit.certify.builders import BUILDERS
 from robustkit.certify.graph import Graph, joined
 from robustkit.certify.recording import Recorder, Unbounded
-from robustkit.ensembles.folding import same_logits
+from robustkit.ensembles.folding import close_logits
 
 TRIED = 2  # images that are looked at: a constant that differs between samples shows
 
@@ -49,6 +49,6 @@ def _read(member: nn.Module, at: int, x: Tensor) -> Graph:
         raise UserError(f"member {at} cannot be certified: how its output comes from the images cannot be followed.")
     graph = Graph(tuple(recorder.nodes), (recorder.node(out),)).to(torch.float64)
     both = torch.cat([few, x])
-    if not same_logits(graph.forward(both.double())[0].to(out.dtype), member(both)):
+    if not close_logits(graph.forward(both.double())[0].to(out.dtype), member(both)):
         raise UserError(f"member {at} cannot be certified: it does not answer as one pass of it did.")
     return graph

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import importlib.util
 from collections import Counter
 
@@ -227,6 +228,20 @@ class _By(nn.Module):
 def test_an_operation_without_a_bound_is_named(function, named: str):
     with pytest.raises(UserError, match=f"member 0 cannot be certified: the operation '.*{named}.*' has no bound here"):
         reading.read([_By(function)], images(2))
+
+
+def test_a_label_that_rounding_decides_is_certified_nowhere_and_refused_nowhere():
+    x, differing = torch.full((1, 1, 4, 4), 0.3), 0
+    for seed in range(20):
+        net = Plain(seed, 16, 2)
+        weight, bias = net[1].weight.data, net[1].bias.data
+        weight[1], bias[1] = weight[0, torch.randperm(16)], bias[0]  # equal logits of an image of one value
+        y, exact = net(x).argmax(1), copy.deepcopy(net).double()(x.double()).argmax(1)
+        differing += int(y != exact)
+        graph = reading.read([net], x)
+        made = certify(graph, "mean-logit", (), Region(x.double(), 0.01, "linf"), y, Effort(), 1e-6)
+        assert not made.floor.any()
+    assert differing
 
 
 def test_a_norm_without_bounds_is_refused():
