@@ -7,6 +7,7 @@ linear function of all members' logits, bounded through all of them at once. ``m
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -94,9 +95,17 @@ def slack_of(graph: Graph, members: torch.nn.ModuleList, x: Tensor) -> float:
 
     A bound is on the network in exact arithmetic, computed in float64; the network that answers rounds. The slack
     covers what is seen of it on the images x and on x moved to corners of a box, and is no proof against rounding.
+
+    Raises
+    ------
+    UserError
+        If logits seen there are not finite.
     """
     signs = torch.where(torch.arange(x[0].numel(), device=x.device).view(x[0].shape) % 3 == 0, 1.0, -1.0)
     tried = torch.cat([x, (x + 0.03 * signs).clamp(0, 1), (x - 0.03 * signs).clamp(0, 1)])
     exact = graph.forward(tried.double())
     seen = [float((member(tried).double() - z).abs().max()) for member, z in zip(members, exact, strict=True)]
+    for at, most in enumerate(seen):
+        if not math.isfinite(most):
+            raise UserError(f"member {at} cannot be certified: its logits near an image are not finite numbers.")
     return max(LEAST_SLACK, OBSERVED * max(seen))

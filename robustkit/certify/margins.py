@@ -53,7 +53,7 @@ class Margins:
             need = torch.full_like(value[:, rows], self.slack)
             better = ascend(self.found.select(rows), unit(part, self.found.graph), self.effort.steps, need=need).value
             value[:, rows] = torch.maximum(value[:, rows], better)
-        return value
+        return torch.where(value.isfinite(), value, -torch.inf)  # what has overflowed bounds nothing
 
     def proven(self, weights: Tensor) -> Tensor:
         """Return which margins (L - 1, B) of a weighted sum of members are above zero, by cases where they are open."""

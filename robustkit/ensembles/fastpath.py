@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from robustkit.ensembles import captured
 from robustkit.ensembles.bfloat16 import cast_once
 from robustkit.ensembles.ensemble import Ensemble
-from robustkit.ensembles.folding import fold, same_logits
+from robustkit.ensembles.folding import fold, same_logits, without_denormals
 from robustkit.ensembles.merged import MergedEnsemble, mergeable
 from robustkit.functional.batching import out_of_memory
-from robustkit.functional.precision import exactly, flush_denormals
+from robustkit.functional.precision import exactly
 
 AGREEMENT = 0.9  # share of the predictions in which a rough copy must agree
 WORTHWHILE = 1.3  # by how much a rough copy must beat the exact one: what it leaves standing is paid for twice
@@ -230,8 +230,7 @@ def _folded(ensemble: Ensemble, x: Tensor) -> tuple[Ensemble, str]:
         except Exception as error:  # noqa: BLE001 - whatever a stranger's module raises
             folded, reason = None, type(error).__name__
         folded = copy.deepcopy(member) if folded is None else folded
-        flush_denormals(folded.parameters())
-        members.append(folded)
+        members.append(without_denormals(folded, member, x))
         kept += [f"member {index}: {reason}"] if reason else []
     return Ensemble(members, ensemble.rule).eval().requires_grad_(False), "; ".join(kept)
 

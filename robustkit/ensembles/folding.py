@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from robustkit.functional.precision import denormal, flush_denormals
+
 TOLERANCE = 1e-4  # by which logits of an exact copy may differ, relative to the largest of them
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -53,6 +55,24 @@ def fold(member: nn.Module, x: Tensor) -> tuple[nn.Module, str]:
     if same_logits(expected, folded(x)):
         return folded, ""
     return copy.deepcopy(member), "its logits change"
+
+
+@torch.no_grad()
+def without_denormals(made: nn.Module, member: nn.Module, x: Tensor) -> nn.Module:
+    """Return a copy of what was made of a member, its denormal weights zero; where there are none, itself.
+
+    Itself, too, where a stranger's weights are of a type of their own, or such small ones count, or a copy shares them.
+    """
+    try:
+        if not any(bool(denormal(p).any()) for p in made.parameters()):
+            return made
+        quick, theirs = copy.deepcopy(made), {p.data_ptr() for p in member.parameters()}
+        if any(p.data_ptr() in theirs for p in quick.parameters()):
+            return made
+        flush_denormals(quick.parameters())
+        return quick if same_logits(made(x), quick(x)) else made
+    except Exception:  # noqa: BLE001 - whatever a stranger's module or tensor raises
+        return made
 
 
 def _pairs(member: nn.Module, x: Tensor) -> list[Pair]:

@@ -28,11 +28,27 @@ class LeNet(nn.Module):
         """Map images (B, C, H, W), 8x8 or larger, to logits (B, L)."""
         out = functional.max_pool2d(functional.relu(self.conv1(x)), 2)
         out = functional.max_pool2d(functional.relu(self.conv2(out)), 2)
-        if out.shape[2:] != (GRID, GRID):  # a mean over one value each is a tenth of a training step's time
-            out = functional.adaptive_avg_pool2d(out, GRID)
+        out = _on_grid(out)
         out = functional.relu(self.fc2(functional.relu(self.fc1(torch.flatten(out, 1)))))
         logits: Tensor = self.fc3(out)
         return logits
+
+
+def _on_grid(x: Tensor, side: int = GRID) -> Tensor:
+    """Return means on the grid that the linear layers expect.
+
+    Maps of that size, of 28x28 images, are their own means, which take a tenth of a training step's time to compute;
+    but a pass that is recorded, scripted or compiled has to hold for other sizes, too.
+    """
+    if not torch.jit.is_scripting():  # type: ignore[attr-defined]  # noqa: SIM102 - what is inside is not scripted
+        if not _recorded(x) and x.shape[2:] == (side, side):
+            return x
+    return functional.adaptive_avg_pool2d(x, side)
+
+
+def _recorded(x: Tensor) -> bool:
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return tracing or torch.compiler.is_compiling() or not isinstance(x, Tensor)  # torch.fx has a proxy here
 
 
 @model("lenet", source="LeCun et al. 1998, with ReLU and max pooling")

@@ -11,9 +11,9 @@ from torch import nn
 
 from robustkit.base.errors import UserError
 from robustkit.certify import branching, reading
-from robustkit.certify.bounds import bound
+from robustkit.certify.bounds import Bounded, bound
 from robustkit.certify.branching import settle
-from robustkit.certify.fusing import Effort, certify
+from robustkit.certify.fusing import Effort, certify, slack_of
 from robustkit.certify.region import Region
 from robustkit.certify.slopes import ascend, of_inner_layers
 
@@ -228,6 +228,42 @@ class _By(nn.Module):
 def test_an_operation_without_a_bound_is_named(function, named: str):
     with pytest.raises(UserError, match=f"member 0 cannot be certified: the operation '.*{named}.*' has no bound here"):
         reading.read([_By(function)], images(2))
+
+
+def overflowing() -> Plain:
+    """Return a network whose logits are not numbers where the first value is above .9: as float32, infinity less it."""
+    net = Plain(0, 64, 5, 6, 4)
+    with torch.no_grad():
+        for layer, rows in ((net[1], 4), (net[3], 4)):
+            layer.weight.zero_()
+            layer.bias.zero_()
+            layer.weight[:rows, :rows] = torch.eye(rows)
+        net[1].weight[4, 0], net[1].bias[4], net[1].bias[1] = 1e20, -0.9e20, 2
+        net[3].weight[4:, 4] = torch.tensor([1e25, -1e25])
+        net[5].weight.copy_(torch.cat([torch.eye(4), torch.ones(4, 2)], 1))
+    return net
+
+
+def test_logits_that_overflow_are_certified_nowhere():
+    net, x = overflowing().eval(), torch.full((2, 1, 8, 8), 0.3)
+    x[:, 0, 0, 0] = 0.89
+    graph, beyond = reading.read([net], x), x.clone()
+    beyond[:, 0, 0, 0] = 0.92
+    assert net(x).isfinite().all()
+    assert not net(beyond).isfinite().all()
+    with pytest.raises(UserError, match="member 0 cannot be certified: its logits near an image are not finite"):
+        slack_of(graph, nn.ModuleList([net]), x)
+
+
+@pytest.mark.parametrize("rule", ["mean-logit", "mean-prob", "majority"])
+def test_a_bound_that_is_no_number_proves_nothing(rule: str, monkeypatch: pytest.MonkeyPatch):
+    ensemble, x = mixed(), images(2)
+    graph, y = reading.read(ensemble.members, x), ensemble(x).argmax(1)
+    region, effort = Region(x.double(), 1e-4, "linf"), Effort(cases=0)
+    assert certify(graph, rule, (), region, y, effort, 1e-6).floor.all()
+    lower = Bounded.lower
+    monkeypatch.setattr(Bounded, "lower", lambda *given: lower(*given) * torch.nan)
+    assert not certify(graph, rule, (), region, y, effort, 1e-6).floor.any()
 
 
 def test_a_label_that_rounding_decides_is_certified_nowhere_and_refused_nowhere():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -53,6 +54,22 @@ def test_lenet_pools_only_what_has_not_the_size_of_its_grid(side: int, pooled: b
     assert len(given) == 1 + pooled
     grid = given[-1].unflatten(1, (16, 7, 7))
     assert torch.equal(real(given[0] if pooled else grid, 7), grid)
+
+
+@pytest.mark.parametrize("record", [torch.jit.script, torch.fx.symbolic_trace, None])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_recorded_lenet_takes_other_sizes(record: Any):
+    network, (small, large) = models.build("lenet", 1, 10).eval(), (torch.rand(2, 1, side, side) for side in (28, 40))
+    recorded = torch.jit.trace(network, small, check_trace=False) if record is None else record(network)
+    for x in (small, large):
+        torch.testing.assert_close(recorded(x), network(x))
+
+
+def test_an_exported_lenet_takes_other_sizes():
+    network, sides = models.build("lenet", 1, 10).eval(), {d: torch.export.Dim(f"s{d}", min=8, max=256) for d in (2, 3)}
+    made = torch.export.export(network, (torch.rand(2, 1, 28, 28),), dynamic_shapes={"x": sides}).module()
+    x = torch.rand(2, 1, 40, 36)
+    torch.testing.assert_close(made(x), network(x))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -63,6 +63,60 @@ def test_an_exact_copy_has_no_denormal_weights_and_the_original_keeps_its_own(te
     torch.testing.assert_close(made.exact(x), slow(x), atol=1e-5, rtol=1e-5)
 
 
+class _SharesWhenCopied(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def __deepcopy__(self, memo: object) -> _SharesWhenCopied:
+        return _SharesWhenCopied(self.inner)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+
+class _CountsWhatIsTiny(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(1)) + (self.weight != 0).float().mean()
+
+
+class _HoldsNested(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(64, 10)
+        self.ragged = nn.Parameter(torch.nested.nested_tensor([torch.rand(2, 3), torch.rand(3, 3)]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(1))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: _SharesWhenCopied(models.build("lenet", 1, 10)), lambda: _CountsWhatIsTiny(64, 10), _HoldsNested]
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_denormal_weights_stay_where_a_copy_without_them_is_none(make, test_images, fast):
+    x, _ = test_images
+    member = make().eval()
+    with torch.no_grad():
+        for weight in member.parameters():
+            if not weight.is_nested:
+                weight[0] = 1e-40
+    expected = Ensemble([member])(x)
+    made = fastpath._folded(Ensemble([member]), x)[0]
+    assert torch.equal(made(x), expected)
+    assert torch.equal(Ensemble([member])(x), expected)
+    if not isinstance(member, _HoldsNested):
+        assert all((weight[0] == 1e-40).all() for weight in member.parameters())
+
+
+def test_half_precision_keeps_its_small_weights(test_images):
+    torch.manual_seed(1)
+    member = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)).half()
+    small = sum(int(((p != 0) & (p.abs() < torch.finfo(p.dtype).tiny)).sum()) for p in member.parameters())
+    made = fastpath._folded(Ensemble([member]), test_images[0].half())[0]
+    assert small
+    assert made.fingerprint() == Ensemble([member]).fingerprint()
+
+
 def test_rough_copy_is_near_and_only_there_if_it_pays(resnets: Ensemble, test_images, monkeypatch):
     x, y = test_images
 
