@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from robustkit import models
@@ -67,9 +68,15 @@ def test_a_recorded_lenet_takes_other_sizes(record: Any):
 
 def test_an_exported_lenet_takes_other_sizes():
     network, sides = models.build("lenet", 1, 10).eval(), {d: torch.export.Dim(f"s{d}", min=8, max=256) for d in (2, 3)}
-    made = torch.export.export(network, (torch.rand(2, 1, 28, 28),), dynamic_shapes={"x": sides}).module()
-    x = torch.rand(2, 1, 40, 36)
-    torch.testing.assert_close(made(x), network(x))
+    x = torch.rand(2, 1, 28, 28)
+    pooled = nn.Sequential(nn.Conv2d(1, 2, 5, padding=2), nn.MaxPool2d(2), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(7))
+    try:
+        torch.export.export(pooled, (x,), dynamic_shapes=(sides,))
+    except Exception as error:  # noqa: BLE001 - whatever an older torch says of sizes that are halved
+        pytest.skip(f"torch {torch.__version__} exports no pooling of free sizes: {error}")
+    made = torch.export.export(network, (x,), dynamic_shapes={"x": sides}).module()
+    other = torch.rand(2, 1, 40, 36)
+    torch.testing.assert_close(made(other), network(other))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
