@@ -28,13 +28,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not classes:
         print(f"error: '{args.images}' has no folder train with a folder for each class.", file=sys.stderr)
         return 2
-    arrays: dict[str, np.ndarray] = {"classes": np.array(classes)}
+    if missing := [name for name in classes if not (args.images / "test" / name).is_dir()]:
+        print(f"error: '{args.images / 'test'}' has no folder '{missing[0]}', which train has.", file=sys.stderr)
+        return 2
+    arrays = {"classes": np.array(classes)}
     draw = np.random.default_rng(0)
     for part in PARTS:
         x, y = _first(args.images / part, classes, getattr(args, part))
         order = draw.permutation(len(x))
         arrays |= {f"x_{part}": x[order], f"y_{part}": y[order]}
-    np.savez(args.out, **arrays)  # type: ignore[arg-type]
+    np.savez(args.out, **arrays)
     print(", ".join(f"{name} {array.shape}" for name, array in arrays.items()))
     return 0
 

@@ -31,3 +31,10 @@ def test_first_images_by_name_with_their_classes(tmp_path: Path):
 def test_a_folder_without_classes_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert script("few_of_each_class").main(["--images", str(tmp_path), "--out", str(tmp_path / "out.npz")]) == 2
     assert "has no folder train" in capsys.readouterr().err
+
+
+def test_a_class_without_test_images_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for folder in ("train/bird", "train/ship", "test/bird"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert script("few_of_each_class").main(["--images", str(tmp_path), "--out", str(tmp_path / "out.npz")]) == 2
+    assert "has no folder 'ship'" in capsys.readouterr().err
